@@ -1,0 +1,207 @@
+//! Causal and full attention of new queries against a cache, ragged over the batch.
+//!
+//! One query (decoding) reads keys and values where they lie; many queries go by blocks
+//! through the same packed matrix product as the linear layers. Softmax subtracts the row's
+//! maximum; a row that sees nothing gives zeros.
+
+use crate::attention_block::Task;
+use crate::isa::{Level, dispatch};
+use crate::parallel::{self, Shared};
+use crate::weight::{ShapeError, check_len};
+use half::{bf16, f16};
+
+/// Cached numbers in the type they are kept in.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// IEEE half floats.
+    F16(&'a [f16]),
+    /// Upper halves of 32-bit floats.
+    Bf16(&'a [bf16]),
+}
+
+impl Values<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Values::F32(v) => v.len(),
+            Values::F16(v) => v.len(),
+            Values::Bf16(v) => v.len(),
+        }
+    }
+}
+
+/// A tensor `[B, heads, positions, head_dim]` with any strides but 1 for the last.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'a> {
+    /// The numbers.
+    pub data: Values<'a>,
+    /// Elements from one batch row, head and position to the next.
+    pub strides: [usize; 3],
+}
+
+/// The keys that a query sees.
+#[derive(Clone, Copy, Debug)]
+pub enum Visible<'a> {
+    /// Query t of row b sees keys `0 ..= past[b] + t`, `past` keys having been there before.
+    Causal(&'a [usize]),
+    /// Every query of row b sees keys `0 .. keys[b]`.
+    All(&'a [usize]),
+}
+
+/// Numbers added to the scaled scores, `[B, H, T, P]` with strides that may be zero.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoreBias<'a> {
+    /// The numbers; rows over P are contiguous.
+    pub data: &'a [f32],
+    /// Elements from one batch row, head and query to the next.
+    pub strides: [usize; 3],
+}
+
+/// Attention of `T` new queries a row: `softmax(scale q k^T + bias) v`.
+///
+/// Heads beyond the key-value heads share them in order: head h reads head h / (H / Hkv).
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// Queries `[B, H, T, head_dim]`, f32.
+    pub q: Heads<'a>,
+    /// Keys `[B, Hkv, P, head_dim]`.
+    pub k: Heads<'a>,
+    /// Values `[B, Hkv, P, head_dim]`, of the keys' type.
+    pub v: Heads<'a>,
+    /// B.
+    pub batch: usize,
+    /// H.
+    pub heads: usize,
+    /// Hkv, a divisor of H.
+    pub kv_heads: usize,
+    /// T.
+    pub queries: usize,
+    /// P: positions of mask, bias and probabilities; no query sees more.
+    pub positions: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Multiplies the scores, `1 / sqrt(head_dim)` mostly.
+    pub scale: f32,
+    /// Which keys count.
+    pub visible: Visible<'a>,
+    /// Further keys to leave out: zeros in `[B, P]`.
+    pub mask: Option<&'a [u8]>,
+    /// Added to the scores.
+    pub bias: Option<ScoreBias<'a>>,
+}
+
+impl Attention<'_> {
+    /// Writes `out [B, T, H, head_dim]`, and the probabilities `[B, H, T, P]` where wanted.
+    ///
+    /// Runs on the current rayon pool, one piece of work a head and block of queries.
+    ///
+    /// # Errors
+    ///
+    /// Where sizes do not fit together.
+    pub fn run(
+        &self,
+        out: &mut [f32],
+        probabilities: Option<&mut [f32]>,
+    ) -> Result<(), ShapeError> {
+        let (b, h, t) = (self.batch, self.heads, self.queries);
+        check_len("out", &[b, t, h, self.head_dim], out.len())?;
+        if let Some(p) = &probabilities {
+            check_len("probabilities", &[b, h, t, self.positions], p.len())?;
+        }
+        self.check()?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        // A block's scores stay in the second-level cache.
+        let block = ((1 << 16) / self.positions.max(1)).clamp(16, 64).min(t);
+        let blocks = t.div_ceil(block);
+        let level = Level::current();
+        let out = Shared(out.as_mut_ptr());
+        let probabilities = probabilities.map(|p| Shared(p.as_mut_ptr()));
+        parallel::for_each(b * h * blocks, |i| {
+            // Later blocks see more keys: they come first, so that no long one ends the queue.
+            let block_index = blocks - 1 - i % blocks;
+            let from = block_index * block;
+            let task = Task {
+                attention: self,
+                batch: i / blocks / h,
+                head: i / blocks % h,
+                queries: (from, (from + block).min(t)),
+                out: out.get(),
+                probabilities: probabilities.map(|p| p.get()),
+            };
+            // SAFETY: sizes are checked above; tasks write to their own head and queries.
+            unsafe { dispatch(level, task) };
+        });
+        Ok(())
+    }
+
+    /// Keys that query `t` of batch row `b` sees, before the mask.
+    pub(crate) fn seen(&self, b: usize, t: usize) -> usize {
+        match self.visible {
+            Visible::Causal(past) => past[b] + t + 1,
+            Visible::All(keys) => keys[b],
+        }
+    }
+
+    fn check(&self) -> Result<(), ShapeError> {
+        let (b, p) = (self.batch, self.positions);
+        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+            let allowed = "a divisor of the number of heads";
+            return Err(ShapeError::Size { what: "kv_heads", found: self.kv_heads, allowed });
+        }
+        let counts = match self.visible {
+            Visible::Causal(past) => past,
+            Visible::All(keys) => keys,
+        };
+        check_len("visible", &[b], counts.len())?;
+        let last = self.queries.saturating_sub(1);
+        let most = (0..b).map(|b| self.seen(b, last)).max().unwrap_or(0);
+        if self.queries > 0 && most > p {
+            let allowed = "at most the positions of keys and values";
+            return Err(ShapeError::Size { what: "number of visible keys", found: most, allowed });
+        }
+        if !matches!(self.q.data, Values::F32(_)) {
+            let allowed = "f32";
+            return Err(ShapeError::Size { what: "type of the queries", found: 16, allowed });
+        }
+        if std::mem::discriminant(&self.k.data) != std::mem::discriminant(&self.v.data) {
+            let allowed = "of the keys' type";
+            return Err(ShapeError::Size { what: "type of the values", found: 16, allowed });
+        }
+        let within = |what, heads: &Heads, n: usize, count: usize| {
+            let shape = [b, n, count, self.head_dim];
+            reach(what, &shape, &heads.strides, heads.data.len())
+        };
+        within("q", &self.q, self.heads, self.queries)?;
+        within("k", &self.k, self.kv_heads, most)?;
+        within("v", &self.v, self.kv_heads, most)?;
+        if let Some(mask) = self.mask {
+            check_len("mask", &[b, p], mask.len())?;
+        }
+        if let Some(bias) = self.bias {
+            let shape = [b, self.heads, self.queries, most];
+            reach("bias", &shape, &bias.strides, bias.data.len())?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a strided tensor, contiguous in its last dimension, lies within `len`.
+fn reach(
+    what: &'static str,
+    shape: &[usize; 4],
+    strides: &[usize; 3],
+    len: usize,
+) -> Result<(), ShapeError> {
+    if shape.contains(&0) {
+        return Ok(());
+    }
+    let last: usize = shape.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum();
+    let expected = last + shape[3];
+    if expected <= len {
+        return Ok(());
+    }
+    Err(ShapeError::Length { what, shape: shape.to_vec(), expected, found: len })
+}

@@ -1,0 +1,214 @@
+//! One head and one block of queries of [`Attention`]: scores, softmax, mixture of values.
+
+use crate::attention::{Attention, Values};
+use crate::dot::Few;
+use crate::elementwise::softmax_row;
+use crate::gemm::{
+    Block, ByColumn, ByRow, Columns, N_BLOCK, PANEL_FLOATS, Target, pack_tile, tiles,
+};
+use crate::isa::{Isa, Kernel};
+use crate::parallel::Shared;
+use crate::scratch::Scratch;
+use crate::weight::{Dense, Element};
+
+/// Most queries of a block for which keys and values are read where they lie.
+const FEW_QUERIES: usize = 4;
+
+/// The queries `queries.0 .. queries.1` of one head of one batch row.
+pub(crate) struct Task<'a> {
+    pub attention: &'a Attention<'a>,
+    pub batch: usize,
+    pub head: usize,
+    pub queries: (usize, usize),
+    /// `[B, T, H, head_dim]`
+    pub out: *mut f32,
+    /// `[B, H, T, P]`
+    pub probabilities: Option<*mut f32>,
+}
+
+impl Kernel for Task<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let a = self.attention;
+        // SAFETY: `Attention::check` vouches for every access below.
+        unsafe {
+            match (a.k.data, a.v.data) {
+                (Values::F32(k), Values::F32(v)) => self.typed::<I, _>(k, v),
+                (Values::F16(k), Values::F16(v)) => self.typed::<I, _>(k, v),
+                (Values::Bf16(k), Values::Bf16(v)) => self.typed::<I, _>(k, v),
+                _ => unreachable!("keys and values have one type"),
+            }
+        }
+    }
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    unsafe fn typed<I: Isa, T: Element>(&self, k: &[T], v: &[T]) {
+        let a = self.attention;
+        let Values::F32(q) = a.q.data else { unreachable!("queries are f32") };
+        let (from, to) = self.queries;
+        let (rows, dh) = (to - from, a.head_dim);
+        let kv_head = self.head / (a.heads / a.kv_heads);
+        let start = |s: &[usize; 3], head: usize| self.batch * s[0] + head * s[1];
+        let keys = a.seen(self.batch, to - 1);
+        // SAFETY: `Attention::check` has been over strides and sizes.
+        unsafe {
+            let k = k.as_ptr().add(start(&a.k.strides, kv_head));
+            let v = v.as_ptr().add(start(&a.v.strides, kv_head));
+            let q = q.as_ptr().add(start(&a.q.strides, self.head) + from * a.q.strides[2]);
+            let k = Dense { start: k, stride: a.k.strides[2] };
+            let v = Dense { start: v, stride: a.v.strides[2] };
+            let row = a.heads * dh;
+            let out = self.out.add(((self.batch * a.queries + from) * a.heads + self.head) * dh);
+            let out = Target { c: Shared(out), stride: row, bias: std::ptr::null() };
+
+            let mut scaled = Scratch::take(rows * dh);
+            let scaled = scaled.as_mut_ptr();
+            for i in 0..rows {
+                for j in 0..dh {
+                    *scaled.add(i * dh + j) = *q.add(i * a.q.strides[2] + j) * a.scale;
+                }
+            }
+            let mut scores = Scratch::take(rows * keys);
+            let scores = scores.as_mut_ptr();
+            let s = Target { c: Shared(scores), stride: keys, bias: std::ptr::null() };
+            if rows <= FEW_QUERIES {
+                let few =
+                    Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
+                few.run::<I>();
+                self.weigh::<I>(scores, keys);
+                for i in 0..rows {
+                    let p = scores.add(i * keys);
+                    mix::<I, T>(p, keys, v, dh, out.c.get().add(i * row));
+                }
+            } else {
+                multiply::<I, _>(scaled, rows, dh, ByRow(k), keys, s);
+                self.weigh::<I>(scores, keys);
+                multiply::<I, _>(scores, rows, keys, ByColumn(v), dh, out);
+            }
+        }
+    }
+
+    /// Turns scores `[rows, keys]` into probabilities, with zeros where a query sees no key.
+    #[inline(always)]
+    unsafe fn weigh<I: Isa>(&self, scores: *mut f32, keys: usize) {
+        let a = self.attention;
+        let (from, to) = self.queries;
+        for t in from..to {
+            let seen = a.seen(self.batch, t);
+            // SAFETY: `seen <= keys`, and bias, mask and probabilities have been checked.
+            unsafe {
+                let row = scores.add((t - from) * keys);
+                if let Some(bias) = a.bias {
+                    let [b, h, q] = bias.strides;
+                    let at = self.batch * b + self.head * h + t * q;
+                    for (i, v) in bias.data[at..at + seen].iter().enumerate() {
+                        *row.add(i) += v;
+                    }
+                }
+                if let Some(mask) = a.mask {
+                    let mask = &mask[self.batch * a.positions..][..seen];
+                    for (i, &m) in mask.iter().enumerate() {
+                        if m == 0 {
+                            *row.add(i) = f32::NEG_INFINITY;
+                        }
+                    }
+                }
+                softmax_row::<I>(row, row, seen);
+                row.add(seen).write_bytes(0, keys - seen);
+                if let Some(p) = self.probabilities {
+                    let at = (self.batch * a.heads + self.head) * a.queries + t;
+                    let p = p.add(at * a.positions);
+                    p.copy_from_nonoverlapping(row, keys);
+                    p.add(keys).write_bytes(0, a.positions - keys);
+                }
+            }
+        }
+    }
+}
+
+/// C [rows, n] = A [rows, depth] B [depth, n] on one thread.
+#[inline(always)]
+unsafe fn multiply<I: Isa, C: Columns>(
+    a: *const f32,
+    rows: usize,
+    depth: usize,
+    columns: C,
+    n: usize,
+    to: Target,
+) {
+    let mut packed = Scratch::take(rows * depth);
+    let mut panels = Scratch::take(PANEL_FLOATS);
+    // SAFETY: the caller's A, B and C have these sizes; the buffers are as large as needed.
+    unsafe {
+        for (m, end) in tiles(rows, I::MR) {
+            let dst = packed.as_mut_ptr().add(m * depth);
+            pack_tile(a.add(m * depth), depth, end - m, depth, dst);
+        }
+        for n0 in (0..n).step_by(N_BLOCK) {
+            let block = Block {
+                a: Shared(packed.as_mut_ptr()),
+                rows,
+                depth,
+                columns,
+                to,
+                tile_range: (0, rows.div_ceil(I::MR)),
+                n0,
+                width: N_BLOCK.min(n - n0),
+                panels: Shared(panels.as_mut_ptr()),
+            };
+            block.run::<I>();
+        }
+    }
+}
+
+/// `out [dh] = p [keys] V [keys, dh]`, V read where it lies, four vectors of it at a time.
+#[inline(always)]
+unsafe fn mix<I: Isa, T: Element>(
+    p: *const f32,
+    keys: usize,
+    v: Dense<T>,
+    dh: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller's rows have these sizes.
+    unsafe {
+        let mut d = 0;
+        while d + 4 * I::LANES <= dh {
+            // Two keys at a time, so that eight sums hide the latency of the additions.
+            let mut acc = [[I::splat(0.0); 4]; 2];
+            let mut key = 0;
+            while key < keys {
+                for (half, acc) in acc.iter_mut().enumerate() {
+                    if key + half < keys {
+                        let w = I::splat(*p.add(key + half));
+                        let v = v.start.add((key + half) * v.stride + d);
+                        for (j, acc) in acc.iter_mut().enumerate() {
+                            *acc = I::fma(w, T::load::<I>(v.add(j * I::LANES)), *acc);
+                        }
+                    }
+                }
+                key += 2;
+            }
+            for j in 0..4 {
+                I::store(out.add(d + j * I::LANES), I::add(acc[0][j], acc[1][j]));
+            }
+            d += 4 * I::LANES;
+        }
+        while d + I::LANES <= dh {
+            let mut acc = I::splat(0.0);
+            for key in 0..keys {
+                let v = T::load::<I>(v.start.add(key * v.stride + d));
+                acc = I::fma(I::splat(*p.add(key)), v, acc);
+            }
+            I::store(out.add(d), acc);
+            d += I::LANES;
+        }
+        for d in d..dh {
+            let one = |key: usize| *p.add(key) * T::get(v.start.add(key * v.stride + d));
+            *out.add(d) = (0..keys).map(one).sum();
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Linear algebra over frozen weights: f32 activations, weights in the type they are stored in.
+//!
+//! Slices in, slices out; shapes are row-major. The SIMD width is chosen at run time
+//! ([`Level`]), work runs on the current rayon pool, and sizes that do not fit are a
+//! [`ShapeError`]. Call from inside a pool (`ThreadPool::install`) to save the hand-over.
+#![allow(unsafe_code)]
+
+mod attention;
+mod attention_block;
+mod convert;
+mod dot;
+mod elementwise;
+mod gelu;
+mod gemm;
+mod isa;
+mod linear;
+mod math;
+mod parallel;
+mod probe;
+#[cfg(target_arch = "x86_64")]
+mod q4_vnni;
+mod quant;
+mod rotary;
+mod scratch;
+mod weight;
+
+pub use attention::{Attention, Heads, ScoreBias, Values, Visible};
+pub use convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+pub use elementwise::{layer_norm, layer_norm_input_grad, softmax, softmax_input_grad};
+pub use gelu::{gelu_new, gelu_new_in_place, gelu_new_input_grad};
+pub use half::{bf16, f16};
+pub use isa::{Level, with_level};
+pub use linear::{FEW_ROWS, Layer, linear, linear_input_grad, linear_multi};
+pub use probe::{bandwidth_of, bandwidth_probe, gemm_crate_probe, gemm_probe, linear_probe};
+pub use quant::{Q4K_BYTES, Q8_0_BYTES, dequantize, quantize_q4_k, quantize_q8_0};
+pub use rotary::{Rotary, RotaryStyle};
+pub use weight::{ShapeError, Weight};

@@ -1,0 +1,232 @@
+//! The frozen linear layer y = x W^T + b, several of them at once, and the gradient of its input.
+
+use crate::dot::Few;
+use crate::gemm::{self, ByColumn, ByRow, Columns, Packed, Product, Target};
+use crate::isa::{Isa, Kernel, Level, dispatch};
+use crate::parallel::{self, Shared};
+#[cfg(target_arch = "x86_64")]
+use crate::q4_vnni;
+use crate::weight::{Dense, Q4, Q8, ShapeError, Source, Weight, check_len};
+
+/// Most rows of activations for which weight rows are dotted as they lie.
+///
+/// Beyond it, the work is bound by arithmetic and packed panels are faster.
+pub const FEW_ROWS: usize = 16;
+/// Most rows for which 4-bit weights meet activations as integers: above, widening pays.
+#[cfg(target_arch = "x86_64")]
+const FEW_CODED: usize = 3;
+/// Bytes of weights that one piece of few-rows work reads, about.
+const PIECE_BYTES: usize = 512 << 10;
+
+/// Applies `$body` to the weight as a `Source` named `$s`, whatever its type.
+macro_rules! with_source {
+    ($weight:expr, $n_in:expr, $s:ident => $body:expr) => {
+        match $weight {
+            Weight::F32(w) => { let $s = Dense { start: w.as_ptr(), stride: $n_in }; $body }
+            Weight::F16(w) => { let $s = Dense { start: w.as_ptr(), stride: $n_in }; $body }
+            Weight::Bf16(w) => { let $s = Dense { start: w.as_ptr(), stride: $n_in }; $body }
+            Weight::Q8_0(w) => { let $s = Q8 { bytes: w, blocks: $n_in / 32 }; $body }
+            Weight::Q4K(w) => { let $s = Q4 { bytes: w, blocks: $n_in / 256 }; $body }
+        }
+    };
+}
+
+/// One layer of [`linear_multi`]: its weight `[n_out, n_in]`, bias `[n_out]`, output `[rows, n_out]`.
+#[derive(Debug)]
+pub struct Layer<'a> {
+    /// The frozen weight.
+    pub weight: Weight<'a>,
+    /// Added to every row.
+    pub bias: Option<&'a [f32]>,
+    /// Where the result goes; overwritten.
+    pub y: &'a mut [f32],
+    /// Width of the output.
+    pub n_out: usize,
+}
+
+/// `y [rows, n_out] = x [rows, n_in] W^T + b`, f32 arithmetic on the weights as stored.
+///
+/// Up to [`FEW_ROWS`] rows, weights stream from memory once; beyond, blocks of them are widened
+/// to f32 once and multiplied from the cache. Runs on the current rayon pool.
+///
+/// # Errors
+///
+/// Where a slice does not have its shape's length.
+pub fn linear(
+    x: &[f32],
+    weight: Weight,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    rows: usize,
+    n_in: usize,
+    n_out: usize,
+) -> Result<(), ShapeError> {
+    linear_multi(x, &mut [Layer { weight, bias, y, n_out }], rows, n_in)
+}
+
+/// Several layers over one input, in one pass over the thread pool: q, k and v for instance.
+///
+/// # Errors
+///
+/// As for [`linear`].
+pub fn linear_multi(
+    x: &[f32],
+    layers: &mut [Layer],
+    rows: usize,
+    n_in: usize,
+) -> Result<(), ShapeError> {
+    check_len("x", &[rows, n_in], x.len())?;
+    for layer in layers.iter() {
+        layer.weight.check(layer.n_out, n_in)?;
+        check_len("y", &[rows, layer.n_out], layer.y.len())?;
+        if let Some(bias) = layer.bias {
+            check_len("bias", &[layer.n_out], bias.len())?;
+        }
+    }
+    if rows == 0 {
+        return Ok(());
+    }
+    if n_in == 0 {
+        for layer in layers.iter_mut() {
+            for y in layer.y.chunks_exact_mut(layer.n_out.max(1)) {
+                match layer.bias {
+                    Some(bias) => y.copy_from_slice(bias),
+                    None => y.fill(0.0),
+                }
+            }
+        }
+        return Ok(());
+    }
+    let level = Level::current();
+    let jobs: Vec<Job> = layers.iter_mut().map(Job::new).collect();
+    if rows <= FEW_ROWS {
+        few(level, x, &jobs, rows, n_in);
+    } else {
+        many(level, x, &jobs, rows, n_in);
+    }
+    Ok(())
+}
+
+/// A layer whose output may be written from several threads.
+struct Job<'a> {
+    weight: Weight<'a>,
+    to: Target,
+    n_out: usize,
+}
+
+impl<'a> Job<'a> {
+    fn new(layer: &mut Layer<'a>) -> Job<'a> {
+        let bias = layer.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        let to = Target { c: Shared(layer.y.as_mut_ptr()), stride: layer.n_out, bias };
+        Job { weight: layer.weight, to, n_out: layer.n_out }
+    }
+}
+
+/// Index of the job that piece `i` belongs to, and the piece's index within it.
+fn locate(counts: &[usize], mut i: usize) -> (usize, usize) {
+    for (job, &n) in counts.iter().enumerate() {
+        if i < n {
+            return (job, i);
+        }
+        i -= n;
+    }
+    unreachable!("pieces are numbered below the sum of the counts")
+}
+
+fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
+    // Whole groups of weight rows, about `PIECE_BYTES` each, and at least four pieces a thread.
+    let step = |job: &Job| {
+        let row_bytes = (job.weight.bytes() / job.n_out.max(1)).max(1);
+        let fair = job.n_out.div_ceil(4 * rayon::current_num_threads());
+        (PIECE_BYTES / row_bytes).min(fair).max(1).next_multiple_of(8)
+    };
+    let counts: Vec<usize> = jobs.iter().map(|job| job.n_out.div_ceil(step(job))).collect();
+    #[cfg(target_arch = "x86_64")]
+    let coded = {
+        let is_q4 = |job: &Job| matches!(job.weight, Weight::Q4K(_));
+        let wanted = level == Level::Avx512 && rows <= FEW_CODED && jobs.iter().any(is_q4);
+        if wanted { Some(q4_vnni::code(x)) } else { None }
+    };
+    parallel::for_each(counts.iter().sum(), |i| {
+        let (job, i) = locate(&counts, i);
+        let job = &jobs[job];
+        let from = i * step(job);
+        let to = (from + step(job)).min(job.n_out);
+        #[cfg(target_arch = "x86_64")]
+        if let (Weight::Q4K(w), Some(coded)) = (job.weight, &coded) {
+            // SAFETY: the level is AVX-512; shapes are checked on entry; columns are disjoint.
+            unsafe { q4_vnni::few(w.as_ptr(), n_in / 256, coded, from, to, job.to) };
+            return;
+        }
+        with_source!(job.weight, n_in, source => {
+            let few = Few { source, x: x.as_ptr(), rows, n_in, from, to, target: job.to };
+            // SAFETY: shapes are checked on entry; pieces write to disjoint columns.
+            unsafe { dispatch(level, few) }
+        });
+    });
+}
+
+fn many(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
+    let packed = Packed::new(level, x, rows, n_in);
+    let counts: Vec<usize> = jobs.iter().map(|job| gemm::pieces(&packed, job.n_out)).collect();
+    parallel::for_each(counts.iter().sum(), |i| {
+        let (job, i) = locate(&counts, i);
+        let job = &jobs[job];
+        with_source!(job.weight, n_in, source => {
+            let product = Product { columns: ByRow(source), n: job.n_out, to: job.to };
+            // SAFETY: shapes are checked on entry; pieces write to disjoint blocks.
+            unsafe { gemm::piece(&packed, &product, i) }
+        });
+    });
+}
+
+/// `gx [rows, n_in] = gy [rows, n_out] W`: the gradient of [`linear`]'s input.
+///
+/// # Errors
+///
+/// Where a slice does not have its shape's length.
+pub fn linear_input_grad(
+    gy: &[f32],
+    weight: Weight,
+    gx: &mut [f32],
+    rows: usize,
+    n_in: usize,
+    n_out: usize,
+) -> Result<(), ShapeError> {
+    check_len("gy", &[rows, n_out], gy.len())?;
+    weight.check(n_out, n_in)?;
+    check_len("gx", &[rows, n_in], gx.len())?;
+    if rows == 0 || n_out == 0 {
+        gx.fill(0.0);
+        return Ok(());
+    }
+    let packed = Packed::new(Level::current(), gy, rows, n_out);
+    let to = Target { c: Shared(gx.as_mut_ptr()), stride: n_in, bias: std::ptr::null() };
+    with_source!(weight, n_in, source => run(&packed, ByColumn(source), n_in, to));
+    Ok(())
+}
+
+fn run<C: Columns>(packed: &Packed, columns: C, n: usize, to: Target) {
+    let product = Product { columns, n, to };
+    parallel::for_each(gemm::pieces(packed, n), |i| {
+        // SAFETY: shapes are checked by the caller; pieces write to disjoint blocks.
+        unsafe { gemm::piece(packed, &product, i) }
+    });
+}
+
+/// Numbers `start .. start + out.len()` of a weight seen as one row of `n`.
+pub(crate) fn widen(weight: Weight, n: usize, start: usize, out: &mut [f32]) {
+    struct Widen<'a, S>(S, usize, &'a mut [f32]);
+    impl<S: Source> Kernel for Widen<'_, S> {
+        type Out = ();
+        #[inline(always)]
+        unsafe fn run<I: Isa>(self) {
+            // SAFETY: the caller keeps within the weight, at whole blocks.
+            unsafe { self.0.widen::<I>(0, self.1, self.2.len(), self.2.as_mut_ptr()) }
+        }
+    }
+    with_source!(weight, n, source => {
+        // SAFETY: the caller checked the lengths; pieces begin at whole blocks.
+        unsafe { dispatch(Level::current(), Widen(source, start, out)) }
+    });
+}

@@ -1,0 +1,253 @@
+//! Frozen weights in their own types: `[n_out, n_in]`, row-major, never copied whole.
+//!
+//! Quantised rows are GGUF's blocks (ggml `ggml-common.h`: `block_q8_0`, `block_q4_K`).
+
+use crate::isa::Isa;
+use crate::quant::{self, Q4K_BYTES, Q8_0_BYTES};
+use half::{bf16, f16};
+
+/// A request whose sizes do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// A slice has another length than its shape says.
+    #[error("{what} has {found} elements; its shape {shape:?} needs {expected}")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// The shape it stands for.
+        shape: Vec<usize>,
+        /// Elements (bytes for quantised weights) that the shape needs.
+        expected: usize,
+        /// Elements found.
+        found: usize,
+    },
+    /// A width that a block format or a layout does not allow.
+    #[error("{what} is {found}; it must be {allowed}")]
+    Size {
+        /// Which size.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// What is allowed, in words.
+        allowed: &'static str,
+    },
+}
+
+/// Checks the length of an argument against its shape.
+pub(crate) fn check_len(
+    what: &'static str,
+    shape: &[usize],
+    found: usize,
+) -> Result<(), ShapeError> {
+    let expected = shape.iter().product();
+    if expected == found {
+        return Ok(());
+    }
+    Err(ShapeError::Length { what, shape: shape.to_vec(), expected, found })
+}
+
+/// A frozen matrix `[n_out, n_in]`, row-major, in the type it is stored in.
+#[derive(Clone, Copy, Debug)]
+pub enum Weight<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// IEEE half floats.
+    F16(&'a [f16]),
+    /// Upper halves of 32-bit floats.
+    Bf16(&'a [bf16]),
+    /// Bytes of GGUF q8_0: blocks of 32 weights in 34 bytes.
+    Q8_0(&'a [u8]),
+    /// Bytes of GGUF q4_k: super-blocks of 256 weights in 144 bytes.
+    Q4K(&'a [u8]),
+}
+
+impl Weight<'_> {
+    /// Bytes that the weights occupy.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Weight::F32(w) => size_of_val(*w),
+            Weight::F16(w) => size_of_val(*w),
+            Weight::Bf16(w) => size_of_val(*w),
+            Weight::Q8_0(w) | Weight::Q4K(w) => w.len(),
+        }
+    }
+
+    /// Checks that the slice holds `[n_out, n_in]`.
+    ///
+    /// # Errors
+    ///
+    /// Where the length differs, or `n_in` is no multiple of the type's block.
+    pub fn check(&self, n_out: usize, n_in: usize) -> Result<(), ShapeError> {
+        let shape = [n_out, n_in];
+        match self {
+            Weight::F32(w) => check_len("f32 weight", &shape, w.len()),
+            Weight::F16(w) => check_len("f16 weight", &shape, w.len()),
+            Weight::Bf16(w) => check_len("bf16 weight", &shape, w.len()),
+            Weight::Q8_0(w) => {
+                check_blocks("n_in of a q8_0 weight", n_in, 32, "a multiple of 32")?;
+                check_bytes("q8_0 weight (bytes)", &shape, n_out * n_in / 32 * Q8_0_BYTES, w.len())
+            }
+            Weight::Q4K(w) => {
+                check_blocks("n_in of a q4_k weight", n_in, 256, "a multiple of 256")?;
+                check_bytes("q4_k weight (bytes)", &shape, n_out * n_in / 256 * Q4K_BYTES, w.len())
+            }
+        }
+    }
+}
+
+fn check_blocks(
+    what: &'static str,
+    found: usize,
+    block: usize,
+    allowed: &'static str,
+) -> Result<(), ShapeError> {
+    if found % block == 0 { Ok(()) } else { Err(ShapeError::Size { what, found, allowed }) }
+}
+
+fn check_bytes(
+    what: &'static str,
+    shape: &[usize],
+    expected: usize,
+    found: usize,
+) -> Result<(), ShapeError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ShapeError::Length { what, shape: shape.to_vec(), expected, found })
+}
+
+/// Rows of numbers that can be widened to f32, piece by piece.
+///
+/// # Safety
+///
+/// `widen` reads `len` numbers of `row` from column `k` on, which must exist; `k` is a
+/// multiple of `BLOCK`, and so is `len`; `dst` has room for them.
+pub(crate) trait Source: Copy + Send + Sync {
+    /// Columns that are coded together.
+    const BLOCK: usize;
+    unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32);
+}
+
+/// An element type with a vector load.
+///
+/// # Safety
+///
+/// `load` reads `I::LANES` elements, `get` one.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    unsafe fn load<I: Isa>(p: *const Self) -> I::V;
+    unsafe fn get(p: *const Self) -> f32;
+}
+
+// SAFETY of the three below: `f16` and `bf16` are transparent over `u16`; the caller's
+// pointer is valid for what is read.
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<I: Isa>(p: *const f32) -> I::V {
+        unsafe { I::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn get(p: *const f32) -> f32 {
+        unsafe { *p }
+    }
+}
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load<I: Isa>(p: *const f16) -> I::V {
+        unsafe { I::load_f16(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn get(p: *const f16) -> f32 {
+        unsafe { (*p).to_f32() }
+    }
+}
+impl Element for bf16 {
+    #[inline(always)]
+    unsafe fn load<I: Isa>(p: *const bf16) -> I::V {
+        unsafe { I::load_bf16(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn get(p: *const bf16) -> f32 {
+        unsafe { (*p).to_f32() }
+    }
+}
+
+/// Rows of plain numbers, `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Dense<T> {
+    pub start: *const T,
+    pub stride: usize,
+}
+
+// SAFETY: a `Dense` stands for a shared slice, which every thread may read.
+unsafe impl<T: Sync> Send for Dense<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Dense<T> {}
+
+impl<T: Element> Source for Dense<T> {
+    const BLOCK: usize = 1;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let src = self.start.add(row * self.stride + k);
+            let whole = len / I::LANES * I::LANES;
+            let mut i = 0;
+            while i < whole {
+                I::store(dst.add(i), T::load::<I>(src.add(i)));
+                i += I::LANES;
+            }
+            while i < len {
+                *dst.add(i) = T::get(src.add(i));
+                i += 1;
+            }
+        }
+    }
+}
+
+/// Rows of q8_0 blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Q8<'a> {
+    pub bytes: &'a [u8],
+    /// Blocks in a row.
+    pub blocks: usize,
+}
+
+impl Source for Q8<'_> {
+    const BLOCK: usize = 32;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
+        let first = row * self.blocks + k / 32;
+        debug_assert!((first + len / 32) * Q8_0_BYTES <= self.bytes.len());
+        for i in 0..len / 32 {
+            // SAFETY: the trait's contract; the length of a weight is checked on entry.
+            unsafe {
+                let block = self.bytes.as_ptr().add((first + i) * Q8_0_BYTES);
+                quant::widen_q8_0::<I>(block, dst.add(32 * i));
+            }
+        }
+    }
+}
+
+/// Rows of q4_k super-blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Q4<'a> {
+    pub bytes: &'a [u8],
+    /// Super-blocks in a row.
+    pub blocks: usize,
+}
+
+impl Source for Q4<'_> {
+    const BLOCK: usize = 256;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
+        let first = row * self.blocks + k / 256;
+        debug_assert!((first + len / 256) * Q4K_BYTES <= self.bytes.len());
+        for i in 0..len / 256 {
+            // SAFETY: the trait's contract; the length of a weight is checked on entry.
+            unsafe {
+                let block = self.bytes.as_ptr().add((first + i) * Q4K_BYTES);
+                quant::widen_q4_k::<I>(block, dst.add(256 * i));
+            }
+        }
+    }
+}

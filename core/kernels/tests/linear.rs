@@ -1,0 +1,144 @@
+//! The linear layer against f64, over awkward sizes, at every instruction set.
+
+mod support;
+
+use limber_kernels::{
+    Layer, Level, ShapeError, Weight, linear, linear_input_grad, linear_multi, with_level,
+};
+use support::{Stored, close, noise};
+
+/// y = x W^T + b in f64.
+fn reference(x: &[f32], w: &[f32], bias: &[f32], rows: usize, n_in: usize, n_out: usize) -> Vec<f64> {
+    let mut y = vec![0f64; rows * n_out];
+    for m in 0..rows {
+        for n in 0..n_out {
+            let dot = |k: usize| f64::from(x[m * n_in + k]) * f64::from(w[n * n_in + k]);
+            y[m * n_out + n] = (0..n_in).map(dot).sum::<f64>() + f64::from(bias[n]);
+        }
+    }
+    y
+}
+
+const ROWS: [usize; 10] = [0, 1, 2, 3, 7, 8, 9, 17, 40, 147];
+
+fn check_linear(kind: &str, n_in: usize, n_out: usize) {
+    let stored = Stored::new(kind, &noise(n_out * n_in, 1));
+    let w = stored.widened();
+    let bias = noise(n_out, 2);
+    for rows in ROWS {
+        // One element in, so that no row begins at a vector boundary.
+        let x = noise(rows * n_in + 1, 3);
+        let x = &x[1..];
+        let expected = reference(x, &w, &bias, rows, n_in, n_out);
+        for level in Level::supported() {
+            let mut y = vec![f32::NAN; rows * n_out];
+            with_level(level, || {
+                linear(x, stored.weight(), Some(&bias), &mut y, rows, n_in, n_out).unwrap();
+            });
+            // f32 sums of n_in terms near 0.3: a few roundings of the largest partial sum.
+            close(&y, &expected, 1e-5, &format!("{kind} {rows}x{n_in}x{n_out} {level:?}"));
+        }
+    }
+}
+
+#[test]
+fn dense_weights_match_f64() {
+    for kind in ["f32", "f16", "bf16"] {
+        for (n_in, n_out) in [(1, 1), (3, 5), (16, 33), (31, 7), (130, 129), (515, 66), (1025, 130)] {
+            check_linear(kind, n_in, n_out);
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_match_their_dequantised_values() {
+    for (n_in, n_out) in [(32, 3), (96, 35), (544, 130)] {
+        check_linear("q8_0", n_in, n_out);
+    }
+    for (n_in, n_out) in [(256, 3), (512, 35), (768, 130)] {
+        check_linear("q4_k", n_in, n_out);
+        check_linear("q8_0", n_in, n_out);
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch() {
+    let (n_in, n_out, rows) = (768, 70, 40);
+    for kind in ["f32", "f16", "bf16", "q8_0", "q4_k"] {
+        let stored = Stored::new(kind, &noise(n_out * n_in, 4));
+        let x = noise(rows * n_in, 5);
+        let mut all = vec![0f32; rows * n_out];
+        linear(&x, stored.weight(), None, &mut all, rows, n_in, n_out).unwrap();
+        for (m, x) in x.chunks(n_in).enumerate() {
+            let mut one = vec![0f32; n_out];
+            linear(x, stored.weight(), None, &mut one, 1, n_in, n_out).unwrap();
+            let expected: Vec<f64> = one.iter().map(|&v| f64::from(v)).collect();
+            // Only the order of the sums may differ.
+            close(&all[m * n_out..][..n_out], &expected, 2e-6, kind);
+        }
+    }
+}
+
+#[test]
+fn several_layers_in_one_pass_equal_each_alone() {
+    let n_in = 256;
+    let x = noise(20 * n_in, 6);
+    let q = Stored::new("bf16", &noise(96 * n_in, 7));
+    let k = Stored::new("q4_k", &noise(33 * n_in, 8));
+    let bias = noise(33, 9);
+    for rows in [1, 20] {
+        let x = &x[..rows * n_in];
+        let (mut a, mut b) = (vec![0f32; rows * 96], vec![0f32; rows * 33]);
+        let mut layers = [
+            Layer { weight: q.weight(), bias: None, y: &mut a, n_out: 96 },
+            Layer { weight: k.weight(), bias: Some(&bias), y: &mut b, n_out: 33 },
+        ];
+        linear_multi(x, &mut layers, rows, n_in).unwrap();
+        let (mut a1, mut b1) = (vec![0f32; rows * 96], vec![0f32; rows * 33]);
+        linear(x, q.weight(), None, &mut a1, rows, n_in, 96).unwrap();
+        linear(x, k.weight(), Some(&bias), &mut b1, rows, n_in, 33).unwrap();
+        let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        close(&a, &wide(&a1), 2e-6, "first layer");
+        close(&b, &wide(&b1), 2e-6, "second layer");
+    }
+}
+
+#[test]
+fn the_input_gradient_matches_f64() {
+    let sizes = [("f32", 33, 7), ("bf16", 130, 515), ("f16", 257, 66), ("q8_0", 96, 35)];
+    for (kind, n_in, n_out) in sizes.into_iter().chain([("q4_k", 768, 130), ("bf16", 1, 1)]) {
+        let stored = Stored::new(kind, &noise(n_out * n_in, 10));
+        let w = stored.widened();
+        for rows in ROWS {
+            let gy = noise(rows * n_out, 11);
+            let mut expected = vec![0f64; rows * n_in];
+            for m in 0..rows {
+                for n in 0..n_out {
+                    for k in 0..n_in {
+                        expected[m * n_in + k] +=
+                            f64::from(gy[m * n_out + n]) * f64::from(w[n * n_in + k]);
+                    }
+                }
+            }
+            for level in Level::supported() {
+                let mut gx = vec![f32::NAN; rows * n_in];
+                with_level(level, || {
+                    linear_input_grad(&gy, stored.weight(), &mut gx, rows, n_in, n_out).unwrap();
+                });
+                close(&gx, &expected, 1e-5, &format!("{kind} {rows} {level:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    let w = vec![0f32; 12];
+    let mut y = vec![0f32; 3];
+    let error = linear(&[0.0; 4], Weight::F32(&w), None, &mut y[..2], 1, 4, 3).unwrap_err();
+    assert_eq!(error.to_string(), "y has 2 elements; its shape [1, 3] needs 3");
+    let error = linear(&[0.0; 33], Weight::Q8_0(&[0; 34]), None, &mut y[..1], 1, 33, 1).unwrap_err();
+    assert!(matches!(error, ShapeError::Size { found: 33, .. }), "{error}");
+    assert!(linear(&[0.0; 4], Weight::F32(&w), Some(&[0.0]), &mut y, 1, 4, 3).is_err());
+    assert!(linear_input_grad(&[0.0; 3], Weight::F32(&w[1..]), &mut [0.0; 4], 1, 4, 3).is_err());
+}

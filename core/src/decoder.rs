@@ -1,0 +1,166 @@
+//! The `Decoder` contract: embeddings in, logits out; and `Run`, which carries all that may grow.
+
+use crate::cache::KvCache;
+use crate::spec::DecoderSpec;
+use candle_core::{Result, Tensor};
+
+/// A frozen language model that takes embeddings.
+///
+/// Without a cache, gradients reach `embeds`; no gradient of a frozen weight is ever computed.
+pub trait Decoder: Send + Sync {
+    /// The sizes of this model.
+    fn spec(&self) -> DecoderSpec;
+
+    /// Ids `[B, T]` u32 to word embeddings `[B, T, D]` f32.
+    fn embed(&self, ids: &Tensor) -> Result<Tensor>;
+
+    /// Embeddings `[B, T, D]` f32 to logits f32, whose shape [`LogitPositions`] decides.
+    ///
+    /// # Errors
+    /// More positions than the context length or than the cache holds; a shape that is not `[B, T, D]`.
+    fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor>;
+
+    /// An empty cache for `batch` rows of at most `capacity` positions.
+    fn new_cache(&self, batch: usize, capacity: usize) -> Result<KvCache> {
+        KvCache::new(&self.spec(), batch, capacity)
+    }
+}
+
+/// Which positions need logits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogitPositions {
+    /// Every position: `[B, T, V]`.
+    #[default]
+    All,
+    /// The last valid position of every row: `[B, V]`.
+    Last,
+    /// The listed positions, as (row, position in this call): `[len, V]`.
+    At(Vec<(usize, usize)>),
+    /// None: the caller wants the taps or the cache alone, and the result is the final hidden state `[B, T, D]`.
+    Hidden,
+}
+
+/// What a caller wants to see on the way, and what was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Taps {
+    /// Ask for the hidden states.
+    pub want_hidden: bool,
+    /// Ask for the attention probabilities.
+    pub want_attention: bool,
+    /// `[B, T, D]` before the first layer, then after each layer (the last after the final norm): L + 1 tensors.
+    pub hidden: Vec<Tensor>,
+    /// `[B, H, T, P + T]` for every layer.
+    pub attention: Vec<Tensor>,
+}
+
+/// One forward run: cache, lengths, mask, logit positions, taps.
+#[derive(Default)]
+pub struct Run<'a> {
+    /// Keys and values of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
+    pub cache: Option<&'a mut KvCache>,
+    /// Valid positions of each row of `embeds`, which is padded at the end; None: every row is full.
+    pub lengths: Option<Vec<usize>>,
+    /// Key mask u8 `[B, P + T]` over the cached and the new positions: 1 is seen, 0 is hidden; None: all are seen.
+    pub mask: Option<Tensor>,
+    /// Which positions need logits.
+    pub logits: LogitPositions,
+    /// Hidden states or attention a caller wants to see.
+    pub taps: Taps,
+}
+
+impl<'a> Run<'a> {
+    /// Logits for all positions, no cache: the shape of training and scoring.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Logits for the last valid position of each row, over a cache: the shape of generation.
+    pub fn cached(cache: &'a mut KvCache) -> Self {
+        Self {
+            cache: Some(cache),
+            logits: LogitPositions::Last,
+            ..Self::default()
+        }
+    }
+
+    /// Valid positions of each of `batch` rows of length `t`, checked.
+    ///
+    /// # Errors
+    /// Where `lengths` has another count than the batch or an entry above T or of 0.
+    pub fn row_lengths(&self, batch: usize, t: usize) -> Result<Vec<usize>> {
+        let Some(lengths) = &self.lengths else {
+            return Ok(vec![t; batch]);
+        };
+        if lengths.len() != batch {
+            candle_core::bail!(
+                "run has {} row lengths, the batch has {batch} rows",
+                lengths.len()
+            )
+        }
+        if let Some(bad) = lengths.iter().find(|l| **l == 0 || **l > t) {
+            candle_core::bail!("row length {bad} is not in 1..={t}")
+        }
+        Ok(lengths.clone())
+    }
+
+    /// Positions already cached for each of `batch` rows; zeros without a cache.
+    ///
+    /// # Errors
+    /// Where the cache was made for another number of rows.
+    pub fn past(&self, batch: usize) -> Result<Vec<usize>> {
+        match &self.cache {
+            None => Ok(vec![0; batch]),
+            Some(cache) if cache.lengths().len() == batch => Ok(cache.lengths().to_vec()),
+            Some(cache) => candle_core::bail!(
+                "the cache holds {} rows, the batch has {batch}",
+                cache.lengths().len()
+            ),
+        }
+    }
+}
+
+/// Refuses runs that reach beyond the context length: past + new positions of any row.
+///
+/// # Errors
+/// Names the positions asked for and the context length.
+pub fn check_context(past: &[usize], lengths: &[usize], context: usize) -> Result<()> {
+    let need = past.iter().zip(lengths).map(|(p, l)| p + l).max();
+    match need {
+        Some(need) if need > context => candle_core::bail!(
+            "{need} positions (prefix and text together) are more than the decoder's context length, which allows {context}"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The rows of `hidden` `[B, T, D]` that need logits: `[B, T, D]`, `[B, D]` or `[len, D]`, graph kept.
+///
+/// # Errors
+/// Where a listed position lies outside `hidden`.
+pub fn select_positions(
+    hidden: &Tensor,
+    positions: &LogitPositions,
+    lengths: &[usize],
+) -> Result<Tensor> {
+    let (b, t, d) = hidden.dims3()?;
+    let pick = |rows: Vec<u32>| -> Result<Tensor> {
+        let index = Tensor::new(rows, hidden.device())?;
+        hidden.reshape((b * t, d))?.index_select(&index, 0) // [len, D]
+    };
+    match positions {
+        LogitPositions::All | LogitPositions::Hidden => Ok(hidden.clone()),
+        LogitPositions::Last => pick(
+            lengths
+                .iter()
+                .enumerate()
+                .map(|(row, len)| (row * t + len - 1) as u32)
+                .collect(),
+        ),
+        LogitPositions::At(list) => {
+            if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
+                candle_core::bail!("logits asked at {bad:?}, allowed are rows 0..{b} and positions 0..{t}")
+            }
+            pick(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! y = x Wᵀ + b over a frozen W that stays in its own type and in its mapped file.
+//!
+//! candle's `matmul` computes and keeps the gradient of both sides; here the backward gives the input's alone.
+
+use crate::weights::{FrozenData, WeightType};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+
+/// A frozen linear layer: `[.., n_in]` f32 to `[.., n_out]` f32.
+#[derive(Debug, Clone)]
+pub struct FrozenLinear {
+    weight: Weight,
+    bias: Option<Tensor>,
+    n_in: usize,
+    n_out: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Weight {
+    /// On the CPU: the mapped bytes themselves, and the bias as a slice can be taken.
+    Cpu(FrozenData, Option<Vec<f32>>),
+    /// On an accelerator: a tensor `[n_out, n_in]` in the weight's own type.
+    Device(Tensor),
+}
+
+impl FrozenLinear {
+    /// A layer of `weight` `[n_out, n_in]` and `bias` `[n_out]` f32.
+    ///
+    /// # Errors
+    /// A weight that is not a matrix, or a bias of another length.
+    pub fn new(weight: FrozenData, bias: Option<Tensor>, device: &Device) -> Result<Self> {
+        let [n_out, n_in] = *weight.shape() else {
+            candle_core::bail!("a linear weight has shape [n_out, n_in], not {:?}", weight.shape())
+        };
+        if let Some(bias) = &bias
+            && bias.dims() != [n_out]
+        {
+            candle_core::bail!("a bias of shape {:?} for {n_out} outputs", bias.dims())
+        }
+        let weight = if device.is_cpu() {
+            let bias = bias.as_ref().map(|b| b.to_vec1::<f32>()).transpose()?;
+            Weight::Cpu(weight, bias)
+        } else {
+            Weight::Device(device_tensor(&weight, device)?)
+        };
+        Ok(Self { weight, bias, n_in, n_out })
+    }
+
+    /// Width of the input.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Width of the output.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// x `[.., n_in]` f32 to `[.., n_out]` f32; the input's gradient flows, the weight has none.
+    ///
+    /// # Errors
+    /// A last dimension that is not n_in.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut dims = x.dims().to_vec();
+        match dims.last_mut() {
+            Some(last) if *last == self.n_in => *last = self.n_out,
+            _ => candle_core::bail!("input of shape {:?} for a linear layer of width {}", x.dims(), self.n_in),
+        }
+        match &self.weight {
+            Weight::Cpu(weight, bias) => x.contiguous()?.apply_op1(Forward {
+                weight: weight.clone(),
+                bias: bias.clone(),
+                n_in: self.n_in,
+                n_out: self.n_out,
+            }),
+            Weight::Device(weight) => {
+                let rows = x.elem_count() / self.n_in;
+                let flat = x.reshape((rows, self.n_in))?.to_dtype(weight.dtype())?;
+                let y = flat.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
+                let y = match &self.bias {
+                    Some(bias) => y.broadcast_add(bias)?,
+                    None => y,
+                };
+                y.reshape(dims)
+            }
+        }
+    }
+}
+
+/// A frozen tensor as a candle tensor in its own type on `device`.
+pub(super) fn device_tensor(data: &FrozenData, device: &Device) -> Result<Tensor> {
+    let dtype = match data.dtype() {
+        WeightType::F32 => DType::F32,
+        WeightType::F16 => DType::F16,
+        WeightType::Bf16 => DType::BF16,
+    };
+    Tensor::from_raw_buffer(data.bytes(), dtype, data.shape(), device)
+}
+
+struct Forward {
+    weight: FrozenData,
+    bias: Option<Vec<f32>>,
+    n_in: usize,
+    n_out: usize,
+}
+
+impl CustomOp1 for Forward {
+    fn name(&self) -> &'static str {
+        "frozen-linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = contiguous_f32(self.name(), storage, layout)?;
+        let (rows, shape) = rows_and_shape(layout, self.n_in, self.n_out);
+        let mut y = vec![0f32; rows * self.n_out];
+        limber_kernels::linear(
+            x,
+            self.weight.kernel_weight(),
+            self.bias.as_deref(),
+            &mut y,
+            rows,
+            self.n_in,
+            self.n_out,
+        )
+        .map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let op = InputGradient { weight: self.weight.clone(), n_in: self.n_in, n_out: self.n_out };
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&op)?))
+    }
+}
+
+/// gx = gy W.
+struct InputGradient {
+    weight: FrozenData,
+    n_in: usize,
+    n_out: usize,
+}
+
+impl CustomOp1 for InputGradient {
+    fn name(&self) -> &'static str {
+        "frozen-linear-input-gradient"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let gy = contiguous_f32(self.name(), storage, layout)?;
+        let (rows, shape) = rows_and_shape(layout, self.n_out, self.n_in);
+        let mut gx = vec![0f32; rows * self.n_in];
+        limber_kernels::linear_input_grad(gy, self.weight.kernel_weight(), &mut gx, rows, self.n_in, self.n_out)
+            .map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(gx), shape))
+    }
+}
+
+/// The elements of a contiguous f32 tensor.
+pub(crate) fn contiguous_f32<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let (CpuStorage::F32(data), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+        candle_core::bail!("{op} takes contiguous f32 tensors, got {:?} {:?}", storage.dtype_name(), layout.shape())
+    };
+    Ok(&data[start..end])
+}
+
+/// The storage's type, for messages.
+trait DtypeName {
+    fn dtype_name(&self) -> &'static str;
+}
+
+impl DtypeName for CpuStorage {
+    fn dtype_name(&self) -> &'static str {
+        use candle_core::backend::BackendStorage;
+        self.dtype().as_str()
+    }
+}
+
+fn rows_and_shape(layout: &Layout, width: usize, new_width: usize) -> (usize, Shape) {
+    let mut dims = layout.dims().to_vec();
+    let rows = layout.shape().elem_count() / width.max(1);
+    if let Some(last) = dims.last_mut() {
+        *last = new_width;
+    }
+    (rows, Shape::from(dims))
+}

@@ -1,0 +1,34 @@
+//! All that the author of a limber part needs: the contracts, the registry, weights and frozen operations.
+//!
+//! There is no file and no network here: weights arrive through [`weights::WeightSource`], settings as JSON values.
+//!
+//! One alphabet names the sizes everywhere: **B** batch, **S** image side, **N** visual tokens, **E** encoder width,
+//! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary rows,
+//! **L** layers.
+
+pub mod cache;
+pub mod decoder;
+pub mod encoder;
+pub mod frozen;
+pub mod ops;
+pub mod random;
+pub mod registry;
+pub mod settings;
+pub mod spec;
+pub mod stitch;
+pub mod weights;
+
+pub use cache::KvCache;
+pub use decoder::{Decoder, LogitPositions, Run};
+pub use encoder::Encoder;
+pub use frozen::{FrozenEmbedding, FrozenLinear};
+pub use registry::{DecoderPart, EncoderPart, Part, PartContext, Registry, StitchPart};
+pub use spec::{DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, ResizeFilter, ResizeRule};
+pub use stitch::{Mode, Stitch};
+pub use weights::{Init, WeightSource, WeightType, Weights};
+
+// What `register!` and parts' derives expand to; authors need no dependency line of their own for these.
+#[doc(hidden)]
+pub mod exports {
+    pub use inventory;
+}

@@ -1,0 +1,81 @@
+//! Causal self-attention of new positions over cached and new ones, rows of different lengths, grouped queries.
+//!
+//! Two ways, tested equal: composed of differentiable operations where a graph or the probabilities are wanted,
+//! and one kernel over the cache, without copies, everywhere else.
+
+use super::softmax;
+use crate::decoder::Run;
+use candle_core::{DType, Device, Result, Tensor};
+
+/// How a layer's heads are laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Query heads.
+    pub queries: usize,
+    /// Key and value heads; a divisor of `queries`.
+    pub keys: usize,
+    /// Width of one head.
+    pub dim: usize,
+    /// What the dot products are multiplied with, usually 1 / sqrt(dim).
+    pub scale: f64,
+}
+
+/// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` of `layer`, all f32, to `[B, T, H * dim]`.
+///
+/// With a cache in `run`, k and v are appended to it and its earlier positions are seen too; position t of row b
+/// sees `past[b] + t + 1` keys. Taps are filled where asked for.
+///
+/// # Errors
+/// Shapes that do not fit, a full cache.
+pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, run: &mut Run) -> Result<Tensor> {
+    let (b, t, h, d) = q.dims4()?;
+    let past = run.past(b)?;
+    let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
+    let (k, v) = match &mut run.cache {
+        Some(cache) => cache.append(layer, &k, &v)?,
+        None => (k, v),
+    };
+    if let Some(mask) = &run.mask {
+        let p = k.dim(2)?;
+        match mask.dims() {
+            [rows, keys] if *rows == b && *keys >= p => {}
+            other => candle_core::bail!("a key mask of shape {other:?} for {b} rows of {p} positions"),
+        }
+    }
+    let q = q.transpose(1, 2)?.contiguous()?; // [B, H, T, dim]
+    let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
+    let scores = (q.matmul(&k.transpose(2, 3)?)? * heads.scale)?; // [B, H, T, P]
+    let bias = causal_bias(&past, t, k.dim(2)?, run.mask.as_ref(), q.device())?;
+    let probabilities = softmax(&scores.broadcast_add(&bias)?)?;
+    if run.taps.want_attention {
+        run.taps.attention.push(probabilities.clone());
+    }
+    probabilities.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))
+}
+
+/// `[B, keys, P, dim]` with every head `times` times in a row.
+fn repeat(x: &Tensor, times: usize) -> Result<Tensor> {
+    let (b, keys, p, d) = x.dims4()?;
+    if times == 1 {
+        return x.contiguous();
+    }
+    x.unsqueeze(2)?.expand((b, keys, times, p, d))?.contiguous()?.reshape((b, keys * times, p, d))
+}
+
+/// `[B, 1, T, P]`: 0 where position t of row b sees key p, -inf elsewhere.
+fn causal_bias(past: &[usize], t: usize, p: usize, mask: Option<&Tensor>, device: &Device) -> Result<Tensor> {
+    let mask = mask.map(|m| m.to_dtype(DType::U8)?.to_vec2::<u8>()).transpose()?;
+    let mut bias = vec![f32::NEG_INFINITY; past.len() * t * p];
+    for (row, before) in past.iter().enumerate() {
+        for at in 0..t {
+            let seen = (before + at + 1).min(p);
+            let line = &mut bias[(row * t + at) * p..][..seen];
+            for (key, value) in line.iter_mut().enumerate() {
+                if mask.as_ref().is_none_or(|m| m[row][key] != 0) {
+                    *value = 0.0;
+                }
+            }
+        }
+    }
+    Tensor::from_vec(bias, (past.len(), 1, t, p), device)
+}

@@ -1,0 +1,98 @@
+//! Every operation's input gradient against central finite differences, and against candle's own where it has one.
+
+use super::*;
+use crate::decoder::Run;
+use crate::frozen::FrozenLinear;
+use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType, Weights};
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+fn random(shape: &[usize], seed: u64) -> Tensor {
+    Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
+}
+
+/// The gradient of sum(f(x) * r), r random and fixed, along 8 random directions, against central differences.
+fn check(name: &str, shape: &[usize], f: impl Fn(&Tensor) -> Result<Tensor>) {
+    let x = Var::from_tensor(&random(shape, 1)).unwrap();
+    let y = f(x.as_tensor()).unwrap();
+    let r = random(y.dims(), 2);
+    let loss = |y: &Tensor| -> f64 {
+        (y * &r).unwrap().to_dtype(DType::F64).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+    };
+    let grads = (&y * &r).unwrap().sum_all().unwrap().backward().unwrap();
+    let grad = grads.get(x.as_tensor()).unwrap_or_else(|| panic!("{name}: no gradient reaches the input"));
+    for direction in 0..8 {
+        let v = random(shape, 10 + direction);
+        let along = |step: f64| loss(&f(&(x.as_tensor() + (&v * step).unwrap()).unwrap()).unwrap());
+        // A step of 1e-2 balances the third derivative against f32 rounding of sums of some hundred terms.
+        let step = 1e-2;
+        let numeric = (along(step) - along(-step)) / (2.0 * step);
+        let exact = (grad * &v).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() as f64;
+        let scale = numeric.abs().max(1.0);
+        assert!((numeric - exact).abs() < 1e-2 * scale, "{name}: {numeric} by differences, {exact} by backward");
+    }
+}
+
+#[test]
+fn input_gradients() {
+    check("softmax", &[2, 3, 7], softmax);
+    check("gelu_tanh", &[2, 9], gelu_tanh);
+    let norm = LayerNorm::new(random(&[11], 3), random(&[11], 4), 1e-5).unwrap();
+    check("layer norm", &[4, 11], |x| norm.forward(x));
+    for style in [RotaryStyle::Interleaved, RotaryStyle::Halves] {
+        let rotary = Rotary::new(6, 32, 10_000.0, style);
+        check("rotary", &[2, 5, 3, 10], |x| rotary.apply(x, &[0, 4]));
+    }
+    for dtype in WeightType::ALL {
+        let request = Request { name: "w", shape: &[5, 8], init: Init::normal(0.5), dtype };
+        let weight = crate::random::RandomSource::new(5).read(&request).unwrap();
+        let linear = FrozenLinear::new(weight, Some(random(&[5], 6)), &Device::Cpu).unwrap();
+        check("linear", &[2, 3, 8], |x| linear.forward(x));
+    }
+    check("dropout", &[3, 5], |x| dropout(x, 0.4, 9));
+    let heads = Heads { queries: 4, keys: 2, dim: 3, scale: 0.6 };
+    let (q, k, v) = (random(&[2, 5, 4, 3], 7), random(&[2, 5, 2, 3], 8), random(&[2, 5, 2, 3], 9));
+    check("attention, query", &[2, 5, 4, 3], |x| attend(0, x, &k, &v, heads, &mut Run::new()));
+    check("attention, key", &[2, 5, 2, 3], |x| attend(0, &q, x, &v, heads, &mut Run::new()));
+    check("attention, value", &[2, 5, 2, 3], |x| attend(0, &q, &k, x, heads, &mut Run::new()));
+    check("trainable layer norm", &[4, 11], |x| {
+        layer_norm_trainable(x, &random(&[11], 3), &random(&[11], 4), 1e-5)
+    });
+}
+
+fn largest(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn forward_equals_candles_own() {
+    let x = random(&[3, 4, 16], 1);
+    // One rounding of f32 sums of 16 terms apart.
+    assert!(largest(&softmax(&x).unwrap(), &candle_nn::ops::softmax(&x, 2).unwrap()) < 1e-6);
+    assert!(largest(&gelu_tanh(&x).unwrap(), &x.gelu().unwrap()) < 1e-6);
+    let (gain, shift) = (random(&[16], 2), random(&[16], 3));
+    let ours = LayerNorm::new(gain.clone(), shift.clone(), 1e-5).unwrap().forward(&x).unwrap();
+    assert!(largest(&ours, &candle_nn::ops::layer_norm(&x, &gain, &shift, 1e-5).unwrap()) < 1e-5);
+    let w = random(&[7, 16], 4);
+    let data = FrozenData::from_f32(w.flatten_all().unwrap().to_vec1().unwrap(), &[7, 16]);
+    let ours = FrozenLinear::new(data, None, &Device::Cpu).unwrap().forward(&x).unwrap();
+    let theirs = x.reshape((12, 16)).unwrap().matmul(&w.t().unwrap()).unwrap().reshape((3, 4, 7)).unwrap();
+    assert!(largest(&ours, &theirs) < 1e-5);
+}
+
+#[test]
+fn no_gradient_of_a_frozen_weight_is_kept() {
+    let x = Var::from_tensor(&random(&[2, 8], 1)).unwrap();
+    let weight = FrozenData::from_f32(vec![0.5; 40], &[5, 8]);
+    let linear = FrozenLinear::new(weight, None, &Device::Cpu).unwrap();
+    let y = linear.forward(x.as_tensor()).unwrap();
+    let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    // The variable and its one consumer chain; nothing of shape [5, 8].
+    assert!(grads.get_ids().all(|id| *id != x.id()) || grads.get(x.as_tensor()).unwrap().dims() == [2, 8]);
+    assert!(grads.get(x.as_tensor()).is_some());
+}
+
+#[test]
+fn a_hidden_row_gives_zeros() {
+    let x = Tensor::full(f32::NEG_INFINITY, (1, 4), &Device::Cpu).unwrap();
+    assert_eq!(softmax(&x).unwrap().to_vec2::<f32>().unwrap(), vec![vec![0f32; 4]]);
+}

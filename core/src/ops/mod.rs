@@ -1,0 +1,22 @@
+//! Differentiable operations over frozen weights.
+//!
+//! candle's fused `LayerNorm`, `softmax_last_dim`, `rope*` and `sdpa` record no backward, so a graph ends there
+//! without a word. These record one, give the input's gradient alone, and are compared with finite differences.
+//! On the CPU each is one pass over memory; on an accelerator each is composed of candle's own operations.
+
+mod activation;
+mod attention;
+mod dropout;
+mod norm;
+mod rotary;
+mod softmax;
+
+pub use activation::{gelu_erf, gelu_tanh};
+pub use attention::{Heads, attend};
+pub use dropout::dropout;
+pub use norm::{LayerNorm, layer_norm_trainable};
+pub use rotary::{Rotary, RotaryStyle};
+pub use softmax::softmax;
+
+#[cfg(test)]
+mod gradients;

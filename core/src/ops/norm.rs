@@ -1,0 +1,147 @@
+//! Layer norm over the last dimension: y = (x - mean) / sqrt(var + eps) * g + b, var biased (PyTorch's).
+
+use crate::frozen::contiguous_f32;
+use crate::weights::{ONES, WeightError, Weights, ZEROS};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
+/// A frozen layer norm: `[.., D]` f32 to `[.., D]` f32, with the input's gradient.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    gain: Tensor,
+    shift: Tensor,
+    cpu: Option<Parameters>,
+    eps: f64,
+}
+
+#[derive(Debug, Clone)]
+struct Parameters {
+    gain: Arc<[f32]>,
+    shift: Arc<[f32]>,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// A norm of `gain` and `shift`, both `[D]` f32.
+    ///
+    /// # Errors
+    /// Parameters that are not f32 vectors.
+    pub fn new(gain: Tensor, shift: Tensor, eps: f64) -> Result<Self> {
+        let cpu = if gain.device().is_cpu() {
+            Some(Parameters {
+                gain: gain.to_vec1::<f32>()?.into(),
+                shift: shift.to_vec1::<f32>()?.into(),
+                eps: eps as f32,
+            })
+        } else {
+            None
+        };
+        Ok(Self { gain: gain.detach(), shift: shift.detach(), cpu, eps })
+    }
+
+    /// `weight` and `bias` `[width]` under `weights`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    pub fn load(weights: &Weights, width: usize, eps: f64) -> Result<Self, WeightError> {
+        let gain = weights.tensor("weight", &[width], ONES)?;
+        let shift = weights.tensor("bias", &[width], ZEROS)?;
+        Self::new(gain, shift, eps).map_err(|e| WeightError::Read {
+            source_label: weights.source().label(),
+            message: e.to_string(),
+        })
+    }
+
+    /// x `[.., D]` f32 to `[.., D]` f32.
+    ///
+    /// # Errors
+    /// Another last dimension.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let width = self.gain.dim(0)?;
+        if x.dims().last() != Some(&width) {
+            candle_core::bail!("input of shape {:?} for a layer norm of width {width}", x.dims())
+        }
+        match &self.cpu {
+            Some(parameters) => x.contiguous()?.apply_op1(parameters.clone()),
+            None => layer_norm_trainable(x, &self.gain, &self.shift, self.eps),
+        }
+    }
+}
+
+/// The same norm composed of candle's operations, so that gradients reach `gain` and `shift` as well.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn layer_norm_trainable(x: &Tensor, gain: &Tensor, shift: &Tensor, eps: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    normed.broadcast_mul(gain)?.broadcast_add(shift)
+}
+
+impl CustomOp1 for Parameters {
+    fn name(&self) -> &'static str {
+        "frozen-layer-norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = contiguous_f32(self.name(), storage, layout)?;
+        let width = self.gain.len();
+        let mut y = vec![0f32; x.len()];
+        y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| {
+            let (mean, inverse) = moments(x, self.eps);
+            for i in 0..width {
+                y[i] = (x[i] - mean) * inverse * self.gain[i] + self.shift[i];
+            }
+        });
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let op = Backward(self.clone());
+        Ok(Some(arg.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &op)?))
+    }
+}
+
+/// gx = (g - mean(g) - z mean(g z)) / sigma with z the normed input and g = gy gain.
+struct Backward(Parameters);
+
+impl CustomOp2 for Backward {
+    fn name(&self) -> &'static str {
+        "frozen-layer-norm-gradient"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = contiguous_f32(self.name(), s1, l1)?;
+        let gy = contiguous_f32(self.name(), s2, l2)?;
+        let gain = &self.0.gain;
+        let width = gain.len();
+        let mut gx = vec![0f32; x.len()];
+        gx.par_chunks_mut(width).zip(x.par_chunks(width)).zip(gy.par_chunks(width)).for_each(|((gx, x), gy)| {
+            let (mean, inverse) = moments(x, self.0.eps);
+            let (mut sum, mut dot) = (0f64, 0f64);
+            for i in 0..width {
+                let g = gy[i] * gain[i];
+                sum += f64::from(g);
+                dot += f64::from(g * (x[i] - mean) * inverse);
+            }
+            let (sum, dot) = ((sum / width as f64) as f32, (dot / width as f64) as f32);
+            for i in 0..width {
+                let z = (x[i] - mean) * inverse;
+                gx[i] = (gy[i] * gain[i] - sum - z * dot) * inverse;
+            }
+        });
+        Ok((CpuStorage::F32(gx), l1.shape().clone()))
+    }
+}
+
+/// Mean and 1 / sqrt(var + eps) of one row, summed in f64.
+fn moments(x: &[f32], eps: f32) -> (f32, f32) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+    (mean as f32, (1.0 / (variance + f64::from(eps)).sqrt()) as f32)
+}

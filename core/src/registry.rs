@@ -1,0 +1,466 @@
+//! The registry: every part that a config can name, linked in or loaded, through one and the same `insert`.
+//!
+//! A part is prepared first (settings and specs, no weights), then built (weights), so that what does not fit is
+//! refused before any large weight is read.
+
+use crate::decoder::Decoder;
+use crate::encoder::Encoder;
+use crate::settings;
+use crate::spec::{DecoderSpec, FeatureSpec, ImageSpec};
+use crate::stitch::{PrefixSpec, Stitch};
+use crate::weights::{WeightSource, Weights, nearest};
+use anyhow::{Result, bail};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// What Hugging Face's `save_pretrained` calls its weights, whole or sharded.
+pub const DEFAULT_FILES: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// What every part has: a kind, settings, a tiny preset.
+pub trait Part: Sized + Send + Sync + 'static {
+    /// The settings, strict (`deny_unknown_fields`).
+    type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
+    /// The kind that configs name, in kebab case.
+    const KIND: &'static str;
+    /// One line for `limber components`.
+    const ABOUT: &'static str;
+
+    /// File names that are looked for in a weights folder, the first that is there is read.
+    const FILES: &'static [&'static str] = DEFAULT_FILES;
+
+    /// Settings of a model small enough for the conformance suite.
+    fn tiny() -> Self::Config;
+
+    /// Fills the settings from what lies beside the weights (`config.json`) and checks them.
+    ///
+    /// # Errors
+    /// A setting that is out of range or not supported, by name.
+    fn resolve(config: Self::Config, _source: &dyn WeightSource) -> Result<Self::Config> {
+        Ok(config)
+    }
+}
+
+/// A part that is an encoder.
+pub trait EncoderPart: Part + Encoder {
+    /// Image and feature specs of resolved settings, before any weight is read.
+    ///
+    /// # Errors
+    /// Sizes that do not fit each other.
+    fn specs(config: &Self::Config) -> Result<EncoderSpecs>;
+
+    /// The encoder of resolved settings.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
+}
+
+/// A part that is a decoder.
+pub trait DecoderPart: Part + Decoder {
+    /// The sizes of resolved settings, before any weight is read.
+    ///
+    /// # Errors
+    /// Sizes that do not fit each other.
+    fn specs(config: &Self::Config) -> Result<DecoderSpec>;
+
+    /// The decoder of resolved settings.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
+}
+
+/// A part that is a stitch.
+pub trait StitchPart: Part + Stitch {
+    /// The prefix that resolved settings give between these two sides. A checkpoint in `context.source` that does
+    /// not fit is refused here, naming both sides.
+    ///
+    /// # Errors
+    /// Widths of the checkpoint that are not those of the encoder and decoder.
+    fn specs(config: &Self::Config, context: &PartContext) -> Result<PrefixSpec>;
+
+    /// The stitch of resolved settings.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    fn new(config: &Self::Config, context: &PartContext, weights: &Weights) -> Result<Self>;
+}
+
+/// The two sides a stitch stands between, and the weights it will read.
+#[derive(Clone, Copy)]
+pub struct PartContext<'a> {
+    /// The encoder's features.
+    pub features: FeatureSpec,
+    /// The kind of the encoder, for messages.
+    pub encoder: &'a str,
+    /// LM width D.
+    pub width: usize,
+    /// The kind of the decoder, for messages.
+    pub decoder: &'a str,
+    /// The weights, whose names and shapes may be looked at.
+    pub source: &'a dyn WeightSource,
+}
+
+/// The two specs of an encoder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EncoderSpecs {
+    /// Pixels in.
+    pub image: ImageSpec,
+    /// Features out.
+    pub features: FeatureSpec,
+}
+
+/// Where an entry comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "origin")]
+pub enum Origin {
+    /// Compiled in.
+    BuiltIn {
+        /// The package.
+        package: String,
+        /// Its version.
+        version: String,
+    },
+    /// A dynamic library.
+    Library {
+        /// The file.
+        path: String,
+        /// Its version.
+        version: String,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Origin::BuiltIn { package, version } => write!(f, "built in ({package} {version})"),
+            Origin::Library { path, version } => write!(f, "library {path} ({version})"),
+        }
+    }
+}
+
+/// A part whose settings and sizes are known and whose weights are not yet read.
+pub struct Prepared<S, T: ?Sized> {
+    /// The kind.
+    pub kind: String,
+    /// The resolved settings.
+    pub settings: Value,
+    /// The sizes.
+    pub spec: S,
+    build: BuildFn<T>,
+}
+
+type BuildFn<T> = Box<dyn FnOnce(&Weights) -> Result<Box<T>> + Send>;
+
+impl<S, T: ?Sized> Prepared<S, T> {
+    /// What a host of foreign parts makes of one.
+    pub fn new(
+        kind: impl Into<String>,
+        settings: Value,
+        spec: S,
+        build: impl FnOnce(&Weights) -> Result<Box<T>> + Send + 'static,
+    ) -> Self {
+        Self { kind: kind.into(), settings, spec, build: Box::new(build) }
+    }
+
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// Weights that are missing, unreadable or of another shape.
+    pub fn build(self, weights: &Weights) -> Result<Box<T>> {
+        (self.build)(weights)
+    }
+}
+
+/// An encoder ready to be built.
+pub type PreparedEncoder = Prepared<EncoderSpecs, dyn Encoder>;
+/// A decoder ready to be built.
+pub type PreparedDecoder = Prepared<DecoderSpec, dyn Decoder>;
+/// A stitch ready to be built.
+pub type PreparedStitch = Prepared<PrefixSpec, dyn Stitch>;
+
+/// Prepares an encoder or decoder from settings and the source of its weights.
+pub type PrepareFn<S, T> = Arc<dyn Fn(Value, &dyn WeightSource) -> Result<Prepared<S, T>> + Send + Sync>;
+/// Prepares a stitch from settings and the two sides.
+pub type PrepareStitchFn = Arc<dyn Fn(Value, &PartContext) -> Result<PreparedStitch> + Send + Sync>;
+
+/// How an entry makes its part.
+#[derive(Clone)]
+pub enum Maker {
+    /// Of an encoder.
+    Encoder(PrepareFn<EncoderSpecs, dyn Encoder>),
+    /// Of a decoder.
+    Decoder(PrepareFn<DecoderSpec, dyn Decoder>),
+    /// Of a stitch.
+    Stitch(PrepareStitchFn),
+}
+
+impl Maker {
+    /// `encoder`, `decoder` or `stitch`: also the section of the config.
+    pub fn role(&self) -> &'static str {
+        match self {
+            Maker::Encoder(_) => "encoder",
+            Maker::Decoder(_) => "decoder",
+            Maker::Stitch(_) => "stitch",
+        }
+    }
+}
+
+/// One registered part.
+#[derive(Clone)]
+pub struct Entry {
+    /// The kind that configs name.
+    pub kind: String,
+    /// One line of what it is.
+    pub about: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// File names that are looked for in a weights folder, in this order.
+    pub files: Vec<String>,
+    /// The JSON Schema of its settings.
+    pub schema: Value,
+    /// Settings small enough for the conformance suite.
+    pub tiny: Value,
+    /// How it is made.
+    pub maker: Maker,
+}
+
+/// What `register!` hands to `inventory`.
+pub struct Registration {
+    /// Inserts the part into a registry.
+    pub insert: fn(&mut Registry) -> Result<()>,
+}
+
+inventory::collect!(Registration);
+
+/// All parts, sorted by role and kind.
+#[derive(Clone, Default)]
+pub struct Registry {
+    entries: BTreeMap<(&'static str, String), Entry>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The parts that are linked into this program.
+    ///
+    /// # Errors
+    /// Two parts of one kind.
+    pub fn from_inventory() -> Result<Self> {
+        let mut registry = Self::new();
+        for registration in inventory::iter::<Registration> {
+            (registration.insert)(&mut registry)?;
+        }
+        Ok(registry)
+    }
+
+    /// The one way in, for built-in and loaded parts alike.
+    ///
+    /// # Errors
+    /// A kind that is there already, naming both origins.
+    pub fn insert(&mut self, entry: Entry) -> Result<()> {
+        let key = (entry.maker.role(), entry.kind.clone());
+        if let Some(there) = self.entries.get(&key) {
+            bail!("{} kind {:?} is registered twice: {} and {}", key.0, key.1, there.origin, entry.origin)
+        }
+        self.entries.insert(key, entry);
+        Ok(())
+    }
+
+    /// Every entry, by role and kind.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// An unknown kind; the message lists the known ones.
+    pub fn get(&self, role: &str, kind: &str) -> Result<&Entry> {
+        let found = self.entries.iter().find(|((r, k), _)| *r == role && k == kind);
+        if let Some((_, entry)) = found {
+            return Ok(entry);
+        }
+        let known: Vec<&str> = self.entries.keys().filter(|(r, _)| *r == role).map(|(_, k)| k.as_str()).collect();
+        let hint = match nearest(kind, known.iter().copied(), 1).first() {
+            Some(near) if crate::weights::distance(kind, near) <= 2 => format!(" (did you mean {near:?}?)"),
+            _ => String::new(),
+        };
+        bail!("unknown {role} kind {kind:?}{hint}; known kinds: {}", known.join(", "))
+    }
+
+    /// Prepares an encoder.
+    ///
+    /// # Errors
+    /// An unknown kind, or settings that do not fit.
+    pub fn encoder(&self, kind: &str, settings: Value, source: &dyn WeightSource) -> Result<PreparedEncoder> {
+        match &self.get("encoder", kind)?.maker {
+            Maker::Encoder(prepare) => prepare(settings, source),
+            _ => bail!("{kind:?} is not an encoder"),
+        }
+    }
+
+    /// Prepares a decoder.
+    ///
+    /// # Errors
+    /// An unknown kind, or settings that do not fit.
+    pub fn decoder(&self, kind: &str, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
+        match &self.get("decoder", kind)?.maker {
+            Maker::Decoder(prepare) => prepare(settings, source),
+            _ => bail!("{kind:?} is not a decoder"),
+        }
+    }
+
+    /// Prepares a stitch between two sides.
+    ///
+    /// # Errors
+    /// An unknown kind, settings or a checkpoint that do not fit.
+    pub fn stitch(&self, kind: &str, settings: Value, context: &PartContext) -> Result<PreparedStitch> {
+        match &self.get("stitch", kind)?.maker {
+            Maker::Stitch(prepare) => prepare(settings, context),
+            _ => bail!("{kind:?} is not a stitch"),
+        }
+    }
+
+    /// Inserts encoder `P`.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub fn insert_encoder<P: EncoderPart>(&mut self, origin: Origin) -> Result<()> {
+        let maker = Maker::Encoder(Arc::new(|settings, source| {
+            let config = P::resolve(settings::parse("encoder", settings)?, source)?;
+            let spec = P::specs(&config)?;
+            Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| {
+                Ok(Box::new(P::new(&config, weights)?) as Box<dyn Encoder>)
+            }))
+        }));
+        self.insert(entry::<P>(origin, maker)?)
+    }
+
+    /// Inserts decoder `P`.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub fn insert_decoder<P: DecoderPart>(&mut self, origin: Origin) -> Result<()> {
+        let maker = Maker::Decoder(Arc::new(|settings, source| {
+            let config = P::resolve(settings::parse("decoder", settings)?, source)?;
+            let spec = P::specs(&config)?;
+            Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| {
+                Ok(Box::new(P::new(&config, weights)?) as Box<dyn Decoder>)
+            }))
+        }));
+        self.insert(entry::<P>(origin, maker)?)
+    }
+
+    /// Inserts stitch `P`.
+    ///
+    /// # Errors
+    /// As [`Self::insert`].
+    pub fn insert_stitch<P: StitchPart>(&mut self, origin: Origin) -> Result<()> {
+        let maker = Maker::Stitch(Arc::new(|settings, context| {
+            let config = P::resolve(settings::parse("stitch", settings)?, context.source)?;
+            let spec = P::specs(&config, context)?;
+            let (features, width) = (context.features, context.width);
+            let (encoder, decoder) = (context.encoder.to_string(), context.decoder.to_string());
+            Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| {
+                let context = PartContext {
+                    features,
+                    encoder: &encoder,
+                    width,
+                    decoder: &decoder,
+                    source: weights.source().as_ref(),
+                };
+                Ok(Box::new(P::new(&config, &context, weights)?) as Box<dyn Stitch>)
+            }))
+        }));
+        self.insert(entry::<P>(origin, maker)?)
+    }
+}
+
+fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
+    Ok(Entry {
+        kind: P::KIND.to_string(),
+        about: P::ABOUT.to_string(),
+        origin,
+        files: P::FILES.iter().map(|f| f.to_string()).collect(),
+        schema: settings::schema::<P::Config>(),
+        tiny: settings::to_value(&P::tiny())?,
+        maker,
+    })
+}
+
+/// Registers a part with every program that links this crate: `register!(encoder, ClipResnet);`.
+#[macro_export]
+macro_rules! register {
+    (encoder, $part:ty) => {
+        $crate::register!(@ insert_encoder, $part);
+    };
+    (decoder, $part:ty) => {
+        $crate::register!(@ insert_decoder, $part);
+    };
+    (stitch, $part:ty) => {
+        $crate::register!(@ insert_stitch, $part);
+    };
+    (@ $insert:ident, $part:ty) => {
+        $crate::exports::inventory::submit! {
+            $crate::registry::Registration {
+                insert: |registry| registry.$insert::<$part>($crate::registry::Origin::BuiltIn {
+                    package: env!("CARGO_PKG_NAME").to_string(),
+                    version: env!("CARGO_PKG_VERSION").to_string(),
+                }),
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn toy(kind: &str, version: &str) -> Entry {
+        Entry {
+            kind: kind.to_string(),
+            about: String::new(),
+            origin: Origin::Library { path: "libtoy.so".into(), version: version.into() },
+            files: Vec::new(),
+            schema: Value::Null,
+            tiny: Value::Null,
+            maker: Maker::Stitch(Arc::new(|_, _| bail!("never built"))),
+        }
+    }
+
+    #[test]
+    fn a_kind_registered_twice_names_both_origins() {
+        let mut registry = Registry::new();
+        registry.insert(toy("linear", "1")).unwrap();
+        let message = registry.insert(toy("linear", "2")).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "stitch kind \"linear\" is registered twice: library libtoy.so (1) and library libtoy.so (2)"
+        );
+    }
+
+    #[test]
+    fn an_unknown_kind_lists_the_known() {
+        let mut registry = Registry::new();
+        registry.insert(toy("linear", "1")).unwrap();
+        registry.insert(toy("mlp", "1")).unwrap();
+        let message = registry.get("stitch", "liner").err().unwrap().to_string();
+        assert_eq!(message, "unknown stitch kind \"liner\" (did you mean \"linear\"?); known kinds: linear, mlp");
+        let message = registry.get("stitch", "perceiver").err().unwrap().to_string();
+        assert_eq!(message, "unknown stitch kind \"perceiver\"; known kinds: linear, mlp");
+    }
+}

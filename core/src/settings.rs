@@ -1,0 +1,79 @@
+//! Settings of a part: a JSON tree in, a typed `Config` out, with errors that name section, key and what is allowed.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A section of a config that does not fit its part.
+#[derive(Debug, thiserror::Error)]
+#[error("section {section:?}, key {key:?}: {message}")]
+pub struct SettingsError {
+    /// The section: `encoder`, `stitch`, `decoder`, ...
+    pub section: String,
+    /// The key inside the section, dotted; `.` is the section itself.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// Reads `value` as `T`. Null counts as an empty section.
+///
+/// # Errors
+/// An unknown key (the message lists the allowed ones), a missing one, a value of another type.
+pub fn parse<T: DeserializeOwned>(section: &str, value: Value) -> Result<T, SettingsError> {
+    let value = if value.is_null() { Value::Object(Default::default()) } else { value };
+    serde_path_to_error::deserialize(value).map_err(|e| SettingsError {
+        section: section.to_string(),
+        key: e.path().to_string(),
+        message: e.inner().to_string().replace('`', "\"").replace("unknown field", "unknown key").replace("missing field", "missing key"),
+    })
+}
+
+/// `config` as a JSON tree, without the keys that are not set.
+///
+/// # Errors
+/// A map whose keys are not text, which no part has.
+pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(config)?;
+    if let Value::Object(map) = &mut value {
+        map.retain(|_, v| !v.is_null());
+    }
+    Ok(value)
+}
+
+/// The JSON Schema of `T`.
+pub fn schema<T: JsonSchema>() -> Value {
+    schemars::schema_for!(T).to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Toy {
+        #[allow(dead_code)]
+        width: usize,
+        #[serde(default)]
+        #[allow(dead_code)]
+        bias: bool,
+    }
+
+    #[test]
+    fn messages_name_section_key_and_what_is_allowed() {
+        let check = |value: Value, expected: &[&str]| {
+            let message = parse::<Toy>("encoder", value).unwrap_err().to_string();
+            for part in expected {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+        };
+        check(json!({"width": 1, "widht": 2}), &["encoder", "unknown key \"widht\"", "\"width\" or \"bias\""]);
+        check(json!({"bias": true}), &["encoder", "missing key \"width\""]);
+        check(json!({"width": "four"}), &["\"width\"", "invalid type", "usize"]);
+        check(Value::Null, &["missing key \"width\""]);
+    }
+}

@@ -1,0 +1,97 @@
+//! What a part says of itself: image, feature and decoder specs.
+//!
+//! Specs are plain data, known before any weight is read, so that a stitch that does not fit is refused early.
+//! They grow by fields; `Default` keeps older authors' code compiling.
+
+use serde::{Deserialize, Serialize};
+
+/// How an image of any size becomes the square of side S that an encoder takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeRule {
+    /// Resize the shorter side to S, keep the aspect ratio, then crop the centre (CLIP's rule).
+    #[default]
+    ShorterSideCrop,
+    /// Resize both sides to S, whatever the aspect ratio (BEiT's and SigLIP's rule).
+    Squash,
+}
+
+/// The resampling filter; both follow Pillow's antialiased 8-bit resampling bit for bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeFilter {
+    /// Triangle filter, support 1.
+    Bilinear,
+    /// Cubic convolution with a = -0.5, support 2.
+    #[default]
+    Bicubic,
+}
+
+/// The pixels an encoder expects: `[B, 3, S, S]` f32, RGB.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSpec {
+    /// Side S in pixels.
+    pub side: usize,
+    /// How the square is cut out of the image.
+    pub resize: ResizeRule,
+    /// The resampling filter.
+    pub filter: ResizeFilter,
+    /// Mean a channel, on the scale 0..1, subtracted from the pixels.
+    pub mean: [f32; 3],
+    /// Standard deviation a channel, on the scale 0..1, that divides the pixels.
+    pub std: [f32; 3],
+}
+
+impl ImageSpec {
+    /// OpenAI CLIP's pre-processing at side `side`.
+    pub fn clip(side: usize) -> Self {
+        Self {
+            side,
+            resize: ResizeRule::ShorterSideCrop,
+            filter: ResizeFilter::Bicubic,
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+        }
+    }
+}
+
+/// What the N tokens of an encoder are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureKind {
+    /// One token a patch of the image, row-major.
+    Patches,
+    /// One vector (or a few) for the whole image.
+    Pooled,
+}
+
+/// The features an encoder gives: `[B, N, E]` f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureSpec {
+    /// Visual tokens N.
+    pub tokens: usize,
+    /// Encoder width E.
+    pub width: usize,
+    /// Patches or pooled.
+    pub kind: FeatureKind,
+}
+
+/// The sizes of a decoder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecoderSpec {
+    /// LM width D.
+    pub width: usize,
+    /// Vocabulary rows V of the output head.
+    pub vocab: usize,
+    /// Layers L.
+    pub layers: usize,
+    /// Heads H of the keys and values that a cache holds.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Most positions the model can take.
+    pub context: usize,
+    /// End-of-sequence ids; empty where the model has none.
+    pub eos: Vec<u32>,
+}

@@ -1,0 +1,518 @@
+//! Named frozen tensors: where they come from, and how a part asks for them.
+//!
+//! A [`WeightSource`] knows names, shapes and bytes (a file mapped by the host, or a random generator).
+//! [`Weights`] is what a part gets: a source, a name prefix, a device and the type that weights are wanted in.
+//! Weights keep their own type and their place in the mapped file; only a change of type makes a copy.
+
+use crate::frozen::{FrozenEmbedding, FrozenLinear};
+use bytemuck::Pod;
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+/// The type of a frozen tensor's elements.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightType {
+    /// 32-bit floats.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl WeightType {
+    /// Every type, in the order of their names in messages.
+    pub const ALL: [WeightType; 3] = [WeightType::F32, WeightType::F16, WeightType::Bf16];
+
+    /// The name in configs: `f32`, `f16`, `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightType::F32 => "f32",
+            WeightType::F16 => "f16",
+            WeightType::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of `elements` elements.
+    pub fn bytes(self, elements: usize) -> usize {
+        match self {
+            WeightType::F32 => elements * 4,
+            WeightType::F16 | WeightType::Bf16 => elements * 2,
+        }
+    }
+}
+
+impl fmt::Display for WeightType {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What can be wrong with a weight; each message names the tensor and the source.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightError {
+    /// The source has no tensor of that name.
+    #[error("{source_label}: no tensor {name:?}; {hint}")]
+    Missing {
+        /// The full name asked for.
+        name: String,
+        /// Where it was looked for.
+        source_label: String,
+        /// Names that are there.
+        hint: String,
+    },
+    /// The tensor has another shape.
+    #[error("{source_label}: tensor {name:?} has shape {found:?}, the settings ask for {expected:?}")]
+    Shape {
+        /// The full name.
+        name: String,
+        /// Where it stands.
+        source_label: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that the part's settings give.
+        expected: Vec<usize>,
+    },
+    /// The tensor's element type cannot hold weights.
+    #[error("{source_label}: tensor {name:?} has type {found}, allowed are f64, f32, f16, bf16")]
+    Type {
+        /// The full name.
+        name: String,
+        /// Where it stands.
+        source_label: String,
+        /// The type in the file.
+        found: String,
+    },
+    /// Reading failed.
+    #[error("{source_label}: {message}")]
+    Read {
+        /// Where it was read.
+        source_label: String,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// How a tensor is drawn where the source is random, as the reference library initialises it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Every element the same.
+    Const(f32),
+    /// Normal distribution.
+    Normal {
+        /// Mean.
+        mean: f32,
+        /// Standard deviation.
+        std: f32,
+    },
+    /// Uniform distribution over `low..high`.
+    Uniform {
+        /// Lower end.
+        low: f32,
+        /// Upper end.
+        high: f32,
+    },
+}
+
+/// All zeros.
+pub const ZEROS: Init = Init::Const(0.0);
+/// All ones.
+pub const ONES: Init = Init::Const(1.0);
+
+impl Init {
+    /// PyTorch's default for linear and convolution weights and biases: uniform within 1 / sqrt(fan_in).
+    pub fn fan_in(fan_in: usize) -> Self {
+        let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
+        Init::Uniform { low: -bound, high: bound }
+    }
+
+    /// Normal distribution around 0.
+    pub fn normal(std: f32) -> Self {
+        Init::Normal { mean: 0.0, std }
+    }
+}
+
+/// One tensor asked of a source.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The full name.
+    pub name: &'a str,
+    /// The shape it must have.
+    pub shape: &'a [usize],
+    /// How a random source draws it.
+    pub init: Init,
+    /// The type a random source makes it in; a file gives its own.
+    pub dtype: WeightType,
+}
+
+/// Bytes that stay where they are: a mapped file, or memory.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// One frozen tensor, a window into shared bytes: row-major, aligned to its type.
+#[derive(Clone)]
+pub struct FrozenData {
+    bytes: SharedBytes,
+    range: Range<usize>,
+    dtype: WeightType,
+    shape: Vec<usize>,
+}
+
+impl fmt::Debug for FrozenData {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "FrozenData({} {:?})", self.dtype, self.shape)
+    }
+}
+
+impl FrozenData {
+    /// A window of `bytes`. A window that is not aligned to its type is copied once.
+    ///
+    /// # Errors
+    /// A range outside the bytes or of another length than the shape and type need.
+    pub fn new(
+        bytes: SharedBytes,
+        range: Range<usize>,
+        dtype: WeightType,
+        shape: &[usize],
+    ) -> Result<Self, String> {
+        let elements = shape
+            .iter()
+            .try_fold(1usize, |n, d| n.checked_mul(*d))
+            .ok_or_else(|| format!("shape {shape:?} is too large"))?;
+        let window = (*bytes)
+            .as_ref()
+            .get(range.clone())
+            .ok_or_else(|| format!("bytes {range:?} lie outside the {} there are", (*bytes).as_ref().len()))?;
+        if elements.checked_mul(dtype.bytes(1)) != Some(window.len()) {
+            return Err(format!("{} bytes for shape {shape:?} of {dtype}", window.len()));
+        }
+        if (window.as_ptr() as usize).is_multiple_of(dtype.bytes(1)) {
+            return Ok(Self { bytes, range, dtype, shape: shape.to_vec() });
+        }
+        match dtype {
+            WeightType::F32 => {
+                let values = window.chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>).collect();
+                Ok(Self::from_vec::<u32>(values, dtype, shape))
+            }
+            WeightType::F16 | WeightType::Bf16 => {
+                let values = window.chunks_exact(2).map(bytemuck::pod_read_unaligned::<u16>).collect();
+                Ok(Self::from_vec::<u16>(values, dtype, shape))
+            }
+        }
+    }
+
+    /// Owned elements; `values` holds the bits of `dtype`.
+    fn from_vec<T: Pod + Send + Sync>(values: Vec<T>, dtype: WeightType, shape: &[usize]) -> Self {
+        struct Owned<T>(Vec<T>);
+        impl<T: Pod> AsRef<[u8]> for Owned<T> {
+            fn as_ref(&self) -> &[u8] {
+                bytemuck::cast_slice(&self.0)
+            }
+        }
+        let range = 0..size_of_val(values.as_slice());
+        Self { bytes: Arc::new(Owned(values)), range, dtype, shape: shape.to_vec() }
+    }
+
+    /// Owned f32 elements of `shape`.
+    pub fn from_f32(values: Vec<f32>, shape: &[usize]) -> Self {
+        Self::from_vec(values, WeightType::F32, shape)
+    }
+
+    /// Owned f16 elements of `shape`.
+    pub fn from_f16(values: Vec<f16>, shape: &[usize]) -> Self {
+        Self::from_vec(values, WeightType::F16, shape)
+    }
+
+    /// Owned bf16 elements of `shape`.
+    pub fn from_bf16(values: Vec<bf16>, shape: &[usize]) -> Self {
+        Self::from_vec(values, WeightType::Bf16, shape)
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> WeightType {
+        self.dtype
+    }
+
+    /// The bytes, row-major.
+    pub fn bytes(&self) -> &[u8] {
+        &(*self.bytes).as_ref()[self.range.clone()]
+    }
+
+    /// The elements as the kernels take them.
+    pub fn kernel_weight(&self) -> limber_kernels::Weight<'_> {
+        // Alignment was established by the constructors, so these casts cannot fail.
+        match self.dtype {
+            WeightType::F32 => limber_kernels::Weight::F32(bytemuck::cast_slice(self.bytes())),
+            WeightType::F16 => limber_kernels::Weight::F16(bytemuck::cast_slice(self.bytes())),
+            WeightType::Bf16 => limber_kernels::Weight::Bf16(bytemuck::cast_slice(self.bytes())),
+        }
+    }
+
+    /// Elements `range` of the row-major order, in f32.
+    pub fn to_f32(&self, range: Range<usize>) -> Vec<f32> {
+        match self.dtype {
+            WeightType::F32 => bytemuck::cast_slice::<u8, f32>(self.bytes())[range].to_vec(),
+            WeightType::F16 => {
+                bytemuck::cast_slice::<u8, f16>(self.bytes())[range].iter().map(|x| x.to_f32()).collect()
+            }
+            WeightType::Bf16 => {
+                bytemuck::cast_slice::<u8, bf16>(self.bytes())[range].iter().map(|x| x.to_f32()).collect()
+            }
+        }
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The same tensor in another type, rounded to nearest even; a copy only where the type changes.
+    pub fn convert(self, dtype: WeightType) -> Self {
+        if self.dtype == dtype {
+            return self;
+        }
+        use rayon::prelude::*;
+        const BLOCK: usize = 1 << 16;
+        let n = self.elements();
+        let blocks = |i: usize| self.to_f32(i * BLOCK..((i + 1) * BLOCK).min(n));
+        match dtype {
+            WeightType::F32 => {
+                let mut out = vec![0f32; n];
+                out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, o)| o.copy_from_slice(&blocks(i)));
+                Self::from_f32(out, &self.shape)
+            }
+            WeightType::F16 => {
+                let mut out = vec![f16::ZERO; n];
+                out.par_chunks_mut(BLOCK)
+                    .enumerate()
+                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = f16::from_f32(x)));
+                Self::from_f16(out, &self.shape)
+            }
+            WeightType::Bf16 => {
+                let mut out = vec![bf16::ZERO; n];
+                out.par_chunks_mut(BLOCK)
+                    .enumerate()
+                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = bf16::from_f32(x)));
+                Self::from_bf16(out, &self.shape)
+            }
+        }
+    }
+}
+
+/// Where tensors come from.
+pub trait WeightSource: Send + Sync {
+    /// What messages call it: a path, or `random:SEED`.
+    fn label(&self) -> String;
+
+    /// The tensors there are, by name, with their shapes; None where any name is answered (a random source).
+    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>>;
+
+    /// One tensor. It has the name and the shape asked for, or this is an error.
+    fn read(&self, request: &Request) -> Result<FrozenData, WeightError>;
+
+    /// A small text that lies beside the tensors, such as `config.json`; None where there is none.
+    fn document(&self, _name: &str) -> Result<Option<String>, WeightError> {
+        Ok(None)
+    }
+}
+
+/// What a part reads its tensors from: a source, a name prefix, a device, the type wanted.
+#[derive(Clone)]
+pub struct Weights {
+    source: Arc<dyn WeightSource>,
+    prefix: String,
+    device: Device,
+    dtype: Option<WeightType>,
+    trace: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Weights {
+    /// All of `source`. `dtype` None keeps the type of the file (f32 where the source is random).
+    pub fn new(source: Arc<dyn WeightSource>, device: Device, dtype: Option<WeightType>) -> Self {
+        Self { source, prefix: String::new(), device, dtype, trace: Arc::default() }
+    }
+
+    /// Random weights of `seed` on the CPU in f32, for tests and `random:SEED`.
+    pub fn random(seed: u64) -> Self {
+        Self::new(Arc::new(crate::random::RandomSource::new(seed)), Device::Cpu, None)
+    }
+
+    /// The tensors under `name.`, candle's `pp`.
+    pub fn pp(&self, name: impl fmt::Display) -> Self {
+        let mut inner = self.clone();
+        inner.prefix = if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        inner
+    }
+
+    /// The device that tensors are put on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The source.
+    pub fn source(&self) -> &Arc<dyn WeightSource> {
+        &self.source
+    }
+
+    /// Whether the source has such a tensor; None where it is random and has whatever is asked.
+    pub fn has(&self, name: &str) -> Option<bool> {
+        self.shape_of(name).map(|s| s.is_some())
+    }
+
+    /// The shape of a tensor: None where the source is random, `Some(None)` where it has no such tensor.
+    pub fn shape_of(&self, name: &str) -> Option<Option<Vec<usize>>> {
+        let name = self.full(name);
+        self.source.tensors().map(|all| all.get(&name).cloned())
+    }
+
+    /// The first of `prefixes` under which `probe` stands (the empty prefix is the tensors as they are).
+    /// A random source answers with the first.
+    pub fn under_any(&self, prefixes: &[&str], probe: &str) -> Self {
+        let all = self.source.tensors();
+        for prefix in prefixes {
+            let candidate = if prefix.is_empty() { self.clone() } else { self.pp(prefix) };
+            match &all {
+                Some(all) if !all.contains_key(&candidate.full(probe)) => {}
+                _ => return candidate,
+            }
+        }
+        self.clone()
+    }
+
+    /// One tensor as it is frozen: in the file's type, or in the type wanted.
+    ///
+    /// # Errors
+    /// A missing tensor, another shape, a type that cannot hold weights, an unreadable file.
+    pub fn frozen(&self, name: &str, shape: &[usize], init: Init) -> Result<FrozenData, WeightError> {
+        let data = self.read(name, shape, init, self.dtype.unwrap_or(WeightType::F32))?;
+        Ok(match self.dtype {
+            Some(dtype) => data.convert(dtype),
+            None => data,
+        })
+    }
+
+    /// One small tensor (a norm, a bias, a convolution) in f32 on the device.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`].
+    pub fn tensor(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor, WeightError> {
+        let data = self.read(name, shape, init, WeightType::F32)?;
+        let values = data.to_f32(0..data.elements());
+        Tensor::from_vec(values, shape, &self.device).map_err(|e| self.error(&e.to_string()))
+    }
+
+    /// A frozen linear layer from `weight` `[n_out, n_in]` and, where `bias` is given, `bias` `[n_out]`.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`].
+    pub fn linear(
+        &self,
+        n_in: usize,
+        n_out: usize,
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Result<FrozenLinear, WeightError> {
+        let data = self.frozen("weight", &[n_out, n_in], weight)?;
+        let bias = bias.map(|init| self.tensor("bias", &[n_out], init)).transpose()?;
+        FrozenLinear::new(data, bias, &self.device).map_err(|e| self.error(&e.to_string()))
+    }
+
+    /// A frozen embedding table from `weight` `[rows, width]`.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`].
+    pub fn embedding(&self, rows: usize, width: usize, init: Init) -> Result<FrozenEmbedding, WeightError> {
+        let data = self.frozen("weight", &[rows, width], init)?;
+        FrozenEmbedding::new(data, &self.device).map_err(|e| self.error(&e.to_string()))
+    }
+
+    /// A fingerprint of the tensors read so far: of names relative to no prefix, of shapes, and of sampled values
+    /// rounded to f16, so that a copy of the same weights in f16, or under another prefix, has the same one.
+    pub fn fingerprint(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let trace = self.trace.lock().unwrap_or_else(|e| e.into_inner());
+        let mut samples: Vec<u64> = trace.values().copied().collect();
+        samples.sort_unstable();
+        let mut hash = Sha256::new();
+        for sample in samples {
+            hash.update(sample.to_le_bytes());
+        }
+        hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn read(&self, name: &str, shape: &[usize], init: Init, dtype: WeightType) -> Result<FrozenData, WeightError> {
+        let full = self.full(name);
+        let data = self.source.read(&Request { name: &full, shape, init, dtype })?;
+        if data.shape() != shape {
+            return Err(WeightError::Shape {
+                name: full,
+                source_label: self.source.label(),
+                found: data.shape().to_vec(),
+                expected: shape.to_vec(),
+            });
+        }
+        let mut trace = self.trace.lock().unwrap_or_else(|e| e.into_inner());
+        trace.entry(full).or_insert_with(|| sample(&data));
+        Ok(data)
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    fn error(&self, message: &str) -> WeightError {
+        WeightError::Read { source_label: self.source.label(), message: message.to_string() }
+    }
+}
+
+/// 64 bits that tell tensors apart: shape and up to 32 values spread over it, in f16.
+fn sample(data: &FrozenData) -> u64 {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for dim in data.shape() {
+        hash.update((*dim as u64).to_le_bytes());
+    }
+    let n = data.elements();
+    let step = (n / 32).max(1);
+    for at in (0..n).step_by(step).take(32) {
+        let value = data.to_f32(at..at + 1)[0];
+        hash.update(f16::from_f32(value).to_bits().to_le_bytes());
+    }
+    let digest = hash.finalize();
+    digest.iter().take(8).fold(0, |acc, b| acc << 8 | u64::from(*b))
+}
+
+/// Up to `limit` of `names` that resemble `wanted` most, for messages.
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
+    let mut all: Vec<(usize, &str)> = names.map(|n| (distance(wanted, n), n)).collect();
+    all.sort();
+    all.into_iter().take(limit).map(|(_, n)| n).collect()
+}
+
+/// Levenshtein distance of two names.
+pub fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,75 @@
+//! `limber convert IN --out F.safetensors`: any readable checkpoint to one safetensors file.
+
+use super::output::{self, Progress};
+use crate::weights::{ConvertOptions, WeightSpec, convert, open_checkpoint};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use limber_core::WeightType;
+use limber_core::registry::DEFAULT_FILES;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// What a folder is searched for, beside what `save_pretrained` writes.
+const OTHER_FILES: [&str; 4] =
+    ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "proj.ckpt", "pytorch_model.pt"];
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A checkpoint: a file, a folder or hf:owner/name
+    #[arg(value_name = "IN")]
+    input: String,
+    /// The safetensors file to write; it appears when it is complete
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Type that floats are rounded to; as they are where nothing is said
+    #[arg(long, value_enum, value_name = "TYPE")]
+    dtype: Option<Type>,
+    /// Prints one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Type {
+    F32,
+    F16,
+    Bf16,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let spec: WeightSpec = arguments.input.parse()?;
+    let files: Vec<&str> = DEFAULT_FILES.iter().copied().chain(OTHER_FILES).collect();
+    let checkpoint = open_checkpoint(&spec, &files, Path::new("."))?;
+    let options = ConvertOptions {
+        dtype: arguments.dtype.map(|t| match t {
+            Type::F32 => WeightType::F32,
+            Type::F16 => WeightType::F16,
+            Type::Bf16 => WeightType::Bf16,
+        }),
+        ..ConvertOptions::default()
+    };
+    let mut progress: Option<Progress> = None;
+    let summary = convert(&checkpoint, &arguments.out, &options, &mut |step| {
+        progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);
+    })
+    .with_context(|| format!("cannot convert {}", arguments.input))?;
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    for (name, earlier) in &summary.tied {
+        output::note(&format!("{name} shares its bytes with {earlier}; it is written again"));
+    }
+    for name in &summary.skipped {
+        output::note(&format!("{name} has a type that safetensors files cannot hold; it is left out"));
+    }
+    if arguments.json {
+        return output::json(&json!({
+            "out": arguments.out,
+            "tensors": summary.tensors,
+            "bytes": summary.bytes,
+            "tied": summary.tied,
+            "skipped": summary.skipped,
+        }));
+    }
+    output::line(&format!("{}: {} tensors, {} bytes", arguments.out.display(), summary.tensors, summary.bytes))
+}

@@ -1,0 +1,77 @@
+//! `limber encode --config C --stage pixels|features|prefix IMAGE... --out F.safetensors`
+
+use super::options::{Shared, text};
+use super::output;
+use crate::model::{Depth, Model};
+use crate::{parts, weights};
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use clap::{Args, ValueEnum};
+use limber_core::weights::FrozenData;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    /// What is written of each image
+    #[arg(long, value_enum)]
+    stage: Stage,
+    /// The safetensors file: one f32 tensor an image, named by the file's stem
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Image files
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Stage {
+    /// [3, S, S] after resizing, cropping and normalising
+    Pixels,
+    /// [N, E] of the encoder
+    Features,
+    /// [K, D] of the stitch
+    Prefix,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let config = arguments.shared.load(None)?;
+    let mut named = BTreeMap::new();
+    for path in &arguments.images {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).with_context(|| format!("{path:?} has no name"))?;
+        if let Some(other) = named.insert(stem.to_string(), text(path)?) {
+            bail!("{other} and {} would both be the tensor {stem:?}; rename one", path.display())
+        }
+    }
+    let depth = match arguments.stage {
+        Stage::Pixels => Depth::Pixels,
+        Stage::Features => Depth::Features,
+        Stage::Prefix => Depth::Prefix,
+    };
+    let mut model = Model::load(&config, &parts::registry()?, depth)?;
+    model.offline(arguments.shared.offline);
+    let mut tensors = BTreeMap::new();
+    let all: Vec<(&String, &&str)> = named.iter().collect();
+    for group in all.chunks(config.generate.batch) {
+        let pixels: Vec<Tensor> =
+            group.iter().map(|(_, path)| model.pixels(&model.read_image(path)?)).collect::<Result<_>>()?;
+        let stage = match depth {
+            Depth::Pixels => Tensor::stack(&pixels, 0)?,
+            Depth::Features => model.features(&pixels)?,
+            _ => model.prefix(&model.features(&pixels)?)?,
+        };
+        for (row, (stem, path)) in group.iter().enumerate() {
+            let tensor = stage.get(row)?.to_device(&Device::Cpu)?;
+            if arguments.shared.json {
+                output::json(&json!({"image": path, "tensor": stem, "shape": tensor.dims()}))?;
+            }
+            let data = FrozenData::from_f32(tensor.flatten_all()?.to_vec1::<f32>()?, tensor.dims());
+            tensors.insert(stem.to_string(), data);
+        }
+    }
+    weights::save(&arguments.out, &tensors, &BTreeMap::new())?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! The program's interface: one module a subcommand, results on stdout, everything else on stderr.
+//!
+//! Exit codes: 0 done, 1 failed with one message, 2 wrong usage.
+
+mod caption;
+mod components;
+mod config;
+mod convert;
+mod encode;
+mod generate;
+mod options;
+mod output;
+mod score;
+mod shapes;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Stitches a frozen image encoder to a frozen text language model through one small trained layer.
+#[derive(Debug, Parser)]
+#[command(name = "limber", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Captions images; with no config, the embedded demo model does
+    Caption(caption::Arguments),
+    /// Continues a prompt in which images and texts are interleaved
+    Generate(generate::Arguments),
+    /// Log-probability of every token of a text after an image and a prompt
+    Score(score::Arguments),
+    /// Writes what the pipeline computes up to a stage: pixels, features or prefix
+    Encode(encode::Arguments),
+    /// Lists the registered encoders, stitches and decoders
+    Components(components::ListArguments),
+    /// Prints the settings of one kind as JSON Schema
+    Describe(components::DescribeArguments),
+    /// Shows or checks config files
+    Config(config::Arguments),
+    /// Converts a checkpoint (PyTorch pickle, sharded) to one safetensors file
+    Convert(convert::Arguments),
+    /// Draws scenes of shapes with captions and questions: the demo's world
+    Shapes(shapes::Arguments),
+}
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIMBER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of stdout went away (`limber components | head -1`): nothing is left to say.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Caption(arguments) => caption::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Encode(arguments) => encode::run(&arguments),
+        Command::Components(arguments) => components::list(&arguments),
+        Command::Describe(arguments) => components::describe(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
+        Command::Shapes(arguments) => shapes::run(&arguments),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,135 @@
+//! Flags that several subcommands share, and how they lie over the config.
+
+use crate::config::{self, Compat, Config};
+use crate::generation::Sampling;
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Where the model comes from and what it runs on.
+#[derive(Debug, Clone, Args)]
+pub struct Shared {
+    /// Config file (YAML or TOML); without one, the embedded demo model
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Device: cpu, cuda:N or metal
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Type of the decoder's frozen weights: f32, f16 or bf16; as in the file where nothing is said
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
+    /// Threads; one a core where nothing is said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Prints one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Forbids the network
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// How text is sampled; each lies over the config's section `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingFlags {
+    /// Most new tokens of a text
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Temperature; 0 is greedy
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Keeps the smallest set of tokens whose probability reaches P
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Keeps the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Seed of the sampling
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Prints text as it comes, one image at a time
+    #[arg(long, conflicts_with = "json")]
+    pub stream: bool,
+    /// Images that go through the model together
+    #[arg(long, value_name = "B")]
+    pub batch: Option<usize>,
+}
+
+impl Shared {
+    /// The config with all flags laid over it; notes go to stderr, the thread pool is set up.
+    ///
+    /// # Errors
+    /// Every problem of the config.
+    pub fn load(&self, flags: Option<&SamplingFlags>) -> Result<Config> {
+        let mut sets = self.set.clone();
+        let mut set = |key: &str, value: serde_json::Value| sets.push(format!("{key}={value}"));
+        if let Some(device) = &self.device {
+            set("device", json!(device));
+        }
+        if let Some(dtype) = &self.dtype {
+            set("decoder.dtype", json!(dtype));
+        }
+        if let Some(threads) = self.threads {
+            set("threads", json!(threads));
+        }
+        if let Some(flags) = flags {
+            let numbers = [
+                ("generate.max_tokens", flags.max_tokens.map(|v| json!(v))),
+                ("generate.temperature", flags.temperature.map(|v| json!(v))),
+                ("generate.top_p", flags.top_p.map(|v| json!(v))),
+                ("generate.top_k", flags.top_k.map(|v| json!(v))),
+                ("generate.seed", flags.seed.map(|v| json!(v))),
+                ("generate.batch", flags.batch.map(|v| json!(v))),
+            ];
+            for (key, value) in numbers {
+                if let Some(value) = value {
+                    set(key, value);
+                }
+            }
+        }
+        let loaded = match &self.config {
+            Some(path) => config::load(path, &sets)?,
+            None => demo(&sets)?,
+        };
+        for note in &loaded.notes {
+            super::output::note(&note.to_string());
+        }
+        if let Some(threads) = loaded.config.threads {
+            // The pool can be built once; a second call in one process keeps the first.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        Ok(loaded.config)
+    }
+}
+
+#[cfg(feature = "demo")]
+fn demo(sets: &[String]) -> Result<config::Loaded> {
+    Ok(config::load_text("the demo's config", crate::demo::CONFIG, Path::new("."), sets)?)
+}
+
+#[cfg(not(feature = "demo"))]
+fn demo(_sets: &[String]) -> Result<config::Loaded> {
+    anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
+}
+
+/// The sampling that a config asks for.
+pub fn sampling(config: &Config) -> Sampling {
+    Sampling {
+        temperature: config.generate.temperature,
+        top_p: config.generate.top_p,
+        top_k: config.generate.top_k,
+        original_nucleus: config.compat == Some(Compat::Original),
+    }
+}
+
+/// `path` as text, for places that name images.
+///
+/// # Errors
+/// A path that is not UTF-8.
+pub fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("the path {path:?} is not UTF-8"))
+}

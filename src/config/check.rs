@@ -1,0 +1,48 @@
+//! `config check`: everything that is wrong with a config, at once, its parts' settings included.
+
+use super::load::Draft;
+use super::problem::{Note, Problem};
+use super::schema::violations;
+use super::section::ROLES;
+use super::types::Config;
+use serde_json::Value;
+use std::path::Path;
+
+/// Gives the JSON Schema of a part's settings by role and kind, or the error of a kind that nobody knows.
+pub type Schemas<'a> = &'a dyn Fn(&str, &str) -> anyhow::Result<Value>;
+
+/// Checks the kinds of the parts and their settings. Kind `auto` is known only when its weights are opened.
+pub fn check(config: &Config, schemas: Schemas) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for role in ROLES {
+        let Some(section) = config.section(role).filter(|s| !s.kind.is_empty() && s.kind != "auto") else { continue };
+        match schemas(role, &section.kind) {
+            Err(error) => problems.push(Problem::new(role, "kind", format!("{error:#}"))),
+            Ok(schema) => {
+                let found = violations(&Value::Object(section.settings.clone()), &schema);
+                problems.extend(found.into_iter().map(|(key, message)| Problem::new(role, &key, message)));
+            }
+        }
+    }
+    problems
+}
+
+/// What `config check` has to say of one file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// What is wrong; a config without any can be used.
+    pub problems: Vec<Problem>,
+    /// Keys that have no effect.
+    pub notes: Vec<Note>,
+}
+
+/// Checks the file at `path` with `sets` over it: its syntax, keys, values, kinds and settings of parts.
+pub fn check_file(path: &Path, sets: &[String], schemas: Schemas) -> Report {
+    let draft = match Draft::of_file(path, sets) {
+        Ok(draft) => draft,
+        Err(error) => return Report { problems: error.problems, ..Report::default() },
+    };
+    let (config, mut problems) = draft.read();
+    problems.extend(check(&config, schemas));
+    Report { problems: draft.place(problems), notes: draft.notes().to_vec() }
+}

@@ -1,0 +1,257 @@
+//! One tree over another, `--set a.b=c`, and paths that keep their meaning when a tree moves.
+//!
+//! Maps merge key by key, lists are replaced, `null` removes a key. A part whose `kind` changes loses what the base
+//! said of it: the settings of one kind mean nothing to another.
+
+use super::problem::Problem;
+use super::reader::shown;
+use super::section::{ROLES, is_local};
+use super::tree;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Lays the config `over` onto the config `base`.
+pub(super) fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    for role in ROLES {
+        let kind = |tree: &Map<String, Value>| tree.get(role).and_then(|part| part.get("kind")).cloned();
+        if let (Some(old), Some(new)) = (kind(base), kind(&over))
+            && old != new
+            && !new.is_null()
+        {
+            base.insert(role.to_string(), Value::Object(Map::new()));
+        }
+    }
+    merge_maps(base, over);
+}
+
+fn merge_maps(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (_, Value::Null) => _ = base.shift_remove(&key),
+            (Some(Value::Object(there)), Value::Object(map)) => merge_maps(there, map),
+            (_, Value::Object(map)) => {
+                // Nulls go, also where there is nothing for them to remove.
+                let mut fresh = Map::new();
+                merge_maps(&mut fresh, map);
+                base.insert(key, Value::Object(fresh));
+            }
+            (_, value) => _ = base.insert(key, value),
+        }
+    }
+}
+
+/// Most names of one `--set` key; settings nest a few levels at most.
+const MOST_KEYS: usize = 32;
+
+/// One `--set`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Setting {
+    /// As it was given.
+    pub text: String,
+    /// Keys from the top down.
+    pub path: Vec<String>,
+    /// The value.
+    pub value: Value,
+}
+
+impl Setting {
+    /// Reads `a.b=c`. The value is what YAML reads, except that text with `: ` or `#` in it stays one text.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let fail = |message: String| Problem::of_file(format!("--set {text}"), message);
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(fail("must be KEY=VALUE, for instance --set generate.temperature=0.7".to_string()));
+        };
+        let path: Vec<String> = key.trim().split('.').map(str::to_string).collect();
+        if path.iter().any(String::is_empty) {
+            return Err(fail(format!("the key {key:?} is not allowed, must be names with dots between them")));
+        }
+        if path.len() > MOST_KEYS {
+            return Err(fail(format!("the key has {} names, at most {MOST_KEYS} are allowed", path.len())));
+        }
+        let is_flow = value.trim_start().starts_with(['{', '[', '"', '\'']);
+        let value = match tree::parse_value(value) {
+            Ok(parsed) if is_flow => parsed,
+            Err(error) if is_flow => return Err(fail(format!("the value does not parse: {}", error.message))),
+            Ok(parsed @ (Value::Null | Value::Bool(_) | Value::Number(_))) => parsed,
+            _ => Value::String(value.to_string()),
+        };
+        Ok(Self { text: text.to_string(), path, value })
+    }
+}
+
+/// All `settings` as one tree to lay over `base`; a later one wins.
+///
+/// # Errors
+/// A path that leads through something that is not a map.
+pub(super) fn overlay(base: &Map<String, Value>, settings: &[Setting]) -> Result<Map<String, Value>, Problem> {
+    let mut over = Map::new();
+    for setting in settings {
+        walkable(base, setting)?;
+        walkable(&over, setting)?;
+        put(&mut over, &setting.path, setting.value.clone());
+    }
+    Ok(over)
+}
+
+fn put(map: &mut Map<String, Value>, path: &[String], value: Value) {
+    let Some((key, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        map.insert(key.clone(), value);
+        return;
+    }
+    let slot = map.entry(key.clone()).or_insert(Value::Null);
+    if slot.is_null() {
+        *slot = Value::Object(Map::new());
+    }
+    if let Value::Object(inner) = slot {
+        put(inner, rest, value);
+    }
+}
+
+fn walkable(tree: &Map<String, Value>, setting: &Setting) -> Result<(), Problem> {
+    let mut map = tree;
+    for (i, key) in setting.path.iter().enumerate().take(setting.path.len() - 1) {
+        match map.get(key) {
+            None | Some(Value::Null) => return Ok(()),
+            Some(Value::Object(inner)) => map = inner,
+            Some(other) => {
+                let so_far = setting.path[..=i].join(".");
+                let what = if other.is_array() { "a list, which is set as a whole" } else { "a value without keys" };
+                let message = format!("{so_far:?} is {what}: {}", shown(other));
+                return Err(Problem::of_file(format!("--set {}", setting.text), message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts `folder` before every relative path in `tree`.
+pub(super) fn rebase(tree: &mut Map<String, Value>, folder: &Path) {
+    if folder.as_os_str().is_empty() {
+        return;
+    }
+    let join = |value: &mut Value| {
+        if let Value::String(path) = value
+            && is_local(path)
+            && !path.is_empty()
+        {
+            *path = folder.join(path.as_str()).to_string_lossy().into_owned();
+        }
+    };
+    for (section, key) in
+        [("encoder", "weights"), ("stitch", "weights"), ("decoder", "weights"), ("decoder", "tokenizer")]
+            .into_iter()
+            .chain([("data", "path"), ("data", "features"), ("train", "output")])
+    {
+        if let Some(value) = tree.get_mut(section).and_then(|s| s.get_mut(key)) {
+            join(value);
+        }
+    }
+    for plugin in tree.get_mut("plugins").and_then(Value::as_array_mut).into_iter().flatten() {
+        match plugin {
+            Value::Object(map) => map.get_mut("path").into_iter().for_each(join),
+            other => join(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn map(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn maps_merge_lists_are_replaced_null_removes() {
+        let check = |base: Value, over: Value, expected: Value| {
+            let mut base = map(base);
+            merge(&mut base, map(over));
+            assert_eq!(Value::Object(base), expected);
+        };
+        check(json!({"a": {"x": 1, "y": 2}}), json!({"a": {"y": 3, "z": 4}}), json!({"a": {"x": 1, "y": 3, "z": 4}}));
+        check(json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]}));
+        check(json!({"a": {"x": 1, "y": 2}}), json!({"a": {"x": null}, "b": null}), json!({"a": {"y": 2}}));
+        check(json!({}), json!({"a": {"x": {"y": null}}}), json!({"a": {"x": {}}}));
+        check(json!({"a": 1}), json!({"a": {"x": 1}}), json!({"a": {"x": 1}}));
+        let part = json!({"encoder": {"kind": "beit", "model": "m", "weights": "w"}});
+        check(part.clone(), json!({"encoder": {"kind": "toy"}}), json!({"encoder": {"kind": "toy"}}));
+        check(
+            part.clone(),
+            json!({"encoder": {"kind": "beit", "weights": null}}),
+            json!({"encoder": {"kind": "beit", "model": "m"}}),
+        );
+        check(
+            part,
+            json!({"encoder": {"model": "n"}}),
+            json!({"encoder": {"kind": "beit", "model": "n", "weights": "w"}}),
+        );
+    }
+
+    #[test]
+    fn values_of_set_are_what_yaml_reads() {
+        let check = |text: &str, expected: Value| assert_eq!(Setting::parse(text).unwrap().value, expected, "{text}");
+        check("a=0.7", json!(0.7));
+        check("a=3", json!(3));
+        check("a=true", json!(true));
+        check("a=", json!(null));
+        check("a=null", json!(null));
+        check("a=random:1", json!("random:1"));
+        check("a=Q: what is this? A:", json!("Q: what is this? A:"));
+        check("a=- x #y", json!("- x #y"));
+        check("a='5'", json!("5"));
+        check("a=[0.9, 0.95]", json!([0.9, 0.95]));
+        check("a={x: 1}", json!({"x": 1}));
+        check("a=b=c", json!("b=c"));
+    }
+
+    #[test]
+    fn wrong_sets_have_their_messages() {
+        let base = map(json!({"prompt": "A", "plugins": ["x"]}));
+        let check = |texts: &[&str], expected: &str| {
+            let settings: Result<Vec<Setting>, Problem> = texts.iter().map(|t| Setting::parse(t)).collect();
+            let problem = settings.and_then(|s| overlay(&base, &s)).unwrap_err();
+            assert_eq!(problem.to_string(), expected);
+        };
+        check(&["a.b"], "--set a.b: must be KEY=VALUE, for instance --set generate.temperature=0.7");
+        check(&["=1"], "--set =1: the key \"\" is not allowed, must be names with dots between them");
+        check(&["a..b=1"], "--set a..b=1: the key \"a..b\" is not allowed, must be names with dots between them");
+        check(&["prompt.x=1"], "--set prompt.x=1: \"prompt\" is a value without keys: \"A\"");
+        check(&["plugins.0=y"], "--set plugins.0=y: \"plugins\" is a list, which is set as a whole: [\"x\"]");
+        check(&["a=1", "a.b=2"], "--set a.b=2: \"a\" is a value without keys: 1");
+        let deep = Setting::parse(&format!("{}=1", vec!["a"; 40_000].join("."))).unwrap_err().message;
+        assert_eq!(deep, "the key has 40000 names, at most 32 are allowed");
+        assert!(Setting::parse("a=[1").unwrap_err().to_string().starts_with("--set a=[1: the value does not parse: "));
+    }
+
+    #[test]
+    fn the_order_of_sets_matters_only_where_they_meet() {
+        let base = map(json!({"encoder": {"kind": "beit", "model": "m"}}));
+        let check = |texts: &[&str], expected: Value| {
+            let settings: Vec<Setting> = texts.iter().map(|t| Setting::parse(t).unwrap()).collect();
+            let mut tree = base.clone();
+            let over = overlay(&base, &settings).unwrap();
+            merge(&mut tree, over);
+            assert_eq!(Value::Object(tree), expected);
+        };
+        check(&["encoder.kind=toy", "encoder.side=1"], json!({"encoder": {"kind": "toy", "side": 1}}));
+        check(&["encoder.side=1", "encoder.kind=toy"], json!({"encoder": {"kind": "toy", "side": 1}}));
+        check(&["encoder.side=1", "encoder.side=2"], json!({"encoder": {"kind": "beit", "model": "m", "side": 2}}));
+    }
+
+    #[test]
+    fn paths_move_with_their_tree() {
+        let mut tree = map(json!({
+            "encoder": {"weights": "hf:a/b"}, "stitch": {"weights": "p.ckpt"}, "decoder": {"weights": "random:1", "tokenizer": "/t"},
+            "data": {"path": "d"}, "train": {"output": "o"}, "plugins": ["a.so", {"path": "b.so"}],
+        }));
+        rebase(&mut tree, Path::new("base"));
+        let expected = json!({
+            "encoder": {"weights": "hf:a/b"}, "stitch": {"weights": "base/p.ckpt"}, "decoder": {"weights": "random:1", "tokenizer": "/t"},
+            "data": {"path": "base/d"}, "train": {"output": "base/o"}, "plugins": ["base/a.so", {"path": "base/b.so"}],
+        });
+        assert_eq!(Value::Object(tree), expected);
+    }
+}

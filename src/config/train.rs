@@ -1,0 +1,161 @@
+//! The sections `train` and `data`: how a stitch is trained, and on what. Defaults are the paper's where it has one.
+
+use super::problem::Problem;
+use super::reader::{Range, Reader};
+use serde::Serialize;
+use serde_json::Value;
+
+/// How the learning rate moves over the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Logarithmic warm-up, then linear decay to 0 at the last step.
+    WarmupDecay,
+    /// Logarithmic warm-up, then constant.
+    Warmup,
+    /// Warm-up, then half a cosine down to `min_lr`.
+    Cosine,
+    /// `lr` at every step.
+    Constant,
+}
+
+const SCHEDULES: [(&str, Schedule); 4] = [
+    ("warmup-decay", Schedule::WarmupDecay),
+    ("warmup", Schedule::Warmup),
+    ("cosine", Schedule::Cosine),
+    ("constant", Schedule::Constant),
+];
+
+/// The section `train`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Train {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Samples of one micro batch of this process.
+    pub batch: usize,
+    /// Micro batches that make one step.
+    pub accumulate: usize,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Learning rate at which the warm-up starts.
+    pub min_lr: f64,
+    /// Steps of warm-up.
+    pub warmup: usize,
+    /// How the learning rate moves.
+    pub schedule: Schedule,
+    /// Largest global norm of the gradient; 0 does not clip.
+    pub clip: f64,
+    /// AdamW's decay of the two moments.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Steps between two checkpoints.
+    pub save_every: usize,
+    /// Checkpoints that are kept, the newest ones.
+    pub keep: usize,
+    /// Seed of the stitch's start, the dropout and the order of the data.
+    pub seed: u64,
+    /// Folder of log and checkpoints; `limber train` needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+impl Train {
+    /// The section of a tree.
+    pub(super) fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
+        let mut r = Reader::new("train", value, problems);
+        let train = Self {
+            steps: r.size("steps", 1).unwrap_or(15_000),
+            batch: r.size("batch", 1).unwrap_or(8),
+            accumulate: r.size("accumulate", 1).unwrap_or(1),
+            lr: r.number("lr", Range::NOT_NEGATIVE).unwrap_or(8e-4),
+            min_lr: r.number("min_lr", Range::NOT_NEGATIVE).unwrap_or(0.0),
+            warmup: r.size("warmup", 0).unwrap_or(100),
+            schedule: r.choice("schedule", &SCHEDULES).unwrap_or(Schedule::WarmupDecay),
+            clip: r.number("clip", Range::NOT_NEGATIVE).unwrap_or(1.0),
+            betas: r.pair("betas", Range::BELOW_ONE).unwrap_or([0.9, 0.95]),
+            eps: r.number("eps", Range::POSITIVE).unwrap_or(1e-8),
+            weight_decay: r.number("weight_decay", Range::NOT_NEGATIVE).unwrap_or(0.0),
+            save_every: r.size("save_every", 1).unwrap_or(500),
+            keep: r.size("keep", 1).unwrap_or(1),
+            seed: r.count("seed", 0).unwrap_or(0),
+            output: r.name("output"),
+        };
+        if train.min_lr > train.lr {
+            r.problem("min_lr", format!("value {} is not allowed, must be at most lr, {}", train.min_lr, train.lr));
+        }
+        r.finish();
+        train
+    }
+}
+
+/// How a data set is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataFormat {
+    /// The original's: `images/<sub>/<name>.jpg` and `image_data/<sub>/<name>.json`.
+    Magma,
+    /// COCO's captions JSON.
+    Coco,
+    /// One JSON object a line, with `image` and `caption` or `captions`.
+    Jsonl,
+    /// Comma- or tab-separated columns of image and caption.
+    Csv,
+    /// Tar shards as img2dataset writes them; the path may hold brace ranges.
+    Webdataset,
+}
+
+const FORMATS: [(&str, DataFormat); 5] = [
+    ("magma", DataFormat::Magma),
+    ("coco", DataFormat::Coco),
+    ("jsonl", DataFormat::Jsonl),
+    ("csv", DataFormat::Csv),
+    ("webdataset", DataFormat::Webdataset),
+];
+
+/// The section `data`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Data {
+    /// How it is laid out.
+    pub format: DataFormat,
+    /// File, folder or shards.
+    pub path: String,
+    /// Folder of features that were computed before; images are then not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+    /// A new order each epoch, a function of seed and epoch.
+    pub shuffle: bool,
+    /// Threads that read and decode ahead of the step; 0 reads in the step's own.
+    pub workers: usize,
+}
+
+impl Data {
+    /// The section of a tree.
+    pub(super) fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
+        let (before, is_map) = (problems.len(), value.is_object());
+        let mut r = Reader::new("data", value, problems);
+        let format = r.choice("format", &FORMATS);
+        let path = r.name("path");
+        let data = Self {
+            format: format.unwrap_or(DataFormat::Magma),
+            path: path.clone().unwrap_or_default(),
+            features: r.name("features"),
+            shuffle: r.flag("shuffle").unwrap_or(true),
+            workers: r.size("workers", 0).unwrap_or(2),
+        };
+        r.finish();
+        let names = FORMATS.map(|(name, _)| name).join(", ");
+        let missing = [
+            ("format", format.is_none(), format!("missing key; allowed: {names}")),
+            ("path", path.is_none(), "missing key; it says where the data lie".to_string()),
+        ];
+        for (key, absent, message) in missing {
+            if absent && is_map && !problems[before..].iter().any(|p| p.key == key) {
+                problems.push(Problem::new("data", key, message));
+            }
+        }
+        data
+    }
+}

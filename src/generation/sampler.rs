@@ -1,0 +1,212 @@
+//! From logits to one id: greedy, temperature, top-k, top-p, and the original's own nucleus.
+//!
+//! Standard order: temperature, top-k, top-p (Holtzman et al., arXiv 1904.09751). Under `compat: original` the
+//! nucleus is cut before the temperature, where the cumulative probability passes 1 - top_p, as the original does.
+
+use anyhow::{Result, bail};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// How ids are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy.
+    pub temperature: f64,
+    /// Keep the smallest set of ids whose probability reaches this; 1 keeps all.
+    pub top_p: f64,
+    /// Keep the k most probable ids; 0 keeps all.
+    pub top_k: usize,
+    /// The original's nucleus.
+    pub original_nucleus: bool,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_p: 1.0, top_k: 0, original_nucleus: false }
+    }
+}
+
+impl Sampling {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn check(&self) -> Result<()> {
+        if !self.temperature.is_finite() || self.temperature < 0.0 {
+            bail!("temperature {} is not allowed, it is 0 (greedy) or above", self.temperature)
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            bail!("top-p {} is not allowed, it lies above 0 and at most at 1", self.top_p)
+        }
+        Ok(())
+    }
+}
+
+/// Chooses the ids of one row, from its own stream of random numbers.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    sampling: Sampling,
+    /// Ids from here on are never chosen: the tokenizer cannot say them.
+    limit: usize,
+    rng: ChaCha8Rng,
+}
+
+impl Sampler {
+    /// The sampler of row `row` under `seed`; what else is in the batch does not matter.
+    pub fn new(sampling: Sampling, limit: usize, seed: u64, row: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(row);
+        Self { sampling, limit, rng }
+    }
+
+    /// One id from logits `[V]`.
+    ///
+    /// # Errors
+    /// Logits that are not finite.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+        let allowed = &logits[..self.limit.min(logits.len())];
+        let mut best = 0;
+        for (id, value) in allowed.iter().enumerate() {
+            if value.is_nan() {
+                bail!("the logit of id {id} is not a number")
+            }
+            if *value > allowed[best] {
+                best = id;
+            }
+        }
+        if self.sampling.temperature == 0.0 {
+            return Ok(best as u32);
+        }
+        let mut kept: Vec<(u32, f64)> = allowed.iter().enumerate().map(|(id, v)| (id as u32, f64::from(*v))).collect();
+        let original = self.sampling.original_nucleus;
+        if self.sampling.top_k > 0 || self.sampling.top_p < 1.0 {
+            // Most probable first; equal ones by id, so that the order is the same everywhere.
+            kept.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        }
+        if self.sampling.top_k > 0 {
+            kept.truncate(self.sampling.top_k);
+        }
+        // The original takes top-k or, without it, top-p; never both.
+        let nucleus = self.sampling.top_p < 1.0 && !(original && self.sampling.top_k > 0);
+        if nucleus && original {
+            cut(&mut kept, 1.0 - self.sampling.top_p, 1.0);
+        } else if nucleus {
+            cut(&mut kept, self.sampling.top_p, self.sampling.temperature);
+        }
+        let weights = probabilities(&kept, self.sampling.temperature);
+        // 53 bits give every multiple of 2^-53 in 0..1 exactly.
+        let mut left = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        for ((id, _), weight) in kept.iter().zip(&weights) {
+            if left < *weight {
+                return Ok(*id);
+            }
+            left -= weight;
+        }
+        // Rounding may leave a rest above the last weight.
+        Ok(kept.last().map_or(best as u32, |(id, _)| *id))
+    }
+}
+
+/// Keeps the ids of a sorted list until their probability passes `mass`, the one that passes it included.
+fn cut(kept: &mut Vec<(u32, f64)>, mass: f64, temperature: f64) {
+    let mut sum = 0.0;
+    let mut keep = 0;
+    for weight in probabilities(kept, temperature) {
+        sum += weight;
+        keep += 1;
+        if sum >= mass {
+            break;
+        }
+    }
+    kept.truncate(keep.max(1));
+}
+
+/// Softmax of logits / temperature.
+fn probabilities(kept: &[(u32, f64)], temperature: f64) -> Vec<f64> {
+    let max = kept.iter().map(|(_, v)| *v).fold(f64::NEG_INFINITY, f64::max);
+    let mut weights: Vec<f64> = kept.iter().map(|(_, v)| ((v - max) / temperature).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter_mut().for_each(|w| *w /= sum);
+    weights
+}
+
+/// Log-probability of `id` under logits `[V]`, over all V rows and at temperature 1, summed in f64.
+pub fn log_softmax(logits: &[f32], id: u32) -> f32 {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|v| (f64::from(*v) - max).exp()).sum();
+    (f64::from(logits[id as usize]) - max - sum.ln()) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits of the probabilities 0.5, 0.25, 0.15, 0.1 and, beyond the tokenizer's range, a tempting one.
+    fn logits() -> Vec<f32> {
+        [0.5f32, 0.25, 0.15, 0.1].iter().map(|p| p.ln()).chain([9.0]).collect()
+    }
+
+    /// How often each of the four ids is drawn in 20,000.
+    fn counts(sampling: Sampling) -> [f64; 4] {
+        let mut sampler = Sampler::new(sampling, 4, 1, 0);
+        let mut counts = [0.0; 4];
+        for _ in 0..20_000 {
+            counts[sampler.sample(&logits()).unwrap() as usize] += 1.0 / 20_000.0;
+        }
+        counts
+    }
+
+    fn check(sampling: Sampling, expected: [f64; 4]) {
+        for (got, want) in counts(sampling).iter().zip(expected) {
+            // Five standard errors at p = 1/2, n = 20,000.
+            assert!((got - want).abs() < 0.018 && (want > 0.0 || *got == 0.0), "{sampling:?}: {:?}", counts(sampling));
+        }
+    }
+
+    #[test]
+    fn distributions() {
+        let base = Sampling { temperature: 1.0, ..Sampling::default() };
+        check(Sampling::default(), [1.0, 0.0, 0.0, 0.0]);
+        check(base, [0.5, 0.25, 0.15, 0.1]);
+        check(Sampling { top_k: 2, ..base }, [2.0 / 3.0, 1.0 / 3.0, 0.0, 0.0]);
+        check(Sampling { top_p: 0.7, ..base }, [2.0 / 3.0, 1.0 / 3.0, 0.0, 0.0]);
+        check(Sampling { top_p: 0.76, ..base }, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0.0]);
+        // At temperature 1/2 the squares count: 0.25 of 0.345 reach 0.7 alone.
+        check(Sampling { top_p: 0.7, temperature: 0.5, ..base }, [1.0, 0.0, 0.0, 0.0]);
+        // The original: 0.5 passes 1 - 0.9 at once, and 1 - 0.3 = 0.7 keeps two, whatever the temperature.
+        let original = Sampling { original_nucleus: true, ..base };
+        check(Sampling { top_p: 0.9, ..original }, [1.0, 0.0, 0.0, 0.0]);
+        check(Sampling { top_p: 0.3, temperature: 0.5, ..original }, [0.8, 0.2, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_seed_and_a_row_fix_the_draws() {
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let draw = |seed, row| {
+            let mut sampler = Sampler::new(sampling, 4, seed, row);
+            (0..32).map(|_| sampler.sample(&logits()).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1, 2), draw(1, 2));
+        assert_ne!(draw(1, 2), draw(1, 3));
+        assert_ne!(draw(1, 2), draw(2, 2));
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let check = |sampling: Sampling, expected: &str| {
+            assert!(sampling.check().unwrap_err().to_string().contains(expected));
+        };
+        check(Sampling { temperature: -1.0, ..Sampling::default() }, "temperature -1 is not allowed");
+        check(Sampling { temperature: f64::NAN, ..Sampling::default() }, "temperature NaN is not allowed");
+        check(Sampling { top_p: 0.0, ..Sampling::default() }, "top-p 0 is not allowed");
+        check(Sampling { top_p: 1.5, ..Sampling::default() }, "top-p 1.5 is not allowed");
+        assert!(Sampler::new(Sampling::default(), 4, 0, 0).sample(&[0.0, f32::NAN]).is_err());
+    }
+
+    #[test]
+    fn log_probabilities_are_over_all_rows() {
+        let all: f64 = (0..5).map(|id| f64::from(log_softmax(&logits(), id)).exp()).sum();
+        assert!((all - 1.0).abs() < 1e-6);
+    }
+}

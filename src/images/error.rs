@@ -1,0 +1,152 @@
+//! What can be wrong with an image, in words that say what, which value, and what is allowed.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::Window;
+
+/// The image formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Portable Network Graphics.
+    Png,
+    /// JPEG, baseline and progressive.
+    Jpeg,
+    /// WebP, lossy and lossless.
+    WebP,
+    /// The first frame of a GIF.
+    Gif,
+    /// Windows bitmap.
+    Bmp,
+    /// The first page of a TIFF.
+    Tiff,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::WebP => "WebP",
+            Self::Gif => "GIF",
+            Self::Bmp => "BMP",
+            Self::Tiff => "TIFF",
+        })
+    }
+}
+
+/// Why an image could not be read or resized.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No bytes at all.
+    #[error("the image is empty: 0 bytes")]
+    Empty,
+    /// The first bytes belong to no format that is read.
+    #[error(
+        "not a known image: it begins with the bytes {start:02x?}; known formats are PNG, JPEG, WebP, GIF, BMP and TIFF"
+    )]
+    Unknown {
+        /// The first bytes, at most eight.
+        start: Vec<u8>,
+    },
+    /// The header asks for more pixels than are allowed.
+    #[error("{format} image of {width} x {height} pixels is over the limit of {limit} pixels")]
+    TooManyPixels {
+        /// The image's format.
+        format: Format,
+        /// Width that the header claims.
+        width: u64,
+        /// Height that the header claims.
+        height: u64,
+        /// Most pixels allowed.
+        limit: u64,
+    },
+    /// The encoded image is larger than allowed.
+    #[error("image of {bytes} bytes or more is over the limit of {limit} bytes")]
+    TooManyBytes {
+        /// Size of the encoded image, as far as it is known.
+        bytes: u64,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// The image ends before its last pixel.
+    #[error("truncated {format} image of {bytes} bytes: {reason}")]
+    Truncated {
+        /// The image's format.
+        format: Format,
+        /// Size of the encoded image.
+        bytes: usize,
+        /// What the decoder was after.
+        reason: String,
+    },
+    /// The image breaks its format's rules.
+    #[error("broken {format} image: {reason}")]
+    Broken {
+        /// The image's format.
+        format: Format,
+        /// What the decoder found.
+        reason: String,
+    },
+    /// The image is well formed, but of a kind that is not read.
+    #[error("{format} image of a kind that is not read: {reason}")]
+    Unsupported {
+        /// The image's format.
+        format: Format,
+        /// The kind, and what is read instead.
+        reason: String,
+    },
+    /// A resize to or from nothing.
+    #[error("cannot resize an image of {} x {} to {} x {} and keep {window:?}: sides must be at least 1 and the window inside", from.0, from.1, to.0, to.1)]
+    Resize {
+        /// Width and height before.
+        from: (usize, usize),
+        /// Width and height after.
+        to: (usize, usize),
+        /// The part to keep.
+        window: Window,
+    },
+    /// An address that gave no image.
+    #[error("cannot fetch {url:?}: {reason}")]
+    Fetch {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read the image {path:?}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An image that cannot be decoded, and where it lies.
+    #[error("{place:?}: {source}")]
+    At {
+        /// The file or address.
+        place: String,
+        /// What is wrong with the image there.
+        source: Box<ImageError>,
+    },
+}
+
+impl ImageError {
+    /// Sorts a decoder's error into truncated or broken.
+    pub(super) fn from_decoder(format: Format, bytes: usize, error: &(dyn Error + 'static)) -> Self {
+        let reason = error.to_string();
+        let eof = |e: &io::Error| e.kind() == io::ErrorKind::UnexpectedEof;
+        let causes = std::iter::successors(Some(error), |cause: &&(dyn Error + 'static)| (*cause).source());
+        // Some decoders give the system's error as a source, others only its words.
+        let ended = causes.into_iter().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(eof))
+            || ["unexpected end", "unexpected eof", "fill whole buffer"]
+                .iter()
+                .any(|w| reason.to_lowercase().contains(w));
+        match ended {
+            true => Self::Truncated { format, bytes, reason },
+            false => Self::Broken { format, reason },
+        }
+    }
+}

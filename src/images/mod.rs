@@ -1,0 +1,25 @@
+//! Images: from files or addresses to the pixels that an encoder takes.
+//!
+//! [`decode`] gives the same RGB bytes as Pillow's `Image.open(...).convert("RGB")`, [`resize`] the same bytes as the `resize` of the Pillow that the original used, and [`preprocess`] the same floats as torchvision's transforms on top of it, so that a model sees here what it saw in training.
+//!
+//! ```text
+//! file ─ open ─┐
+//! http ─ fetch ┴─► bytes ─ decode ─► RGB [H, W, 3] u8 ─ resize, crop ─► [S, S, 3] u8 ─ normalise ─► [3, S, S] f32
+//! ```
+
+mod decode;
+mod error;
+mod fetch;
+mod gif;
+mod jpeg;
+mod plain;
+mod preprocess;
+mod resample;
+mod tiff;
+
+pub use decode::{DecodeOptions, Limits, decode, load, open};
+pub use error::{Format, ImageError};
+pub use fetch::fetch;
+pub use image::RgbImage;
+pub use preprocess::{fit, normalise, preprocess};
+pub use resample::{PassOrder, Window, resize, resize_window};

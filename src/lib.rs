@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+pub mod cli;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod generation;
+pub mod images;
+pub mod model;
+pub mod parts;
+pub mod shapes;
+pub mod stitch_file;
+pub mod text;
+pub mod weights;
+
+pub use limber_core as core;

@@ -1,0 +1,7 @@
+//! The program `limber`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    limber::cli::main()
+}

@@ -1,0 +1,339 @@
+//! A config's parts put together: prepared first, checked against each other, then loaded as far as is needed.
+
+use crate::config::{Compat, Config, Section};
+use crate::generation::{Prompt, Segment};
+use crate::images::{self, DecodeOptions, Limits};
+use crate::stitch_file::{StitchMetadata, fingerprint};
+use crate::text::Tokenizer;
+use crate::weights::{self, WeightSpec};
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use image::RgbImage;
+use limber_core::registry::{PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch};
+use limber_core::{
+    Decoder, DecoderSpec, Encoder, FeatureSpec, ImageSpec, Mode, Registry, Stitch, WeightSource, WeightType, Weights,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How far an image goes, and so which parts are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Pixels `[3, S, S]`: no weights at all.
+    Pixels,
+    /// Features `[N, E]`: the encoder.
+    Features,
+    /// Prefix `[K, D]`: encoder and stitch, and the decoder's sizes.
+    Prefix,
+    /// Text: everything.
+    Text,
+}
+
+/// The parts of one config.
+pub struct Model {
+    image_spec: ImageSpec,
+    feature_spec: FeatureSpec,
+    encoder: Option<Box<dyn Encoder>>,
+    stitch: Option<Box<dyn Stitch>>,
+    language: Option<Language>,
+    device: Device,
+    decode: DecodeOptions,
+    /// Whether the original's published behaviour is wanted.
+    pub original: bool,
+}
+
+/// A decoder with its tokenizer.
+struct Language {
+    decoder: Box<dyn Decoder>,
+    spec: DecoderSpec,
+    tokenizer: Tokenizer,
+}
+
+/// A prepared part and the weights it will read.
+struct Ready<P> {
+    prepared: P,
+    weights: Weights,
+}
+
+impl Model {
+    /// Loads the parts that `depth` needs. What does not fit is refused before any large weight is read.
+    ///
+    /// # Errors
+    /// An unknown kind or setting, parts that do not fit each other, weights that are missing or unreadable.
+    pub fn load(config: &Config, registry: &Registry, depth: Depth) -> Result<Self> {
+        let device = device(&config.device)?;
+        let encoder = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
+        let (image_spec, feature_spec) = (encoder.prepared.spec.image, encoder.prepared.spec.features);
+        let mut model = Self {
+            image_spec,
+            feature_spec,
+            encoder: None,
+            stitch: None,
+            language: None,
+            device: device.clone(),
+            decode: DecodeOptions {
+                limits: Limits { max_pixels: config.images.max_pixels, ..Limits::default() },
+                exif_orientation: config.images.exif_orientation,
+                offline: false,
+            },
+            original: config.compat == Some(Compat::Original),
+        };
+        if depth == Depth::Pixels {
+            return Ok(model);
+        }
+        let mut decoder = None;
+        let mut stitch = None;
+        if depth >= Depth::Prefix {
+            let ready = prepare_decoder(config, registry, &device).context("section \"decoder\"")?;
+            stitch = Some(
+                prepare_stitch(config, registry, &encoder.prepared, &ready.prepared, &device)
+                    .context("section \"stitch\"")?,
+            );
+            decoder = Some(ready);
+        }
+        let (kind, settings, specs) =
+            (encoder.prepared.kind.clone(), encoder.prepared.settings.clone(), encoder.prepared.spec);
+        model.encoder = Some(encoder.prepared.build(&encoder.weights).context("section \"encoder\"")?);
+        if let Some((ready, metadata)) = stitch {
+            if let Some(metadata) = metadata {
+                let now = fingerprint(&kind, &settings, &specs, &encoder.weights)?;
+                metadata
+                    .check_fingerprint(&ready.weights.source().label(), &kind, &now)
+                    .context("section \"stitch\"")?;
+            }
+            model.stitch = Some(ready.prepared.build(&ready.weights).context("section \"stitch\"")?);
+        }
+        if let (Depth::Text, Some(ready)) = (depth, decoder) {
+            let spec = ready.prepared.spec.clone();
+            let tokenizer = tokenizer(config, &ready, &spec).context("section \"decoder\"")?;
+            let decoder = ready.prepared.build(&ready.weights).context("section \"decoder\"")?;
+            model.language = Some(Language { decoder, spec, tokenizer });
+        }
+        Ok(model)
+    }
+
+    /// Forbids the network to [`Self::read_image`].
+    pub fn offline(&mut self, offline: bool) {
+        self.decode.offline = offline;
+    }
+
+    /// The pixels that images become.
+    pub fn image_spec(&self) -> &ImageSpec {
+        &self.image_spec
+    }
+
+    /// The features that pixels become.
+    pub fn feature_spec(&self) -> FeatureSpec {
+        self.feature_spec
+    }
+
+    /// Reads an image from a file, or from an address where the feature `hub` is on.
+    ///
+    /// # Errors
+    /// Names the image, what is wrong and what is allowed.
+    pub fn read_image(&self, path: &str) -> Result<RgbImage> {
+        Ok(images::load(path, &self.decode)?)
+    }
+
+    /// An image to pixels `[3, S, S]` f32.
+    ///
+    /// # Errors
+    /// An image too thin to be resized.
+    pub fn pixels(&self, image: &RgbImage) -> Result<Tensor> {
+        let s = self.image_spec.side;
+        Ok(Tensor::from_vec(images::preprocess(image, &self.image_spec)?, (3, s, s), &self.device)?)
+    }
+
+    /// Pixels, each `[3, S, S]`, to features `[B, N, E]` f32.
+    ///
+    /// # Errors
+    /// What the encoder reports.
+    pub fn features(&self, pixels: &[Tensor]) -> Result<Tensor> {
+        let encoder = self.encoder.as_ref().context("the encoder is not loaded at this depth")?;
+        Ok(encoder.encode(&Tensor::stack(pixels, 0)?)?)
+    }
+
+    /// Features `[B, N, E]` to a prefix `[B, K, D]` f32, without dropout.
+    ///
+    /// # Errors
+    /// What the stitch reports.
+    pub fn prefix(&self, features: &Tensor) -> Result<Tensor> {
+        let stitch = self.stitch.as_ref().context("the stitch is not loaded at this depth")?;
+        Ok(stitch.project(features, Mode::Inference)?.detach())
+    }
+
+    /// The decoder.
+    ///
+    /// # Errors
+    /// A model that was not loaded to the depth of text.
+    pub fn decoder(&self) -> Result<&dyn Decoder> {
+        Ok(self.language()?.decoder.as_ref())
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// As [`Self::decoder`].
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        Ok(&self.language()?.tokenizer)
+    }
+
+    /// Ids from here on are never sampled: the tokenizer cannot say them.
+    ///
+    /// # Errors
+    /// As [`Self::decoder`].
+    pub fn limit(&self) -> Result<usize> {
+        let language = self.language()?;
+        Ok(language.tokenizer.limit().min(language.spec.vocab))
+    }
+
+    /// The ids that end a text.
+    ///
+    /// # Errors
+    /// As [`Self::decoder`].
+    pub fn eos(&self) -> Result<Vec<u32>> {
+        Ok(self.language()?.spec.eos.clone())
+    }
+
+    /// Word embeddings `[1, T, D]` of ids.
+    ///
+    /// # Errors
+    /// An id that is no row of the table.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let ids = Tensor::new(ids, &self.device)?.unsqueeze(0)?;
+        Ok(self.decoder()?.embed(&ids)?)
+    }
+
+    /// A prompt as embeddings `[1, T, D]`; `prefixes` holds the prefix `[K, D]` of each image.
+    ///
+    /// # Errors
+    /// A prompt of nothing, or that names an image that is not there.
+    pub fn embed_prompt(&self, prompt: &Prompt, prefixes: &[Tensor]) -> Result<Tensor> {
+        let mut pieces = Vec::with_capacity(prompt.segments.len());
+        for segment in &prompt.segments {
+            match segment {
+                Segment::Image(index) => {
+                    let prefix = prefixes.get(*index).with_context(|| format!("the prompt names image {index}"))?;
+                    pieces.push(prefix.unsqueeze(0)?);
+                }
+                Segment::Text(text) => {
+                    let ids = self.tokenizer()?.encode(text)?;
+                    if !ids.is_empty() {
+                        pieces.push(self.embed(&ids)?);
+                    }
+                }
+            }
+        }
+        if pieces.is_empty() {
+            bail!("the prompt holds no token and no image")
+        }
+        Ok(Tensor::cat(&pieces, 1)?)
+    }
+
+    fn language(&self) -> Result<&Language> {
+        self.language.as_ref().context("the decoder is not loaded at this depth")
+    }
+}
+
+/// The device that a config names.
+///
+/// # Errors
+/// A device that this program was not built for, or that is not there.
+pub fn device(name: &str) -> Result<Device> {
+    let built = |feature: &str| format!("device {name:?} needs a program built with the feature {feature:?}");
+    match name.split_once(':').unwrap_or((name, "0")) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", n) if cfg!(feature = "cuda") => Ok(Device::new_cuda(n.parse().context("device number")?)?),
+        ("metal", n) if cfg!(feature = "metal") => Ok(Device::new_metal(n.parse().context("device number")?)?),
+        ("cuda", _) => bail!("{}", built("cuda")),
+        ("metal", _) => bail!("{}", built("metal")),
+        _ => bail!("unknown device {name:?}; allowed are cpu, cuda:N and metal"),
+    }
+}
+
+/// The source of a part's weights: what the section names, or the embedded demo's.
+fn source(role: &str, kind: &str, section: &Section, files: &[String], base: &Path) -> Result<Arc<dyn WeightSource>> {
+    let Some(text) = &section.weights else {
+        #[cfg(feature = "demo")]
+        return crate::demo::source(role, kind);
+        #[cfg(not(feature = "demo"))]
+        bail!("the {role} {kind:?} names no weights, and this program was built without the demo model")
+    };
+    let spec: WeightSpec = text.parse()?;
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    weights::open(&spec, &files, base)
+}
+
+/// The type that a section wants its frozen weights in.
+fn dtype(section: &Section) -> Result<Option<WeightType>> {
+    let Some(name) = &section.dtype else { return Ok(None) };
+    match WeightType::ALL.iter().find(|t| t.name() == name) {
+        Some(dtype) => Ok(Some(*dtype)),
+        None => {
+            let known: Vec<&str> = WeightType::ALL.iter().map(|t| t.name()).collect();
+            bail!("dtype {name:?} is not supported here, allowed are {}", known.join(", "))
+        }
+    }
+}
+
+fn prepare_encoder(config: &Config, registry: &Registry, device: &Device) -> Result<Ready<PreparedEncoder>> {
+    let section = &config.encoder;
+    let entry = registry.get("encoder", &section.kind)?;
+    let source = source("encoder", &entry.kind, section, &entry.files, &config.folder)?;
+    let prepared = registry.encoder(&entry.kind, section.settings.clone().into(), source.as_ref())?;
+    Ok(Ready { prepared, weights: Weights::new(source, device.clone(), dtype(section)?) })
+}
+
+fn prepare_decoder(config: &Config, registry: &Registry, device: &Device) -> Result<Ready<PreparedDecoder>> {
+    let section = &config.decoder;
+    let entry = registry.get("decoder", &section.kind)?;
+    let source = source("decoder", &entry.kind, section, &entry.files, &config.folder)?;
+    let prepared = registry.decoder(&entry.kind, section.settings.clone().into(), source.as_ref())?;
+    Ok(Ready { prepared, weights: Weights::new(source, device.clone(), dtype(section)?) })
+}
+
+/// The prepared stitch, and what its checkpoint says of itself.
+type ReadyStitch = (Ready<PreparedStitch>, Option<StitchMetadata>);
+
+fn prepare_stitch(
+    config: &Config,
+    registry: &Registry,
+    encoder: &PreparedEncoder,
+    decoder: &PreparedDecoder,
+    device: &Device,
+) -> Result<ReadyStitch> {
+    let section = &config.stitch;
+    let entry = registry.get("stitch", &section.kind)?;
+    let source = source("stitch", &entry.kind, section, &entry.files, &config.folder)?;
+    let context = PartContext {
+        features: encoder.spec.features,
+        encoder: &encoder.kind,
+        width: decoder.spec.width,
+        decoder: &decoder.kind,
+        source: source.as_ref(),
+    };
+    let metadata = StitchMetadata::read(source.as_ref())?;
+    let prepared = registry.stitch(&entry.kind, section.settings.clone().into(), &context)?;
+    if let Some(metadata) = &metadata {
+        metadata.check(&prepared.kind, &context, prepared.spec)?;
+    }
+    Ok((Ready { prepared, weights: Weights::new(source, device.clone(), None) }, metadata))
+}
+
+/// The tokenizer: where the section says, beside the weights, or a stand-in for random weights.
+fn tokenizer(config: &Config, ready: &Ready<PreparedDecoder>, spec: &DecoderSpec) -> Result<Tokenizer> {
+    if let Some(path) = &config.decoder.tokenizer {
+        let path = config.resolve(path);
+        return if path.is_file() {
+            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Tokenizer::from_bytes(&bytes).with_context(|| format!("tokenizer {}", path.display()))
+        } else {
+            Tokenizer::from_folder(&path)
+        };
+    }
+    let source = ready.weights.source();
+    if source.tensors().is_none() {
+        return Ok(Tokenizer::stand_in(spec.vocab, spec.eos.first().copied()));
+    }
+    Tokenizer::from_source(source.as_ref())
+}

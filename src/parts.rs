@@ -1,0 +1,16 @@
+//! The parts that are linked in. A crate that nobody names is not linked, so each built-in part has its line here.
+
+use anyhow::Result;
+use limber_core::Registry;
+use limber_decoder_gptj as _;
+use limber_encoder_clip_resnet as _;
+use limber_stitch_linear as _;
+use limber_stitch_mlp as _;
+
+/// Every part that a config can name.
+///
+/// # Errors
+/// Two parts of one kind.
+pub fn registry() -> Result<Registry> {
+    Registry::from_inventory()
+}

@@ -1,0 +1,18 @@
+//! The demo's world: scenes of one to three simple shapes, drawn, captioned and asked about.
+//!
+//! [`scene`](fn@scene) draws lots, [`draw`](fn@draw) makes the picture, [`captions`] and [`questions`] put it into words,
+//! and [`write_dataset`] writes all three in the original's data layout.
+//! Everything is a pure function of `(seed, index)` and [`Options`], so a data set can be repeated,
+//! extended or resumed, and a held-out split is simply another seed.
+
+mod dataset;
+mod draw;
+mod language;
+mod scene;
+
+pub use dataset::{WorldOptions, write_dataset};
+pub use draw::{MIN_SIDE, draw};
+pub use language::{Question, canonical, captions, questions};
+pub use scene::{
+    Axis, Background, Colour, Ground, MAX_OBJECTS, Object, Options, Scene, Shape, Size, scene,
+};

@@ -1,0 +1,200 @@
+//! `Tokenizer`: text to ids, ids to text, over a checkpoint's own tokenizer or a byte-level stand-in.
+//!
+//! Special tokens inside a text are recognised, no token is added in front or behind, and nothing is tidied up after
+//! decoding: transformers' `GPT2TokenizerFast(text)` and `decode(ids, clean_up_tokenization_spaces=False)`.
+
+use super::folder;
+use super::stream::TextStream;
+use anyhow::{Context, Result, anyhow, bail};
+use limber_core::WeightSource;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What stands for the end of a text where a tokenizer does not say otherwise (GPT-2's).
+pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A tokenizer and what the sampler needs to know of it.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    pub(super) inner: Inner,
+    eos: Option<u32>,
+    limit: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Inner {
+    /// A checkpoint's own, with the ids that `skip_special` leaves out.
+    Trained { tokenizer: Box<tokenizers::Tokenizer>, special: BTreeSet<u32>, bytes: bool },
+    /// One id a byte; the end of text keeps the id of the model and shifts the bytes behind it.
+    StandIn,
+}
+
+impl Tokenizer {
+    /// The tokenizer of a checkpoint folder: `tokenizer.json`, else `vocab.json` and `merges.txt`.
+    ///
+    /// # Errors
+    /// No tokenizer in the folder (the message names the files looked for); a file that is broken.
+    pub fn from_folder(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        folder::load(&path.display().to_string(), &|name| {
+            let file = path.join(name);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => Ok(Some(text)),
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+                Err(e) => Err(anyhow!("cannot read {}: {e}", file.display())),
+            }
+        })
+    }
+
+    /// The tokenizer that lies beside a model's weights.
+    ///
+    /// # Errors
+    /// As [`Self::from_folder`].
+    pub fn from_source(source: &dyn WeightSource) -> Result<Self> {
+        folder::load(&source.label(), &|name| Ok(source.document(name)?))
+    }
+
+    /// The tokenizer of a `tokenizer.json` in memory.
+    ///
+    /// # Errors
+    /// Bytes that are no such file.
+    pub fn from_bytes(json: &[u8]) -> Result<Self> {
+        let json = std::str::from_utf8(json).context("tokenizer.json in memory is not UTF-8")?;
+        folder::load("memory", &|name| Ok((name == folder::TOKENIZER).then(|| json.to_string())))
+    }
+
+    /// A stand-in for random models without a folder: one id a byte, beside the model's own end of text.
+    /// Every id of `vocab` may be sampled; one that is no byte decodes to a visible `<1234>`.
+    pub fn stand_in(vocab: usize, eos: Option<u32>) -> Self {
+        Self { inner: Inner::StandIn, eos, limit: u32::try_from(vocab).unwrap_or(u32::MAX) }
+    }
+
+    /// A trained tokenizer with the end of text `eos`.
+    pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str) -> Self {
+        let eos = tokenizer.token_to_id(eos);
+        let limit = tokenizer.get_vocab(true).values().max().map_or(0, |highest| highest + 1);
+        let special = tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        let bytes = matches!(tokenizer.get_decoder(), Some(tokenizers::DecoderWrapper::ByteLevel(_)));
+        Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit }
+    }
+
+    /// The ids of `text`; special tokens inside it are recognised, none is added.
+    ///
+    /// # Errors
+    /// A text with a part that the vocabulary cannot express.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.inner {
+            Inner::Trained { tokenizer, .. } => {
+                let encoding = tokenizer.encode_fast(text, false).map_err(|e| anyhow!("cannot tokenize {text:?}: {e}"))?;
+                Ok(encoding.get_ids().to_vec())
+            }
+            Inner::StandIn => {
+                let mut ids = Vec::with_capacity(text.len());
+                for (i, part) in text.split(END_OF_TEXT).enumerate() {
+                    match self.eos {
+                        Some(eos) if i > 0 => ids.push(eos),
+                        None if i > 0 => ids.extend(END_OF_TEXT.bytes().map(u32::from)),
+                        _ => {}
+                    }
+                    ids.extend(part.bytes().map(|byte| match self.eos {
+                        Some(eos) if u32::from(byte) >= eos => u32::from(byte) + 1,
+                        _ => u32::from(byte),
+                    }));
+                }
+                if let Some(bad) = ids.iter().find(|id| **id >= self.limit) {
+                    bail!("the stand-in tokenizer has no id for a byte of {text:?}: {bad} is not in 0..{}", self.limit)
+                }
+                Ok(ids)
+            }
+        }
+    }
+
+    /// The text of `ids`; bytes that are no UTF-8 become U+FFFD, ids without a token a visible `<1234>`.
+    /// `skip_special` leaves special tokens out.
+    ///
+    /// # Errors
+    /// A token that the tokenizer's decoder refuses.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        let mut stream = self.stream(skip_special);
+        let mut text = String::new();
+        for id in ids {
+            text.push_str(&stream.push(*id)?);
+        }
+        text.push_str(&stream.finish()?);
+        Ok(text)
+    }
+
+    /// Decodes id after id; what it gives together is what [`Self::decode`] gives.
+    pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
+        TextStream::new(self, skip_special)
+    }
+
+    /// Number of ids that have a token.
+    pub fn len(&self) -> usize {
+        match &self.inner {
+            Inner::Trained { tokenizer, .. } => tokenizer.get_vocab_size(true),
+            Inner::StandIn => self.limit as usize,
+        }
+    }
+
+    /// Whether there is no id at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The highest id + 1: ids from here on are never sampled.
+    pub fn limit(&self) -> usize {
+        self.limit as usize
+    }
+
+    /// The end of text, where the tokenizer has one.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The id of a token as it stands in the vocabulary, such as `<|image|>`.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        match &self.inner {
+            Inner::Trained { tokenizer, .. } => tokenizer.token_to_id(token),
+            Inner::StandIn if token == END_OF_TEXT => self.eos,
+            Inner::StandIn => None,
+        }
+    }
+
+    /// Whether this stands in for a tokenizer that is not there.
+    pub fn is_stand_in(&self) -> bool {
+        matches!(self.inner, Inner::StandIn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stand_in_goes_there_and_back() {
+        // GPT-J's sizes, an end of text among the bytes, none at all.
+        for (vocab, eos) in [(50_400, Some(50_256)), (300, Some(10)), (257, Some(256)), (256, None), (300, Some(0))] {
+            let tokenizer = Tokenizer::stand_in(vocab, eos);
+            for text in ["", "A picture of", "naïve 日本 😀\n\0"] {
+                let ids = tokenizer.encode(text).unwrap();
+                assert_eq!(ids.len(), text.len());
+                assert!(ids.iter().all(|id| Some(*id) != eos));
+                assert_eq!(tokenizer.decode(&ids, false).unwrap(), text, "{vocab} {eos:?}");
+            }
+            assert_eq!(tokenizer.limit(), vocab);
+        }
+        let tokenizer = Tokenizer::stand_in(50_400, Some(50_256));
+        let ids = tokenizer.encode("a<|endoftext|>b").unwrap();
+        assert_eq!(ids, [97, 50_256, 98]);
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), "ab");
+        assert_eq!(tokenizer.decode(&[97, 1234, 50_256], false).unwrap(), "a<1234><|endoftext|>");
+        assert_eq!(tokenizer.token_id(END_OF_TEXT), Some(50_256));
+    }
+
+    #[test]
+    fn a_small_vocabulary_refuses_what_it_has_no_id_for() {
+        let message = Tokenizer::stand_in(100, None).encode("zoo").unwrap_err().to_string();
+        assert!(message.contains("\"zoo\"") && message.contains("0..100"), "{message}");
+    }
+}

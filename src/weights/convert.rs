@@ -1,0 +1,148 @@
+//! Any readable checkpoint to one safetensors file, a tensor at a time.
+//!
+//! Types are kept unless another is asked for; integers and truth values are always kept. Tensors that share their
+//! bytes are written one by one, since safetensors files share nothing, and named in the summary.
+
+use super::checkpoint::Checkpoint;
+use super::stored::StoredTensor;
+use super::write::{Planned, element_name, header, replace, sort};
+use anyhow::{Context, Result, anyhow, ensure};
+use half::f16;
+use limber_core::WeightType;
+use limber_core::weights::{FrozenData, WeightSource};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+/// How a checkpoint is converted.
+#[derive(Debug, Clone, Default)]
+pub struct ConvertOptions {
+    /// The type that floats are rounded to; None keeps each as it is.
+    pub dtype: Option<WeightType>,
+    /// Metadata beside the checkpoint's own.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// How far a conversion is.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvertProgress<'a> {
+    /// The tensor just written.
+    pub tensor: &'a str,
+    /// Bytes written so far.
+    pub done: u64,
+    /// Bytes of all tensors.
+    pub total: u64,
+}
+
+/// What a conversion wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConvertSummary {
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// Tensors that are the same window of the same storage as an earlier one: (this, the earlier).
+    pub tied: Vec<(String, String)>,
+    /// Tensors of a type that safetensors files cannot hold.
+    pub skipped: Vec<String>,
+}
+
+/// Writes all tensors of `checkpoint` to the safetensors file `to`, which appears when it is complete.
+///
+/// # Errors
+/// A tensor that cannot be read or does not fit the type asked for, a disk that cannot be written.
+pub fn convert(
+    checkpoint: &Checkpoint,
+    to: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(ConvertProgress),
+) -> Result<ConvertSummary> {
+    let stored = checkpoint.stored();
+    let mut summary = ConvertSummary::default();
+    let mut planned = Vec::new();
+    let mut seen: HashMap<_, &String> = HashMap::new();
+    for (name, tensor) in stored {
+        if !tensor.element.is_portable() {
+            summary.skipped.push(name.clone());
+            continue;
+        }
+        if tensor.len() > 0 {
+            match seen.get(&tensor.identity()) {
+                Some(first) => summary.tied.push((name.clone(), first.to_string())),
+                None => drop(seen.insert(tensor.identity(), name)),
+            }
+        }
+        planned.push(plan(name, tensor, options.dtype));
+    }
+    sort(&mut planned);
+    summary.tensors = planned.len();
+    summary.bytes = planned.iter().map(|p| p.bytes as u64).sum();
+
+    let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
+    metadata.extend(checkpoint.metadata().cloned().unwrap_or_default());
+    metadata.extend(options.metadata.clone());
+    replace(to, |file| {
+        file.write_all(&header(&planned, &metadata)?)?;
+        let mut done = 0;
+        for part in &planned {
+            let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
+            write_one(file, &stored[part.name], options.dtype, part.bytes).with_context(label)?;
+            done += part.bytes as u64;
+            progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
+        }
+        Ok(())
+    })?;
+    Ok(summary)
+}
+
+/// The type that a tensor is rounded to; None where it stays as it is.
+fn target(tensor: &StoredTensor, dtype: Option<WeightType>) -> Option<WeightType> {
+    let is_float = tensor.element.weight_type().is_some() || tensor.element.name() == "F64";
+    dtype.filter(|dtype| is_float && tensor.element.weight_type() != Some(*dtype))
+}
+
+fn plan<'a>(name: &'a str, tensor: &'a StoredTensor, dtype: Option<WeightType>) -> Planned<'a> {
+    let shape = &tensor.shape;
+    match target(tensor, dtype) {
+        Some(dtype) => {
+            let size = dtype.bytes(1);
+            Planned { name, element: element_name(dtype), size, shape, bytes: tensor.elements() * size }
+        }
+        None => {
+            let (element, size) = (tensor.element.name(), tensor.element.bytes());
+            Planned { name, element, size, shape, bytes: tensor.len() }
+        }
+    }
+}
+
+fn write_one(file: &mut dyn Write, tensor: &StoredTensor, dtype: Option<WeightType>, planned: usize) -> Result<()> {
+    let Some(dtype) = target(tensor, dtype) else {
+        let (bytes, range) = tensor.contiguous().map_err(|e| anyhow!(e))?;
+        let bytes = (*bytes).as_ref().get(range).context("its bytes lie outside its storage")?;
+        ensure!(bytes.len() == planned, "{} bytes, planned were {planned}", bytes.len());
+        return Ok(file.write_all(bytes)?);
+    };
+    let data = tensor.frozen().map_err(|e| anyhow!(e))?.context("not a float")?;
+    let rounded = data.clone().convert(dtype);
+    if dtype == WeightType::F16 {
+        check_range(&data, &rounded)?;
+    }
+    Ok(file.write_all(rounded.bytes())?)
+}
+
+/// f16 ends at 65504: what was finite must stay so.
+fn check_range(data: &FrozenData, rounded: &FrozenData) -> Result<()> {
+    const BLOCK: usize = 1 << 16;
+    for start in (0..data.elements()).step_by(BLOCK) {
+        let range = start..(start + BLOCK).min(data.elements());
+        let after = rounded.to_f32(range.clone());
+        if after.iter().all(|x| x.is_finite()) {
+            continue;
+        }
+        let before = data.to_f32(range);
+        if let Some((value, _)) = before.iter().zip(&after).find(|(b, a)| b.is_finite() && !a.is_finite()) {
+            anyhow::bail!("the value {value} does not fit f16, whose largest is {}; take bf16 or f32", f16::MAX);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! What the functions of the allow-list make of their arguments, and what BUILD does to an object.
+
+use super::globals::Global;
+use super::machine::Machine;
+use super::value::{Node, StorageRef, TensorRef, Value};
+
+/// Dimensions of a tensor: PyTorch allows 64.
+const RANK_LIMIT: usize = 64;
+
+type Step<T> = Result<T, String>;
+
+impl<'a> Machine<'a> {
+    /// REDUCE: the result of `function(*arguments)`.
+    ///
+    /// # Errors
+    /// What is no function of the list, or arguments that are not its own.
+    pub fn call(&mut self, function: Value<'a>, arguments: Value<'a>) -> Step<Value<'a>> {
+        let Value::Global(mut global) = function else {
+            return Err(format!("{} is called", function.kind(&self.nodes)));
+        };
+        let mut arguments = self.tuple(arguments)?;
+        if global == Global::FromType {
+            let [Value::Global(inner), _, inner_arguments, ..] = arguments[..] else {
+                return Err("arguments of _rebuild_from_type_v2 are a function, a type and a tuple".into());
+            };
+            (global, arguments) = (inner, self.tuple(inner_arguments)?);
+        }
+        match global {
+            Global::Dict => self.dict(&arguments),
+            Global::Tensor => self.tensor(&arguments, None),
+            Global::TypedTensor => match arguments.get(6) {
+                Some(Value::Global(Global::Type(element))) => self.tensor(&arguments, Some(*element)),
+                _ => Err("arguments of _rebuild_tensor_v3 hold no element type".into()),
+            },
+            Global::First => arguments.first().copied().ok_or_else(|| "arguments of a wrapper are empty".into()),
+            Global::Inert => Ok(Value::Inert),
+            Global::Storage(_) | Global::Type(_) | Global::Mark | Global::Script | Global::FromType => {
+                Err("a class that may only be named is called".into())
+            }
+        }
+    }
+
+    /// NEWOBJ: an object of a TorchScript class, or of one that no tensor is made of.
+    ///
+    /// # Errors
+    /// Any other class.
+    pub fn create(&mut self, class: Value<'a>) -> Step<Value<'a>> {
+        match class {
+            Value::Global(Global::Script) => self.node(Node::Object(Value::None)),
+            Value::Global(Global::Inert) => Ok(Value::Inert),
+            Value::Global(Global::Dict) => self.node(Node::Dict(Vec::new())),
+            _ => Err(format!("{} that makes no objects is asked for one", class.kind(&self.nodes))),
+        }
+    }
+
+    /// BUILD: the state of an object. Attributes of dictionaries and tensors (`_metadata`, hooks) are let go.
+    ///
+    /// # Errors
+    /// What has no state.
+    pub fn build(&mut self, object: Value<'a>, state: Value<'a>) -> Step<()> {
+        match object {
+            Value::Inert => return Ok(()),
+            Value::Node(at) => match &mut self.nodes[at] {
+                Node::Object(there) => {
+                    *there = state;
+                    return Ok(());
+                }
+                Node::Dict(_) | Node::Tensor(_) => return Ok(()),
+                _ => {}
+            },
+            _ => {}
+        }
+        Err(format!("{} is given a state", object.kind(&self.nodes)))
+    }
+
+    /// BINPERSID: the storage of ("storage", class, key, place, count).
+    ///
+    /// # Errors
+    /// Any other identity.
+    pub fn storage(&mut self, id: Value<'a>) -> Step<StorageRef<'a>> {
+        let parts = self.tuple(id)?;
+        let [Value::Text("storage"), Value::Global(Global::Storage(element)), Value::Text(key), _, count, ref rest @ ..] =
+            parts[..]
+        else {
+            return Err("a persistent id that is no storage".into());
+        };
+        // Only files of before 2017 have views of storages.
+        if !matches!(rest, [] | [Value::None]) {
+            return Err("a storage that is a view of another; save the file again with a newer PyTorch".into());
+        }
+        let count = whole(count).ok_or_else(|| format!("storage {key:?} has no whole number of elements"))?;
+        Ok(StorageRef { element, key, count })
+    }
+
+    fn dict(&mut self, arguments: &[Value<'a>]) -> Step<Value<'a>> {
+        let mut flat = Vec::new();
+        match arguments {
+            [] => {}
+            [pairs] => {
+                let pairs = pairs.items(&self.nodes).ok_or("arguments of a dictionary are no list of pairs")?;
+                for pair in pairs {
+                    let pair = pair.items(&self.nodes).filter(|pair| pair.len() == 2);
+                    flat.extend_from_slice(pair.ok_or("arguments of a dictionary are no list of pairs")?);
+                }
+            }
+            _ => return Err("arguments of a dictionary are more than one list".into()),
+        }
+        let pairs = self.pair_up(&flat)?;
+        self.node(Node::Dict(pairs))
+    }
+
+    /// (storage, offset, shape, strides, ...).
+    fn tensor(&mut self, arguments: &[Value<'a>], element: Option<crate::weights::stored::Element>) -> Step<Value<'a>> {
+        let [storage, offset, shape, strides, ..] = *arguments else {
+            return Err(format!("{} arguments for a tensor, wanted are at least 4", arguments.len()));
+        };
+        let storage = match storage {
+            Value::Node(at) => match self.nodes[at] {
+                Node::Storage(storage) => storage,
+                _ => return Err(format!("arguments of a tensor: {} is no storage", storage.kind(&self.nodes))),
+            },
+            _ => return Err(format!("arguments of a tensor: {} is no storage", storage.kind(&self.nodes))),
+        };
+        let offset = whole(offset).ok_or("the offset of a tensor is no whole number")?;
+        let (shape, strides) = (self.sizes(shape, "shape")?, self.sizes(strides, "strides")?);
+        if shape.len() != strides.len() {
+            return Err(format!("a tensor of shape {shape:?} has strides {strides:?}"));
+        }
+        let element = element.or(storage.element).ok_or("a tensor of plain bytes has no element type")?;
+        self.node(Node::Tensor(TensorRef { storage, element, offset, shape, strides }))
+    }
+
+    fn sizes(&self, value: Value<'a>, what: &str) -> Step<Vec<usize>> {
+        let items = value.items(&self.nodes).ok_or_else(|| format!("the {what} of a tensor is no tuple"))?;
+        if items.len() > RANK_LIMIT {
+            return Err(format!("the {what} of a tensor has {} entries, allowed are {RANK_LIMIT}", items.len()));
+        }
+        let sizes = items.iter().map(|item| whole(*item)).collect::<Option<Vec<usize>>>();
+        sizes.ok_or_else(|| format!("the {what} of a tensor holds what is no whole number from 0 on"))
+    }
+
+    /// The items of a tuple; a copy, which counts.
+    fn tuple(&mut self, value: Value<'a>) -> Step<Vec<Value<'a>>> {
+        let items = match value {
+            Value::Node(at) => match &self.nodes[at] {
+                Node::Tuple(items) => items.clone(),
+                _ => return Err(format!("arguments are {}, not a tuple", value.kind(&self.nodes))),
+            },
+            _ => return Err(format!("arguments are {}, not a tuple", value.kind(&self.nodes))),
+        };
+        // An ordinary call is paid for by its own opcodes; only a long tuple taken from the memo again adds up.
+        self.charge(items.len() / 16)?;
+        Ok(items)
+    }
+}
+
+fn whole(value: Value) -> Option<usize> {
+    match value {
+        Value::Int(n) => usize::try_from(n).ok(),
+        _ => None,
+    }
+}

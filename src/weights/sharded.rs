@@ -1,0 +1,80 @@
+//! Sharded checkpoints: `*.index.json` maps every tensor to the file that holds it.
+
+use super::checkpoint::Contents;
+use super::folder::{Folder, unreadable};
+use super::format;
+use limber_core::weights::WeightError;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The tensors that the index `name` lists, from all its shards.
+///
+/// # Errors
+/// An index that is not one, a shard that is missing or lies elsewhere, a tensor that is not in its shard.
+pub fn read(folder: &Folder, name: &str) -> Result<Contents, WeightError> {
+    let label = folder.label(name);
+    let fault = |message: String| unreadable(label.clone(), message);
+    let text = folder.text(name)?.ok_or_else(|| fault("no such file".into()))?;
+    let index: Index = serde_json::from_str(&text).map_err(|e| fault(format!("no index of shards: {e}")))?;
+    let mut shards: BTreeMap<&str, Contents> = BTreeMap::new();
+    for shard in index.weight_map.values() {
+        if shards.contains_key(shard.as_str()) {
+            continue;
+        }
+        if !is_plain(shard) {
+            return Err(fault(format!("shard {shard:?} is no file name of the index's own folder")));
+        }
+        let bytes = folder.bytes(shard).map_err(|e| fault(format!("shard {shard:?} cannot be opened: {e}")))?;
+        shards.insert(shard, format::read(&folder.label(shard), bytes)?);
+    }
+    let mut all = Contents::default();
+    for (tensor, shard) in &index.weight_map {
+        let found = shards.get(shard.as_str()).and_then(|contents| contents.tensors.get(tensor));
+        let found = found.ok_or_else(|| fault(format!("tensor {tensor:?} is not in its shard {shard:?}")))?;
+        all.tensors.insert(tensor.clone(), found.clone());
+    }
+    for metadata in shards.into_values().filter_map(|contents| contents.metadata) {
+        all.metadata.get_or_insert_default().extend(metadata);
+    }
+    Ok(all)
+}
+
+fn is_plain(name: &str) -> bool {
+    super::spec::is_inside(name) && !name.contains('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: &[u8] = b"\x38\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  \0\0\0\0";
+
+    fn index(text: &'static str) -> Result<Contents, WeightError> {
+        let files = [("x.index.json", text.as_bytes()), ("s1", SHARD), ("s2", b"PK")];
+        read(&Folder::embedded("demo", &files), "x.index.json")
+    }
+
+    #[test]
+    fn every_fault_has_its_message() {
+        assert_eq!(index(r#"{"weight_map": {"a": "s1"}}"#).unwrap().tensors.len(), 1);
+        for (text, part) in [
+            ("{}", "missing field `weight_map`"),
+            ("[1", "no index of shards"),
+            (r#"{"weight_map": {"a": "s3"}}"#, "shard \"s3\" cannot be opened: demo/s3: no such file"),
+            (r#"{"weight_map": {"b": "s1"}}"#, "tensor \"b\" is not in its shard \"s1\""),
+            (r#"{"weight_map": {"a": "../s1"}}"#, "shard \"../s1\" is no file name"),
+            (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "is no file name"),
+            (r#"{"weight_map": {"a": "sub/s1"}}"#, "is no file name"),
+            (r#"{"weight_map": {"a": ""}}"#, "is no file name"),
+            (r#"{"weight_map": {"a": "s2"}}"#, "demo/s2: "),
+        ] {
+            let message = index(text).err().unwrap().to_string();
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The `weights` line of a config: `path`, `hf:owner/name[@revision][/file]`, `random:SEED`.
+
+use anyhow::{Error, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+/// What a `weights` line names. It prints and serialises as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum WeightSpec {
+    /// A file or folder, relative to the config's folder. `~` stands for itself.
+    Local(String),
+    /// A repository of the Hugging Face hub.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// Branch, tag or commit; None is `main`.
+        revision: Option<String>,
+        /// A file or folder inside the repository; None looks for the names that the part asks for.
+        file: Option<String>,
+    },
+    /// Random numbers from a seed.
+    Random(u64),
+}
+
+impl WeightSpec {
+    /// Whether the weights are drawn and not read.
+    pub fn is_random(&self) -> bool {
+        matches!(self, WeightSpec::Random(_))
+    }
+}
+
+impl FromStr for WeightSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(seed) = text.strip_prefix("random:") {
+            return match seed.parse() {
+                Ok(seed) if text == format!("random:{seed}") => Ok(WeightSpec::Random(seed)),
+                _ => bail!("weights {text:?}: the seed must be a whole number from 0 to {}", u64::MAX),
+            };
+        }
+        if let Some(rest) = text.strip_prefix("hf:") {
+            return hub(text, rest);
+        }
+        ensure!(!text.is_empty(), "weights are empty: give a file, a folder, hf:owner/name or random:SEED");
+        ensure!(!text.contains('\0'), "weights {text:?}: a path holds no zero byte");
+        ensure!(
+            !text.contains("://"),
+            "weights {text:?}: addresses are not read, give a file, a folder, hf:owner/name or random:SEED"
+        );
+        Ok(WeightSpec::Local(text.to_string()))
+    }
+}
+
+fn hub(text: &str, rest: &str) -> Result<WeightSpec> {
+    let form = "the form is hf:owner/name, hf:owner/name@revision, hf:owner/name/file or hf:owner/name@revision/file";
+    let (owner, rest) = rest.split_once('/').ok_or_else(|| Error::msg(format!("weights {text:?}: {form}")))?;
+    let end = rest.find(['@', '/']).unwrap_or(rest.len());
+    let (name, rest) = rest.split_at(end);
+    for part in [owner, name] {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let good = !part.is_empty() && part.chars().all(plain) && !part.contains("..") && !part.starts_with('.');
+        ensure!(good, "weights {text:?}: {part:?} is no name on the hub; {form}");
+    }
+    let (revision, file) = match rest.strip_prefix('@') {
+        None => (None, rest.strip_prefix('/')),
+        Some(rest) => {
+            // Pull requests are the one kind of revision with slashes in it.
+            let segments = if rest.starts_with("refs/") { 3 } else { 1 };
+            let end = rest.match_indices('/').nth(segments - 1).map_or(rest.len(), |(at, _)| at);
+            let (revision, rest) = rest.split_at(end);
+            ensure!(is_inside(revision), "weights {text:?}: {revision:?} is no revision; {form}");
+            (Some(revision.to_string()), rest.strip_prefix('/'))
+        }
+    };
+    if let Some(file) = file {
+        ensure!(is_inside(file), "weights {text:?}: {file:?} is no file inside a repository; {form}");
+    }
+    Ok(WeightSpec::Hub { repository: format!("{owner}/{name}"), revision, file: file.map(str::to_string) })
+}
+
+/// Whether a relative path stays in its folder, on any system.
+pub fn is_inside(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains(['\\', '\0', ':'])
+        && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+        && path.split('/').all(|part| !part.is_empty() && part != ".")
+}
+
+impl fmt::Display for WeightSpec {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            WeightSpec::Local(path) => f.write_str(path),
+            WeightSpec::Random(seed) => write!(f, "random:{seed}"),
+            WeightSpec::Hub { repository, revision, file } => {
+                write!(f, "hf:{repository}")?;
+                revision.iter().try_for_each(|r| write!(f, "@{r}"))?;
+                file.iter().try_for_each(|p| write!(f, "/{p}"))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for WeightSpec {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<WeightSpec> for String {
+    fn from(spec: WeightSpec) -> String {
+        spec.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(repository: &str, revision: Option<&str>, file: Option<&str>) -> WeightSpec {
+        let owned = |s: Option<&str>| s.map(str::to_string);
+        WeightSpec::Hub { repository: repository.into(), revision: owned(revision), file: owned(file) }
+    }
+
+    #[test]
+    fn reads_and_prints_every_form() {
+        for (text, expected) in [
+            ("random:0", WeightSpec::Random(0)),
+            ("random:18446744073709551615", WeightSpec::Random(u64::MAX)),
+            ("checkpoints/proj.ckpt", WeightSpec::Local("checkpoints/proj.ckpt".into())),
+            ("~/a", WeightSpec::Local("~/a".into())),
+            ("C:\\weights", WeightSpec::Local("C:\\weights".into())),
+            ("hf:timm/resnet50x16_clip.openai", hub("timm/resnet50x16_clip.openai", None, None)),
+            ("hf:EleutherAI/gpt-j-6b@float16", hub("EleutherAI/gpt-j-6b", Some("float16"), None)),
+            ("hf:a/b/open_clip_model.safetensors", hub("a/b", None, Some("open_clip_model.safetensors"))),
+            ("hf:a/b@v1.0/sub/x.bin", hub("a/b", Some("v1.0"), Some("sub/x.bin"))),
+            ("hf:a/b@refs/pr/7", hub("a/b", Some("refs/pr/7"), None)),
+            ("hf:a/b@refs/pr/7/x.bin", hub("a/b", Some("refs/pr/7"), Some("x.bin"))),
+        ] {
+            let spec: WeightSpec = text.parse().unwrap();
+            assert_eq!(spec, expected);
+            assert_eq!(spec.to_string(), text);
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<WeightSpec>(&json).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn refuses_what_has_no_meaning() {
+        for (text, part) in [
+            ("", "weights are empty"),
+            ("random:", "the seed must be a whole number"),
+            ("random:-1", "the seed must be a whole number"),
+            ("random:007", "the seed must be a whole number"),
+            ("https://example.org/x.bin", "addresses are not read"),
+            ("hf:gpt2", "the form is hf:owner/name"),
+            ("hf:/x", "\"\" is no name"),
+            ("hf:a/..", "\"..\" is no name"),
+            ("hf:a/b@", "\"\" is no revision"),
+            ("hf:a/b@..", "\"..\" is no revision"),
+            ("hf:a/b/", "\"\" is no file"),
+            ("hf:a/b/../../etc/passwd", "is no file inside a repository"),
+            ("hf:a/b//etc/passwd", "is no file inside a repository"),
+        ] {
+            let message = text.parse::<WeightSpec>().unwrap_err().to_string();
+            assert!(message.contains(part), "{text:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Safetensors files, written whole or not at all: a temporary file in the same folder, then a rename.
+//!
+//! The header is JSON in a fixed order, so that the same tensors give the same bytes.
+
+use anyhow::{Context, Result, ensure};
+use limber_core::weights::FrozenData;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// The name that the format keeps for itself.
+const METADATA: &str = "__metadata__";
+
+/// One tensor to be written.
+#[derive(Debug, Clone)]
+pub struct Planned<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its element type, in safetensors' spelling.
+    pub element: &'static str,
+    /// Bytes of one element, which order the file so that every tensor is aligned.
+    pub size: usize,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its length in bytes.
+    pub bytes: usize,
+}
+
+/// Saves tensors and metadata as one safetensors file. What was at `path` stays until the new file is complete.
+///
+/// # Errors
+/// A folder that is not there or cannot be written, a full disk, a tensor named `__metadata__`.
+pub fn save(path: &Path, tensors: &BTreeMap<String, FrozenData>, metadata: &BTreeMap<String, String>) -> Result<()> {
+    let mut planned: Vec<Planned> = tensors.iter().map(|(name, data)| plan(name, data)).collect();
+    sort(&mut planned);
+    replace(path, |file| {
+        file.write_all(&header(&planned, metadata)?)?;
+        for tensor in &planned {
+            file.write_all(tensors[tensor.name].bytes())?;
+        }
+        Ok(())
+    })
+}
+
+fn plan<'a>(name: &'a str, data: &'a FrozenData) -> Planned<'a> {
+    Planned {
+        name,
+        element: element_name(data.dtype()),
+        size: data.dtype().bytes(1),
+        shape: data.shape(),
+        bytes: data.bytes().len(),
+    }
+}
+
+/// Safetensors' spelling of a weight type.
+pub fn element_name(dtype: limber_core::WeightType) -> &'static str {
+    match dtype {
+        limber_core::WeightType::F32 => "F32",
+        limber_core::WeightType::F16 => "F16",
+        limber_core::WeightType::Bf16 => "BF16",
+    }
+}
+
+/// The order of a file: the largest element type first, then by name.
+pub fn sort(planned: &mut [Planned]) {
+    planned.sort_by(|a, b| b.size.cmp(&a.size).then(a.name.cmp(b.name)));
+}
+
+/// The length and the header of a file of these tensors in this order, padded to 8 bytes.
+///
+/// # Errors
+/// A tensor named `__metadata__`.
+pub fn header(planned: &[Planned], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut map = Map::new();
+    if !metadata.is_empty() {
+        map.insert(METADATA.to_string(), json!(metadata));
+    }
+    let mut start = 0;
+    for tensor in planned {
+        ensure!(tensor.name != METADATA, "no tensor can be named {METADATA:?} in a safetensors file");
+        let end = start + tensor.bytes;
+        let entry = json!({"dtype": tensor.element, "shape": tensor.shape, "data_offsets": [start, end]});
+        map.insert(tensor.name.to_string(), entry);
+        start = end;
+    }
+    let mut text = serde_json::to_vec(&Value::Object(map))?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.append(&mut text);
+    Ok(out)
+}
+
+/// Writes a file through `fill` and puts it at `path` once it is complete and on the disk.
+///
+/// # Errors
+/// What `fill` or the disk says; then `path` is as it was, and nothing else is left behind.
+pub fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "{}: there is no folder {}", path.display(), folder.display());
+    ensure!(!path.is_dir(), "{}: a folder where a file is wanted", path.display());
+    let write = || -> Result<()> {
+        let mut temporary = new_file(folder)?;
+        let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
+        fill(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        temporary.as_file().sync_all()?;
+        temporary.persist(path)?;
+        // The rename itself lasts only once the folder is on the disk; systems without that notion say no here.
+        File::open(folder).and_then(|f| f.sync_all()).ok();
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A temporary file with the permissions of an ordinary one.
+fn new_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".limber-").suffix(".part");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+        builder.tempfile_in(folder)
+    }
+    #[cfg(not(unix))]
+    builder.tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+    use half::{bf16, f16};
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let mut tensors = BTreeMap::new();
+        tensors.insert("h".to_string(), FrozenData::from_f16(vec![f16::ONE; 3], &[3]));
+        tensors.insert("b".to_string(), FrozenData::from_bf16(vec![bf16::ONE; 2], &[1, 2]));
+        tensors.insert("f".to_string(), FrozenData::from_f32(vec![1.0, 2.0], &[2]));
+        tensors.insert("scalar".to_string(), FrozenData::from_f32(vec![7.0], &[]));
+        tensors.insert("none".to_string(), FrozenData::from_f32(vec![], &[0, 4]));
+        let metadata = BTreeMap::from([("kind".to_string(), "linear \"x\"".to_string())]);
+        save(&path, &tensors, &metadata).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(read.len(), 5);
+        for (name, data) in &tensors {
+            let tensor = read.tensor(name).unwrap();
+            assert_eq!((tensor.shape(), tensor.data()), (data.shape(), data.bytes()), "{name}");
+        }
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap()["kind"], "linear \"x\"");
+        save(&path, &tensors, &metadata).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        std::fs::write(&path, "old").unwrap();
+        let error = replace(&path, |file| {
+            file.write_all(&[0; 1 << 21])?;
+            bail!("no space left on device")
+        });
+        assert!(format!("{:#}", error.unwrap_err()).ends_with("a.safetensors: no space left on device"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+        let reserved = BTreeMap::from([(METADATA.to_string(), FrozenData::from_f32(vec![], &[0]))]);
+        assert!(save(&path, &reserved, &BTreeMap::new()).is_err());
+        let nowhere = save(&folder.path().join("x/a"), &BTreeMap::new(), &BTreeMap::new());
+        assert!(nowhere.unwrap_err().to_string().contains("there is no folder"));
+        let onto = save(folder.path(), &BTreeMap::new(), &BTreeMap::new());
+        assert!(onto.unwrap_err().to_string().contains("a folder where a file is wanted"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_saved_file_has_ordinary_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("a"), folder.path().join("b"));
+        save(&ours, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        std::fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+}

@@ -1,0 +1,70 @@
+//! CLIP's ResNet against open_clip: `tests/golden/clip_resnet`, every form a checkpoint comes in.
+
+use super::golden::{encoder, relative, source, tensors};
+use serde_json::{Value, json};
+
+/// Some twenty convolutions in f32, summed in another order.
+const CLOSE: f32 = 1e-5;
+
+#[test]
+fn every_form_gives_open_clips_features() {
+    let expected = tensors("clip_resnet");
+    let forms = [
+        ("open_clip", "features"),
+        ("open_clip/open_clip_model.safetensors", "features"),
+        ("visual.pt", "features"),
+        ("openai_f16.pt", "f16.features"),
+        ("all_f16.pt", "all_f16.features"),
+        ("torchscript.pt", "f16.features"),
+    ];
+    for (form, name) in forms {
+        let tower = encoder("clip-resnet", &format!("clip_resnet/{form}"), json!({}));
+        assert_eq!((tower.image_spec().side, tower.feature_spec().tokens, tower.feature_spec().width), (96, 9, 128));
+        let features = tower.encode(&expected["image"]).unwrap();
+        let far = relative(&features, &expected[name]);
+        assert!(far < CLOSE, "{form}: {far}");
+    }
+}
+
+#[test]
+fn presets_have_the_sizes_of_the_paper() {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "encoder", "clip-resnet", "random:1");
+    let check = |model: &str, side: usize, tokens: usize, width: usize| {
+        let spec = registry.encoder("clip-resnet", json!({"model": model}), source.as_ref()).unwrap().spec;
+        assert_eq!((spec.image.side, spec.features.tokens, spec.features.width), (side, tokens, width), "{model}");
+    };
+    check("RN50", 224, 49, 2048);
+    check("RN101", 224, 49, 2048);
+    check("RN50x4", 288, 81, 2560);
+    check("RN50x16", 384, 144, 3072);
+    check("RN50x64", 448, 196, 4096);
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "encoder", "clip-resnet", "random:1");
+    let check = |settings: Value, expected: &str| {
+        let message = format!("{:#}", registry.encoder("clip-resnet", settings, source.as_ref()).err().unwrap());
+        assert!(message.contains(expected), "{message}");
+    };
+    check(json!({"model": "RN50x8"}), "unknown clip-resnet model \"RN50x8\"; known models: RN50, RN101, RN50x4, RN50x16, RN50x64");
+    check(json!({}), "no model is set and the sizes cannot be read off random:1");
+    check(json!({"model": "RN50", "image_size": 16}), "image_size 16 is too small");
+    check(json!({"model": "RN50", "width": 7}), "width 7 is not allowed");
+    check(json!({"model": "RN50", "layers": [1, 0, 1, 1]}), "each stage needs at least 1");
+    check(json!({"model": "RN50", "depth": 3}), "unknown key \"depth\"");
+}
+
+#[test]
+fn a_wrong_size_names_the_tensor_and_both_shapes() {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "encoder", "clip-resnet", "clip_resnet/visual.pt");
+    let prepared = registry.encoder("clip-resnet", json!({"width": 8}), source.as_ref()).unwrap();
+    let weights = limber::core::Weights::new(source, candle_core::Device::Cpu, None);
+    let message = format!("{:#}", prepared.build(&weights).err().unwrap());
+    for part in ["visual.pt", "conv1.weight", "[2, 3, 3, 3]", "[4, 3, 3, 3]"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

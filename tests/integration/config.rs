@@ -1,0 +1,439 @@
+//! Config files from the outside: both formats, `extends`, `--set`, the original's files, every message.
+
+use limber::config::{self, Compat, ConfigError, DataFormat, Loaded, Schedule, original};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const PARTS: &str = "encoder: {kind: a}\nstitch: {kind: b}\ndecoder: {kind: c}\n";
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn sets(list: &[&str]) -> Vec<String> {
+    list.iter().map(|s| s.to_string()).collect()
+}
+
+fn load_text(text: &str, list: &[&str]) -> Result<Loaded, ConfigError> {
+    config::load_text("c.yaml", text, Path::new("."), &sets(list))
+}
+
+fn tree(loaded: &Loaded) -> Value {
+    loaded.config.to_value()
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(path)
+}
+
+#[test]
+fn yaml_and_toml_are_one_config() {
+    let yaml = "encoder: {kind: clip-resnet, model: RN50}\nstitch: {kind: mlp, dropout: 0.1}\n\
+                decoder: {kind: gptj, weights: 'random:3', dtype: q8_0}\nprompt: 'Q:'\n\
+                train: {steps: 10, schedule: cosine, betas: [0.8, 0.9], output: out}\n\
+                data: {format: jsonl, path: d.jsonl, shuffle: false}\nplugins: [a.so]\ncompat: original\n";
+    let toml = "prompt = 'Q:'\nplugins = ['a.so']\ncompat = 'original'\n\
+                [encoder]\nkind = 'clip-resnet'\nmodel = 'RN50'\n[stitch]\nkind = 'mlp'\ndropout = 0.1\n\
+                [decoder]\nkind = 'gptj'\nweights = 'random:3'\ndtype = 'q8_0'\n\
+                [train]\nsteps = 10\nschedule = 'cosine'\nbetas = [0.8, 0.9]\noutput = 'out'\n\
+                [data]\nformat = 'jsonl'\npath = 'd.jsonl'\nshuffle = false\n";
+    let files = folder(&[("a.yaml", yaml), ("a.toml", toml), ("plain", toml)]);
+    let load = |name: &str| config::load(&files.path().join(name), &[]).unwrap();
+    assert_eq!(load("a.yaml").config, load("a.toml").config);
+    assert_eq!(load("a.yaml").config, load("plain").config);
+    let config = load("a.yaml").config;
+    assert_eq!(config.compat, Some(Compat::Original));
+    let (train, data) = (config.train.as_ref().unwrap(), config.data.as_ref().unwrap());
+    assert_eq!((train.steps, train.schedule, train.betas), (10, Schedule::Cosine, [0.8, 0.9]));
+    assert_eq!((data.format, data.shuffle), (DataFormat::Jsonl, false));
+    assert_eq!(config.resolve("out"), files.path().join("out"));
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let expected = json!({
+        "encoder": {"kind": "a"}, "stitch": {"kind": "b"}, "decoder": {"kind": "c"},
+        "prompt": "A picture of",
+        "generate": {"max_tokens": 64, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0, "batch": 1},
+        "plugins": [],
+        "images": {"max_pixels": 178_956_970, "exif_orientation": false},
+        "device": "cpu",
+    });
+    assert_eq!(tree(&load_text(PARTS, &[]).unwrap()), expected);
+    let train = json!({
+        "steps": 15000, "batch": 8, "accumulate": 1, "lr": 8e-4, "min_lr": 0.0, "warmup": 100, "schedule": "warmup-decay",
+        "clip": 1.0, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "save_every": 500, "keep": 1, "seed": 0,
+    });
+    assert_eq!(tree(&load_text(&format!("{PARTS}train: {{}}\n"), &[]).unwrap())["train"], train);
+}
+
+#[test]
+fn what_is_shown_loads_as_an_equal_config() {
+    let sha = "ab".repeat(32);
+    let more = format!(
+        "prompt: 'yes: #1'\ntrain: {{lr: 1, output: o}}\ndata: {{format: csv, path: p, features: f}}\nthreads: 3\n\
+         plugins: [x.so, {{path: y.so, sha256: {sha}}}]\ndevice: cuda:1\n"
+    );
+    let loaded = load_text(&format!("{PARTS}{more}"), &["encoder.model=null", "encoder.mean=[0.5, 1, 0]"]).unwrap();
+    for json in [false, true] {
+        let shown = config::show(&loaded.config, json);
+        assert_eq!(load_text(&shown, &[]).unwrap().config, loaded.config, "{shown}");
+    }
+    assert_eq!(config::show(&loaded.config, true).lines().count(), 1);
+}
+
+#[test]
+fn other_files_lie_below() {
+    let files = folder(&[
+        (
+            "parts/base.yaml",
+            "encoder: {kind: a, model: m, weights: w.bin}\nstitch: {kind: b, tokens: 4}\nplugins: [p.so]\n",
+        ),
+        ("lm.toml", "prompt = 'lm'\n[decoder]\nkind = 'c'\nweights = 'hf:x/y'\ntokenizer = 'tok'\n"),
+        ("one.yaml", "extends: parts/base.yaml\nencoder: {model: null}\ndecoder: {kind: c}\n"),
+        ("two.yaml", "extends: [parts/base.yaml, lm.toml]\nencoder: {kind: other}\nplugins: [q.so]\n"),
+        ("deep/three.yaml", "extends: ../two.yaml\nprompt: mine\n"),
+    ]);
+    let load = |name: &str| config::load(&files.path().join(name), &[]).unwrap();
+    let one = tree(&load("one.yaml"));
+    assert_eq!(
+        one["encoder"],
+        json!({"kind": "a", "weights": "parts/w.bin"}),
+        "null removes, paths keep their meaning"
+    );
+    assert_eq!((&one["stitch"], &one["plugins"]), (&json!({"kind": "b", "tokens": 4}), &json!(["parts/p.so"])));
+    let two = tree(&load("two.yaml"));
+    assert_eq!(two["encoder"], json!({"kind": "other"}), "another kind takes nothing over");
+    assert_eq!((&two["prompt"], &two["plugins"]), (&json!("lm"), &json!(["q.so"])), "lists are replaced");
+    let three = load("deep/three.yaml");
+    assert_eq!(tree(&three)["decoder"], json!({"kind": "c", "weights": "hf:x/y", "tokenizer": "../tok"}));
+    assert_eq!(three.config.prompt, "mine");
+    assert_eq!(three.files.len(), 4);
+}
+
+#[test]
+fn sets_lie_above() {
+    let config = load_text(
+        PARTS,
+        &[
+            "encoder.weights=random:1",
+            "stitch.weights=p.ckpt",
+            "generate.temperature=0.7",
+            "train.betas=[0.5, 0.6]",
+            "prompt=Q: what?",
+        ],
+    )
+    .unwrap()
+    .config;
+    assert_eq!(config.encoder.weights.as_deref(), Some("random:1"));
+    let working = std::env::current_dir().unwrap().join("p.ckpt");
+    assert_eq!(config.stitch.weights.as_deref(), working.to_str(), "counts from the working folder");
+    assert_eq!((config.generate.temperature, config.train.unwrap().betas), (0.7, [0.5, 0.6]));
+    assert_eq!(config.prompt, "Q: what?");
+    let loaded =
+        load_text("encoder: {kind: a, model: m}\nstitch: {kind: b}\ndecoder: {kind: c}\n", &["encoder.kind=x"])
+            .unwrap();
+    assert_eq!(tree(&loaded)["encoder"], json!({"kind": "x"}));
+}
+
+#[test]
+fn every_wrong_config_has_its_message() {
+    let check = |more: &str, list: &[&str], expected: &[&str]| {
+        let error = load_text(&format!("{PARTS}{more}"), list).unwrap_err();
+        assert_eq!(error.to_string().lines().collect::<Vec<_>>(), expected);
+    };
+    let top = "encoder, stitch, decoder, prompt, generate, train, data, plugins, compat, images, device, threads";
+    check(
+        "promt: x\n",
+        &[],
+        &[&format!("c.yaml:4:1: key \"promt\": unknown key (did you mean \"prompt\"?); allowed keys: {top}")],
+    );
+    check(
+        "generate: {top_p: 1.5,\n  temprature: 1}\n",
+        &[],
+        &[
+            "c.yaml:4:12: section \"generate\", key \"top_p\": value 1.5 is not allowed, must be a number, above 0 and at most 1",
+            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); allowed keys: max_tokens, temperature, top_p, top_k, seed, batch",
+        ],
+    );
+    let one = |section: &str, key: &str, value: &str, message: &str| {
+        let set = format!("{section}.{key}={value}");
+        check("", &[&set], &[&format!("--set {set}: section {section:?}, key {key:?}: {message}")]);
+    };
+    one("generate", "temperature", "-1", "value -1 is not allowed, must be a number, at least 0");
+    one("generate", "temperature", "hot", "value \"hot\" is not allowed, must be a number, at least 0");
+    one("generate", "max_tokens", "0", "value 0 is not allowed, must be a whole number, at least 1");
+    one("generate", "top_k", "2.5", "value 2.5 is not allowed, must be a whole number, at least 0");
+    one("images", "exif_orientation", "1", "value 1 is not allowed, must be true or false");
+    one("images", "max_pixels", "0", "value 0 is not allowed, must be a whole number, at least 1");
+    one("train", "steps", "0", "value 0 is not allowed, must be a whole number, at least 1");
+    one("train", "lr", "-0.1", "value -0.1 is not allowed, must be a number, at least 0");
+    one("train", "eps", "0", "value 0 is not allowed, must be a number, above 0");
+    one(
+        "train",
+        "betas",
+        "[0.9, 1]",
+        "value [0.9,1] is not allowed, must be a list of two numbers, each at least 0 and below 1",
+    );
+    one(
+        "train",
+        "betas",
+        "0.9",
+        "value 0.9 is not allowed, must be a list of two numbers, each at least 0 and below 1",
+    );
+    one("train", "min_lr", "0.1", "value 0.1 is not allowed, must be at most lr, 0.0008");
+    one("train", "output", "3", "value 3 is not allowed, must be text (put it in quotes)");
+    one(
+        "train",
+        "schedule",
+        "warmup-decai",
+        "value \"warmup-decai\" is not allowed (did you mean \"warmup-decay\"?), must be warmup-decay, warmup, cosine or constant",
+    );
+    check(
+        "train: {lr: .nan}\n",
+        &[],
+        &["c.yaml:4:9: section \"train\", key \"lr\": value NaN is not allowed, must be a number, at least 0"],
+    );
+    check("generate: 3\n", &[], &["c.yaml:4:1: section \"generate\": 3 is not allowed, must be a map of keys"]);
+    check(
+        "data: {path: x}\n",
+        &[],
+        &["c.yaml:4:1: section \"data\", key \"format\": missing key; allowed: magma, coco, jsonl, csv, webdataset"],
+    );
+    check(
+        "data: {format: magma}\n",
+        &[],
+        &["c.yaml:4:1: section \"data\", key \"path\": missing key; it says where the data lie"],
+    );
+    check("compat: magma\n", &[], &["c.yaml:4:1: key \"compat\": value \"magma\" is not allowed, must be original"]);
+    check(
+        "device: gpu\n",
+        &[],
+        &["c.yaml:4:1: key \"device\": value \"gpu\" is not allowed, must be cpu, cuda:N or metal"],
+    );
+    check("plugins: a.so\n", &[], &["c.yaml:4:1: key \"plugins\": value \"a.so\" is not allowed, must be a list"]);
+    check(
+        "plugins: [{path: a, sha256: beef}]\n",
+        &[],
+        &[
+            "c.yaml:4:1: section \"plugins.0\", key \"sha256\": value \"beef\" is not allowed, must be 64 hexadecimal digits",
+        ],
+    );
+    check("decoder: {kind: c}\n", &[], &["c.yaml:4:1: key \"decoder\" stands twice"]);
+    check(
+        "extends: 3\n",
+        &[],
+        &["c.yaml:4:1: key \"extends\": value [3] is not allowed, must be the name of a file, or a list of them"],
+    );
+    check("", &["encoder"], &["--set encoder: must be KEY=VALUE, for instance --set generate.temperature=0.7"]);
+    check("prompt: x\n", &["prompt.y=1"], &["--set prompt.y=1: \"prompt\" is a value without keys: \"x\""]);
+    check(
+        "encoder_name: clip\n",
+        &[],
+        &[
+            "c.yaml:1:1: key \"encoder\": unknown key; the original's flat keys and limber's sections do not mix",
+            "c.yaml:2:1: key \"stitch\": unknown key; the original's flat keys and limber's sections do not mix",
+            "c.yaml:3:1: key \"decoder\": unknown key; the original's flat keys and limber's sections do not mix",
+        ],
+    );
+    let error = load_text("encoder: {model: m}\nstitch: {kind: b}\n", &[]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "c.yaml:1:1: section \"encoder\", key \"kind\": missing key; `limber components` lists the kinds\n\
+         c.yaml: section \"decoder\": missing section; it needs the key \"kind\""
+    );
+    assert_eq!(
+        load_text("- 1\n", &[]).unwrap_err().to_string(),
+        "c.yaml: [1] is not allowed, must be a map of sections"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let files = folder(&[
+        ("a.yaml", "extends: b.yaml\n"),
+        ("b.yaml", "extends: sub/c.yaml\n"),
+        ("sub/c.yaml", "extends: ../a.yaml\n"),
+        ("lost.yaml", "extends: nowhere.yaml\n"),
+        ("below.yaml", "extends: bad.toml\n"),
+        ("bad.toml", "encoder = {kind = 'a'}\nprompt = \n"),
+    ]);
+    let check = |name: &str, parts: &[&str]| {
+        let message = config::load(&files.path().join(name), &[]).unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+    };
+    check("none.yaml", &["none.yaml: cannot be read: "]);
+    check("lost.yaml", &["nowhere.yaml: cannot be read: "]);
+    check("below.yaml", &["bad.toml:2:10: "]);
+    check("a.yaml", &["extends goes round in a circle: ", "a.yaml -> ", "b.yaml -> ", "c.yaml -> "]);
+}
+
+#[test]
+fn problems_name_the_file_they_come_from() {
+    let base = "encoder: {kind: a}\ntrain:\n  lr: -1\n  steps: 0\n";
+    let files = folder(&[
+        ("base.yaml", base),
+        ("top.yaml", "extends: base.yaml\nstitch: {kind: b}\ndecoder: {kind: c}\ntrain: {steps: -2}\n"),
+    ]);
+    let message = config::load(&files.path().join("top.yaml"), &[]).unwrap_err().to_string();
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines.len(), 2, "{message}");
+    assert!(lines[0].contains("top.yaml:4:9: section \"train\", key \"steps\": value -2"), "{message}");
+    assert!(lines[1].contains("base.yaml:3:3: section \"train\", key \"lr\": value -1"), "{message}");
+}
+
+#[test]
+fn check_lists_problems_of_files_and_parts_at_once() {
+    let schema = json!({
+        "type": "object", "additionalProperties": false, "required": ["width"],
+        "properties": {"width": {"type": "integer", "minimum": 1}, "model": {"type": ["string", "null"]}},
+    });
+    let schemas = |role: &str, kind: &str| match kind {
+        "toy" => Ok(schema.clone()),
+        _ => Err(anyhow::anyhow!("unknown {role} kind {kind:?}; known kinds: toy")),
+    };
+    let text =
+        "encoder: {kind: toy, widht: 2}\nstitch: {kind: toy, width: 0, model: 3}\ndecoder: {kind: tou}\nprompt: 1\n";
+    let files = folder(&[
+        ("c.yaml", text),
+        ("good.yaml", "encoder: {kind: auto}\nstitch: {kind: toy, width: 1}\ndecoder: {kind: auto}\n"),
+    ]);
+    let report = config::check_file(&files.path().join("c.yaml"), &[], &schemas);
+    let messages: Vec<String> =
+        report.problems.iter().map(|p| p.to_string().rsplit_once("c.yaml:").unwrap().1.to_string()).collect();
+    assert_eq!(
+        messages,
+        [
+            "4:1: key \"prompt\": value 1 is not allowed, must be text (put it in quotes)",
+            "1:22: section \"encoder\", key \"widht\": unknown key (did you mean \"width\"?); allowed keys: width, model",
+            "1:1: section \"encoder\", key \"width\": missing key",
+            "2:21: section \"stitch\", key \"width\": value 0 is not allowed, must be at least 1",
+            "2:31: section \"stitch\", key \"model\": value 3 is not allowed, must be text",
+            "3:11: section \"decoder\", key \"kind\": unknown decoder kind \"tou\"; known kinds: toy",
+        ]
+    );
+    assert_eq!(config::check_file(&files.path().join("good.yaml"), &[], &schemas), config::Report::default());
+}
+
+#[test]
+fn the_published_files_and_ours_are_one_tree() {
+    for name in original::PUBLISHED {
+        let ours = config::load(&repository(&format!("{name}.yaml")), &[]).unwrap();
+        let theirs = config::load(&repository(&format!("original/{name}.yml")), &[]).unwrap();
+        assert_eq!(tree(&theirs), tree(&ours), "{name}");
+        assert_eq!(ours.notes, []);
+        let keys: Vec<&str> = theirs.notes.iter().map(|note| note.key.as_str()).collect();
+        for key in ["lr_decay_iters", "image_enc_lr", "zero_stage", "eval_every", "eval_dataset_dir"] {
+            assert!(keys.contains(&key), "{name}: {keys:?} lacks {key}");
+        }
+        assert_eq!(keys.contains(&"save"), !["beit_linear", "beit_ft_linear"].contains(&name), "{name}");
+        assert_eq!(keys.contains(&"encs_dir"), name == "clip_linear");
+    }
+    let demo = config::load(&repository("demo.yaml"), &[]).unwrap().config;
+    assert_eq!((demo.encoder.kind.as_str(), demo.encoder.weights), ("clip-resnet", None));
+}
+
+#[test]
+fn every_encoder_of_the_original_is_known() {
+    let check = |flat: &str, encoder: Value, stitch: Value| {
+        let loaded = load_text(&format!("{{{flat}, load: x/p.ckpt}}"), &[]).unwrap();
+        assert_eq!(tree(&loaded)["encoder"], encoder);
+        assert_eq!(tree(&loaded)["stitch"], stitch);
+    };
+    let linear = json!({"kind": "linear", "dropout": 0.0, "weights": "x/p.ckpt"});
+    let pooled = |k: u64| json!({"kind": "linear", "dropout": 0.0, "weights": "x/p.ckpt", "tokens": k});
+    let vit =
+        json!({"kind": "clip-vit", "model": "ViT-B/32", "pool": true, "weights": "hf:openai/clip-vit-base-patch32"});
+    check("encoder_name: clip", vit.clone(), pooled(2));
+    check("image_seq_len: 4", vit, pooled(4));
+    let rn50x4 = json!({"kind": "clip-resnet", "model": "RN50x4", "weights": "hf:timm/resnet50x4_clip.openai"});
+    check("encoder_name: clip_resnet, image_seq_len: 49", rn50x4, linear.clone());
+    let features = |n: u64, e: u64| json!({"kind": "features", "tokens": n, "width": e});
+    check("encoder_name: clr_identity", features(144, 3072), linear.clone());
+    check("encoder_name: nfresnet50_identity", features(2, 2048), linear.clone());
+    let nf =
+        json!({"kind": "nf-resnet", "model": "nf_resnet50", "image_size": 256, "pool": true, "weights": "random:0"});
+    check("encoder_name: nfresnet50, pretrained_img_encoder: false, image_seq_len: 1", nf, pooled(1));
+    let mut normed = linear;
+    normed["layer_norm"] = true.into();
+    let beit = json!({"kind": "beit", "model": "beit-large-patch16-224-pt22k", "weights": "hf:microsoft/beit-large-patch16-224-pt22k"});
+    check("encoder_name: 'microsoft/beit-large-patch16-224-pt22k', use_image_embed_layernorm: true", beit, normed);
+}
+
+#[test]
+fn keys_of_the_original_are_mapped_noted_or_refused() {
+    let load = |flat: &str| load_text(&format!("{{encoder_name: clip_resnet_large,\n{flat}}}"), &[]);
+    // As the published file writes it: no space before the comment, a comma at the end.
+    let loaded = load("lm_name: 'EleutherAI/gpt-j-6B',#'other',\n adapter_config: {}, class_dict: null, weight_decay: 0.1,\n save: a, load: b/,\n}\n#").unwrap();
+    let tree = tree(&loaded);
+    assert_eq!((&tree["train"]["schedule"], &tree["train"]["weight_decay"]), (&json!("warmup"), &json!(0.1)));
+    assert_eq!((&tree["train"]["output"], &tree["stitch"]["weights"]), (&json!("a"), &json!("b/proj.ckpt")));
+    assert_eq!(loaded.notes, []);
+    let loaded =
+        load("encs_dir: e, train_dataset_dir: d, image_seq_len: 7, image_size: 224, wandb_project: w").unwrap();
+    let notes: Vec<String> = loaded.notes.iter().map(|note| note.to_string()).collect();
+    assert_eq!(
+        notes,
+        [
+            "c.yaml: key \"image_size\" (224) has no effect: encoder \"clip_resnet_large\" takes images of side 384, in the original too",
+            "c.yaml: key \"image_seq_len\" (7) has no effect: encoder \"clip_resnet_large\" gives 144 tokens, and each becomes one of the prefix",
+            "c.yaml: key \"wandb_project\" (\"w\") has no effect: the log is a file in train.output",
+            "c.yaml: key \"encs_dir\" (\"e\") has no effect: read for the identity encoders alone; for others set data.features",
+        ]
+    );
+    let features = load_text("{encoder_name: clr_identity, encs_dir: e, train_dataset_dir: d}", &[]).unwrap();
+    assert_eq!(features.config.data.unwrap().features.as_deref(), Some("e"));
+
+    let check = |flat: &str, expected: &str| {
+        assert_eq!(load(flat).unwrap_err().to_string(), format!("c.yaml:2:1: {expected}"), "{flat}");
+    };
+    check(
+        "freeze_lm: false",
+        "key \"freeze_lm\": value false is not supported, must be true: only the stitch is trained",
+    );
+    check(
+        "freeze_img_encoder: false",
+        "key \"freeze_img_encoder\": value false is not supported, must be true: only the stitch is trained",
+    );
+    check("run_blind: true", "key \"run_blind\": value true is not supported, must be false: the image is always seen");
+    check(
+        "adapter_config: {mlp: {adapter_type: normal}}",
+        "key \"adapter_config\": adapters in the decoder are not supported, must be null or {}",
+    );
+    check("class_dict: {num_classes: 2}", "key \"class_dict\": classifier heads are not supported, must be null or {}");
+    check("tokenizer_name: bert", "key \"tokenizer_name\": value \"bert\" is not supported, must be \"gpt2\"");
+    check("lm_name: gpt2", "key \"lm_name\": value \"gpt2\" is not supported, must be \"EleutherAI/gpt-j-6B\"");
+    check("optimizer_name: SGD", "key \"optimizer_name\": value \"SGD\" is not supported, must be \"AdamW\"");
+    check("lr: -1", "key \"lr\": value -1 is not allowed, must be a number, at least 0");
+    let message = load("train_step: 5").unwrap_err().to_string();
+    assert!(
+        message
+            .starts_with("c.yaml:2:1: key \"train_step\": unknown key (did you mean \"train_steps\"?); allowed keys: "),
+        "{message}"
+    );
+    let message = load_text("{encoder_name: clip_resnet_larg}", &[]).unwrap_err().to_string();
+    assert!(
+        message.contains(
+            "value \"clip_resnet_larg\" is not allowed (did you mean \"clip_resnet_large\"?), must be clip, "
+        ),
+        "{message}"
+    );
+    // A flat file can be built upon like any other.
+    let files = folder(&[
+        ("flat.yml", "{encoder_name: clip_resnet, train_steps: 9, batch_size: 3,}"),
+        ("top.yaml", "extends: flat.yml\nprompt: x\n"),
+    ]);
+    let config = config::load(&files.path().join("top.yaml"), &sets(&["train.steps=4"])).unwrap().config;
+    assert_eq!((config.prompt.as_str(), config.encoder.kind.as_str()), ("x", "clip-resnet"));
+    assert_eq!(config.train.map(|t| (t.steps, t.batch)), Some((4, 3)));
+}

@@ -1,0 +1,77 @@
+//! The embedded demo model: word for word against what the reference libraries say, and against the world itself.
+
+use super::golden::folder;
+use limber::config;
+use limber::generation::{Prompt, Request, Sampling, generate};
+use limber::model::{Depth, Model};
+use limber::shapes;
+use serde_json::Value;
+use std::path::Path;
+
+fn model() -> Model {
+    let loaded = config::load_text("demo", limber::demo::CONFIG, Path::new("."), &[]).unwrap();
+    Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Text).unwrap()
+}
+
+/// Captions of images: text, ids and log-probabilities.
+fn captions(model: &Model, images: &[image::RgbImage]) -> Vec<(String, Vec<u32>, Vec<f32>)> {
+    let prompt = Prompt::caption("A picture of").unwrap();
+    let mut all = Vec::new();
+    for group in images.chunks(16) {
+        let pixels: Vec<_> = group.iter().map(|image| model.pixels(image).unwrap()).collect();
+        let prefixes = model.prefix(&model.features(&pixels).unwrap()).unwrap();
+        let prompts: Vec<_> =
+            (0..group.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row).unwrap()]).unwrap()).collect();
+        let request = Request {
+            max_tokens: 48,
+            sampling: Sampling::default(),
+            seed: 0,
+            first_row: 0,
+            limit: model.limit().unwrap(),
+            eos: model.eos().unwrap(),
+        };
+        let (rows, _) = generate(model.decoder().unwrap(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
+        for row in rows {
+            let text = model.tokenizer().unwrap().decode(&row.tokens, true).unwrap().trim().to_string();
+            all.push((text, row.tokens, row.logprobs));
+        }
+    }
+    all
+}
+
+#[test]
+fn the_committed_handful_word_for_word() {
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder("demo/expected.json")).unwrap()).unwrap();
+    let expected = expected.as_array().unwrap();
+    assert!(expected.len() >= 10);
+    let model = model();
+    let images: Vec<_> = expected
+        .iter()
+        .map(|case| model.read_image(folder("demo").join(case["image"].as_str().unwrap()).to_str().unwrap()).unwrap())
+        .collect();
+    for (case, (text, tokens, logprobs)) in expected.iter().zip(captions(&model, &images)) {
+        assert_eq!(text, case["caption"].as_str().unwrap());
+        // torch and transformers on the same files.
+        let reference: Vec<u32> = serde_json::from_value(case["tokens"].clone()).unwrap();
+        assert_eq!(tokens, reference[..tokens.len()], "{text}");
+        let theirs: Vec<f32> = serde_json::from_value(case["logprobs"].clone()).unwrap();
+        for (ours, theirs) in logprobs.iter().zip(theirs) {
+            assert!((ours - theirs).abs() < 1e-3, "{text}: {ours} {theirs}");
+        }
+    }
+}
+
+#[test]
+fn held_out_scenes() {
+    // A seed that no recipe trains on; one or two objects.
+    let options = shapes::Options { min_objects: 1, max_objects: 2 };
+    let scenes: Vec<_> = (0..100).map(|index| shapes::scene(90_001, index, &options)).collect();
+    let images: Vec<_> = scenes.iter().map(|scene| shapes::draw(scene, 64)).collect();
+    let right = captions(&model(), &images)
+        .iter()
+        .zip(&scenes)
+        .filter(|((text, _, _), scene)| *text == shapes::captions(scene)[0])
+        .count();
+    assert!(right >= 85, "{right} of 100 held-out scenes are captioned word for word, at least 85 are promised");
+}

@@ -1,0 +1,11 @@
+//! The one integration-test binary of the root package; each module is a theme.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod clip_resnet;
+mod config;
+mod demo;
+mod golden;
+mod gptj;
+mod images;
+mod program;
+mod tokenizer;

@@ -1,0 +1,307 @@
+//! The program as a user meets it: results, JSON fields, exit codes, and the message of every wrong input.
+
+use super::golden::{folder, largest};
+use candle_core::Device;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn limber(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("LIMBER_LOG")
+        .output()
+        .unwrap()
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = limber(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn lines(arguments: &[&str]) -> Vec<Value> {
+    stdout(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Exit code 1, nothing on stdout, one message that holds all of `expected`.
+fn fails(arguments: &[&str], expected: &[&str]) {
+    let output = limber(arguments);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    assert_eq!(message.matches("error:").count(), 1, "{message}");
+    for part in expected {
+        assert!(message.contains(part), "{arguments:?}: {message:?} lacks {part:?}");
+    }
+}
+
+/// A demo scene of the handful that the demo captions right.
+fn scene(index: usize) -> String {
+    let expected: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder("demo/expected.json")).unwrap()).unwrap();
+    let name = expected[index]["image"].as_str().unwrap();
+    format!("tests/golden/demo/{name}")
+}
+
+#[test]
+fn caption_prints_every_field() {
+    let (a, b) = (scene(0), scene(1));
+    let all = lines(&["caption", "--json", "--batch", "2", &a, &b]);
+    assert_eq!(all.len(), 2);
+    for (line, image) in all.iter().zip([&a, &b]) {
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["image", "prompt", "text", "tokens", "logprobs", "finish", "timing"]);
+        assert_eq!((&line["image"], &line["prompt"], &line["finish"]), (&json!(image), &json!("A picture of"), &json!("eos")));
+        assert_eq!(line["tokens"].as_array().unwrap().len(), line["logprobs"].as_array().unwrap().len());
+        let keys: Vec<&String> = line["timing"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["load_s", "encode_s", "prefill_s", "decode_s"]);
+    }
+    // One image prints its caption alone; several are named; a stream says the same.
+    let text = |line: &Value| line["text"].as_str().unwrap().to_string();
+    assert_eq!(stdout(&["caption", &a]), format!("{}\n", text(&all[0])));
+    assert_eq!(stdout(&["caption", &a, &b]), format!("{a}: {}\n{b}: {}\n", text(&all[0]), text(&all[1])));
+    assert_eq!(stdout(&["caption", "--stream", &a]), format!("{}\n", text(&all[0])));
+    let short = lines(&["caption", "--json", "--max-tokens", "2", &a]);
+    assert_eq!((short[0]["tokens"].as_array().unwrap().len(), &short[0]["finish"]), (2, &json!("length")));
+}
+
+#[test]
+fn score_and_generate_agree_with_caption() {
+    let a = scene(0);
+    let caption = &lines(&["caption", "--json", &a])[0];
+    let generated = &lines(&["generate", "--json", "--image", &a, "--prompt", "<image>A picture of"])[0];
+    assert_eq!((&generated["tokens"], &generated["image"]), (&caption["tokens"], &json!([a])));
+    let text = format!(" {}", caption["text"].as_str().unwrap());
+    let score = &lines(&["score", "--json", "--image", &a, "--prompt", "A picture of", "--text", &text])[0];
+    assert_eq!(score["tokens"], caption["tokens"]);
+    let numbers = |v: &Value| serde_json::from_value::<Vec<f64>>(v.clone()).unwrap();
+    let mut total = 0.0;
+    for (a, b) in numbers(&score["logprobs"]).iter().zip(numbers(&caption["logprobs"])) {
+        // One pass against a cache: sums in another order.
+        assert!((a - b).abs() < 1e-3, "{a} {b}");
+        total += a;
+    }
+    assert!((score["total"].as_f64().unwrap() - total).abs() < 1e-4);
+    let table = stdout(&["score", "--image", &a, "--text", &text]);
+    assert!(table.ends_with("total\n"), "{table}");
+}
+
+#[test]
+fn two_images_in_one_prompt() {
+    let (a, b) = (scene(0), scene(1));
+    let prompt = "<image>A picture of a thing. <image>A picture of";
+    let two = &lines(&["generate", "--json", "--max-tokens", "4", "--image", &a, "--image", &b, "--prompt", prompt])[0];
+    let swapped = &lines(&["generate", "--json", "--max-tokens", "4", "--image", &b, "--image", &a, "--prompt", prompt])[0];
+    assert_eq!((&two["image"], &two["prompt"]), (&json!([a, b]), &json!(prompt)));
+    assert_ne!(two["logprobs"], swapped["logprobs"]);
+}
+
+#[test]
+fn sampling_follows_its_seed_and_not_the_batch() {
+    let images: Vec<String> = (0..3).map(scene).collect();
+    let run = |seed: &str, batch: &str| {
+        let mut arguments = vec!["caption", "--json", "--temperature", "1.5", "--top-p", "0.95", "--max-tokens", "12"];
+        arguments.extend(["--seed", seed, "--batch", batch]);
+        arguments.extend(images.iter().map(String::as_str));
+        lines(&arguments).iter().map(|line| line["tokens"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(run("1", "1"), run("1", "3"));
+    assert_ne!(run("1", "3"), run("2", "3"));
+}
+
+#[test]
+fn encode_writes_every_stage() {
+    let (a, b) = (scene(0), scene(1));
+    let temporary = tempfile::tempdir().unwrap();
+    let out = temporary.path().join("out.safetensors");
+    let stem = |path: &str| Path::new(path).file_stem().unwrap().to_str().unwrap().to_string();
+    let mut shapes = Vec::new();
+    for stage in ["pixels", "features", "prefix"] {
+        stdout(&["encode", "--stage", stage, &a, &b, "--out", out.to_str().unwrap()]);
+        let tensors = candle_core::safetensors::load(&out, &Device::Cpu).unwrap();
+        assert_eq!(tensors.len(), 2);
+        shapes.push(tensors[&stem(&a)].dims().to_vec());
+        assert_eq!(tensors[&stem(&a)].dims(), tensors[&stem(&b)].dims());
+        assert!(largest(&tensors[&stem(&a)], &tensors[&stem(&b)]) > 0.0, "{stage}");
+    }
+    let [pixels, features, prefix] = shapes.try_into().unwrap();
+    assert_eq!((pixels[0], pixels[1]), (3, pixels[2]));
+    // A linear stitch gives a prefix token a patch.
+    assert_eq!((features.len(), features[0]), (2, prefix[0]));
+    fails(&["encode", "--stage", "pixels", &a, &a, "--out", "x.safetensors"], &["would both be the tensor", "rename one"]);
+}
+
+#[test]
+fn an_image_that_cannot_be_read_does_not_cost_the_others() {
+    let output = limber(&["caption", &scene(0), "no-such.png", "Cargo.toml", &scene(1)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
+    let message = String::from_utf8_lossy(&output.stderr);
+    for part in ["no-such.png", "Cargo.toml", "2 of 4 images could not be captioned"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let a = scene(0);
+    for arguments in [
+        vec!["caption"],
+        vec!["describe-all"],
+        vec!["encode", "--stage", "logits", &a, "--out", "x"],
+        vec!["caption", "--threads", "0", &a],
+        vec!["caption", "--stream", "--json", &a],
+        vec!["caption", "--max-tokens", "many", &a],
+    ] {
+        assert_eq!(limber(&arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_wrong_input_has_its_message() {
+    let a = scene(0);
+    let golden = |path: &str| folder(path).to_str().unwrap().to_string();
+    let set = |text: String| text;
+    fails(&["caption", "--config", "no-such.yaml", &a], &["no-such.yaml"]);
+    fails(&["caption", "--set", "decoder.kind=gptx", &a], &["unknown decoder kind \"gptx\"", "did you mean \"gptj\"", "known kinds: gptj"]);
+    fails(&["caption", "--set", "generate.heat=1", &a], &["generate", "heat", "unknown key", "temperature"]);
+    fails(&["caption", "--set", "encoder.depth=1", "--set", "encoder.weights=random:1", &a], &["encoder", "depth", "unknown key", "layers"]);
+    fails(&["caption", "--temperature=-1", &a], &["temperature", "-1"]);
+    fails(&["caption", "--top-p", "2", &a], &["top_p", "2"]);
+    fails(&["caption", "--max-tokens", "0", &a], &["max_tokens", "0"]);
+    fails(&["caption", "--dtype", "q9", &a], &["dtype", "\"q9\"", "bf16"]);
+    fails(&["caption", "--device", "tpu", &a], &["device", "\"tpu\"", "cuda:N"]);
+    fails(&["caption", "--max-tokens", "100000", &a], &["100000 new tokens", "context length allows"]);
+    fails(&["generate", "--image", &a, "--prompt", "no mark"], &["0 <image> marks for 1 images"]);
+    fails(&["generate", "--prompt", "<image> <image>"], &["2 <image> marks for 0 images"]);
+    fails(&["score", "--image", &a, "--text", ""], &["no token to score"]);
+    fails(&["score", "--prompt", "", "--text", "a"], &["nothing before the text"]);
+    fails(&["caption", "Cargo.toml"], &["1 of 1 images could not be captioned"].map(|_| "Cargo.toml")[..].as_ref());
+    fails(&["describe", "gptx"], &["unknown kind \"gptx\"", "gptj"]);
+    fails(&["shapes", "--count", "0", "--out", "x"], &["count is 0"]);
+    fails(&["shapes", "--count", "1", "--objects", "three", "--out", "x"], &["--objects \"three\""]);
+    // A decoder folder without a tokenizer.
+    let weights = set(format!("decoder.weights={}", golden("gptj/f32")));
+    fails(
+        &["caption", "--set", &weights, "--set", "stitch.weights=random:1", &a],
+        &["gptj/f32", "tokenizer.json", "vocab.json"],
+    );
+    // The demo's projection between other widths: both sides are named.
+    fails(&["caption", "--set", &weights, &a], &["stitch", "clip-resnet", "gptj takes 32"]);
+    fails(
+        &["caption", "--set", "encoder.weights=random:1", "--set", "encoder.model=RN50", &a],
+        &["stitch", "49 x 2048", "clip-resnet"],
+    );
+    // Weights that are cut short, hostile, or not there.
+    let temporary = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(folder("gptj/f32/model.safetensors")).unwrap();
+    let cut = temporary.path().join("cut.safetensors");
+    std::fs::write(&cut, &bytes[..bytes.len() - 100]).unwrap();
+    fails(&["caption", "--set", &format!("decoder.weights={}", cut.display()), &a], &["cut.safetensors"]);
+    fails(&["caption", "--set", "stitch.weights=no/such/proj.ckpt", &a], &["stitch", "no/such/proj.ckpt"]);
+    fails(&["caption", "--set", "decoder.weights=hf:nobody/nothing", &a], &["decoder", "nobody/nothing"]);
+}
+
+#[test]
+fn a_hostile_pickle_is_refused_by_the_name_of_what_it_calls() {
+    let list: Value = serde_json::from_str(&std::fs::read_to_string(folder("pickle/expected.json")).unwrap()).unwrap();
+    let bad: Vec<&String> = list["bad"].as_object().unwrap().keys().filter(|name| name.contains("system")).collect();
+    assert!(!bad.is_empty());
+    for name in bad {
+        let weights = format!("stitch.weights={}", folder("pickle").join(name).display());
+        fails(&["caption", "--set", &weights, &scene(0)], &["stitch", "system", name]);
+    }
+}
+
+#[test]
+fn a_stitch_is_refused_by_an_encoder_it_was_not_trained_on() {
+    use limber::core::weights::FrozenData;
+    use std::collections::BTreeMap;
+    let temporary = tempfile::tempdir().unwrap();
+    let path: PathBuf = temporary.path().join("stitch.safetensors");
+    let shapes = BTreeMap::from([("weight", vec![128usize, 256]), ("bias", vec![128])]);
+    let tensors: BTreeMap<String, FrozenData> = shapes
+        .iter()
+        .map(|(name, shape)| (name.to_string(), FrozenData::from_f32(vec![0.0; shape.iter().product()], shape)))
+        .collect();
+    let save = |encoder: &str, features: &str, prefix: &str| {
+        let metadata = [
+            ("limber.stitch", "linear"),
+            ("limber.settings", "{}"),
+            ("limber.encoder", encoder),
+            ("limber.features", features),
+            ("limber.prefix", prefix),
+            ("limber.fingerprint", "00"),
+        ];
+        let metadata = metadata.map(|(k, v)| (k.to_string(), v.to_string())).into_iter().collect();
+        limber::weights::save(&path, &tensors, &metadata).unwrap();
+    };
+    let stitch = format!("stitch.weights={}", path.display());
+    // Random parts of the widths that fit, so that the metadata alone decide.
+    let sets = [
+        stitch.as_str(), "encoder.weights=random:1", "encoder.width=8", "encoder.layers=[1, 1, 1, 1]", "encoder.image_size=64",
+        "decoder.weights=random:2", "decoder.n_embd=128", "decoder.n_head=4", "decoder.rotary_dim=8", "decoder.n_layer=1",
+        "decoder.vocab_size=300", "decoder.eos_token_id=299", "generate.max_tokens=1",
+    ];
+    let mut arguments = vec!["caption"];
+    for set in &sets {
+        arguments.extend(["--set", set]);
+    }
+    let image = scene(0);
+    arguments.push(&image);
+    save("beit", "4 x 256", "4 x 128");
+    fails(&arguments, &["trained with encoder kind beit, the config gives clip-resnet"]);
+    save("clip-resnet", "9 x 256", "9 x 128");
+    fails(&arguments, &["trained with features (N x E) 9 x 256, the config gives 4 x 256"]);
+    save("clip-resnet", "4 x 256", "4 x 128");
+    fails(&arguments, &["fingerprint 00", "other settings or other weights"]);
+}
+
+#[test]
+fn components_and_describe() {
+    let all = lines(&["components", "--json"]);
+    let kinds: Vec<(&str, &str)> =
+        all.iter().map(|c| (c["role"].as_str().unwrap(), c["kind"].as_str().unwrap())).collect();
+    for kind in [("encoder", "clip-resnet"), ("decoder", "gptj"), ("stitch", "linear"), ("stitch", "mlp")] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    let tree: Value = serde_json::from_str(&stdout(&["describe", "clip-resnet"])).unwrap();
+    assert!(tree["settings"]["properties"]["image_size"]["description"].as_str().unwrap().contains("pixels"));
+    assert_eq!(stdout(&["components"]).lines().count(), all.len());
+}
+
+#[test]
+fn config_show_and_check() {
+    let ours = stdout(&["config", "show", "--json", "configs/clip_linear.yaml"]);
+    let original = stdout(&["config", "show", "--json", "configs/original/clip_linear.yml"]);
+    assert_eq!(serde_json::from_str::<Value>(&ours).unwrap(), serde_json::from_str::<Value>(&original).unwrap());
+    assert!(stdout(&["config", "check", "configs/demo.yaml", "configs/clip_linear.yaml"]).contains("clip_linear.yaml: ok"));
+    let temporary = tempfile::tempdir().unwrap();
+    let bad = temporary.path().join("bad.yaml");
+    let text = "encoder: {kind: clip-resnet, depht: 3}\nstitch: {kind: liner}\ndecoder: {kind: gptj}\nprompt: 3\n";
+    std::fs::write(&bad, text).unwrap();
+    let output = limber(&["config", "check", bad.to_str().unwrap()]);
+    let problems = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    for part in ["depht", "liner", "prompt"] {
+        assert!(problems.contains(part), "{problems}");
+    }
+}
+
+#[test]
+fn convert_keeps_every_tensor() {
+    let temporary = tempfile::tempdir().unwrap();
+    let out = temporary.path().join("out.safetensors");
+    let input = folder("gptj/bin-sharded").to_str().unwrap().to_string();
+    let summary = &lines(&["convert", &input, "--out", out.to_str().unwrap(), "--json"])[0];
+    assert_eq!(summary["tensors"], 35);
+    let ours = candle_core::safetensors::load(&out, &Device::Cpu).unwrap();
+    let theirs = candle_core::safetensors::load(folder("gptj/f32/model.safetensors"), &Device::Cpu).unwrap();
+    assert_eq!(ours.len(), theirs.len());
+    for (name, tensor) in &theirs {
+        assert_eq!(largest(&ours[name], tensor), 0.0, "{name}");
+    }
+    fails(&["convert", "no-such.bin", "--out", "x.safetensors"], &["no-such.bin"]);
+}
