@@ -2,14 +2,14 @@
 
 use crate::config::{Compat, Config, Section};
 use crate::generation::{Prompt, Segment};
-use crate::images::{self, DecodeOptions, Limits};
+use crate::images::{self, DecodeOptions, Limits, PassOrder};
 use crate::stitch_file::{StitchMetadata, fingerprint};
 use crate::text::Tokenizer;
 use crate::weights::{self, WeightSpec};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
-use limber_core::registry::{PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch};
+use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch};
 use limber_core::{
     Decoder, DecoderSpec, Encoder, FeatureSpec, ImageSpec, Mode, Registry, Stitch, WeightSource, WeightType, Weights,
 };
@@ -38,8 +38,7 @@ pub struct Model {
     language: Option<Language>,
     device: Device,
     decode: DecodeOptions,
-    /// Whether the original's published behaviour is wanted.
-    pub original: bool,
+    order: PassOrder,
 }
 
 /// A decoder with its tokenizer.
@@ -76,7 +75,11 @@ impl Model {
                 exif_orientation: config.images.exif_orientation,
                 offline: false,
             },
-            original: config.compat == Some(Compat::Original),
+            // The original ran on a Pillow whose passes came in the other order.
+            order: match config.compat {
+                Some(Compat::Original) => PassOrder::HorizontalFirst,
+                None => PassOrder::default(),
+            },
         };
         if depth == Depth::Pixels {
             return Ok(model);
@@ -141,7 +144,7 @@ impl Model {
     /// An image too thin to be resized.
     pub fn pixels(&self, image: &RgbImage) -> Result<Tensor> {
         let s = self.image_spec.side;
-        Ok(Tensor::from_vec(images::preprocess(image, &self.image_spec)?, (3, s, s), &self.device)?)
+        Ok(Tensor::from_vec(images::preprocess(image, &self.image_spec, self.order)?, (3, s, s), &self.device)?)
     }
 
     /// Pixels, each `[3, S, S]`, to features `[B, N, E]` f32.
@@ -251,6 +254,25 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
+/// A section's entry and the source of its weights; the kind `auto` is told by what lies beside them.
+fn open<'a>(
+    role: &str,
+    section: &Section,
+    registry: &'a Registry,
+    base: &Path,
+) -> Result<(&'a Entry, Arc<dyn WeightSource>)> {
+    if section.kind != "auto" {
+        let entry = registry.get(role, &section.kind)?;
+        return Ok((entry, source(role, &entry.kind, section, &entry.files, base)?));
+    }
+    let mut files: Vec<String> = Vec::new();
+    for entry in registry.entries().filter(|e| e.maker.role() == role) {
+        files.extend(entry.files.iter().filter(|f| !files.contains(f)).cloned().collect::<Vec<_>>());
+    }
+    let source = source(role, "auto", section, &files, base)?;
+    Ok((registry.detect(role, source.as_ref())?, source))
+}
+
 /// The source of a part's weights: what the section names, or the embedded demo's.
 fn source(role: &str, kind: &str, section: &Section, files: &[String], base: &Path) -> Result<Arc<dyn WeightSource>> {
     let Some(text) = &section.weights else {
@@ -261,7 +283,15 @@ fn source(role: &str, kind: &str, section: &Section, files: &[String], base: &Pa
     };
     let spec: WeightSpec = text.parse()?;
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    weights::open(&spec, &files, base)
+    weights::open(&spec, &files, weights_base(&spec, base))
+}
+
+/// Where a local path counts from: the config's folder, or the working folder where the path lies there alone.
+fn weights_base<'a>(spec: &WeightSpec, base: &'a Path) -> &'a Path {
+    match spec {
+        WeightSpec::Local(path) if !base.join(path).exists() && Path::new(path).exists() => Path::new("."),
+        _ => base,
+    }
 }
 
 /// The type that a section wants its frozen weights in.
@@ -278,16 +308,14 @@ fn dtype(section: &Section) -> Result<Option<WeightType>> {
 
 fn prepare_encoder(config: &Config, registry: &Registry, device: &Device) -> Result<Ready<PreparedEncoder>> {
     let section = &config.encoder;
-    let entry = registry.get("encoder", &section.kind)?;
-    let source = source("encoder", &entry.kind, section, &entry.files, &config.folder)?;
+    let (entry, source) = open("encoder", section, registry, &config.folder)?;
     let prepared = registry.encoder(&entry.kind, section.settings.clone().into(), source.as_ref())?;
     Ok(Ready { prepared, weights: Weights::new(source, device.clone(), dtype(section)?) })
 }
 
 fn prepare_decoder(config: &Config, registry: &Registry, device: &Device) -> Result<Ready<PreparedDecoder>> {
     let section = &config.decoder;
-    let entry = registry.get("decoder", &section.kind)?;
-    let source = source("decoder", &entry.kind, section, &entry.files, &config.folder)?;
+    let (entry, source) = open("decoder", section, registry, &config.folder)?;
     let prepared = registry.decoder(&entry.kind, section.settings.clone().into(), source.as_ref())?;
     Ok(Ready { prepared, weights: Weights::new(source, device.clone(), dtype(section)?) })
 }
@@ -303,8 +331,7 @@ fn prepare_stitch(
     device: &Device,
 ) -> Result<ReadyStitch> {
     let section = &config.stitch;
-    let entry = registry.get("stitch", &section.kind)?;
-    let source = source("stitch", &entry.kind, section, &entry.files, &config.folder)?;
+    let (entry, source) = open("stitch", section, registry, &config.folder)?;
     let context = PartContext {
         features: encoder.spec.features,
         encoder: &encoder.kind,

@@ -41,6 +41,14 @@ pub trait Part: Sized + Send + Sync + 'static {
     /// Settings of a model small enough for the conformance suite.
     fn tiny() -> Self::Config;
 
+    /// Whether what lies beside the weights (`config.json`) says that they are this part's: the kind `auto`.
+    ///
+    /// # Errors
+    /// A document that cannot be read.
+    fn recognises(_source: &dyn WeightSource) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Fills the settings from what lies beside the weights (`config.json`) and checks them.
     ///
     /// # Errors
@@ -194,6 +202,9 @@ pub type PrepareFn<S, T> = Arc<dyn Fn(Value, &dyn WeightSource) -> Result<Prepar
 /// Prepares a stitch from settings and the two sides.
 pub type PrepareStitchFn = Arc<dyn Fn(Value, &PartContext) -> Result<PreparedStitch> + Send + Sync>;
 
+/// Whether weights are those of a part, by what lies beside them.
+pub type RecogniseFn = Arc<dyn Fn(&dyn WeightSource) -> Result<bool> + Send + Sync>;
+
 /// How an entry makes its part.
 #[derive(Clone)]
 pub enum Maker {
@@ -231,6 +242,8 @@ pub struct Entry {
     pub schema: Value,
     /// Settings small enough for the conformance suite.
     pub tiny: Value,
+    /// Whether weights are this part's, by what lies beside them.
+    pub recognises: RecogniseFn,
     /// How it is made.
     pub maker: Maker,
 }
@@ -300,6 +313,33 @@ impl Registry {
             _ => String::new(),
         };
         bail!("unknown {role} kind {kind:?}{hint}; known kinds: {}", known.join(", "))
+    }
+
+    /// The entry of `role` that recognises `source`: the kind `auto`.
+    ///
+    /// # Errors
+    /// None that does, or several; the message names the known kinds.
+    pub fn detect(&self, role: &str, source: &dyn WeightSource) -> Result<&Entry> {
+        let mut found = Vec::new();
+        let mut known = Vec::new();
+        for ((_, kind), entry) in self.entries.iter().filter(|((r, _), _)| *r == role) {
+            known.push(kind.as_str());
+            if (entry.recognises)(source)? {
+                found.push(entry);
+            }
+        }
+        match found.as_slice() {
+            [entry] => Ok(entry),
+            [] => bail!(
+                "{}: nothing beside the weights tells the {role}'s kind; set kind to one of {}",
+                source.label(),
+                known.join(", ")
+            ),
+            several => {
+                let kinds: Vec<&str> = several.iter().map(|e| e.kind.as_str()).collect();
+                bail!("{}: the weights could be those of {}; set the {role}'s kind", source.label(), kinds.join(" or "))
+            }
+        }
     }
 
     /// Prepares an encoder.
@@ -398,6 +438,7 @@ fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
         files: P::FILES.iter().map(|f| f.to_string()).collect(),
         schema: settings::schema::<P::Config>(),
         tiny: settings::to_value(&P::tiny())?,
+        recognises: Arc::new(P::recognises),
         maker,
     })
 }
@@ -438,6 +479,7 @@ mod tests {
             files: Vec::new(),
             schema: Value::Null,
             tiny: Value::Null,
+            recognises: Arc::new(|_| Ok(false)),
             maker: Maker::Stitch(Arc::new(|_, _| bail!("never built"))),
         }
     }

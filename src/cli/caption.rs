@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let prompt = Prompt::caption(&config.prompt)?;
     sampling(&config).check()?;
     let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
-    model.offline(arguments.shared.offline);
+    model.offline(arguments.shared.is_offline());
     let load_s = start.elapsed().as_secs_f64();
     let batch = if arguments.sampling.stream { 1 } else { config.generate.batch };
     let mut failed = 0;

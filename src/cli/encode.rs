@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Stage::Prefix => Depth::Prefix,
     };
     let mut model = Model::load(&config, &parts::registry()?, depth)?;
-    model.offline(arguments.shared.offline);
+    model.offline(arguments.shared.is_offline());
     let mut tensors = BTreeMap::new();
     let all: Vec<(&String, &&str)> = named.iter().collect();
     for group in all.chunks(config.generate.batch) {

@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let prompt = Prompt::parse(&arguments.prompt, arguments.image.len())?;
     sampling(&config).check()?;
     let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
-    model.offline(arguments.shared.offline);
+    model.offline(arguments.shared.is_offline());
     let load_s = start.elapsed().as_secs_f64();
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let pixels: Vec<Tensor> =

@@ -116,6 +116,14 @@ fn demo(_sets: &[String]) -> Result<config::Loaded> {
     anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
 }
 
+impl Shared {
+    /// Whether the network is forbidden, by `--offline` or as Hugging Face's libraries are told.
+    pub fn is_offline(&self) -> bool {
+        let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_uppercase();
+        self.offline || matches!(variable.as_str(), "1" | "ON" | "YES" | "TRUE")
+    }
+}
+
 /// The sampling that a config asks for.
 pub fn sampling(config: &Config) -> Sampling {
     Sampling {

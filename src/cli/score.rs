@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
     let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
-    model.offline(arguments.shared.offline);
+    model.offline(arguments.shared.is_offline());
     let tokens = model.tokenizer()?.encode(&arguments.text)?;
     if tokens.is_empty() {
         bail!("the text {:?} has no token to score", arguments.text)

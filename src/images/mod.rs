@@ -1,6 +1,6 @@
 //! Images: from files or addresses to the pixels that an encoder takes.
 //!
-//! [`decode`] gives the same RGB bytes as Pillow's `Image.open(...).convert("RGB")`, [`resize`] the same bytes as the `resize` of the Pillow that the original used, and [`preprocess`] the same floats as torchvision's transforms on top of it, so that a model sees here what it saw in training.
+//! [`decode`] gives the same RGB bytes as Pillow's `Image.open(...).convert("RGB")`, [`resize`] the same bytes as the `resize` of Pillow 13 (or, by [`PassOrder`], of the older one that the original used), and [`preprocess`] the same floats as torchvision's transforms on top of it, so that a model sees here what it saw in training.
 //!
 //! ```text
 //! file ─ open ─┐

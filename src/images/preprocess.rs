@@ -12,8 +12,8 @@ use super::resample::{PassOrder, Window, resize_window};
 ///
 /// # Errors
 /// An empty image, or a side S of zero.
-pub fn preprocess(image: &RgbImage, spec: &ImageSpec) -> Result<Vec<f32>, ImageError> {
-    Ok(normalise(&fit(image, spec, PassOrder::default())?, spec))
+pub fn preprocess(image: &RgbImage, spec: &ImageSpec, order: PassOrder) -> Result<Vec<f32>, ImageError> {
+    Ok(normalise(&fit(image, spec, order)?, spec))
 }
 
 /// The square of side S that the spec cuts out of an image, before normalisation.
@@ -84,7 +84,7 @@ mod tests {
     fn a_flat_image_gives_flat_channels() {
         let spec = ImageSpec { mean: [0.5, 0.0, 0.25], std: [0.5, 1.0, 0.25], ..ImageSpec::clip(8) };
         let image = RgbImage::from_pixel(31, 9, image::Rgb([255, 51, 0]));
-        let pixels = preprocess(&image, &spec).unwrap();
+        let pixels = preprocess(&image, &spec, PassOrder::default()).unwrap();
         assert_eq!(pixels[..64], [1.0; 64]);
         assert_eq!(pixels[64..128], [0.2; 64]);
         assert_eq!(pixels[128..], [-1.0; 64]);
@@ -94,12 +94,12 @@ mod tests {
     fn a_thin_image_costs_no_more_than_its_crop() {
         let spec = ImageSpec { filter: ResizeFilter::Bilinear, ..ImageSpec::clip(64) };
         let image = RgbImage::from_pixel(1, 2_000_000, image::Rgb([9, 9, 9]));
-        assert_eq!(preprocess(&image, &spec).unwrap().len(), 3 * 64 * 64);
+        assert_eq!(preprocess(&image, &spec, PassOrder::default()).unwrap().len(), 3 * 64 * 64);
     }
 
     #[test]
     fn a_side_of_zero_is_an_error() {
         let image = RgbImage::new(4, 4);
-        assert!(preprocess(&image, &ImageSpec::clip(0)).is_err());
+        assert!(preprocess(&image, &ImageSpec::clip(0), PassOrder::default()).is_err());
     }
 }

@@ -25,9 +25,9 @@ const PARALLEL_WORK: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PassOrder {
     /// Rows, then columns: Pillow up to 12, and so the original system.
-    #[default]
     HorizontalFirst,
     /// Pillow 13: columns first where the height loses more than twice the pixels that the width loses.
+    #[default]
     Pillow13,
 }
 

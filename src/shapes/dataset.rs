@@ -44,33 +44,14 @@ pub struct WorldOptions {
 impl WorldOptions {
     /// Options with the usual size (64) and number of objects (1 to 3).
     pub fn new(count: u64, seed: u64, out: impl Into<PathBuf>) -> Self {
-        let Options {
-            min_objects,
-            max_objects,
-        } = Options::default();
-        Self {
-            count,
-            seed,
-            size: MIN_SIDE,
-            min_objects,
-            max_objects,
-            out: out.into(),
-        }
+        let Options { min_objects, max_objects } = Options::default();
+        Self { count, seed, size: MIN_SIDE, min_objects, max_objects, out: out.into() }
     }
 
     fn check(&self) -> Result<Options> {
-        let Self {
-            count,
-            size,
-            min_objects,
-            max_objects,
-            ..
-        } = *self;
+        let Self { count, size, min_objects, max_objects, .. } = *self;
         ensure!(count > 0, "count is 0, allowed are 1 and more");
-        ensure!(
-            (MIN_SIDE..=MAX_SIDE).contains(&size),
-            "image size is {size}, allowed are {MIN_SIDE} to {MAX_SIDE}"
-        );
+        ensure!((MIN_SIDE..=MAX_SIDE).contains(&size), "image size is {size}, allowed are {MIN_SIDE} to {MAX_SIDE}");
         ensure!(
             1 <= min_objects && min_objects <= max_objects && max_objects <= MAX_OBJECTS,
             "objects in a scene are {min_objects} to {max_objects}, allowed are ranges within 1 to {MAX_OBJECTS}"
@@ -80,10 +61,7 @@ impl WorldOptions {
             "{} is not a folder: name a folder, new or existing",
             self.out.display()
         );
-        Ok(Options {
-            min_objects,
-            max_objects,
-        })
+        Ok(Options { min_objects, max_objects })
     }
 }
 
@@ -121,8 +99,7 @@ pub fn write_dataset(options: &WorldOptions, progress: &mut dyn FnMut(u64)) -> R
         if index % FOLDER == 0 {
             for file in [&image, &json] {
                 let folder = file.parent().unwrap_or(&options.out);
-                fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make folder {}", folder.display()))?;
+                fs::create_dir_all(folder).with_context(|| format!("cannot make folder {}", folder.display()))?;
             }
         }
         let scene = scene(options.seed, index, &bounds);
@@ -157,13 +134,10 @@ pub fn write_dataset(options: &WorldOptions, progress: &mut dyn FnMut(u64)) -> R
 /// Refuses to go on in a folder that holds another world.
 fn check_same(json: &Path, scene: &Scene, size: u32) -> Result<()> {
     let text = fs::read(json).with_context(|| format!("cannot read {}", json.display()))?;
-    let entry: Entry =
-        serde_json::from_slice(&text).with_context(|| format!("{} is no scene", json.display()))?;
+    let entry: Entry = serde_json::from_slice(&text).with_context(|| format!("{} is no scene", json.display()))?;
     let there = entry.metadata;
     ensure!(
-        there.seed == scene.seed
-            && there.size == size
-            && there.objects.len() == scene.objects.len(),
+        there.seed == scene.seed && there.size == size && there.objects.len() == scene.objects.len(),
         "{} holds a scene of seed {}, size {}, {} objects, asked for were seed {}, size {size}, {} objects: name another folder",
         json.display(),
         there.seed,
@@ -216,10 +190,7 @@ mod tests {
         assert_eq!(fs::read(&untouched).expect("image"), b"mine");
 
         // A longer run keeps what is there and adds to it.
-        let longer = WorldOptions {
-            count: 7,
-            ..options.clone()
-        };
+        let longer = WorldOptions { count: 7, ..options.clone() };
         assert_eq!(write(&longer).expect("extended"), 7);
 
         let error = write(&WorldOptions { seed: 4, ..options }).expect_err("another world");
@@ -236,42 +207,11 @@ mod tests {
             let error = write(&options).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(
-            WorldOptions {
-                count: 0,
-                ..good.clone()
-            },
-            "count is 0",
-        );
-        check(
-            WorldOptions {
-                size: 63,
-                ..good.clone()
-            },
-            "64 to 4096",
-        );
-        check(
-            WorldOptions {
-                min_objects: 0,
-                ..good.clone()
-            },
-            "within 1 to 3",
-        );
-        check(
-            WorldOptions {
-                max_objects: 4,
-                ..good.clone()
-            },
-            "within 1 to 3",
-        );
-        check(
-            WorldOptions {
-                min_objects: 3,
-                max_objects: 2,
-                ..good.clone()
-            },
-            "3 to 2",
-        );
+        check(WorldOptions { count: 0, ..good.clone() }, "count is 0");
+        check(WorldOptions { size: 63, ..good.clone() }, "64 to 4096");
+        check(WorldOptions { min_objects: 0, ..good.clone() }, "within 1 to 3");
+        check(WorldOptions { max_objects: 4, ..good.clone() }, "within 1 to 3");
+        check(WorldOptions { min_objects: 3, max_objects: 2, ..good.clone() }, "3 to 2");
         check(WorldOptions { out: file, ..good }, "is not a folder");
     }
 }

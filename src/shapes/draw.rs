@@ -73,10 +73,7 @@ fn outline(shape: Shape) -> Option<Path> {
             path.push_circle(0.0, 0.0, 0.97);
             path.push_circle(0.0, 0.0, 0.52);
         }
-        Shape::Square => polygon(
-            &mut path,
-            &[(-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7)],
-        ),
+        Shape::Square => polygon(&mut path, &[(-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7)]),
         Shape::Triangle => polygon(&mut path, &[(0.0, -0.98), (0.86, 0.5), (-0.86, 0.5)]),
         Shape::Star => {
             let points: Vec<(f32, f32)> = (0..10)
@@ -143,9 +140,7 @@ const LATTICE: usize = 12;
 impl<'a> Canvas<'a> {
     fn new(background: &'a Background) -> Self {
         let mut lots = Lots::new(u64::from(background.salt), 0, 2);
-        let noise = (0..LATTICE * LATTICE)
-            .map(|_| lots.between(0.0, 1.0))
-            .collect();
+        let noise = (0..LATTICE * LATTICE).map(|_| lots.between(0.0, 1.0)).collect();
         Self { background, noise }
     }
 
@@ -160,19 +155,12 @@ impl<'a> Canvas<'a> {
 
     /// How much of the second colour a point has, from 0 to 1.
     fn share(&self, x: f32, y: f32) -> f32 {
-        let Background {
-            ground,
-            turn,
-            periods,
-            ..
-        } = self.background;
+        let Background { ground, turn, periods, .. } = self.background;
         let (sin, cos) = turn.sin_cos();
         let (along, across) = (x * cos + y * sin, y * cos - x * sin);
         match ground {
             Ground::Plain => 0.0,
-            Ground::Gradient => {
-                0.5 + ((x - 0.5) * cos + (y - 0.5) * sin) / std::f32::consts::SQRT_2
-            }
+            Ground::Gradient => 0.5 + ((x - 0.5) * cos + (y - 0.5) * sin) / std::f32::consts::SQRT_2,
             Ground::Stripes => 0.5 + 0.5 * (along * periods * std::f32::consts::TAU).sin(),
             Ground::Checks => {
                 let odd = (along * periods).floor() + (across * periods).floor();

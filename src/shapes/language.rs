@@ -127,94 +127,25 @@ pub fn captions(scene: &Scene) -> Vec<String> {
             format!("{} {}", varied(a, l), region(a)),
             format!("there is {} {}", varied(a, l), region(a)),
             format!("{} on a {ground} background", varied(a, l)),
-            format!(
-                "a {} that is {} and {}",
-                a.shape.word(),
-                a.colour.word(),
-                a.size.word()
-            ),
+            format!("a {} that is {} and {}", a.shape.word(), a.colour.word(), a.size.word()),
             format!("one object: {}", varied(a, l)),
         ],
         [a, b] => vec![
             format!("{} {} {}", varied(a, l), l.pick(&w.before), varied(b, l)),
             format!("{} {} {}", varied(b, l), l.pick(&w.behind), varied(a, l)),
-            format!(
-                "there is {} {} {}",
-                varied(a, l),
-                l.pick(&w.before),
-                varied(b, l)
-            ),
-            format!(
-                "{} with {} {} it",
-                varied(b, l),
-                varied(a, l),
-                l.pick(&w.before)
-            ),
-            format!(
-                "{} {} and {} {}",
-                varied(a, l),
-                w.first,
-                varied(b, l),
-                w.last
-            ),
-            format!(
-                "two objects: {} {} {}",
-                varied(b, l),
-                l.pick(&w.behind),
-                varied(a, l)
-            ),
-            format!(
-                "{} {} and {} {}",
-                varied(a, l),
-                region(a),
-                varied(b, l),
-                region(b)
-            ),
-            format!(
-                "{} and {} on a {ground} background",
-                varied(b, l),
-                varied(a, l)
-            ),
+            format!("there is {} {} {}", varied(a, l), l.pick(&w.before), varied(b, l)),
+            format!("{} with {} {} it", varied(b, l), varied(a, l), l.pick(&w.before)),
+            format!("{} {} and {} {}", varied(a, l), w.first, varied(b, l), w.last),
+            format!("two objects: {} {} {}", varied(b, l), l.pick(&w.behind), varied(a, l)),
+            format!("{} {} and {} {}", varied(a, l), region(a), varied(b, l), region(b)),
+            format!("{} and {} on a {ground} background", varied(b, l), varied(a, l)),
         ],
         [a, b, c, ..] => vec![
-            format!(
-                "{}, {}, {} and {}",
-                w.along,
-                varied(a, l),
-                varied(b, l),
-                varied(c, l)
-            ),
-            format!(
-                "{}, {} and {} {}",
-                varied(c, l),
-                varied(b, l),
-                varied(a, l),
-                w.against
-            ),
-            format!(
-                "three objects {}: {}, {}, {}",
-                w.along,
-                varied(a, l),
-                varied(b, l),
-                varied(c, l)
-            ),
-            format!(
-                "{} {}, {} {} and {} {}",
-                varied(a, l),
-                w.first,
-                varied(b, l),
-                w.middle,
-                varied(c, l),
-                w.last
-            ),
-            format!(
-                "{} between {} {} and {} {}",
-                varied(b, l),
-                varied(a, l),
-                w.first,
-                varied(c, l),
-                w.last
-            ),
+            format!("{}, {}, {} and {}", w.along, varied(a, l), varied(b, l), varied(c, l)),
+            format!("{}, {} and {} {}", varied(c, l), varied(b, l), varied(a, l), w.against),
+            format!("three objects {}: {}, {}, {}", w.along, varied(a, l), varied(b, l), varied(c, l)),
+            format!("{} {}, {} {} and {} {}", varied(a, l), w.first, varied(b, l), w.middle, varied(c, l), w.last),
+            format!("{} between {} {} and {} {}", varied(b, l), varied(a, l), w.first, varied(c, l), w.last),
             format!(
                 "{} {}, {} {} and {} {}",
                 varied(a, l),
@@ -224,12 +155,7 @@ pub fn captions(scene: &Scene) -> Vec<String> {
                 varied(c, l),
                 region(c)
             ),
-            format!(
-                "{}, {} and {} on a {ground} background",
-                varied(b, l),
-                varied(c, l),
-                varied(a, l)
-            ),
+            format!("{}, {} and {} on a {ground} background", varied(b, l), varied(c, l), varied(a, l)),
         ],
     });
     captions
@@ -242,47 +168,23 @@ pub fn questions(scene: &Scene) -> Vec<Question> {
     let mut questions = Vec::new();
     let mut ask = |kind: &str, question: String, answer: &str| {
         let (kind, answer) = (kind.to_string(), answer.to_string());
-        questions.push(Question {
-            question,
-            answer,
-            kind,
-        });
+        questions.push(Question { question, answer, kind });
     };
     for o in objects {
         let (shape, colour) = (o.shape.word(), o.colour.word());
         if objects.iter().filter(|p| p.shape == o.shape).count() == 1 {
             ask("colour", format!("what colour is the {shape}?"), colour);
-            ask(
-                "size",
-                format!("is the {shape} small or large?"),
-                o.size.word(),
-            );
+            ask("size", format!("is the {shape} small or large?"), o.size.word());
         }
         if objects.iter().filter(|p| p.colour == o.colour).count() == 1 {
-            ask(
-                "shape",
-                format!("what shape is the {colour} object?"),
-                shape,
-            );
+            ask("shape", format!("what shape is the {colour} object?"), shape);
         }
     }
-    ask(
-        "count",
-        "how many objects are there?".to_string(),
-        NUMBERS[objects.len().min(3)],
-    );
+    ask("count", "how many objects are there?".to_string(), NUMBERS[objects.len().min(3)]);
     let shape = lots.pick(Shape::ALL);
-    let plural = if shape == Shape::Cross {
-        "crosses".to_string()
-    } else {
-        format!("{}s", shape.word())
-    };
+    let plural = if shape == Shape::Cross { "crosses".to_string() } else { format!("{}s", shape.word()) };
     let count = objects.iter().filter(|o| o.shape == shape).count();
-    ask(
-        "count",
-        format!("how many {plural} are there?"),
-        NUMBERS[count.min(3)],
-    );
+    ask("count", format!("how many {plural} are there?"), NUMBERS[count.min(3)]);
 
     if let (Some(axis), true) = (scene.axis(), objects.len() > 1) {
         // Neighbours along the scene's axis are clearly apart on it, whatever the other axis says.
@@ -296,30 +198,14 @@ pub fn questions(scene: &Scene) -> Vec<Question> {
         ask("relation", format!("is the {b} {ask_by} the {a}?"), behind);
         if objects.len() == 2 {
             let w = words(Some(axis));
-            ask(
-                "relation",
-                format!("what is {} the {b}?", w.before[0]),
-                &name(&objects[0]),
-            );
-            ask(
-                "relation",
-                format!("what is {} the {a}?", w.behind[0]),
-                &name(&objects[1]),
-            );
+            ask("relation", format!("what is {} the {b}?", w.before[0]), &name(&objects[0]));
+            ask("relation", format!("what is {} the {a}?", w.behind[0]), &name(&objects[1]));
         }
     }
-    let there = &objects[lots
-        .below(objects.len().max(1))
-        .min(objects.len().saturating_sub(1))];
-    ask(
-        "presence",
-        format!("is there a {}?", described(there.colour, there.shape)),
-        "yes",
-    );
+    let there = &objects[lots.below(objects.len().max(1)).min(objects.len().saturating_sub(1))];
+    ask("presence", format!("is there a {}?", described(there.colour, there.shape)), "yes");
     let (colour, shape) = (lots.pick(Colour::ALL), lots.pick(Shape::ALL));
-    let is_there = objects
-        .iter()
-        .any(|o| o.colour == colour && o.shape == shape);
+    let is_there = objects.iter().any(|o| o.colour == colour && o.shape == shape);
     let question = format!("is there a {}?", described(colour, shape));
     ask("presence", question, if is_there { "yes" } else { "no" });
     questions
@@ -337,33 +223,13 @@ mod tests {
 
     fn object(size: Size, colour: Colour, shape: Shape, x: f32, y: f32) -> Object {
         let radius = if size == Size::Small { 0.13 } else { 0.21 };
-        Object {
-            shape,
-            colour,
-            size,
-            x,
-            y,
-            radius,
-            turn: 0.0,
-            tint: [0; 3],
-        }
+        Object { shape, colour, size, x, y, radius, turn: 0.0, tint: [0; 3] }
     }
 
     fn made(objects: Vec<Object>) -> Scene {
-        let background = Background {
-            ground: Ground::Plain,
-            base: [128; 3],
-            other: [140; 3],
-            turn: 0.0,
-            periods: 4.0,
-            salt: 0,
-        };
-        Scene {
-            seed: 0,
-            index: 0,
-            objects,
-            background,
-        }
+        let background =
+            Background { ground: Ground::Plain, base: [128; 3], other: [140; 3], turn: 0.0, periods: 4.0, salt: 0 };
+        Scene { seed: 0, index: 0, objects, background }
     }
 
     #[test]
@@ -377,14 +243,8 @@ mod tests {
             assert!(captions.len() >= 6);
         };
         check(vec![circle(0.2, 0.2)], "a small red circle");
-        check(
-            vec![circle(0.5, 0.2), square(0.5, 0.7)],
-            "a small red circle above a large blue square",
-        );
-        check(
-            vec![square(0.25, 0.5), circle(0.8, 0.45)],
-            "a large blue square left of a small red circle",
-        );
+        check(vec![circle(0.5, 0.2), square(0.5, 0.7)], "a small red circle above a large blue square");
+        check(vec![square(0.25, 0.5), circle(0.8, 0.45)], "a large blue square left of a small red circle");
         check(
             vec![circle(0.15, 0.2), square(0.5, 0.6), star(0.85, 0.2)],
             "a small red circle, a large blue square and a small orange star from left to right",
@@ -393,15 +253,10 @@ mod tests {
 
     #[test]
     fn every_relation_is_true_of_the_positions() {
-        let options = Options {
-            min_objects: 2,
-            max_objects: 2,
-        };
+        let options = Options { min_objects: 2, max_objects: 2 };
         for index in 0..2000 {
             let scene = scene(11, index, &options);
-            let [a, b] = scene.objects.as_slice() else {
-                panic!("two objects were asked for")
-            };
+            let [a, b] = scene.objects.as_slice() else { panic!("two objects were asked for") };
             let caption = canonical(&scene);
             if caption.contains("above") {
                 assert!(b.y - a.y > 2.0 * (b.x - a.x).abs(), "{scene:?}");
@@ -425,9 +280,6 @@ mod tests {
             }
         }
         let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
-        assert_eq!(
-            kinds,
-            ["colour", "count", "presence", "relation", "shape", "size"]
-        );
+        assert_eq!(kinds, ["colour", "count", "presence", "relation", "shape", "size"]);
     }
 }

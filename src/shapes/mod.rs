@@ -13,6 +13,4 @@ mod scene;
 pub use dataset::{WorldOptions, write_dataset};
 pub use draw::{MIN_SIDE, draw};
 pub use language::{Question, canonical, captions, questions};
-pub use scene::{
-    Axis, Background, Colour, Ground, MAX_OBJECTS, Object, Options, Scene, Shape, Size, scene,
-};
+pub use scene::{Axis, Background, Colour, Ground, MAX_OBJECTS, Object, Options, Scene, Shape, Size, scene};

@@ -142,10 +142,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            min_objects: 1,
-            max_objects: MAX_OBJECTS,
-        }
+        Self { min_objects: 1, max_objects: MAX_OBJECTS }
     }
 }
 
@@ -193,12 +190,7 @@ pub fn scene(seed: u64, index: u64, options: &Options) -> Scene {
     if let Some(axis) = axis_of(&objects) {
         objects.sort_by(|a, b| a.at(axis).total_cmp(&b.at(axis)));
     }
-    Scene {
-        seed,
-        index,
-        objects,
-        background,
-    }
+    Scene { seed, index, objects, background }
 }
 
 impl Scene {
@@ -219,11 +211,7 @@ fn axis_of(objects: &[Object]) -> Option<Axis> {
         return None;
     }
     let (across, down) = (step(Axis::Across), step(Axis::Down));
-    let (axis, along, other) = if across > down {
-        (Axis::Across, across, down)
-    } else {
-        (Axis::Down, down, across)
-    };
+    let (axis, along, other) = if across > down { (Axis::Across, across, down) } else { (Axis::Down, down, across) };
     let clear = if objects.len() == 2 {
         along >= PAIR_ALONG && other <= PAIR_ACROSS * along
     } else {
@@ -244,22 +232,10 @@ fn objects(lots: &mut Lots, count: usize) -> Option<Vec<Object>> {
         };
         let turn = lots.between(-0.16, 0.16);
         let tint = [0; 3].map(|_: i8| lots.below(25) as i8 - 12);
-        if objects
-            .iter()
-            .any(|o| o.shape == shape && o.colour == colour)
-        {
+        if objects.iter().any(|o| o.shape == shape && o.colour == colour) {
             return None;
         }
-        objects.push(Object {
-            shape,
-            colour,
-            size,
-            x: 0.5,
-            y: 0.5,
-            radius,
-            turn,
-            tint,
-        });
+        objects.push(Object { shape, colour, size, x: 0.5, y: 0.5, radius, turn, tint });
     }
     for _ in 0..60 {
         for object in &mut objects {
@@ -268,9 +244,7 @@ fn objects(lots: &mut Lots, count: usize) -> Option<Vec<Object>> {
             object.y = lots.between(edge, 1.0 - edge);
         }
         let apart = |(i, a): (usize, &Object)| {
-            objects[..i]
-                .iter()
-                .all(|b| (a.x - b.x).hypot(a.y - b.y) >= a.radius + b.radius + GAP)
+            objects[..i].iter().all(|b| (a.x - b.x).hypot(a.y - b.y) >= a.radius + b.radius + GAP)
         };
         if objects.iter().enumerate().all(apart) && (count == 1 || axis_of(&objects).is_some()) {
             return Some(objects);
@@ -285,8 +259,7 @@ fn background(lots: &mut Lots) -> Background {
     let middle = lots.between(110.0, 185.0);
     let base = [0; 3].map(|_: u8| (middle + lots.between(-14.0, 14.0)) as u8);
     let shift = lots.between(14.0, 26.0) * if lots.below(2) == 0 { 1.0 } else { -1.0 };
-    let other =
-        base.map(|c| (f32::from(c) + shift + lots.between(-5.0, 5.0)).clamp(95.0, 205.0) as u8);
+    let other = base.map(|c| (f32::from(c) + shift + lots.between(-5.0, 5.0)).clamp(95.0, 205.0) as u8);
     Background {
         ground,
         base,
@@ -323,14 +296,8 @@ mod tests {
                 }
             }
             if scene.objects.len() > 1 {
-                let axis = scene
-                    .axis()
-                    .expect("scenes of several objects have an axis");
-                let step = if scene.objects.len() == 2 {
-                    PAIR_ALONG
-                } else {
-                    ROW_STEP
-                };
+                let axis = scene.axis().expect("scenes of several objects have an axis");
+                let step = if scene.objects.len() == 2 { PAIR_ALONG } else { ROW_STEP };
                 for pair in scene.objects.windows(2) {
                     assert!(pair[1].at(axis) - pair[0].at(axis) >= step, "{scene:?}");
                 }
@@ -341,10 +308,7 @@ mod tests {
     #[test]
     fn counts_and_attributes_all_occur() {
         for (low, high) in [(1, 1), (2, 2), (1, 2), (3, 3), (1, 3)] {
-            let options = Options {
-                min_objects: low,
-                max_objects: high,
-            };
+            let options = Options { min_objects: low, max_objects: high };
             let mut seen = [0usize; MAX_OBJECTS + 1];
             for index in 0..400 {
                 seen[scene(9, index, &options).objects.len()] += 1;
@@ -353,14 +317,8 @@ mod tests {
                 assert_eq!(seen > 0, (low..=high).contains(&count), "{low}..={high}");
             }
         }
-        let all: Vec<Object> = (0..500)
-            .flat_map(|i| scene(5, i, &Options::default()).objects)
-            .collect();
+        let all: Vec<Object> = (0..500).flat_map(|i| scene(5, i, &Options::default()).objects).collect();
         assert!(Shape::ALL.iter().all(|s| all.iter().any(|o| o.shape == *s)));
-        assert!(
-            Colour::ALL
-                .iter()
-                .all(|c| all.iter().any(|o| o.colour == *c))
-        );
+        assert!(Colour::ALL.iter().all(|c| all.iter().any(|o| o.colour == *c)));
     }
 }

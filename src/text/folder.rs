@@ -29,7 +29,8 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
         Some(text) => {
             // Once as plain JSON: the crate's own message for a broken file has no position.
             parse::<Value>(label, TOKENIZER, &text)?;
-            tokenizers::Tokenizer::from_bytes(&text).map_err(|e| anyhow!("{label}/{TOKENIZER}: not a tokenizer: {e}"))?
+            tokenizers::Tokenizer::from_bytes(&text)
+                .map_err(|e| anyhow!("{label}/{TOKENIZER}: not a tokenizer: {e}"))?
         }
         None => byte_level_bpe(label, read)?,
     };
@@ -58,7 +59,9 @@ fn byte_level_bpe(label: &str, read: Read) -> Result<tokenizers::Tokenizer> {
         if text.is_empty() || text.starts_with("#version") {
             continue;
         }
-        let Some((left, right)) = text.split_once(' ').filter(|(l, r)| !l.is_empty() && !r.is_empty() && !r.contains(' ')) else {
+        let Some((left, right)) =
+            text.split_once(' ').filter(|(l, r)| !l.is_empty() && !r.is_empty() && !r.contains(' '))
+        else {
             bail!("{label}/{MERGES}: line {}: {text:?} is not two tokens with a space between", line + 1)
         };
         pairs.push((left.to_string(), right.to_string()));
@@ -91,12 +94,15 @@ fn add_tokens(
     if let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) {
         for (id, token) in decoder {
             let id = id.parse().map_err(|_| anyhow!("{label}/{CONFIG}: added_tokens_decoder: {id:?} is not an id"))?;
-            let token = describe(token).ok_or_else(|| anyhow!("{label}/{CONFIG}: added_tokens_decoder: {token} has no content"))?;
+            let token = describe(token)
+                .ok_or_else(|| anyhow!("{label}/{CONFIG}: added_tokens_decoder: {token} has no content"))?;
             numbered.insert(id, (token, CONFIG));
         }
     }
     for (id, (token, file)) in numbered {
-        if tokenizer.token_to_id(&token.content) == Some(id) && tokenizer.get_added_vocabulary().get_vocab().contains_key(&token.content) {
+        if tokenizer.token_to_id(&token.content) == Some(id)
+            && tokenizer.get_added_vocabulary().get_vocab().contains_key(&token.content)
+        {
             continue;
         }
         add(tokenizer, token, Some(id)).with_context(|| format!("{label}/{file}"))?;
@@ -171,7 +177,10 @@ mod tests {
         check(&[(TOKENIZER, "{}")], &["folder/tokenizer.json", "not a tokenizer"]);
         check(&[(VOCAB, "{\"a\": \"b\"}"), (MERGES, "")], &["folder/vocab.json", "line 1 column"]);
         check(&[(VOCAB, "{\"a\": 0}"), (MERGES, "#version: 0.2\na\n")], &["folder/merges.txt", "line 2", "\"a\""]);
-        check(&[(VOCAB, "{\"a\": 0}"), (MERGES, "a b\n")], &["folder/merges.txt", "vocab.json", "\"b\"".trim_matches('"')]);
+        check(
+            &[(VOCAB, "{\"a\": 0}"), (MERGES, "a b\n")],
+            &["folder/merges.txt", "vocab.json", "\"b\"".trim_matches('"')],
+        );
         let base = [(VOCAB, "{\"a\": 0, \"<|endoftext|>\": 1}"), (MERGES, "")];
         check(&[base[0], base[1], (ADDED, "[")], &["folder/added_tokens.json", "line 1"]);
         check(&[base[0], base[1], (ADDED, "{\"x\": 7}")], &["folder/added_tokens.json", "\"x\"", "7", "2"]);

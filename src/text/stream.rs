@@ -105,9 +105,8 @@ impl<'a> TextStream<'a> {
         if self.held.is_empty() {
             return Ok(String::new());
         }
-        let decode = |ids: &[u32]| {
-            tokenizer.decode(ids, self.skip_special).map_err(|e| anyhow!("cannot decode {ids:?}: {e}"))
-        };
+        let decode =
+            |ids: &[u32]| tokenizer.decode(ids, self.skip_special).map_err(|e| anyhow!("cannot decode {ids:?}: {e}"));
         let before = decode(&self.shown)?;
         let all: Vec<u32> = self.shown.iter().chain(&self.held).copied().collect();
         let text = decode(&all)?;

@@ -40,7 +40,9 @@ impl Tokenizer {
             let file = path.join(name);
             match std::fs::read_to_string(&file) {
                 Ok(text) => Ok(Some(text)),
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                    Ok(None)
+                }
                 Err(e) => Err(anyhow!("cannot read {}: {e}", file.display())),
             }
         })
@@ -73,7 +75,8 @@ impl Tokenizer {
     pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str) -> Self {
         let eos = tokenizer.token_to_id(eos);
         let limit = tokenizer.get_vocab(true).values().max().map_or(0, |highest| highest + 1);
-        let special = tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        let special =
+            tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         let bytes = matches!(tokenizer.get_decoder(), Some(tokenizers::DecoderWrapper::ByteLevel(_)));
         Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit }
     }
@@ -85,7 +88,8 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match &self.inner {
             Inner::Trained { tokenizer, .. } => {
-                let encoding = tokenizer.encode_fast(text, false).map_err(|e| anyhow!("cannot tokenize {text:?}: {e}"))?;
+                let encoding =
+                    tokenizer.encode_fast(text, false).map_err(|e| anyhow!("cannot tokenize {text:?}: {e}"))?;
                 Ok(encoding.get_ids().to_vec())
             }
             Inner::StandIn => {

@@ -60,7 +60,9 @@ fn stranger(head: &[u8]) -> Option<&'static str> {
         _ if starts(b"\x89HDF") => Some("an HDF5 file"),
         _ if starts(b"\x1f\x8b") => Some("a gzip archive (unpack it first)"),
         _ if starts(b"\x93NUMPY") => Some("a NumPy array"),
-        _ if head.get(257..262) == Some(b"ustar") => Some("a tar archive (save it again with a PyTorch of this decade)"),
+        _ if head.get(257..262) == Some(b"ustar") => {
+            Some("a tar archive (save it again with a PyTorch of this decade)")
+        }
         _ if text.starts_with('{') || text.starts_with('[') => Some("a JSON text"),
         _ => None,
     }

@@ -52,7 +52,8 @@ fn is_plain(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const SHARD: &[u8] = b"\x38\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  \0\0\0\0";
+    const SHARD: &[u8] =
+        b"\x38\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  \0\0\0\0";
 
     fn index(text: &'static str) -> Result<Contents, WeightError> {
         let files = [("x.index.json", text.as_bytes()), ("s1", SHARD), ("s2", b"PK")];

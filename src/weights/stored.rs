@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(values(&stored("F32", &[3, 2], Some(&[1, 3]), f32s(6))), [0., 3., 1., 4., 2., 5.]);
         assert_eq!(values(&stored("F32", &[2, 2], Some(&[0, 1]), f32s(2))), [0., 1., 0., 1.]);
         assert_eq!(values(&stored("F32", &[3], Some(&[3]), f32s(7))), [0., 3., 6.]);
-        assert_eq!(values(&stored("F32", &[2, 0], Some(&[5, 9]), Vec::new())), []);
+        assert_eq!(values(&stored("F32", &[2, 0], Some(&[5, 9]), Vec::new())), [0f32; 0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The header is JSON in a fixed order, so that the same tensors give the same bytes.
 
 use anyhow::{Context, Result, ensure};
+use limber_core::WeightType;
 use limber_core::weights::FrozenData;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -55,11 +56,11 @@ fn plan<'a>(name: &'a str, data: &'a FrozenData) -> Planned<'a> {
 }
 
 /// Safetensors' spelling of a weight type.
-pub fn element_name(dtype: limber_core::WeightType) -> &'static str {
+pub fn element_name(dtype: WeightType) -> &'static str {
     match dtype {
-        limber_core::WeightType::F32 => "F32",
-        limber_core::WeightType::F16 => "F16",
-        limber_core::WeightType::Bf16 => "BF16",
+        WeightType::F32 => "F32",
+        WeightType::F16 => "F16",
+        WeightType::Bf16 => "BF16",
     }
 }
 

@@ -192,3 +192,17 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"rotary_dim": 512}), "at most a head's width 256");
     check(json!({"layers": 3}), "unknown key \"layers\"");
 }
+
+#[test]
+fn the_kind_auto_is_told_by_what_lies_beside_the_weights() {
+    let registry = limber::parts::registry().unwrap();
+    let kind = |role: &str, path: &str| {
+        let source = source(&registry, role, if role == "decoder" { "gptj" } else { "clip-resnet" }, path);
+        registry.detect(role, source.as_ref()).map(|entry| entry.kind.clone())
+    };
+    assert_eq!(kind("decoder", "gptj/bin").unwrap(), "gptj");
+    assert_eq!(kind("encoder", "clip_resnet/visual.pt").unwrap(), "clip-resnet");
+    let message = kind("decoder", "random:1").unwrap_err().to_string();
+    assert!(message.contains("random:1") && message.contains("set kind to one of") && message.contains("gptj"), "{message}");
+    assert!(kind("encoder", "gptj/f32/model.safetensors").is_err());
+}

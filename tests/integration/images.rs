@@ -120,7 +120,7 @@ fn resampling_is_pillows_bit_for_bit() {
                 let resized = resize_window(&image, to, all, filter, order).unwrap();
                 assert_eq!(crc(&resized), *expected, "{filter:?} {order:?} {w} x {h} -> {to:?}");
             }
-            assert_eq!(crc(&resize(&image, to.0, to.1, filter).unwrap()), expected[0], "rows first by default");
+            assert_eq!(crc(&resize(&image, to.0, to.1, filter).unwrap()), expected[1], "Pillow 13's order by default");
         }
     }
 }

@@ -8,4 +8,6 @@ mod golden;
 mod gptj;
 mod images;
 mod program;
+mod projections;
+mod structure;
 mod tokenizer;

@@ -27,7 +27,11 @@ fn ids_and_texts_are_those_of_transformers() {
             let text = case["text"].as_str().unwrap();
             let wanted = ids(&case["ids"]);
             assert_eq!(tokenizer.encode(text).unwrap(), wanted, "{folder} {text:?}");
-            assert_eq!(tokenizer.decode(&wanted, false).unwrap(), case["decoded"].as_str().unwrap(), "{folder} {text:?}");
+            assert_eq!(
+                tokenizer.decode(&wanted, false).unwrap(),
+                case["decoded"].as_str().unwrap(),
+                "{folder} {text:?}"
+            );
             assert_eq!(
                 tokenizer.decode(&wanted, true).unwrap(),
                 case["decoded_skip_special"].as_str().unwrap(),
@@ -41,7 +45,9 @@ fn ids_and_texts_are_those_of_transformers() {
 fn sizes_and_special_ids() {
     let expected = expected();
     let number = |key: &str| expected[key].as_u64().unwrap() as usize;
-    for (folder, size) in [("bpe", number("vocab_size")), ("json", number("json_size")), ("extra", number("extra_size"))] {
+    for (folder, size) in
+        [("bpe", number("vocab_size")), ("json", number("json_size")), ("extra", number("extra_size"))]
+    {
         let tokenizer = Tokenizer::from_folder(golden().join(folder)).unwrap();
         assert_eq!((tokenizer.len(), tokenizer.limit()), (size, size), "{folder}");
         assert_eq!(tokenizer.eos().map(|id| id as usize), Some(number("eos_id")), "{folder}");
@@ -69,7 +75,11 @@ fn ids_that_make_no_utf8() {
     for case in expected()["raw"].as_array().unwrap() {
         let given = ids(&case["ids"]);
         assert_eq!(tokenizer.decode(&given, false).unwrap(), case["decoded"].as_str().unwrap(), "{given:?}");
-        assert_eq!(tokenizer.decode(&given, true).unwrap(), case["decoded_skip_special"].as_str().unwrap(), "{given:?}");
+        assert_eq!(
+            tokenizer.decode(&given, true).unwrap(),
+            case["decoded_skip_special"].as_str().unwrap(),
+            "{given:?}"
+        );
     }
 }
 

@@ -36,5 +36,5 @@ def cached(folder, entries):
 
 def normalised(batch):
     """u8 [B, 3, S, S] to the f32 that the encoder reads, in memory order NHWC, which is faster on CPUs."""
-    x = torch.from_numpy(np.ascontiguousarray(batch)).to(memory_format=torch.channels_last).float() / 255
+    x = torch.from_numpy(np.array(batch)).to(memory_format=torch.channels_last).float() / 255
     return (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)

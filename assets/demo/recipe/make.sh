@@ -25,9 +25,9 @@ mkdir -p "$out/gptj" "$out/clip"
 # The two models know nothing of each other, so they train side by side.
 "$python" train_lm.py "$out/gptj" --steps "${LM_STEPS:-5000}" "$work/train64" &
 lm=$!
-"$python" train_clip.py "$out/clip" "$out/gptj/tokenizer.json" --steps "${CLIP_STEPS:-4000}" "${train[@]}"
+"$python" train_clip.py "$out/clip" "$out/gptj/tokenizer.json" --steps "${CLIP_STEPS:-1500}" "${train[@]}"
 wait "$lm"
 "$python" score_lm.py "$out/gptj" "$work/held64"
 "$python" train_stitch.py "$out/proj.ckpt" --clip "$out/clip" --lm "$out/gptj" --held "$work/held64" \
-  --limit 12000 --steps "${STITCH_STEPS:-2000}" "${train[@]}"
+  --limit 12000 --steps "${STITCH_STEPS:-1500}" "${train[@]}"
 "$python" evaluate.py "$out" "$work/held64" "$work/held128"

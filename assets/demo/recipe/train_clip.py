@@ -60,6 +60,43 @@ def batches(entries, rng, size=48, group=16):
             yield sum(groups[i:i + per], [])
 
 
+def kinds(entries, rng, size=64):
+    """Endless batches of single objects, no two of one size, colour and shape: no negative is a false one."""
+    by = {}
+    for i, entry in enumerate(entries):
+        if len(world.objects(entry)) == 1:
+            by.setdefault(world.cell_word(world.objects(entry)[0]), []).append(i)
+    while True:
+        yield [rng.choice(by[k]) for k in rng.sample(sorted(by), size)]
+
+
+def view(picture, entry, rng):
+    """A quarter of the picture with its one object whole in it, and the grid cell nearest to its corner."""
+    o, half, corner = world.objects(entry)[0], images.SIDE // 2, []
+    for centre in (o["y"], o["x"]):
+        low, high = (centre + o["radius"]) * images.SIDE - half, (centre - o["radius"]) * images.SIDE
+        corner.append(int(min(max(rng.uniform(low, high), 0), half)))
+    y, x = corner
+    return picture[:, y:y + half, x:x + half], [round(y / 32), round(x / 32)]
+
+
+def encode_views(visual, x, corners):
+    """open_clip's image tower on views, with the position embeddings of the cells that they show."""
+    x = visual.stem(x)
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = layer(x)
+    x, pool = x.flatten(2).permute(2, 0, 1), visual.attnpool  # N B E
+    cells = torch.tensor([[4 * (r + i) + c + j + 1 for i in (0, 1) for j in (0, 1)] for r, c in corners])
+    cells = torch.cat([torch.zeros(len(cells), 1, dtype=torch.long), cells], 1)
+    x = torch.cat([x.mean(0, keepdim=True), x]) + pool.positional_embedding[cells].permute(1, 0, 2).to(x.dtype)
+    return torch.nn.functional.multi_head_attention_forward(
+        query=x, key=x, value=x, embed_dim_to_check=x.shape[-1], num_heads=pool.num_heads,
+        q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight, v_proj_weight=pool.v_proj.weight,
+        in_proj_weight=None, in_proj_bias=torch.cat([pool.q_proj.bias, pool.k_proj.bias, pool.v_proj.bias]),
+        bias_k=None, bias_v=None, add_zero_attn=False, dropout_p=0.0, out_proj_weight=pool.c_proj.weight,
+        out_proj_bias=pool.c_proj.bias, use_separate_proj_weight=True, training=True, need_weights=False)[0][0]
+
+
 def words(entry, rng):
     captions = entry["captions"]
     # Bare captions of single objects are shared by many scenes; those that name a place are not.
@@ -75,7 +112,7 @@ def main():
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, default=1e9, help="ends the schedule early where steps take long")
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--ease", type=int, default=500, help="steps on single objects, before all scenes")
+    parser.add_argument("--ease", type=int, default=500, help="steps on views of single objects alone; later every third")
     parser.add_argument("--start", help="weights to start from")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -110,21 +147,28 @@ def main():
         state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
         save_file({k: v.contiguous() for k, v in state.items()}, args.out / name)
 
-    easy = [i for i, e in enumerate(entries) if len(world.objects(e)) == 1]
-    single, mixed = batches([entries[i] for i in easy], rng), batches(entries, rng)
+    single, mixed = kinds(entries, rng), batches(entries, rng)
     for step in itertools.count():
-        # Shapes and sizes are learned fast from single objects, and slowly from crowds.
-        batch = [easy[i] for i in next(single)] if step < args.ease else next(mixed)
         done = max(step / args.steps, (time.time() - begin) / 60 / args.minutes)
         if done >= 1:
             break
         lr = args.lr * min(1, (step + 1) / (20 if args.start else 60)) * 0.5 * (1 + math.cos(math.pi * done))
         for g in optimiser.param_groups:
             g["lr"] = lr
-        x = images.normalised(np.stack([picture(i) for i in batch]))
-        text = torch.tensor([ids(tokenizer, words(entries[i], rng)) for i in batch])
+        # Shapes and sizes are learned fast from close views of single objects, and slowly from crowds.
+        close = step < args.ease or step % 3 == 0
+        batch = next(single) if close else next(mixed)
+        if close:
+            views, corners = zip(*(view(picture(i), entries[i], rng) for i in batch))
+            # The wordings that name no place, for a view does not show where in the picture it is.
+            captions = [entries[i]["captions"][rng.choice([0, 0, 1, 5, 6])] for i in batch]
+        else:
+            views, captions = [picture(i) for i in batch], [words(entries[i], rng) for i in batch]
+        x = images.normalised(np.stack(views))
+        text = torch.tensor([ids(tokenizer, c) for c in captions])
         with torch.autocast("cpu", torch.bfloat16):
-            image_vectors, text_vectors = model.encode_image(x), model.encode_text(text)
+            image_vectors = encode_views(model.visual, x, corners) if close else model.encode_image(x)
+            text_vectors = model.encode_text(text)
         a = torch.nn.functional.normalize(image_vectors.float(), dim=-1)
         b = torch.nn.functional.normalize(text_vectors.float(), dim=-1)
         loss = loss_of(a, b, model.logit_scale.exp())
@@ -139,7 +183,7 @@ def main():
             mean = np.mean(seen[-50:], axis=0)
             print(f"step {step} done {done:.3f} loss {mean[0]:.3f} right {mean[1]:.3f} lr {lr:.2e} "
                   f"scale {model.logit_scale.exp().item():.1f} {time.time() - begin:.0f} s", flush=True)
-        if step % 200 == 199:
+        if step % 100 == 99:
             save("latest.safetensors")
     save("open_clip_model.safetensors")
     (args.out / "latest.safetensors").unlink(missing_ok=True)

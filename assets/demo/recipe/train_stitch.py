@@ -18,12 +18,12 @@ import pipeline
 import world
 
 
-def encoded(visual, folder, entries, pixels, dtype=torch.float16):
+def encoded(visual, entries, pixels):
     """Features of a whole data set, f16 [B, N, E]."""
     rows = []
     with torch.autocast("cpu", torch.bfloat16):
         for i in range(0, len(entries), 128):
-            rows.append(pipeline.features(visual, pixels[i:i + 128]).to(dtype))
+            rows.append(pipeline.features(visual, pixels[i:i + 128]).half())
     return torch.cat(rows)
 
 
@@ -47,6 +47,8 @@ def main():
     parser.add_argument("--clip", required=True)
     parser.add_argument("--lm", required=True)
     parser.add_argument("--held", required=True)
+    parser.add_argument("--keep", type=pathlib.Path, help="file that keeps the features between runs")
+    parser.add_argument("--start", help="projection to start from")
     parser.add_argument("--limit", type=int, help="images taken of each data set")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--minutes", type=float, default=1e9, help="ends the schedule early where steps take long")
@@ -67,11 +69,17 @@ def main():
         found = world.load(folder)
         pixels = images.cached(folder, found)[:args.limit]
         found = found[:args.limit]
-        features.append(encoded(visual, folder, found, pixels))
+        if not (args.keep and args.keep.exists()):
+            features.append(encoded(visual, found, pixels))
         entries += found
-    features = torch.cat(features)
+    if features:
+        features = torch.cat(features)
+        if args.keep:
+            torch.save(features, args.keep)
+    else:
+        features = torch.load(args.keep, weights_only=True)
     held = world.load(args.held)[:200]
-    held_features = encoded(visual, args.held, held, images.cached(args.held, held))
+    held_features = encoded(visual, held, images.cached(args.held, held))
     some = features[:4000].float().flatten(0, 1)
     mean, std = some.mean(0), some.std(0) + 1e-3 * some.std()
     print(f"{len(entries)} images encoded in {time.time() - begin:.0f} s", flush=True)
@@ -82,6 +90,10 @@ def main():
         # The prefix starts as the word for an empty cell, so training begins inside the model's language.
         linear.weight.normal_(0, 0.3 * lm.transformer.wte.weight.std() / e ** 0.5)
         linear.bias.copy_(lm.transformer.wte.weight[tokenizer.encode(" nothing").ids[0]])
+        if args.start:
+            old = pipeline.load_projection(args.start)
+            linear.weight.copy_(old.weight * std)
+            linear.bias.copy_(old.bias + old.weight @ mean)
 
     def project(x):
         return linear((x - mean) / std)
@@ -112,8 +124,9 @@ def main():
         prefix = torch.nn.functional.dropout(project(features[rows].float()), args.dropout)
         embeds = torch.cat([prefix, lm.transformer.wte(tokens)], 1)
         n = prefix.shape[1]
-        logits = lm(inputs_embeds=embeds, use_cache=False).logits[:, n - 1:-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = lm(inputs_embeds=embeds, use_cache=False).logits[:, n - 1:-1]
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(linear.parameters(), 1.0)

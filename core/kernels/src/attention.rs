@@ -22,6 +22,14 @@ pub enum Values<'a> {
 }
 
 impl Values<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Values::F32(_) => "f32",
+            Values::F16(_) => "f16",
+            Values::Bf16(_) => "bf16",
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Values::F32(v) => v.len(),
@@ -33,9 +41,9 @@ impl Values<'_> {
 
 /// A tensor `[B, heads, positions, head_dim]` with any strides but 1 for the last.
 #[derive(Clone, Copy, Debug)]
-pub struct Heads<'a> {
-    /// The numbers.
-    pub data: Values<'a>,
+pub struct Heads<D> {
+    /// The numbers: `&[f32]` for queries, [`Values`] for keys and values.
+    pub data: D,
     /// Elements from one batch row, head and position to the next.
     pub strides: [usize; 3],
 }
@@ -64,11 +72,11 @@ pub struct ScoreBias<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// Queries `[B, H, T, head_dim]`, f32.
-    pub q: Heads<'a>,
+    pub q: Heads<&'a [f32]>,
     /// Keys `[B, Hkv, P, head_dim]`.
-    pub k: Heads<'a>,
+    pub k: Heads<Values<'a>>,
     /// Values `[B, Hkv, P, head_dim]`, of the keys' type.
-    pub v: Heads<'a>,
+    pub v: Heads<Values<'a>>,
     /// B.
     pub batch: usize,
     /// H.
@@ -162,21 +170,15 @@ impl Attention<'_> {
             let allowed = "at most the positions of keys and values";
             return Err(ShapeError::Size { what: "number of visible keys", found: most, allowed });
         }
-        if !matches!(self.q.data, Values::F32(_)) {
-            let allowed = "f32";
-            return Err(ShapeError::Size { what: "type of the queries", found: 16, allowed });
-        }
         if std::mem::discriminant(&self.k.data) != std::mem::discriminant(&self.v.data) {
-            let allowed = "of the keys' type";
-            return Err(ShapeError::Size { what: "type of the values", found: 16, allowed });
+            let (keys, values) = (self.k.data.name(), self.v.data.name());
+            return Err(ShapeError::Type { what: "values", found: values, expected: keys });
         }
-        let within = |what, heads: &Heads, n: usize, count: usize| {
-            let shape = [b, n, count, self.head_dim];
-            reach(what, &shape, &heads.strides, heads.data.len())
-        };
-        within("q", &self.q, self.heads, self.queries)?;
-        within("k", &self.k, self.kv_heads, most)?;
-        within("v", &self.v, self.kv_heads, most)?;
+        let dh = self.head_dim;
+        let (q, k, v) = (&self.q, &self.k, &self.v);
+        reach("q", &[b, self.heads, self.queries, dh], &q.strides, q.data.len())?;
+        reach("k", &[b, self.kv_heads, most, dh], &k.strides, k.data.len())?;
+        reach("v", &[b, self.kv_heads, most, dh], &v.strides, v.data.len())?;
         if let Some(mask) = self.mask {
             check_len("mask", &[b, p], mask.len())?;
         }

@@ -4,9 +4,9 @@ use crate::attention::{Attention, Values};
 use crate::dot::Few;
 use crate::elementwise::softmax_row;
 use crate::gemm::{
-    Block, ByColumn, ByRow, Columns, N_BLOCK, PANEL_FLOATS, Target, pack_tile, tiles,
+    Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_tile, tiles,
 };
-use crate::isa::{Isa, Kernel};
+use crate::isa::{Isa, Kernel, dispatch};
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
 use crate::weight::{Dense, Element};
@@ -47,7 +47,7 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn typed<I: Isa, T: Element>(&self, k: &[T], v: &[T]) {
         let a = self.attention;
-        let Values::F32(q) = a.q.data else { unreachable!("queries are f32") };
+        let q = a.q.data;
         let (from, to) = self.queries;
         let (rows, dh) = (to - from, a.head_dim);
         let kv_head = self.head / (a.heads / a.kv_heads);
@@ -64,6 +64,12 @@ impl Task<'_> {
             let out = self.out.add(((self.batch * a.queries + from) * a.heads + self.head) * dh);
             let out = Target { c: Shared(out), stride: row, bias: std::ptr::null() };
 
+            if keys == 0 {
+                for i in 0..rows {
+                    out.c.get().add(i * row).write_bytes(0, dh);
+                }
+                return self.weigh::<I>(out.c.get(), 0);
+            }
             let mut scaled = Scratch::take(rows * dh);
             let scaled = scaled.as_mut_ptr();
             for i in 0..rows {
@@ -77,7 +83,7 @@ impl Task<'_> {
             if rows <= FEW_QUERIES {
                 let few =
                     Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
-                few.run::<I>();
+                dispatch(I::LEVEL, few);
                 self.weigh::<I>(scores, keys);
                 for i in 0..rows {
                     let p = scores.add(i * keys);
@@ -147,19 +153,18 @@ unsafe fn multiply<I: Isa, C: Columns>(
             let dst = packed.as_mut_ptr().add(m * depth);
             pack_tile(a.add(m * depth), depth, end - m, depth, dst);
         }
-        for n0 in (0..n).step_by(N_BLOCK) {
+        for n0 in (0..n).step_by(C::N_BLOCK) {
             let block = Block {
                 a: Shared(packed.as_mut_ptr()),
                 rows,
                 depth,
-                columns,
                 to,
                 tile_range: (0, rows.div_ceil(I::MR)),
                 n0,
-                width: N_BLOCK.min(n - n0),
+                width: C::N_BLOCK.min(n - n0),
                 panels: Shared(panels.as_mut_ptr()),
             };
-            block.run::<I>();
+            dispatch(I::LEVEL, Filled(block, columns));
         }
     }
 }

@@ -7,14 +7,17 @@
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
-use crate::weight::Source;
+use crate::weight::{Area, Source};
 
-/// Columns of a block of B that one thread works on.
-pub(crate) const N_BLOCK: usize = 128;
-/// Depth of a block of B; a multiple of every quantised block.
-pub(crate) const K_BLOCK: usize = 512;
 /// Floats that hold one packed block of B.
-pub(crate) const PANEL_FLOATS: usize = N_BLOCK * K_BLOCK;
+pub(crate) const PANEL_FLOATS: usize = 1 << 17;
+/// Widest block of any kind.
+const WIDEST: usize = 512;
+
+/// Rows of the source that are asked for ahead of their use while others are packed.
+///
+/// Rows of a large matrix often lie a power of two apart, where a cache holds few of them.
+const AHEAD_ROWS: usize = 16;
 
 /// How the columns of B lie in memory.
 ///
@@ -23,7 +26,14 @@ pub(crate) const PANEL_FLOATS: usize = N_BLOCK * K_BLOCK;
 /// `pack` reads B at rows `k .. k + depth` and columns `n .. n + width`, which must exist;
 /// it fills `width.div_ceil(2 * LANES)` panels of `K_BLOCK` rows of `2 * LANES` floats.
 pub(crate) trait Columns: Copy + Send + Sync {
+    /// Columns of a block that one thread works on.
+    const N_BLOCK: usize;
+    /// Depth of a block; a multiple of every quantised block.
+    const K_BLOCK: usize;
+
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32);
+    /// The memory that `pack` of the same place reads first.
+    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area;
 }
 
 /// B is the transpose of the source: column n of B is row n of the source.
@@ -31,6 +41,13 @@ pub(crate) trait Columns: Copy + Send + Sync {
 pub(crate) struct ByRow<S>(pub S);
 
 impl<S: Source> Columns for ByRow<S> {
+    const N_BLOCK: usize = 128;
+    const K_BLOCK: usize = 512;
+
+    #[inline(always)]
+    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area {
+        self.0.area(n, width.min(AHEAD_ROWS), k, depth)
+    }
     #[inline(always)]
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32) {
         const STEP: usize = 256;
@@ -40,7 +57,7 @@ impl<S: Source> Columns for ByRow<S> {
         // SAFETY: the trait's contract; `rows` holds `LANES` <= 16 rows of `STEP`.
         unsafe {
             for (panel, first) in (0..width).step_by(wide).enumerate() {
-                let dst = dst.add(panel * K_BLOCK * wide);
+                let dst = dst.add(panel * Self::K_BLOCK * wide);
                 for half in 0..2 {
                     let first = first + half * I::LANES;
                     let valid = width.saturating_sub(first).min(I::LANES);
@@ -48,6 +65,10 @@ impl<S: Source> Columns for ByRow<S> {
                         let len = STEP.min(depth - k0);
                         for i in 0..I::LANES {
                             if i < valid {
+                                let next = first + i + AHEAD_ROWS;
+                                if k0 == 0 && next < width {
+                                    self.0.area(n + next, 1, k, depth).prefetch::<I>(0, 1);
+                                }
                                 self.0.widen::<I>(n + first + i, k + k0, len, rows.add(i * STEP));
                             } else {
                                 rows.add(i * STEP).write_bytes(0, len);
@@ -69,21 +90,33 @@ impl<S: Source> Columns for ByRow<S> {
 pub(crate) struct ByColumn<S>(pub S);
 
 impl<S: Source> Columns for ByColumn<S> {
+    // Wide and shallow: every row of a block lies in a page of its own.
+    const N_BLOCK: usize = WIDEST;
+    const K_BLOCK: usize = 256;
+
+    #[inline(always)]
+    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area {
+        self.0.area(k, depth.min(AHEAD_ROWS), n, width)
+    }
     #[inline(always)]
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32) {
         let wide = 2 * I::LANES;
-        let mut row = [0f32; N_BLOCK + 256];
+        let mut row = [0f32; WIDEST + 256];
         let row = row.as_mut_ptr();
         // A quantised block may begin before the wanted columns and end after them.
         let skip = n % S::BLOCK;
         let len = (skip + width).next_multiple_of(S::BLOCK);
-        // SAFETY: the trait's contract; `len` is at most `N_BLOCK + 256`.
+        // SAFETY: the trait's contract; `len` is at most `WIDEST + 256`.
         unsafe {
             for i in 0..depth {
+                let next = i + AHEAD_ROWS;
+                if next < depth {
+                    self.0.area(k + next, 1, n, width).prefetch::<I>(0, 1);
+                }
                 self.0.widen::<I>(k + i, n - skip, len, row);
                 let row = row.add(skip);
                 for (panel, first) in (0..width).step_by(wide).enumerate() {
-                    let to = dst.add((panel * K_BLOCK + i) * wide);
+                    let to = dst.add((panel * Self::K_BLOCK + i) * wide);
                     if first + wide <= width {
                         I::store(to, I::load(row.add(first)));
                         I::store(to.add(I::LANES), I::load(row.add(first + I::LANES)));
@@ -217,11 +250,10 @@ unsafe fn place<I: Isa, const M: usize>(
 ///
 /// `a` is packed with full depth: the tile of rows `a .. b` begins at float `a * depth`.
 #[derive(Clone, Copy)]
-pub(crate) struct Block<C> {
+pub(crate) struct Block {
     pub a: Shared<f32>,
     pub rows: usize,
     pub depth: usize,
-    pub columns: C,
     pub to: Target,
     pub tile_range: (usize, usize),
     pub n0: usize,
@@ -229,37 +261,71 @@ pub(crate) struct Block<C> {
     pub panels: Shared<f32>,
 }
 
-impl<C: Columns> Kernel for Block<C> {
+/// A block together with the columns it takes.
+pub(crate) struct Filled<C>(pub Block, pub C);
+
+impl<C: Columns> Kernel for Filled<C> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let wide = 2 * I::LANES;
-        let (from, to) = self.tile_range;
-        for k0 in (0..self.depth).step_by(K_BLOCK) {
-            let depth = K_BLOCK.min(self.depth - k0);
-            let panels = self.panels.get();
+        let Filled(block, columns) = self;
+        for k0 in (0..block.depth).step_by(C::K_BLOCK) {
+            let depth = C::K_BLOCK.min(block.depth - k0);
             // SAFETY: `panels` has `PANEL_FLOATS`; blocks lie within A, B and C.
-            unsafe { self.columns.pack::<I>(k0, depth, self.n0, self.width, panels) };
-            for (m, end) in tiles(self.rows, I::MR).skip(from).take(to - from) {
-                let rows = end - m;
-                for (panel, first) in (0..self.width).step_by(wide).enumerate() {
-                    let width = wide.min(self.width - first);
-                    // SAFETY: as above.
-                    unsafe {
-                        let a = self.a.get().add(m * self.depth + k0 * rows);
-                        let b = panels.add(panel * K_BLOCK * wide);
-                        macro_rules! sizes {
-                            ($($m:literal)*) => {
-                                match rows {
-                                    $($m if $m <= I::MR => place::<I, $m>(
-                                        a, b, depth, &self.to, m, self.n0 + first, width, k0 == 0,
-                                    ),)*
-                                    _ => unreachable!("a tile has 1..=MR rows"),
-                                }
-                            };
-                        }
-                        sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+            unsafe {
+                columns.pack::<I>(k0, depth, block.n0, block.width, block.panels.get());
+                let next = k0 + depth;
+                let depth = C::K_BLOCK.min(block.depth - next);
+                let ahead = columns.area(next, depth, block.n0, block.width);
+                dispatch(I::LEVEL, Multiply { block, k0, k_block: C::K_BLOCK, ahead });
+            }
+        }
+    }
+}
+
+/// Multiplies all tiles of A with the packed panels of one depth range; the same code for
+/// all kinds of weights.
+struct Multiply {
+    block: Block,
+    k0: usize,
+    k_block: usize,
+    /// What is packed next: asked for while this block is multiplied.
+    ahead: Area,
+}
+
+impl Kernel for Multiply {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let Multiply { block, k0, k_block, ahead } = self;
+        let depth = k_block.min(block.depth - k0);
+        let wide = 2 * I::LANES;
+        let (from, to) = block.tile_range;
+        let products = (to - from) * block.width.div_ceil(wide);
+        let (share, mut done) = (ahead.count.div_ceil(products.max(1)), 0);
+        for (m, end) in tiles(block.rows, I::MR).skip(from).take(to - from) {
+            let rows = end - m;
+            for (panel, first) in (0..block.width).step_by(wide).enumerate() {
+                let width = wide.min(block.width - first);
+                // SAFETY: tile, panel and target lie within A, B and C.
+                unsafe {
+                    if ahead.bytes > 0 {
+                        ahead.prefetch::<I>(done, done + share);
+                        done += share;
                     }
+                    let a = block.a.get().add(m * block.depth + k0 * rows);
+                    let b = block.panels.get().add(panel * k_block * wide);
+                    macro_rules! sizes {
+                        ($($m:literal)*) => {
+                            match rows {
+                                $($m if $m <= I::MR => place::<I, $m>(
+                                    a, b, depth, &block.to, m, block.n0 + first, width, k0 == 0,
+                                ),)*
+                                _ => unreachable!("a tile has 1..=MR rows"),
+                            }
+                        };
+                    }
+                    sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                 }
             }
         }
@@ -341,10 +407,10 @@ pub(crate) struct Product<C> {
 }
 
 /// Pieces that [`product`] cuts a product of `n` columns into: `(tile ranges, block width)`.
-fn cut(tiles: usize, n: usize) -> (usize, usize) {
+fn cut<C: Columns>(tiles: usize, n: usize) -> (usize, usize) {
     let threads = rayon::current_num_threads();
     let wanted = 4 * threads;
-    let mut width = N_BLOCK;
+    let mut width = C::N_BLOCK;
     while width > 32 && n.div_ceil(width) < wanted {
         width /= 2;
     }
@@ -352,9 +418,10 @@ fn cut(tiles: usize, n: usize) -> (usize, usize) {
     (row_parts.clamp(1, tiles.div_ceil(4).max(1)), width)
 }
 
-/// Pieces of work of `product` for `n` columns.
-pub(crate) fn pieces(a: &Packed, n: usize) -> usize {
-    let (row_parts, width) = cut(tile_count(a.level, a.rows), n);
+/// Pieces of work of `product`.
+pub(crate) fn pieces<C: Columns>(a: &Packed, product: &Product<C>) -> usize {
+    let n = product.n;
+    let (row_parts, width) = cut::<C>(tile_count(a.level, a.rows), n);
     row_parts * n.div_ceil(width)
 }
 
@@ -365,7 +432,7 @@ pub(crate) fn pieces(a: &Packed, n: usize) -> usize {
 /// `product.to` has room for `[a.rows, n]`, and other pieces alone write to it meanwhile.
 pub(crate) unsafe fn piece<C: Columns>(a: &Packed, product: &Product<C>, i: usize) {
     let n_tiles = tile_count(a.level, a.rows);
-    let (row_parts, width) = cut(n_tiles, product.n);
+    let (row_parts, width) = cut::<C>(n_tiles, product.n);
     let (column, part) = (i / row_parts, i % row_parts);
     let n0 = column * width;
     let mut panels = Scratch::take(PANEL_FLOATS);
@@ -373,7 +440,6 @@ pub(crate) unsafe fn piece<C: Columns>(a: &Packed, product: &Product<C>, i: usiz
         a: Shared(a.a.as_ptr().cast_mut()),
         rows: a.rows,
         depth: a.depth,
-        columns: product.columns,
         to: product.to,
         tile_range: (part * n_tiles / row_parts, (part + 1) * n_tiles / row_parts),
         n0,
@@ -381,5 +447,5 @@ pub(crate) unsafe fn piece<C: Columns>(a: &Packed, product: &Product<C>, i: usiz
         panels: Shared(panels.as_mut_ptr()),
     };
     // SAFETY: the caller's; `a` is only read.
-    unsafe { dispatch(a.level, block) };
+    unsafe { dispatch(a.level, Filled(block, product.columns)) };
 }

@@ -8,10 +8,19 @@ use crate::parallel::{self, Shared};
 use crate::q4_vnni;
 use crate::weight::{Dense, Q4, Q8, ShapeError, Source, Weight, check_len};
 
-/// Most rows of activations for which weight rows are dotted as they lie.
+/// Most rows of activations for which weight rows are always dotted as they lie.
 ///
-/// Beyond it, the work is bound by arithmetic and packed panels are faster.
+/// Well beyond it, the work is bound by arithmetic and packed panels are faster.
 pub const FEW_ROWS: usize = 16;
+
+/// Whether weight rows are dotted as they lie: also for up to twice [`FEW_ROWS`], if weights
+/// need no decoding and the activations stay in a core's own cache.
+fn are_few(jobs: &[Job], rows: usize, n_in: usize) -> bool {
+    let coded = |job: &Job| matches!(job.weight, Weight::Q8_0(_) | Weight::Q4K(_));
+    let small = rows <= 2 * FEW_ROWS && rows * n_in <= 1 << 17;
+    rows <= FEW_ROWS || small && !jobs.iter().any(coded)
+}
+
 /// Most rows for which 4-bit weights meet activations as integers: above, widening pays.
 #[cfg(target_arch = "x86_64")]
 const FEW_CODED: usize = 3;
@@ -46,7 +55,7 @@ pub struct Layer<'a> {
 
 /// `y [rows, n_out] = x [rows, n_in] W^T + b`, f32 arithmetic on the weights as stored.
 ///
-/// Up to [`FEW_ROWS`] rows, weights stream from memory once; beyond, blocks of them are widened
+/// Up to about [`FEW_ROWS`] rows, weights stream from memory once; beyond, blocks of them are widened
 /// to f32 once and multiplied from the cache. Runs on the current rayon pool.
 ///
 /// # Errors
@@ -99,7 +108,7 @@ pub fn linear_multi(
     }
     let level = Level::current();
     let jobs: Vec<Job> = layers.iter_mut().map(Job::new).collect();
-    if rows <= FEW_ROWS {
+    if are_few(&jobs, rows, n_in) {
         few(level, x, &jobs, rows, n_in);
     } else {
         many(level, x, &jobs, rows, n_in);
@@ -168,7 +177,12 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
 
 fn many(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
     let packed = Packed::new(level, x, rows, n_in);
-    let counts: Vec<usize> = jobs.iter().map(|job| gemm::pieces(&packed, job.n_out)).collect();
+    let count = |job: &Job| {
+        with_source!(job.weight, n_in, source => {
+            gemm::pieces(&packed, &Product { columns: ByRow(source), n: job.n_out, to: job.to })
+        })
+    };
+    let counts: Vec<usize> = jobs.iter().map(count).collect();
     parallel::for_each(counts.iter().sum(), |i| {
         let (job, i) = locate(&counts, i);
         let job = &jobs[job];
@@ -208,7 +222,7 @@ pub fn linear_input_grad(
 
 fn run<C: Columns>(packed: &Packed, columns: C, n: usize, to: Target) {
     let product = Product { columns, n, to };
-    parallel::for_each(gemm::pieces(packed, n), |i| {
+    parallel::for_each(gemm::pieces(packed, &product), |i| {
         // SAFETY: shapes are checked by the caller; pieces write to disjoint blocks.
         unsafe { gemm::piece(packed, &product, i) }
     });

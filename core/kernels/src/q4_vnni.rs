@@ -5,6 +5,7 @@
 //! sums of products are exact integers: the result is as good as f32 arithmetic on the
 //! dequantised weights, unlike with 8-bit activations.
 
+use crate::dot::AHEAD;
 use crate::gemm::Target;
 use crate::quant::Q4K_BYTES;
 use std::arch::x86_64::*;
@@ -159,8 +160,10 @@ unsafe fn scales(block: *const u8, factors: __m512) -> __m512 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 unsafe fn one(block: *const u8, x: &Coded, acc: &mut __m512, offset: &mut __m512) {
-    // SAFETY: the caller's; both arrays have sixteen floats.
+    // SAFETY: the caller's; both arrays have sixteen floats; any address may be prefetched.
     let (scales, sums) = unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD).cast());
+        _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(AHEAD + 64).cast());
         let factors = _mm512_load_ps(x.factors.as_ptr());
         (scales(block, factors), _mm512_load_ps(x.sums.as_ptr()))
     };

@@ -31,6 +31,16 @@ pub enum ShapeError {
         /// What is allowed, in words.
         allowed: &'static str,
     },
+    /// Two arguments that must have one type.
+    #[error("{what} are {found}; they must be {expected}")]
+    Type {
+        /// Which argument.
+        what: &'static str,
+        /// Its type.
+        found: &'static str,
+        /// The type it must have.
+        expected: &'static str,
+    },
 }
 
 /// Checks the length of an argument against its shape.
@@ -126,6 +136,33 @@ pub(crate) trait Source: Copy + Send + Sync {
     /// Columns that are coded together.
     const BLOCK: usize;
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32);
+    /// Where `len` numbers of `rows` from column `k` on lie in memory.
+    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area;
+}
+
+/// Equal stretches of memory at equal distances.
+#[derive(Clone, Copy)]
+pub(crate) struct Area {
+    pub start: *const u8,
+    /// Bytes from one stretch to the next.
+    pub stride: usize,
+    pub count: usize,
+    /// Bytes of a stretch.
+    pub bytes: usize,
+}
+
+impl Area {
+    /// Asks for stretches `from .. to` in the second-level cache.
+    #[inline(always)]
+    pub(crate) unsafe fn prefetch<I: Isa>(self, from: usize, to: usize) {
+        for i in from..to.min(self.count) {
+            let start = self.start.wrapping_add(i * self.stride);
+            for line in (0..self.bytes).step_by(64) {
+                // SAFETY: a prefetch may name any address.
+                unsafe { I::prefetch_far(start.wrapping_add(line)) };
+            }
+        }
+    }
 }
 
 /// An element type with a vector load.
@@ -186,6 +223,12 @@ unsafe impl<T: Sync> Sync for Dense<T> {}
 impl<T: Element> Source for Dense<T> {
     const BLOCK: usize = 1;
     #[inline(always)]
+    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+        let start = self.start.wrapping_add(row * self.stride + k).cast();
+        let size = size_of::<T>();
+        Area { start, stride: self.stride * size, count: rows, bytes: len * size }
+    }
+    #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
         // SAFETY: the trait's contract.
         unsafe {
@@ -215,6 +258,12 @@ pub(crate) struct Q8<'a> {
 impl Source for Q8<'_> {
     const BLOCK: usize = 32;
     #[inline(always)]
+    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 32) * Q8_0_BYTES);
+        let bytes = len.div_ceil(32) * Q8_0_BYTES;
+        Area { start, stride: self.blocks * Q8_0_BYTES, count: rows, bytes }
+    }
+    #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
         let first = row * self.blocks + k / 32;
         debug_assert!((first + len / 32) * Q8_0_BYTES <= self.bytes.len());
@@ -238,6 +287,12 @@ pub(crate) struct Q4<'a> {
 
 impl Source for Q4<'_> {
     const BLOCK: usize = 256;
+    #[inline(always)]
+    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 256) * Q4K_BYTES);
+        let bytes = len.div_ceil(256) * Q4K_BYTES;
+        Area { start, stride: self.blocks * Q4K_BYTES, count: rows, bytes }
+    }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
         let first = row * self.blocks + k / 256;

@@ -2,12 +2,6 @@
 
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
-
-/// sqrt(2 / pi).
-const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-/// Elements of one task.
-const BLOCK: usize = 1 << 13;
 
 /// GELU by the tanh approximation: transformers' `gelu_new`, the original GPT's.
 ///
@@ -35,12 +29,7 @@ impl CustomOp1 for GeluTanh {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), storage, layout)?;
         let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
-            for (y, x) in y.iter_mut().zip(x) {
-                let inner = SQRT_2_OVER_PI * (x + 0.044715 * x * x * x);
-                *y = 0.5 * x * (1.0 + inner.tanh());
-            }
-        });
+        limber_kernels::gelu_new(x, &mut y).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -60,14 +49,7 @@ impl CustomOp2 for GeluTanhGradient {
         let x = contiguous_f32(self.name(), s1, l1)?;
         let gy = contiguous_f32(self.name(), s2, l2)?;
         let mut gx = vec![0f32; x.len()];
-        gx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(gy.par_chunks(BLOCK)).for_each(|((gx, x), gy)| {
-            for i in 0..x.len() {
-                let v = x[i];
-                let t = (SQRT_2_OVER_PI * (v + 0.044715 * v * v * v)).tanh();
-                let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * 0.044715 * v * v);
-                gx[i] = gy[i] * (0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * slope);
-            }
-        });
+        limber_kernels::gelu_new_input_grad(x, gy, &mut gx).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), l1.shape().clone()))
     }
 }

@@ -5,7 +5,9 @@
 
 use super::softmax;
 use crate::decoder::Run;
-use candle_core::{DType, Device, Result, Tensor};
+use crate::frozen::contiguous_f32;
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
+use limber_kernels::{Attention, Heads as Strided, Values, Visible};
 
 /// How a layer's heads are laid out.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,12 @@ pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, ru
             [rows, keys] if *rows == b && *keys >= p => {}
             other => candle_core::bail!("a key mask of shape {other:?} for {b} rows of {p} positions"),
         }
+    }
+    let wants_graph = q.track_op() || k.track_op() || v.track_op();
+    if q.device().is_cpu() && !wants_graph && !run.taps.want_attention {
+        let mask = run.mask.as_ref().map(|m| bytes(m, k.dim(2)?)).transpose()?;
+        let op = Fused { heads, past, mask };
+        return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
     }
     let q = q.transpose(1, 2)?.contiguous()?; // [B, H, T, dim]
     let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
@@ -78,4 +86,64 @@ fn causal_bias(past: &[usize], t: usize, p: usize, mask: Option<&Tensor>, device
         }
     }
     Tensor::from_vec(bias, (past.len(), 1, t, p), device)
+}
+
+/// The first `p` columns of a key mask, row-major.
+fn bytes(mask: &Tensor, p: usize) -> Result<Vec<u8>> {
+    mask.narrow(1, 0, p)?.to_dtype(DType::U8)?.flatten_all()?.to_vec1()
+}
+
+/// One kernel over the cache where it lies: q `[B, T, H, dim]`, k and v `[B, keys, P, dim]` of any strides, to
+/// `[B, T, H, dim]`.
+struct Fused {
+    heads: Heads,
+    past: Vec<usize>,
+    mask: Option<Vec<u8>>,
+}
+
+impl CustomOp3 for Fused {
+    fn name(&self) -> &'static str {
+        "cached-attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (batch, queries, heads, head_dim) = l1.shape().dims4()?;
+        let (_, kv_heads, positions, _) = l2.shape().dims4()?;
+        let [b, t, h, _] = *l1.stride() else { candle_core::bail!("queries have four dimensions") };
+        let kernel = Attention {
+            q: Strided { data: contiguous_f32(self.name(), s1, l1)?, strides: [b, h, t] },
+            k: strided(self.name(), s2, l2)?,
+            v: strided(self.name(), s3, l3)?,
+            batch,
+            heads,
+            kv_heads,
+            queries,
+            positions,
+            head_dim,
+            scale: self.heads.scale as f32,
+            visible: Visible::Causal(&self.past),
+            mask: self.mask.as_deref(),
+            bias: None,
+        };
+        let mut out = vec![0f32; batch * queries * heads * head_dim];
+        kernel.run(&mut out, None).map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+}
+
+fn strided<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<Strided<Values<'a>>> {
+    match (storage, layout.stride()) {
+        (CpuStorage::F32(data), [b, h, p, 1]) => {
+            Ok(Strided { data: Values::F32(&data[layout.start_offset()..]), strides: [*b, *h, *p] })
+        }
+        _ => candle_core::bail!("{op} takes f32 heads whose elements lie side by side, got {layout:?}"),
+    }
 }

@@ -38,7 +38,7 @@ fn input_gradients() {
     check("gelu_tanh", &[2, 9], gelu_tanh);
     let norm = LayerNorm::new(random(&[11], 3), random(&[11], 4), 1e-5).unwrap();
     check("layer norm", &[4, 11], |x| norm.forward(x));
-    for style in [RotaryStyle::Interleaved, RotaryStyle::Halves] {
+    for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
         let rotary = Rotary::new(6, 32, 10_000.0, style);
         check("rotary", &[2, 5, 3, 10], |x| rotary.apply(x, &[0, 4]));
     }
@@ -95,4 +95,35 @@ fn no_gradient_of_a_frozen_weight_is_kept() {
 fn a_hidden_row_gives_zeros() {
     let x = Tensor::full(f32::NEG_INFINITY, (1, 4), &Device::Cpu).unwrap();
     assert_eq!(softmax(&x).unwrap().to_vec2::<f32>().unwrap(), vec![vec![0f32; 4]]);
+}
+
+#[test]
+fn the_fused_attention_equals_the_composed_one() {
+    use crate::cache::KvCache;
+    use crate::spec::DecoderSpec;
+    // Grouped queries, rows of different lengths, a key mask; a graph or not decides the way.
+    let heads = Heads { queries: 4, keys: 2, dim: 6, scale: 0.4 };
+    let spec = DecoderSpec { width: 24, vocab: 1, layers: 1, kv_heads: 2, head_dim: 6, context: 64, eos: vec![] };
+    for (t, masked) in [(1, false), (1, true), (7, false), (33, true)] {
+        let (q, k, v) = (random(&[3, t, 4, 6], 1), random(&[3, t, 2, 6], 2), random(&[3, t, 2, 6], 3));
+        let outputs: Vec<Tensor> = [false, true]
+            .map(|graph| {
+                let mut cache = KvCache::new(&spec, 3, 48).unwrap();
+                let (k0, v0) = (random(&[3, 11, 2, 6], 4), random(&[3, 11, 2, 6], 5));
+                cache.append(0, &k0.transpose(1, 2).unwrap(), &v0.transpose(1, 2).unwrap()).unwrap();
+                cache.advance(&[11, 4, 8]).unwrap();
+                let mut run = Run::cached(&mut cache);
+                if masked {
+                    // Every third key is hidden, and all of row 2.
+                    let p = 11 + t;
+                    let mask: Vec<u8> = (0..3 * p).map(|i| u8::from(i / p != 2 && i % 3 != 0)).collect();
+                    run.mask = Some(Tensor::from_vec(mask, (3, p), &Device::Cpu).unwrap());
+                }
+                let q = if graph { Var::from_tensor(&q).unwrap().as_tensor().clone() } else { q.clone() };
+                attend(0, &q, &k, &v, heads, &mut run).unwrap()
+            })
+            .into();
+        // Sums of up to 44 terms of order 1 in f32.
+        assert!(largest(&outputs[0], &outputs[1]) < 1e-5, "{t} queries, masked {masked}");
+    }
 }

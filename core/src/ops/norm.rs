@@ -3,7 +3,6 @@
 use crate::frozen::contiguous_f32;
 use crate::weights::{ONES, WeightError, Weights, ZEROS};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
-use rayon::prelude::*;
 use std::sync::Arc;
 
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
@@ -91,12 +90,8 @@ impl CustomOp1 for Parameters {
         let x = contiguous_f32(self.name(), storage, layout)?;
         let width = self.gain.len();
         let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| {
-            let (mean, inverse) = moments(x, self.eps);
-            for i in 0..width {
-                y[i] = (x[i] - mean) * inverse * self.gain[i] + self.shift[i];
-            }
-        });
+        limber_kernels::layer_norm(x, &self.gain, Some(&self.shift), self.eps, &mut y, x.len() / width, width)
+            .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -106,7 +101,7 @@ impl CustomOp1 for Parameters {
     }
 }
 
-/// gx = (g - mean(g) - z mean(g z)) / sigma with z the normed input and g = gy gain.
+/// The gradient of the input.
 struct Backward(Parameters);
 
 impl CustomOp2 for Backward {
@@ -117,31 +112,10 @@ impl CustomOp2 for Backward {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), s1, l1)?;
         let gy = contiguous_f32(self.name(), s2, l2)?;
-        let gain = &self.0.gain;
-        let width = gain.len();
+        let Parameters { gain, eps, .. } = &self.0;
         let mut gx = vec![0f32; x.len()];
-        gx.par_chunks_mut(width).zip(x.par_chunks(width)).zip(gy.par_chunks(width)).for_each(|((gx, x), gy)| {
-            let (mean, inverse) = moments(x, self.0.eps);
-            let (mut sum, mut dot) = (0f64, 0f64);
-            for i in 0..width {
-                let g = gy[i] * gain[i];
-                sum += f64::from(g);
-                dot += f64::from(g * (x[i] - mean) * inverse);
-            }
-            let (sum, dot) = ((sum / width as f64) as f32, (dot / width as f64) as f32);
-            for i in 0..width {
-                let z = (x[i] - mean) * inverse;
-                gx[i] = (gy[i] * gain[i] - sum - z * dot) * inverse;
-            }
-        });
+        limber_kernels::layer_norm_input_grad(x, gain, *eps, gy, &mut gx, x.len() / gain.len(), gain.len())
+            .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), l1.shape().clone()))
     }
-}
-
-/// Mean and 1 / sqrt(var + eps) of one row, summed in f64.
-fn moments(x: &[f32], eps: f32) -> (f32, f32) {
-    let n = x.len() as f64;
-    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-    let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
-    (mean as f32, (1.0 / (variance + f64::from(eps)).sqrt()) as f32)
 }

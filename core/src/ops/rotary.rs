@@ -4,17 +4,10 @@
 
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Which two elements a rotation turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RotaryStyle {
-    /// Elements 2i and 2i + 1 (GPT-J).
-    Interleaved,
-    /// Elements i and i + dim / 2 (GPT-NeoX, Llama).
-    Halves,
-}
+/// Which two elements a rotation turns: 2i and 2i + 1 (GPT-J), or i and i + dim / 2 (GPT-NeoX, Llama).
+pub use limber_kernels::RotaryStyle;
 
 /// Tables of cosines and sines for every position.
 #[derive(Debug, Clone)]
@@ -22,8 +15,9 @@ pub struct Rotary {
     dim: usize,
     style: RotaryStyle,
     positions: usize,
-    /// `[positions, dim / 2, 2]`: cosine and sine.
-    table: Arc<[(f32, f32)]>,
+    /// Cosines and sines, each `[positions, dim / 2]`.
+    cos: Arc<[f32]>,
+    sin: Arc<[f32]>,
 }
 
 impl Rotary {
@@ -35,11 +29,12 @@ impl Rotary {
 
     /// Angles position * frequencies[i]: for models that scale their frequencies.
     pub fn from_frequencies(frequencies: &[f32], positions: usize, style: RotaryStyle) -> Self {
-        let table = (0..positions)
-            .flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f)))
-            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
-            .collect();
-        Self { dim: 2 * frequencies.len(), style, positions, table }
+        // The angle is rounded to f32 as in PyTorch, its cosine and sine are exact for that angle.
+        let angles: Vec<f64> =
+            (0..positions).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f))).collect();
+        let cos = angles.iter().map(|angle| angle.cos() as f32).collect();
+        let sin = angles.iter().map(|angle| angle.sin() as f32).collect();
+        Self { dim: 2 * frequencies.len(), style, positions, cos, sin }
     }
 
     /// x `[B, T, H, head_dim]` f32, whose row b starts at position `past[b]`, turned by its positions.
@@ -70,10 +65,8 @@ impl Rotary {
         let half = self.dim / 2;
         let (mut cos, mut sin) = (Vec::with_capacity(b * t * half), Vec::with_capacity(b * t * half));
         for start in past {
-            for (c, s) in &self.table[start * half..(start + t) * half] {
-                cos.push(*c);
-                sin.push(*s);
-            }
+            cos.extend_from_slice(&self.cos[start * half..(start + t) * half]);
+            sin.extend_from_slice(&self.sin[start * half..(start + t) * half]);
         }
         let put = |v: Vec<f32>| Tensor::from_vec(v, (b, t, 1, half), &Device::Cpu)?.to_device(x.device());
         let (cos, sin) = (put(cos)?, put(sin)?);
@@ -83,13 +76,13 @@ impl Rotary {
                 let pairs = turned.contiguous()?.reshape((b, t, h, half, 2))?;
                 (pairs.narrow(4, 0, 1)?.squeeze(4)?, pairs.narrow(4, 1, 1)?.squeeze(4)?)
             }
-            RotaryStyle::Halves => (turned.narrow(3, 0, half)?, turned.narrow(3, half, half)?),
+            RotaryStyle::Half => (turned.narrow(3, 0, half)?, turned.narrow(3, half, half)?),
         };
         let a = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
         let c = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
         let turned = match self.style {
             RotaryStyle::Interleaved => Tensor::stack(&[a, c], 4)?.reshape((b, t, h, self.dim))?,
-            RotaryStyle::Halves => Tensor::cat(&[a, c], 3)?,
+            RotaryStyle::Half => Tensor::cat(&[a, c], 3)?,
         };
         if d == self.dim {
             return Ok(turned);
@@ -112,26 +105,16 @@ impl CustomOp1 for Rotate {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), storage, layout)?;
         let (_, t, h, d) = layout.shape().dims4()?;
-        let Rotary { dim, style, table, .. } = &self.rotary;
-        let half = dim / 2;
-        let sign = if self.inverse { -1.0 } else { 1.0 };
+        let positions: Vec<usize> = self.past.iter().flat_map(|past| *past..*past + t).collect();
+        let Rotary { dim, style, cos, sin, .. } = &self.rotary;
+        let kernel = limber_kernels::Rotary { style: *style, rotary: *dim, cos, sin };
         let mut y = x.to_vec();
-        // One chunk holds the heads of one token.
-        y.par_chunks_mut(h * d).enumerate().for_each(|(token, heads)| {
-            let position = self.past[token / t] + token % t;
-            let angles = &table[position * half..(position + 1) * half];
-            for head in heads.chunks_mut(d) {
-                for (i, (cos, sin)) in angles.iter().enumerate() {
-                    let (a, b) = match style {
-                        RotaryStyle::Interleaved => (2 * i, 2 * i + 1),
-                        RotaryStyle::Halves => (i, i + half),
-                    };
-                    let (first, second, sin) = (head[a], head[b], sin * sign);
-                    head[a] = first * cos - second * sin;
-                    head[b] = second * cos + first * sin;
-                }
-            }
-        });
+        if self.inverse {
+            kernel.invert(&mut y, &positions, h, d)
+        } else {
+            kernel.apply(&mut y, &positions, h, d)
+        }
+        .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

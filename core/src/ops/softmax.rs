@@ -2,7 +2,6 @@
 
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 /// x `[.., P]` f32 to probabilities `[.., P]` f32.
 ///
@@ -29,19 +28,7 @@ impl CustomOp1 for Forward {
         let x = contiguous_f32(self.name(), storage, layout)?;
         let width = layout.dims().last().copied().unwrap_or(1).max(1);
         let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| {
-            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            if max == f32::NEG_INFINITY {
-                return;
-            }
-            let mut sum = 0f32;
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = (x - max).exp();
-                sum += *y;
-            }
-            let inverse = 1.0 / sum;
-            y.iter_mut().for_each(|y| *y *= inverse);
-        });
+        limber_kernels::softmax(x, &mut y, x.len() / width, width).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -63,12 +50,8 @@ impl CustomOp2 for Backward {
         let gy = contiguous_f32(self.name(), s2, l2)?;
         let width = l1.dims().last().copied().unwrap_or(1).max(1);
         let mut gx = vec![0f32; y.len()];
-        gx.par_chunks_mut(width).zip(y.par_chunks(width)).zip(gy.par_chunks(width)).for_each(|((gx, y), gy)| {
-            let dot: f32 = y.iter().zip(gy).map(|(y, g)| y * g).sum();
-            for i in 0..y.len() {
-                gx[i] = y[i] * (gy[i] - dot);
-            }
-        });
+        limber_kernels::softmax_input_grad(y, gy, &mut gx, y.len() / width, width)
+            .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), l1.shape().clone()))
     }
 }

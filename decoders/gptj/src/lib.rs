@@ -49,6 +49,10 @@ impl Part for GptJ {
         }
     }
 
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        settings::recognises(source)
+    }
+
     fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
         config.resolve(source)
     }

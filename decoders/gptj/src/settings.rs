@@ -75,6 +75,13 @@ impl Sizes {
     }
 }
 
+/// Whether `config.json` beside the weights is a GPT-J's.
+pub(super) fn recognises(source: &dyn WeightSource) -> Result<bool> {
+    let Some(text) = source.document("config.json")? else { return Ok(false) };
+    let tree: Value = serde_json::from_str(&text).with_context(|| format!("{}: config.json", source.label()))?;
+    Ok(tree.get("model_type").and_then(Value::as_str) == Some("gptj"))
+}
+
 impl Config {
     /// Settings first, then `config.json`, then gpt-j-6b's.
     pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {

@@ -44,6 +44,10 @@ impl Part for ClipResnet {
         Config { layers: Some([1, 2, 1, 1]), width: Some(8), image_size: Some(64), ..Config::default() }
     }
 
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        Ok(settings::recognises(source))
+    }
+
     fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
         config.resolve(source)
     }
@@ -71,7 +75,7 @@ impl EncoderPart for ClipResnet {
         let (Some(layers), Some(width)) = (config.layers, config.width) else {
             bail!("clip-resnet settings are not resolved")
         };
-        let w = weights.under_any(&["visual", "module.visual", ""], "conv1.weight");
+        let w = weights.under_any(&settings::PREFIXES, "conv1.weight");
         let stem = [
             conv(&w, "conv1", "bn1", 3, width / 2, 3, 2)?,
             conv(&w, "conv2", "bn2", width / 2, width / 2, 3, 1)?,

@@ -36,6 +36,17 @@ pub struct Config {
     pub std: Option<[f32; 3]>,
 }
 
+/// Where the tower's tensors may stand.
+pub(super) const PREFIXES: [&str; 3] = ["visual", "module.visual", ""];
+
+/// Whether the tensors are those of a ModifiedResNet.
+pub(super) fn recognises(source: &dyn WeightSource) -> bool {
+    let Some(tensors) = source.tensors() else { return false };
+    // The third convolution of the stem tells it from torchvision's ResNet.
+    let has = |prefix: &str, name: &str| tensors.contains_key(format!("{prefix}.{name}").trim_start_matches('.'));
+    PREFIXES.iter().any(|prefix| has(prefix, "conv3.weight") && has(prefix, "layer1.0.conv1.weight"))
+}
+
 impl Config {
     /// All sizes filled in, the preset's name dropped, so that equal towers have equal settings.
     pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
@@ -99,7 +110,7 @@ impl Config {
     /// As OpenAI's `build_model` does: blocks by their names, width and image size by shapes.
     fn fill_from_shapes(&mut self, source: &dyn WeightSource) {
         let Some(tensors) = source.tensors() else { return };
-        for prefix in ["visual.", "module.visual.", ""] {
+        for prefix in PREFIXES.map(|p| if p.is_empty() { String::new() } else { format!("{p}.") }) {
             let Some(shape) = tensors.get(&format!("{prefix}layer1.0.conv1.weight")) else { continue };
             self.width = self.width.or(shape.first().copied());
             let blocks = |stage: usize| {

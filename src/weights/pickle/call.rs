@@ -3,6 +3,7 @@
 use super::globals::Global;
 use super::machine::Machine;
 use super::value::{Node, StorageRef, TensorRef, Value};
+use crate::weights::stored::Element;
 
 /// Dimensions of a tensor: PyTorch allows 64.
 const RANK_LIMIT: usize = 64;
@@ -27,9 +28,15 @@ impl<'a> Machine<'a> {
         }
         match global {
             Global::Dict => self.dict(&arguments),
-            Global::Tensor => self.tensor(&arguments, None),
+            Global::Tensor => {
+                self.check_flags(arguments.get(6))?;
+                self.tensor(&arguments, None)
+            }
             Global::TypedTensor => match arguments.get(6) {
-                Some(Value::Global(Global::Type(element))) => self.tensor(&arguments, Some(*element)),
+                Some(Value::Global(Global::Type(element))) => {
+                    self.check_flags(arguments.get(7))?;
+                    self.tensor(&arguments, Some(*element))
+                }
                 _ => Err("arguments of _rebuild_tensor_v3 hold no element type".into()),
             },
             Global::First => arguments.first().copied().ok_or_else(|| "arguments of a wrapper are empty".into()),
@@ -79,16 +86,16 @@ impl<'a> Machine<'a> {
     /// Any other identity.
     pub fn storage(&mut self, id: Value<'a>) -> Step<StorageRef<'a>> {
         let parts = self.tuple(id)?;
-        let [Value::Text("storage"), Value::Global(Global::Storage(element)), Value::Text(key), _, count, ref rest @ ..] =
-            parts[..]
+        let [Value::Text("storage"), Value::Global(Global::Storage(element)), Value::Text(key), rest @ ..] = &parts[..]
         else {
             return Err("a persistent id that is no storage".into());
         };
+        let (element, key) = (*element, *key);
         // Only files of before 2017 have views of storages.
-        if !matches!(rest, [] | [Value::None]) {
+        let ([_, count] | [_, count, Value::None]) = rest else {
             return Err("a storage that is a view of another; save the file again with a newer PyTorch".into());
-        }
-        let count = whole(count).ok_or_else(|| format!("storage {key:?} has no whole number of elements"))?;
+        };
+        let count = whole(*count).ok_or_else(|| format!("storage {key:?} has no whole number of elements"))?;
         Ok(StorageRef { element, key, count })
     }
 
@@ -109,8 +116,20 @@ impl<'a> Machine<'a> {
         self.node(Node::Dict(pairs))
     }
 
+    /// Refuses views whose numbers are not what their storage holds: conjugated or negated.
+    fn check_flags(&self, flags: Option<&Value<'a>>) -> Step<()> {
+        let pairs = flags.and_then(|flags| flags.pairs(&self.nodes)).unwrap_or_default();
+        match pairs.iter().find(|(_, value)| matches!(value, Value::Bool(true))) {
+            Some((Value::Text(flag @ ("conj" | "neg")), _)) => {
+                Err(format!("a tensor with the flag {flag:?}; save a copy (resolve_conj, resolve_neg)"))
+            }
+            Some(_) => Err("a tensor with a flag that is not known; save a copy".into()),
+            None => Ok(()),
+        }
+    }
+
     /// (storage, offset, shape, strides, ...).
-    fn tensor(&mut self, arguments: &[Value<'a>], element: Option<crate::weights::stored::Element>) -> Step<Value<'a>> {
+    fn tensor(&mut self, arguments: &[Value<'a>], element: Option<Element>) -> Step<Value<'a>> {
         let [storage, offset, shape, strides, ..] = *arguments else {
             return Err(format!("{} arguments for a tensor, wanted are at least 4", arguments.len()));
         };
@@ -158,5 +177,42 @@ fn whole(value: Value) -> Option<usize> {
     match value {
         Value::Int(n) => usize::try_from(n).ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::weights::pickle::machine::read;
+
+    /// A pickle that rebuilds one tensor with `after` behind its shape and strides.
+    fn rebuilt(function: &str, after: &[u8]) -> Result<Vec<usize>, String> {
+        let mut bytes = format!("\u{1}ctorch._utils\n{function}\n((").into_bytes();
+        bytes.splice(..1, *b"\x80\x02");
+        bytes.extend(b"\x8c\x07storagectorch\nFloatStorage\n\x8c\x010\x8c\x03cpuK\x06tQ");
+        bytes.extend(b"K\x00K\x02K\x03\x86K\x03K\x01\x86");
+        bytes.extend(after);
+        bytes.extend(b"tR.");
+        let pickle = read(&bytes, 1 << 20)?;
+        Ok(pickle.root.tensor(&pickle.nodes).map(|t| t.shape.clone()).unwrap_or_default())
+    }
+
+    #[test]
+    fn every_form_of_a_tensor() {
+        let flags = |name: &str| [&b"\x89}}\x8c"[..], &[name.len() as u8], name.as_bytes(), b"\x88s"].concat();
+        assert_eq!(rebuilt("_rebuild_tensor", b"").unwrap(), [2, 3]);
+        assert_eq!(rebuilt("_rebuild_tensor_v2", b"\x89}").unwrap(), [2, 3]);
+        assert_eq!(rebuilt("_rebuild_tensor_v3", b"\x89}ctorch\nfloat16\n").unwrap(), [2, 3]);
+        for (function, after, part) in [
+            ("_rebuild_tensor_v3", b"\x89}".to_vec(), "hold no element type"),
+            ("_rebuild_tensor_v2", flags("conj"), "a tensor with the flag \"conj\""),
+            ("_rebuild_tensor_v2", flags("neg"), "a tensor with the flag \"neg\""),
+            ("_rebuild_tensor_v2", flags("other"), "a flag that is not known"),
+            ("_rebuild_parameter", Vec::new(), "is no tensor"),
+        ] {
+            let result = rebuilt(function, &after);
+            let message =
+                result.map_or_else(|e| e, |shape| if shape.is_empty() { "is no tensor".into() } else { "read".into() });
+            assert!(message.contains(part), "{function}: {message}");
+        }
     }
 }

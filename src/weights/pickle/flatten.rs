@@ -18,10 +18,7 @@ const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"
 /// A root that is no dictionary or object, nesting without end.
 pub fn flatten<'a>(nodes: &Nodes<'a>, root: Value<'a>) -> Result<BTreeMap<String, TensorRef<'a>>, String> {
     if root.pairs(nodes).is_none() {
-        return Err(format!(
-            "the file holds {}, no dictionary of tensors; save a state dict",
-            root.kind(nodes)
-        ));
+        return Err(format!("the file holds {}, no dictionary of tensors; save a state dict", root.kind(nodes)));
     }
     let mut walk = Walk { nodes, found: BTreeMap::new(), visits: 0, names: 0, prefix: String::new() };
     walk.enter(unwrapped(nodes, root), 0)?;
@@ -103,5 +100,68 @@ impl<'a> Walk<'_, 'a> {
             self.prefix.truncate(length);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::pickle::value::{Node, StorageRef};
+    use crate::weights::stored::Element;
+
+    /// An arena whose node 0 is a tensor.
+    fn arena() -> Nodes<'static> {
+        let element = Element::named("F32").unwrap();
+        let storage = StorageRef { element: Some(element), key: "0", count: 1 };
+        vec![Node::Tensor(TensorRef { storage, element, offset: 0, shape: vec![1], strides: vec![1] })]
+    }
+
+    fn dict(nodes: &mut Nodes<'static>, pairs: &[(&'static str, Value<'static>)]) -> Value<'static> {
+        nodes.push(Node::Dict(pairs.iter().map(|(key, value)| (Value::Text(key), *value)).collect()));
+        Value::Node(nodes.len() - 1)
+    }
+
+    fn names(nodes: &Nodes<'static>, root: Value<'static>) -> Vec<String> {
+        flatten(nodes, root).unwrap().into_keys().collect()
+    }
+
+    #[test]
+    fn wrappers_are_stepped_into_and_other_dictionaries_are_named() {
+        let (mut nodes, tensor) = (arena(), Value::Node(0));
+        let inner = dict(&mut nodes, &[("a", tensor), ("n", Value::Int(3))]);
+        for wrapper in WRAPPERS {
+            let root = dict(&mut nodes, &[("epoch", Value::Int(1)), (wrapper, inner)]);
+            assert_eq!(names(&nodes, root), ["a"], "{wrapper}");
+        }
+        let twice = dict(&mut nodes, &[("model", inner)]);
+        let twice = dict(&mut nodes, &[("state_dict", twice)]);
+        assert_eq!(names(&nodes, twice), ["a"]);
+        let beside = dict(&mut nodes, &[("scale", tensor), ("model", inner)]);
+        assert_eq!(names(&nodes, beside), ["model.a", "scale"]);
+        let other = dict(&mut nodes, &[("encoder", inner), ("decoder", inner)]);
+        assert_eq!(names(&nodes, other), ["decoder.a", "encoder.a"]);
+        // A module of a TorchScript archive keeps the names of its parts.
+        let state = dict(&mut nodes, &[("model", inner)]);
+        nodes.push(Node::Object(state));
+        assert_eq!(names(&nodes, Value::Node(nodes.len() - 1)), ["model.a"]);
+        nodes.push(Node::Dict(vec![(Value::Int(7), tensor), (Value::None, tensor)]));
+        assert_eq!(names(&nodes, Value::Node(nodes.len() - 1)), ["7"]);
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        let (mut nodes, tensor) = (arena(), Value::Node(0));
+        let own = Value::Node(nodes.len());
+        assert!(flatten(&nodes, tensor).unwrap_err().contains("holds a tensor, no dictionary"));
+        dict(&mut nodes, &[("x", own)]);
+        assert!(flatten(&nodes, own).unwrap_err().contains("nest deeper than 64"));
+        // Thirty levels, each holding the one before ten times: 10^30 tensors.
+        let mut level = dict(&mut nodes, &[("t", tensor)]);
+        for _ in 0..30 {
+            let pairs = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"].map(|key| (key, level));
+            level = dict(&mut nodes, &pairs);
+        }
+        let message = flatten(&nodes, level).unwrap_err();
+        assert!(message.contains("describe more than") || message.contains("names of tensors take"), "{message}");
     }
 }

@@ -31,7 +31,7 @@ pub enum Global {
 
 /// The meaning of a name; None where it is not on the list.
 pub fn allowed(module: &str, name: &str) -> Option<Global> {
-    if module.starts_with("__torch__.") {
+    if module == "__torch__" || module.starts_with("__torch__.") {
         return Some(Global::Script);
     }
     Some(match (module, name) {
@@ -110,7 +110,7 @@ pub fn refusal(module: &str, name: &str) -> String {
     let full: String = format!("{module}.{name}").chars().take(200).collect();
     format!(
         "refuses the global {full:?}: a weights file may hold tensors and plain containers only \
-         (save a state dict, not a whole module)"
+         (save a state dict of plain tensors)"
     )
 }
 
@@ -130,7 +130,7 @@ mod tests {
             ("torch", "QInt8Storage"),
             ("torch", "serialization.os.system"),
             ("torch.nn", "Sequential"),
-            ("__torch__", "x"),
+            ("__torch__x", "y"),
             ("torch.storage", "_load_from_bytes"),
             ("numpy", "load"),
         ] {

@@ -2,6 +2,7 @@
 //!
 //! Follows the opcode list of Python's `pickletools`. Classes and functions are resolved by [`super::globals`] alone.
 
+use super::cursor::{Cursor, integer};
 use super::globals::{allowed, refusal};
 use super::value::{Node, Nodes, Value};
 use std::collections::HashMap;
@@ -29,13 +30,13 @@ pub struct Pickle<'a> {
 /// A pickle that is cut short, malformed, too large, or names what is not on the allow-list; with its position.
 pub fn read(bytes: &[u8], limit: usize) -> Result<Pickle<'_>, String> {
     let window = &bytes[..bytes.len().min(limit)];
-    let mut machine = Machine { bytes: window, ..Machine::default() };
+    let mut machine = Machine { input: Cursor::new(window), ..Machine::default() };
     loop {
-        let start = machine.at;
+        let start = machine.input.at();
         match machine.step() {
             Ok(None) => {}
-            Ok(Some(root)) => return Ok(Pickle { nodes: machine.nodes, root, end: machine.at }),
-            Err(_) if machine.at > window.len() && window.len() < bytes.len() => {
+            Ok(Some(root)) => return Ok(Pickle { nodes: machine.nodes, root, end: machine.input.at() }),
+            Err(_) if machine.input.is_past_end() && window.len() < bytes.len() => {
                 return Err(format!("the pickle is larger than the allowed size of {limit} bytes"));
             }
             Err(message) => return Err(format!("{message}, at byte {start} of the pickle")),
@@ -46,8 +47,7 @@ pub fn read(bytes: &[u8], limit: usize) -> Result<Pickle<'_>, String> {
 /// The state between two opcodes.
 #[derive(Default)]
 pub struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    input: Cursor<'a>,
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
@@ -61,16 +61,16 @@ type Step<T> = Result<T, String>;
 impl<'a> Machine<'a> {
     /// Runs one opcode; the root at the end.
     fn step(&mut self) -> Step<Option<Value<'a>>> {
-        let [opcode] = self.array()?;
+        let [opcode] = self.input.array()?;
         match opcode {
             0x80 => {
-                let [protocol] = self.array()?;
+                let [protocol] = self.input.array()?;
                 if !(2..=5).contains(&protocol) {
                     return Err(format!("pickle protocol {protocol}, allowed are 2 to 5"));
                 }
             }
             // A frame only says how much to read at once.
-            0x95 => self.skip(8)?,
+            0x95 => self.input.skip(8)?,
             b'.' => return self.pop().map(Some),
             b'(' => {
                 if self.marks.len() == NESTING_LIMIT {
@@ -87,20 +87,20 @@ impl<'a> Machine<'a> {
             b'N' => self.push(Value::None)?,
             0x88 | 0x89 => self.push(Value::Bool(opcode == 0x88))?,
             b'J' => {
-                let value = i32::from_le_bytes(self.array()?);
+                let value = i32::from_le_bytes(self.input.array()?);
                 self.push(Value::Int(value.into()))?;
             }
             b'K' => {
-                let [value] = self.array()?;
+                let [value] = self.input.array()?;
                 self.push(Value::Int(value.into()))?;
             }
             b'M' => {
-                let value = u16::from_le_bytes(self.array()?);
+                let value = u16::from_le_bytes(self.input.array()?);
                 self.push(Value::Int(value.into()))?;
             }
             0x8a | 0x8b => {
-                let length = if opcode == 0x8a { self.length(1)? } else { self.length(4)? };
-                let value = integer(self.take(length)?);
+                let length = if opcode == 0x8a { self.input.length(1)? } else { self.input.length(4)? };
+                let value = integer(self.input.take(length)?);
                 self.push(value)?;
             }
             b'G' => self.inert(8)?,
@@ -164,17 +164,17 @@ impl<'a> Machine<'a> {
                 self.push(Value::Inert)?;
             }
             b'q' | b'r' => {
-                let index = if opcode == b'q' { self.length(1)? } else { self.length(4)? };
+                let index = if opcode == b'q' { self.input.length(1)? } else { self.input.length(4)? };
                 self.remember(index as u32)?;
             }
             0x94 => self.remember(self.memo.len() as u32)?,
             b'h' | b'j' => {
-                let index = if opcode == b'h' { self.length(1)? } else { self.length(4)? };
+                let index = if opcode == b'h' { self.input.length(1)? } else { self.input.length(4)? };
                 let value = self.memo.get(&(index as u32)).copied();
                 self.push(value.ok_or_else(|| format!("the memo has no entry {index}"))?)?;
             }
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.input.line()?, self.input.line()?);
                 self.push_global(module, name)?;
             }
             0x93 => {
@@ -285,7 +285,11 @@ impl<'a> Machine<'a> {
 
     /// POP takes a mark where there is nothing above it.
     fn discard(&mut self) -> Step<()> {
-        if self.stack.len() > self.floor() || self.marks.is_empty() { self.pop().map(drop) } else { self.pop_mark().map(drop) }
+        if self.stack.len() > self.floor() || self.marks.is_empty() {
+            self.pop().map(drop)
+        } else {
+            self.pop_mark().map(drop)
+        }
     }
 
     fn pop_mark(&mut self) -> Step<Vec<Value<'a>>> {
@@ -331,71 +335,22 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn take(&mut self, n: usize) -> Step<&'a [u8]> {
-        let bytes = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
-        let Some(bytes) = bytes else {
-            let left = self.bytes.len().saturating_sub(self.at);
-            // One past the end tells `read` that bytes were lacking.
-            self.at = self.bytes.len() + 1;
-            return Err(format!("the pickle ends where a length of {n} bytes is wanted and {left} are left"));
-        };
-        self.at += n;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
-        let bytes = self.take(N)?;
-        bytes.try_into().map_err(|_| "the pickle ends in the middle of an opcode".to_string())
-    }
-
-    fn skip(&mut self, n: usize) -> Step<()> {
-        self.take(n).map(drop)
-    }
-
-    /// An unsigned number of `width` bytes.
-    fn length(&mut self, width: usize) -> Step<usize> {
-        let mut padded = [0u8; 8];
-        padded[..width].copy_from_slice(self.take(width)?);
-        usize::try_from(u64::from_le_bytes(padded)).map_err(|_| "a length does not fit this machine".into())
-    }
-
     fn text(&mut self, width: usize) -> Step<()> {
-        let length = self.length(width)?;
-        let bytes = self.take(length)?;
+        let length = self.input.length(width)?;
+        let bytes = self.input.take(length)?;
         let text = std::str::from_utf8(bytes).map_err(|_| "a text is not UTF-8".to_string())?;
         self.push(Value::Text(text))
     }
 
     fn counted(&mut self, width: usize) -> Step<()> {
-        let length = self.length(width)?;
+        let length = self.input.length(width)?;
         self.inert(length)
     }
 
     fn inert(&mut self, length: usize) -> Step<()> {
-        self.skip(length)?;
+        self.input.skip(length)?;
         self.push(Value::Inert)
     }
-
-    fn line(&mut self) -> Step<&'a str> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let Some(end) = rest.iter().position(|b| *b == b'\n') else {
-            self.at = self.bytes.len() + 1;
-            return Err("the pickle ends in the middle of a name".into());
-        };
-        self.at += end + 1;
-        std::str::from_utf8(&rest[..end]).map_err(|_| "a name is no text in UTF-8".into())
-    }
-}
-
-/// A little-endian two's complement integer of any length.
-fn integer<'a>(bytes: &[u8]) -> Value<'a> {
-    if bytes.len() > 8 {
-        return Value::Inert;
-    }
-    let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
-    let mut padded = [if negative { 0xff } else { 0 }; 8];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    Value::Int(i64::from_le_bytes(padded))
 }
 
 #[cfg(test)]
@@ -423,9 +378,6 @@ mod tests {
         ] {
             assert_eq!(root(bytes).unwrap(), expected, "{}", bytes.escape_ascii());
         }
-        assert!(matches!(integer(&[0xff]), Value::Int(-1)));
-        assert!(matches!(integer(&[0xff, 0]), Value::Int(255)));
-        assert!(matches!(integer(&[]), Value::Int(0)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Every limit is a limit of work and memory, so a small file cannot ask for much of either.
 
 mod call;
+mod cursor;
 mod flatten;
 mod globals;
 mod legacy;

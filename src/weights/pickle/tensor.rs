@@ -33,9 +33,10 @@ pub fn locate(
             "the size of shape {shape:?} is {length} bytes, its storage has {there}; save a copy that is not expanded"
         ));
     }
-    let last = shape.iter().zip(strides).try_fold(*offset, |at, (d, stride)| {
-        at.checked_add(d.saturating_sub(1).checked_mul(*stride)?)
-    });
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(*offset, |at, (d, stride)| at.checked_add(d.saturating_sub(1).checked_mul(*stride)?));
     let first = offset.checked_mul(size);
     let end = last.and_then(|last| last.checked_add(1)).and_then(|n| n.checked_mul(size));
     let window = match (first, end) {

@@ -5,7 +5,7 @@
 use super::value::{StorageRef, TensorRef};
 use super::{PICKLE_LIMIT, flatten, machine, tensor};
 use crate::weights::checkpoint::Contents;
-use crate::weights::stored::Storage;
+use crate::weights::stored::{Storage, StoredTensor};
 use limber_core::weights::SharedBytes;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
@@ -118,7 +118,9 @@ impl Archive {
                 let packed = Deflated { zip: self.zip.clone(), index, size, inflated: Mutex::default() };
                 Ok(Some(Entry { storage: Storage::Deflated(Arc::new(packed)), range: 0..size }))
             }
-            CompressionMethod::Deflated => Err(fault(&format!("{size} bytes out of {packed}, more than deflate can make"))),
+            CompressionMethod::Deflated => {
+                Err(fault(&format!("{size} bytes out of {packed}, more than deflate can make")))
+            }
             other => Err(fault(&format!("compressed by {other}, allowed are stored and deflated entries"))),
         }
     }
@@ -140,7 +142,7 @@ impl Archive {
         tensor: &TensorRef<'a>,
         storages: &mut HashMap<&'a str, Entry>,
         swapped: bool,
-    ) -> Result<crate::weights::stored::StoredTensor, String> {
+    ) -> Result<StoredTensor, String> {
         let StorageRef { key, .. } = tensor.storage;
         let entry = match storages.get(key) {
             Some(entry) => entry.clone(),

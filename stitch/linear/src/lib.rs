@@ -8,9 +8,7 @@ use candle_core::{Tensor, Var};
 use limber_core::ops::{dropout, layer_norm_trainable};
 use limber_core::stitch::PrefixSpec;
 use limber_core::weights::{ONES, ZEROS};
-use limber_core::{
-    FeatureKind, Init, Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights, register,
-};
+use limber_core::{FeatureKind, Init, Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights, register};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -208,10 +206,15 @@ impl Layout {
             match (config.layer_norm, tensors.get(&name)) {
                 (true, None) => bail!("layer_norm is on, but stitch checkpoint {label} has no tensor {name:?}"),
                 (false, Some(_)) => {
-                    bail!("stitch checkpoint {label} has a layer norm ({name:?}), but layer_norm is off in the settings")
+                    bail!(
+                        "stitch checkpoint {label} has a layer norm ({name:?}), but layer_norm is off in the settings"
+                    )
                 }
                 (true, Some(shape)) if shape[..] != [d] => {
-                    bail!("stitch checkpoint {label}: {name:?} has shape {shape:?}, decoder {} takes {d}", context.decoder)
+                    bail!(
+                        "stitch checkpoint {label}: {name:?} has shape {shape:?}, decoder {} takes {d}",
+                        context.decoder
+                    )
                 }
                 _ => {}
             }

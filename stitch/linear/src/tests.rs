@@ -230,7 +230,10 @@ fn gradients_equal_finite_differences() {
                 let measured = (4.0 * central(2e-3) - central(4e-3)) / 3.0;
                 variable.set(&start).unwrap();
                 // f32 rounding of a sum near 10, a few 1e-6, over 4e-3 is 1e-3.
-                assert!((measured - f64::from(slope)).abs() < 2e-3 * (1.0 + measured.abs()), "{name}: {measured} {slope}");
+                assert!(
+                    (measured - f64::from(slope)).abs() < 2e-3 * (1.0 + measured.abs()),
+                    "{name}: {measured} {slope}"
+                );
             }
         }
     }

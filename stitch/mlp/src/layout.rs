@@ -81,7 +81,10 @@ impl Layout {
         let mut before = e;
         for (i, shape) in shapes.iter().enumerate() {
             let [rows, columns] = shape[..] else {
-                bail!("stitch checkpoint {label}: {}.weight has shape {shape:?}, a layer has [rows, columns]; {sides}", 2 * i)
+                bail!(
+                    "stitch checkpoint {label}: {}.weight has shape {shape:?}, a layer has [rows, columns]; {sides}",
+                    2 * i
+                )
             };
             if i > 0 && columns != before {
                 bail!("stitch checkpoint {label}: {}.weight {shape:?} does not follow a layer of width {before}", 2 * i)
@@ -115,10 +118,15 @@ impl Layout {
             match (config.layer_norm, tensors.get(&name)) {
                 (true, None) => bail!("layer_norm is on, but stitch checkpoint {label} has no tensor {name:?}"),
                 (false, Some(_)) => {
-                    bail!("stitch checkpoint {label} has a layer norm ({name:?}), but layer_norm is off in the settings")
+                    bail!(
+                        "stitch checkpoint {label} has a layer norm ({name:?}), but layer_norm is off in the settings"
+                    )
                 }
                 (true, Some(shape)) if shape[..] != [d] => {
-                    bail!("stitch checkpoint {label}: {name:?} has shape {shape:?}, decoder {} takes {d}", context.decoder)
+                    bail!(
+                        "stitch checkpoint {label}: {name:?} has shape {shape:?}, decoder {} takes {d}",
+                        context.decoder
+                    )
                 }
                 _ => {}
             }

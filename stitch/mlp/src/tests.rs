@@ -106,7 +106,8 @@ fn the_settings_give_layers_and_widths() {
     let check = |layers, width, expected: &[&[usize]]| {
         let stitch = random(&Config { layers, width, ..Config::default() }, features(FeatureKind::Patches, N));
         let variables = stitch.variables();
-        let shapes: Vec<&[usize]> = (0..expected.len()).map(|i| variables[&format!("{}.weight", 2 * i)].dims()).collect();
+        let shapes: Vec<&[usize]> =
+            (0..expected.len()).map(|i| variables[&format!("{}.weight", 2 * i)].dims()).collect();
         assert_eq!((shapes, variables.len()), (expected.to_vec(), 2 * expected.len()));
     };
     check(None, None, &[&[D, E], &[D, D]]);
@@ -159,7 +160,14 @@ fn refusals_name_both_sides() {
     let three = Config { tokens: Some(3), ..plain() };
     check(&[7, E], &[8, 7], three.clone(), pooled, 1, "makes 2 prefix tokens of width 4; the settings say tokens 3");
     check(&[7, E], &[D, 7], three, patches, N, "tokens is 3, but encoder clip-resnet gives 5");
-    check(&[7, E], &[D, 7], Config { layers: Some(3), ..plain() }, patches, N, "by 2 layers; the settings say layers 3");
+    check(
+        &[7, E],
+        &[D, 7],
+        Config { layers: Some(3), ..plain() },
+        patches,
+        N,
+        "by 2 layers; the settings say layers 3",
+    );
     check(&[7, E], &[D, 7], Config { width: Some(9), ..plain() }, patches, N, "the settings say width 9");
     check(&[7, E], &[D, 7], Config { layer_norm: true, ..plain() }, patches, N, "no tensor \"ln.weight\"");
 
@@ -273,7 +281,10 @@ fn gradients_equal_finite_differences() {
                 let measured = (4.0 * central(2e-3) - central(4e-3)) / 3.0;
                 variable.set(&start).unwrap();
                 // f32 rounding of a sum near 10, a few 1e-6, over 4e-3 is 1e-3.
-                assert!((measured - f64::from(slope)).abs() < 2e-3 * (1.0 + measured.abs()), "{name}: {measured} {slope}");
+                assert!(
+                    (measured - f64::from(slope)).abs() < 2e-3 * (1.0 + measured.abs()),
+                    "{name}: {measured} {slope}"
+                );
             }
         }
     }

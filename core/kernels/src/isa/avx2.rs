@@ -1,6 +1,6 @@
 //! Eight lanes: AVX2 with FMA and F16C.
 
-use super::Isa;
+use super::{Isa, Level};
 use std::arch::x86_64::*;
 
 /// Vectors of eight f32.
@@ -11,6 +11,7 @@ pub(crate) struct Avx2;
 // callers pass pointers valid for eight elements; all loads and stores are unaligned.
 impl Isa for Avx2 {
     type V = __m256;
+    const LEVEL: Level = Level::Avx2;
     const LANES: usize = 8;
     const MR: usize = 6;
 
@@ -168,5 +169,9 @@ impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

@@ -1,6 +1,6 @@
 //! Sixteen lanes: AVX-512 F, BW, DQ, VL, and VNNI for the 4-bit weights.
 
-use super::Isa;
+use super::{Isa, Level};
 use std::arch::x86_64::*;
 
 /// Vectors of sixteen f32.
@@ -11,6 +11,7 @@ pub(crate) struct Avx512;
 // callers pass pointers valid for sixteen elements; all loads and stores are unaligned.
 impl Isa for Avx512 {
     type V = __m512;
+    const LEVEL: Level = Level::Avx512;
     const LANES: usize = 16;
     const MR: usize = 14;
 
@@ -160,5 +161,9 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }

@@ -84,6 +84,8 @@ pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> R {
 pub(crate) trait Isa: Copy + 'static {
     /// A vector of `LANES` f32.
     type V: Copy;
+    /// The level that this set stands for.
+    const LEVEL: Level;
     /// Lanes of a vector.
     const LANES: usize;
     /// Rows of the matrix micro-tile, which is `MR` x `2 * LANES`.
@@ -128,6 +130,9 @@ pub(crate) trait Isa: Copy + 'static {
     /// Asks for the cache line at `p`; any address is allowed.
     #[inline(always)]
     unsafe fn prefetch(_p: *const u8) {}
+    /// Asks for the cache line at `p` in the second-level cache; any address is allowed.
+    #[inline(always)]
+    unsafe fn prefetch_far(_p: *const u8) {}
 }
 
 /// A piece of work that is compiled once for each instruction set.
@@ -152,22 +157,30 @@ pub(crate) trait Kernel {
 pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Out {
     #[cfg(target_arch = "x86_64")]
     {
+        // Never inlined: a kernel that several others call is compiled once.
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
         unsafe fn v4<K: Kernel>(kernel: K) -> K::Out {
             // SAFETY: the caller of `dispatch` vouches for the level and the kernel.
             unsafe { kernel.run::<avx512::Avx512>() }
         }
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn v3<K: Kernel>(kernel: K) -> K::Out {
             // SAFETY: as above.
             unsafe { kernel.run::<avx2::Avx2>() }
+        }
+        #[inline(never)]
+        unsafe fn v1<K: Kernel>(kernel: K) -> K::Out {
+            // SAFETY: as above.
+            unsafe { kernel.run::<portable::Portable>() }
         }
         // SAFETY: as above.
         return unsafe {
             match level {
                 Level::Avx512 => v4(kernel),
                 Level::Avx2 => v3(kernel),
-                Level::Portable => kernel.run::<portable::Portable>(),
+                Level::Portable => v1(kernel),
             }
         };
     }

@@ -1,6 +1,6 @@
 //! Four lanes of plain Rust, which compilers turn into SSE2 or NEON.
 
-use super::Isa;
+use super::{Isa, Level};
 use half::{bf16, f16};
 
 /// Vectors of four f32 in plain Rust.
@@ -27,6 +27,7 @@ fn mul_add(a: f32, b: f32, c: f32) -> f32 {
 // SAFETY of the blocks below: callers of `Isa` methods pass pointers valid for `L` elements.
 impl Isa for Portable {
     type V = [f32; L];
+    const LEVEL: Level = Level::Portable;
     const LANES: usize = L;
     const MR: usize = 4;
 

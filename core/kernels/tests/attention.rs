@@ -1,0 +1,181 @@
+//! Attention against f64: ragged, grouped, masked, biased, strided, at every instruction set.
+
+mod support;
+
+use limber_kernels::{
+    Attention, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
+};
+use support::{close, noise};
+
+struct Case {
+    sizes: [usize; 6], // B, H, Hkv, T, P, head_dim
+    causal: bool,
+    counts: Vec<usize>,
+    mask: Option<Vec<u8>>,
+    biased: bool,
+    kind: &'static str,
+}
+
+fn check(case: &Case) {
+    let [b, h, hkv, t, p, dh] = case.sizes;
+    let scale = 1.0 / (dh as f32).sqrt();
+    let q = noise(b * t * h * dh, 1);
+    let k = noise(b * hkv * p * dh, 2);
+    let v = noise(b * hkv * p * dh, 3);
+    let bias = noise(h * t * p, 4);
+    let (k16, v16): (Vec<f16>, Vec<f16>) =
+        k.iter().zip(&v).map(|(&k, &v)| (f16::from_f32(k), f16::from_f32(v))).unzip();
+    let (kb, vb): (Vec<bf16>, Vec<bf16>) =
+        k.iter().zip(&v).map(|(&k, &v)| (bf16::from_f32(k), bf16::from_f32(v))).unzip();
+    let (kv, vv) = match case.kind {
+        "f32" => (Values::F32(&k), Values::F32(&v)),
+        "f16" => (Values::F16(&k16), Values::F16(&v16)),
+        _ => (Values::Bf16(&kb), Values::Bf16(&vb)),
+    };
+    let rounded = |x: &[f32]| -> Vec<f64> {
+        let one = |x: f32| match case.kind {
+            "f32" => f64::from(x),
+            "f16" => f16::from_f32(x).to_f64(),
+            _ => bf16::from_f32(x).to_f64(),
+        };
+        x.iter().map(|&x| one(x)).collect()
+    };
+    let (k64, v64) = (rounded(&k), rounded(&v));
+    let mut out = vec![0f64; b * t * h * dh];
+    let mut prob = vec![0f64; b * h * t * p];
+    for bi in 0..b {
+        for hi in 0..h {
+            let kv_start = (bi * hkv + hi / (h / hkv)) * p * dh;
+            for ti in 0..t {
+                let seen = if case.causal { case.counts[bi] + ti + 1 } else { case.counts[bi] };
+                let prob = &mut prob[((bi * h + hi) * t + ti) * p..][..p];
+                let mut sum = 0f64;
+                for pi in 0..seen {
+                    if case.mask.as_ref().is_some_and(|m| m[bi * p + pi] == 0) {
+                        continue;
+                    }
+                    let dot = |d: usize| {
+                        f64::from(q[((bi * t + ti) * h + hi) * dh + d]) * k64[kv_start + pi * dh + d]
+                    };
+                    let mut s = (0..dh).map(dot).sum::<f64>() * f64::from(scale);
+                    if case.biased {
+                        s += f64::from(bias[(hi * t + ti) * p + pi]);
+                    }
+                    prob[pi] = s.exp();
+                    sum += prob[pi];
+                }
+                if sum > 0.0 {
+                    prob.iter_mut().for_each(|x| *x /= sum);
+                }
+                for d in 0..dh {
+                    out[((bi * t + ti) * h + hi) * dh + d] =
+                        (0..seen).map(|pi| prob[pi] * v64[kv_start + pi * dh + d]).sum();
+                }
+            }
+        }
+    }
+    let attention = Attention {
+        // q is [B, T, H, dh] in memory, as a linear layer leaves it.
+        q: Heads { data: &q, strides: [t * h * dh, dh, h * dh] },
+        k: Heads { data: kv, strides: [hkv * p * dh, p * dh, dh] },
+        v: Heads { data: vv, strides: [hkv * p * dh, p * dh, dh] },
+        batch: b,
+        heads: h,
+        kv_heads: hkv,
+        queries: t,
+        positions: p,
+        head_dim: dh,
+        scale,
+        visible: if case.causal {
+            Visible::Causal(&case.counts)
+        } else {
+            Visible::All(&case.counts)
+        },
+        mask: case.mask.as_deref(),
+        bias: case.biased.then_some(ScoreBias { data: &bias, strides: [0, t * p, p] }),
+    };
+    for level in Level::supported() {
+        let mut y = vec![f32::NAN; out.len()];
+        let mut z = vec![f32::NAN; prob.len()];
+        with_level(level, || attention.run(&mut y, Some(&mut z)).unwrap());
+        let what = format!("{:?} {} {level:?}", case.sizes, case.kind);
+        // f32 sums of up to 300 terms below 1, and an exponential good to 2e-7.
+        close(&z, &prob, 5e-6, &what);
+        close(&y, &out, 5e-6, &what);
+        let mut y = vec![f32::NAN; out.len()];
+        with_level(level, || attention.run(&mut y, None).unwrap());
+        close(&y, &out, 5e-6, &what);
+    }
+}
+
+#[test]
+fn attention_matches_f64() {
+    let plain = |sizes: [usize; 6], causal: bool, counts: &[usize]| Case {
+        sizes,
+        causal,
+        counts: counts.to_vec(),
+        mask: None,
+        biased: false,
+        kind: "f32",
+    };
+    // One new query against a ragged cache, grouped heads.
+    check(&plain([3, 4, 2, 1, 33, 64], true, &[0, 7, 32]));
+    check(&plain([1, 2, 2, 1, 130, 256], true, &[129]));
+    check(&plain([2, 2, 1, 3, 20, 40], true, &[0, 17]));
+    // Prefill, odd widths.
+    check(&plain([2, 3, 1, 37, 41, 20], true, &[0, 4]));
+    check(&plain([1, 2, 2, 147, 147, 64], true, &[0]));
+    check(&plain([1, 1, 1, 5, 6, 7], true, &[1]));
+    // No causality: an image encoder, and a row that sees nothing.
+    check(&plain([2, 2, 2, 50, 50, 32], false, &[50, 0]));
+    check(&plain([2, 2, 2, 1, 50, 32], false, &[0, 50]));
+    for kind in ["f16", "bf16"] {
+        check(&Case { kind, ..plain([2, 2, 2, 1, 67, 80], true, &[3, 66]) });
+        check(&Case { kind, ..plain([2, 2, 2, 70, 300, 80], true, &[3, 230]) });
+    }
+}
+
+#[test]
+fn masks_and_biases_apply_and_a_masked_row_gives_zeros() {
+    for t in [1, 9] {
+        let (b, p) = (2, 30);
+        let mut mask: Vec<u8> = (0..b * p).map(|i| u8::from(i % 3 != 0)).collect();
+        mask[..p].fill(0);
+        let counts = vec![p - t, 4];
+        let case =
+            Case { sizes: [b, 2, 1, t, p, 16], causal: true, counts, mask: Some(mask), biased: true, kind: "f32" };
+        check(&case);
+    }
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    let x = [0f32; 64];
+    let heads = || Heads { data: Values::F32(&x), strides: [64, 16, 4] };
+    let attention = Attention {
+        q: Heads { data: &x[..16], strides: [16, 4, 4] },
+        k: heads(),
+        v: heads(),
+        batch: 1,
+        heads: 4,
+        kv_heads: 4,
+        queries: 1,
+        positions: 4,
+        head_dim: 4,
+        scale: 0.5,
+        visible: Visible::Causal(&[3]),
+        mask: None,
+        bias: None,
+    };
+    let mut out = [0f32; 16];
+    attention.run(&mut out, None).unwrap();
+    let bad = |a: Attention| a.run(&mut [0f32; 16], None).unwrap_err();
+    assert!(matches!(bad(Attention { kv_heads: 3, ..attention }), ShapeError::Size { .. }));
+    assert!(matches!(bad(Attention { visible: Visible::Causal(&[4]), ..attention }), ShapeError::Size { .. }));
+    let short = Heads { data: Values::F32(&x[..63]), strides: [64, 16, 4] };
+    assert!(matches!(bad(Attention { k: short, ..attention }), ShapeError::Length { .. }));
+    let half = [f16::ZERO; 64];
+    let other = Heads { data: Values::F16(&half), strides: [64, 16, 4] };
+    assert_eq!(bad(Attention { v: other, ..attention }).to_string(), "values are f16; they must be f32");
+    assert!(attention.run(&mut out[..8], None).is_err());
+}

@@ -1,0 +1,44 @@
+//! Random weights with which every branch of a part counts.
+//!
+//! At the scale models are initialised with, attention is nearly uniform and biases are 0: a query that gets no
+//! gradient or a bias that is forgotten would drown in the tolerance.
+
+use candle_core::Device;
+use limber_core::random::RandomSource;
+use limber_core::weights::{FrozenData, Request, WeightError};
+use limber_core::{Init, WeightSource, Weights};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The random source of a seed, with matrices of gain 1 and constants spread by 0.2.
+pub(crate) struct Lively(RandomSource);
+
+impl Lively {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(RandomSource::new(seed))
+    }
+
+    /// Weights over such a source, on the CPU.
+    pub(crate) fn weights(seed: u64) -> Weights {
+        Weights::new(Arc::new(Self::new(seed)), Device::Cpu, None)
+    }
+}
+
+impl WeightSource for Lively {
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
+        None
+    }
+
+    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
+        let init = match (request.init, request.shape) {
+            (Init::Const(value), _) => Init::Uniform { low: value - 0.2, high: value + 0.2 },
+            (Init::Normal { mean, .. }, [_, columns]) => Init::Normal { mean, std: 1.0 / (*columns as f32).sqrt() },
+            (init, _) => init,
+        };
+        self.0.read(&Request { init, ..request.clone() })
+    }
+}
