@@ -13,6 +13,9 @@ use std::path::Path;
 /// What stands for the end of a text where a tokenizer does not say otherwise (GPT-2's).
 pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
 
+/// How GPT-J's tokenizer calls rows that no text uses.
+const FILLER: &str = "<|extratoken_";
+
 /// A tokenizer and what the sampler needs to know of it.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -74,7 +77,10 @@ impl Tokenizer {
     /// A trained tokenizer with the end of text `eos`.
     pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str) -> Self {
         let eos = tokenizer.token_to_id(eos);
-        let limit = tokenizer.get_vocab(true).values().max().map_or(0, |highest| highest + 1);
+        // GPT-J's tokenizer names the unused rows of its table, so that their number is a round one.
+        let vocab = tokenizer.get_vocab(true);
+        let used = vocab.iter().filter(|(token, _)| !token.starts_with(FILLER)).map(|(_, id)| *id);
+        let limit = used.max().map_or(0, |highest| highest + 1);
         let special =
             tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         let bytes = matches!(tokenizer.get_decoder(), Some(tokenizers::DecoderWrapper::ByteLevel(_)));
@@ -146,7 +152,7 @@ impl Tokenizer {
         self.len() == 0
     }
 
-    /// The highest id + 1: ids from here on are never sampled.
+    /// The highest id that texts use + 1: ids from here on are never sampled.
     pub fn limit(&self) -> usize {
         self.limit as usize
     }

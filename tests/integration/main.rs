@@ -11,3 +11,4 @@ mod program;
 mod projections;
 mod structure;
 mod tokenizer;
+mod weights;

@@ -49,7 +49,9 @@ fn sizes_and_special_ids() {
         [("bpe", number("vocab_size")), ("json", number("json_size")), ("extra", number("extra_size"))]
     {
         let tokenizer = Tokenizer::from_folder(golden().join(folder)).unwrap();
-        assert_eq!((tokenizer.len(), tokenizer.limit()), (size, size), "{folder}");
+        // GPT-J names the unused rows of its table `<|extratoken_N|>`; none of them is ever sampled.
+        let limit = if folder == "extra" { number("vocab_size") } else { size };
+        assert_eq!((tokenizer.len(), tokenizer.limit()), (size, limit), "{folder}");
         assert_eq!(tokenizer.eos().map(|id| id as usize), Some(number("eos_id")), "{folder}");
         assert_eq!(tokenizer.token_id(expected["eos"].as_str().unwrap()), tokenizer.eos());
         let image = (folder == "json").then(|| number("image_id") as u32);

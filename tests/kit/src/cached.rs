@@ -26,7 +26,6 @@ pub(crate) fn check(report: &mut Report, decoder: &dyn Decoder, spec: &DecoderSp
             let mask = Some(mask.narrow(1, 0, from + len)?);
             let mut run = Run { mask, logits: LogitPositions::All, ..Run::cached(&mut cache) };
             let part = decoder.forward(&embeds.narrow(1, from, len)?, &mut run)?;
-            // Position 1 hides itself; what a position that sees no more than others gives is compared.
             close(&format!("positions from {from}"), &part, &whole.narrow(1, from, len)?)?;
         }
         Ok(())
