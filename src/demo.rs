@@ -35,7 +35,9 @@ pub fn source(role: &str, kind: &str) -> Result<Arc<dyn WeightSource>> {
         _ => ("gptj", DECODER, "model.safetensors"),
     };
     if kind != demo_kind {
-        bail!("section {role:?} names no weights; the embedded demo model has them for the kind {demo_kind:?} alone, not {kind:?}")
+        bail!(
+            "section {role:?} names no weights; the embedded demo model has them for the kind {demo_kind:?} alone, not {kind:?}"
+        )
     }
     weights::embedded(&format!("the demo's {role}"), files, &[candidates])
 }

@@ -70,10 +70,7 @@ impl KvCache {
         }
         let longest = self.lengths.iter().max().copied().unwrap_or(0) + t;
         if longest > self.capacity {
-            candle_core::bail!(
-                "{longest} positions are more than the cache holds, which is {}",
-                self.capacity
-            )
+            candle_core::bail!("{longest} positions are more than the cache holds, which is {}", self.capacity)
         }
         let capacity = self.capacity;
         let Some(slot) = self.layers.get_mut(layer) else {

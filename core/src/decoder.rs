@@ -76,11 +76,7 @@ impl<'a> Run<'a> {
 
     /// Logits for the last valid position of each row, over a cache: the shape of generation.
     pub fn cached(cache: &'a mut KvCache) -> Self {
-        Self {
-            cache: Some(cache),
-            logits: LogitPositions::Last,
-            ..Self::default()
-        }
+        Self { cache: Some(cache), logits: LogitPositions::Last, ..Self::default() }
     }
 
     /// Valid positions of each of `batch` rows of length `t`, checked.
@@ -92,10 +88,7 @@ impl<'a> Run<'a> {
             return Ok(vec![t; batch]);
         };
         if lengths.len() != batch {
-            candle_core::bail!(
-                "run has {} row lengths, the batch has {batch} rows",
-                lengths.len()
-            )
+            candle_core::bail!("run has {} row lengths, the batch has {batch} rows", lengths.len())
         }
         if let Some(bad) = lengths.iter().find(|l| **l == 0 || **l > t) {
             candle_core::bail!("row length {bad} is not in 1..={t}")
@@ -111,10 +104,7 @@ impl<'a> Run<'a> {
         match &self.cache {
             None => Ok(vec![0; batch]),
             Some(cache) if cache.lengths().len() == batch => Ok(cache.lengths().to_vec()),
-            Some(cache) => candle_core::bail!(
-                "the cache holds {} rows, the batch has {batch}",
-                cache.lengths().len()
-            ),
+            Some(cache) => candle_core::bail!("the cache holds {} rows, the batch has {batch}", cache.lengths().len()),
         }
     }
 }
@@ -137,11 +127,7 @@ pub fn check_context(past: &[usize], lengths: &[usize], context: usize) -> Resul
 ///
 /// # Errors
 /// Where a listed position lies outside `hidden`.
-pub fn select_positions(
-    hidden: &Tensor,
-    positions: &LogitPositions,
-    lengths: &[usize],
-) -> Result<Tensor> {
+pub fn select_positions(hidden: &Tensor, positions: &LogitPositions, lengths: &[usize]) -> Result<Tensor> {
     let (b, t, d) = hidden.dims3()?;
     let pick = |rows: Vec<u32>| -> Result<Tensor> {
         let index = Tensor::new(rows, hidden.device())?;
@@ -149,13 +135,7 @@ pub fn select_positions(
     };
     match positions {
         LogitPositions::All | LogitPositions::Hidden => Ok(hidden.clone()),
-        LogitPositions::Last => pick(
-            lengths
-                .iter()
-                .enumerate()
-                .map(|(row, len)| (row * t + len - 1) as u32)
-                .collect(),
-        ),
+        LogitPositions::Last => pick(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
         LogitPositions::At(list) => {
             if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
                 candle_core::bail!("logits asked at {bad:?}, allowed are rows 0..{b} and positions 0..{t}")

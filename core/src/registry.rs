@@ -19,12 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What Hugging Face's `save_pretrained` calls its weights, whole or sharded.
-pub const DEFAULT_FILES: &[&str] = &[
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-];
+pub const DEFAULT_FILES: &[&str] =
+    &["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// What every part has: a kind, settings, a tiny preset.
 pub trait Part: Sized + Send + Sync + 'static {

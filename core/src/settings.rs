@@ -26,7 +26,12 @@ pub fn parse<T: DeserializeOwned>(section: &str, value: Value) -> Result<T, Sett
     serde_path_to_error::deserialize(value).map_err(|e| SettingsError {
         section: section.to_string(),
         key: e.path().to_string(),
-        message: e.inner().to_string().replace('`', "\"").replace("unknown field", "unknown key").replace("missing field", "missing key"),
+        message: e
+            .inner()
+            .to_string()
+            .replace('`', "\"")
+            .replace("unknown field", "unknown key")
+            .replace("missing field", "missing key"),
     })
 }
 

@@ -15,9 +15,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// The type of a frozen tensor's elements.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightType {
     /// 32-bit floats.
@@ -176,12 +174,7 @@ impl FrozenData {
     ///
     /// # Errors
     /// A range outside the bytes or of another length than the shape and type need.
-    pub fn new(
-        bytes: SharedBytes,
-        range: Range<usize>,
-        dtype: WeightType,
-        shape: &[usize],
-    ) -> Result<Self, String> {
+    pub fn new(bytes: SharedBytes, range: Range<usize>, dtype: WeightType, shape: &[usize]) -> Result<Self, String> {
         let elements = shape
             .iter()
             .try_fold(1usize, |n, d| n.checked_mul(*d))

@@ -73,6 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     names.push(name);
                     pixels.push(image);
                 }
+                Err(error) if arguments.images.len() == 1 => return Err(error),
                 Err(error) => {
                     output::error(&error);
                     failed += 1;
@@ -85,9 +86,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let start = Instant::now();
         let prefixes = model.prefix(&model.features(&pixels)?)?;
         let encode_s = start.elapsed().as_secs_f64();
-        let prompts: Vec<Tensor> = (0..names.len())
-            .map(|row| model.embed_prompt(&prompt, &[prefixes.get(row)?]))
-            .collect::<Result<_>>()?;
+        let prompts: Vec<Tensor> =
+            (0..names.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row)?])).collect::<Result<_>>()?;
         let request = request(&model, &config, first_row)?;
         first_row += names.len() as u64;
         let (rows, timing) = answer(&model, &prompts, &request, arguments.sampling.stream)?;

@@ -41,8 +41,7 @@ pub fn list(arguments: &ListArguments) -> Result<()> {
 pub fn describe(arguments: &DescribeArguments) -> Result<()> {
     let registry = parts::registry()?;
     let wanted = |role: &str| arguments.role.as_deref().is_none_or(|r| r == role);
-    let found: Vec<_> =
-        registry.entries().filter(|e| e.kind == arguments.kind && wanted(e.maker.role())).collect();
+    let found: Vec<_> = registry.entries().filter(|e| e.kind == arguments.kind && wanted(e.maker.role())).collect();
     if found.is_empty() {
         let known: Vec<&str> = registry.entries().filter(|e| wanted(e.maker.role())).map(|e| e.kind.as_str()).collect();
         bail!("unknown kind {:?}; known kinds: {}", arguments.kind, known.join(", "))
@@ -55,7 +54,11 @@ pub fn describe(arguments: &DescribeArguments) -> Result<()> {
             "from": entry.origin,
             "settings": entry.schema,
         });
-        output::line(&if arguments.json { serde_json::to_string(&tree)? } else { serde_json::to_string_pretty(&tree)? })?;
+        output::line(&if arguments.json {
+            serde_json::to_string(&tree)?
+        } else {
+            serde_json::to_string_pretty(&tree)?
+        })?;
     }
     Ok(())
 }

@@ -38,9 +38,16 @@ pub fn note(text: &str) {
     eprintln!("note: {text}");
 }
 
-/// The one message of a failure.
+/// The one message of a failure: every cause once, though some errors quote the one below them.
 pub fn error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !message.ends_with(&cause) {
+            let between = if message.is_empty() { "" } else { ": " };
+            message = format!("{message}{between}{cause}");
+        }
+    }
+    eprintln!("error: {message}");
 }
 
 /// A progress bar on a terminal, nothing elsewhere but a line at the end.
@@ -53,7 +60,8 @@ impl Progress {
     /// A bar over `total` steps of `what`.
     pub fn new(total: u64, what: &'static str) -> Self {
         let bar = if std::io::stderr().is_terminal() {
-            let style = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+            let style =
+                indicatif::ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
             let bar = indicatif::ProgressBar::new(total).with_message(what);
             match style {
                 Ok(style) => bar.with_style(style),

@@ -44,7 +44,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let images = arguments.image.len();
     let one = images == 1 && !prompt_text.contains(IMAGE_MARK);
     if images == 0 && prompt_text.is_empty() {
-        bail!("there is nothing before the text: give an image or a prompt, since the first token of a sequence has no probability")
+        bail!(
+            "there is nothing before the text: give an image or a prompt, since the first token of a sequence has no probability"
+        )
     }
     let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
     let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
@@ -54,14 +56,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("the text {:?} has no token to score", arguments.text)
     }
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
-    let pixels: Vec<Tensor> =
-        names.iter().map(|name| model.pixels(&model.read_image(name)?)).collect::<Result<_>>()?;
+    let pixels: Vec<Tensor> = names.iter().map(|name| model.pixels(&model.read_image(name)?)).collect::<Result<_>>()?;
     let before = model.embed_prompt(&prompt, &prefixes(&model, &pixels, config.generate.batch)?)?;
     let logprobs = score(&model, &before, &tokens)?;
     let total = logprobs.iter().map(|p| f64::from(*p)).sum();
     if arguments.shared.json {
         let line = |image| output::json(&image);
-        let (prompt, text, tokens, logprobs) = (prompt_text.as_str(), arguments.text.as_str(), &tokens[..], &logprobs[..]);
+        let (prompt, text, tokens, logprobs) =
+            (prompt_text.as_str(), arguments.text.as_str(), &tokens[..], &logprobs[..]);
         return match names.as_slice() {
             [name] => output::json(&Line { image: name, prompt, text, tokens, logprobs, total }),
             names => line(Line { image: names, prompt, text, tokens, logprobs, total }),

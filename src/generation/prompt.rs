@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn another_number_of_marks_is_refused() {
         let message = Prompt::parse("<image>Q: <image>", 1).unwrap_err().to_string();
-        assert_eq!(message, "the prompt \"<image>Q: <image>\" has 2 <image> marks for 1 images; the numbers must be equal");
+        assert_eq!(
+            message,
+            "the prompt \"<image>Q: <image>\" has 2 <image> marks for 1 images; the numbers must be equal"
+        );
         assert!(Prompt::parse("", 0).unwrap_err().to_string().contains("the prompt is empty"));
         assert!(Prompt::caption("<image> <image>").is_err());
     }

@@ -124,12 +124,12 @@ pub enum ImageError {
         source: io::Error,
     },
     /// An image that cannot be decoded, and where it lies.
-    #[error("{place:?}: {source}")]
+    #[error("{place:?}: {error}")]
     At {
         /// The file or address.
         place: String,
         /// What is wrong with the image there.
-        source: Box<ImageError>,
+        error: Box<ImageError>,
     },
 }
 

@@ -49,7 +49,10 @@ fn settings_that_cannot_be() {
         let message = format!("{:#}", registry.encoder("clip-resnet", settings, source.as_ref()).err().unwrap());
         assert!(message.contains(expected), "{message}");
     };
-    check(json!({"model": "RN50x8"}), "unknown clip-resnet model \"RN50x8\"; known models: RN50, RN101, RN50x4, RN50x16, RN50x64");
+    check(
+        json!({"model": "RN50x8"}),
+        "unknown clip-resnet model \"RN50x8\"; known models: RN50, RN101, RN50x4, RN50x16, RN50x64",
+    );
     check(json!({}), "no model is set and the sizes cannot be read off random:1");
     check(json!({"model": "RN50", "image_size": 16}), "image_size 16 is too small");
     check(json!({"model": "RN50", "width": 7}), "width 7 is not allowed");

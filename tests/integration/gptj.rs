@@ -77,14 +77,8 @@ fn rows_of_different_lengths_in_one_batch() {
         .iter()
         .map(|row| model.embed(&Tensor::new(row.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap()).unwrap())
         .collect();
-    let request = Request {
-        max_tokens: 8,
-        sampling: Sampling::default(),
-        seed: 0,
-        first_row: 0,
-        limit: 300,
-        eos: vec![],
-    };
+    let request =
+        Request { max_tokens: 8, sampling: Sampling::default(), seed: 0, first_row: 0, limit: 300, eos: vec![] };
     let (batch, _) = generate(model.as_ref(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
     let greedy: Vec<Vec<u32>> = serde_json::from_value(lists["batch"]["greedy"].clone()).unwrap();
     for (row, tokens) in greedy.iter().enumerate() {
@@ -203,6 +197,9 @@ fn the_kind_auto_is_told_by_what_lies_beside_the_weights() {
     assert_eq!(kind("decoder", "gptj/bin").unwrap(), "gptj");
     assert_eq!(kind("encoder", "clip_resnet/visual.pt").unwrap(), "clip-resnet");
     let message = kind("decoder", "random:1").unwrap_err().to_string();
-    assert!(message.contains("random:1") && message.contains("set kind to one of") && message.contains("gptj"), "{message}");
+    assert!(
+        message.contains("random:1") && message.contains("set kind to one of") && message.contains("gptj"),
+        "{message}"
+    );
     assert!(kind("encoder", "gptj/f32/model.safetensors").is_err());
 }

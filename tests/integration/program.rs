@@ -53,7 +53,10 @@ fn caption_prints_every_field() {
     for (line, image) in all.iter().zip([&a, &b]) {
         let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["image", "prompt", "text", "tokens", "logprobs", "finish", "timing"]);
-        assert_eq!((&line["image"], &line["prompt"], &line["finish"]), (&json!(image), &json!("A picture of"), &json!("eos")));
+        assert_eq!(
+            (&line["image"], &line["prompt"], &line["finish"]),
+            (&json!(image), &json!("A picture of"), &json!("eos"))
+        );
         assert_eq!(line["tokens"].as_array().unwrap().len(), line["logprobs"].as_array().unwrap().len());
         let keys: Vec<&String> = line["timing"].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["load_s", "encode_s", "prefill_s", "decode_s"]);
@@ -93,7 +96,8 @@ fn two_images_in_one_prompt() {
     let (a, b) = (scene(0), scene(1));
     let prompt = "<image>A picture of a thing. <image>A picture of";
     let two = &lines(&["generate", "--json", "--max-tokens", "4", "--image", &a, "--image", &b, "--prompt", prompt])[0];
-    let swapped = &lines(&["generate", "--json", "--max-tokens", "4", "--image", &b, "--image", &a, "--prompt", prompt])[0];
+    let swapped =
+        &lines(&["generate", "--json", "--max-tokens", "4", "--image", &b, "--image", &a, "--prompt", prompt])[0];
     assert_eq!((&two["image"], &two["prompt"]), (&json!([a, b]), &json!(prompt)));
     assert_ne!(two["logprobs"], swapped["logprobs"]);
 }
@@ -130,7 +134,10 @@ fn encode_writes_every_stage() {
     assert_eq!((pixels[0], pixels[1]), (3, pixels[2]));
     // A linear stitch gives a prefix token a patch.
     assert_eq!((features.len(), features[0]), (2, prefix[0]));
-    fails(&["encode", "--stage", "pixels", &a, &a, "--out", "x.safetensors"], &["would both be the tensor", "rename one"]);
+    fails(
+        &["encode", "--stage", "pixels", &a, &a, "--out", "x.safetensors"],
+        &["would both be the tensor", "rename one"],
+    );
 }
 
 #[test]
@@ -165,9 +172,15 @@ fn every_wrong_input_has_its_message() {
     let golden = |path: &str| folder(path).to_str().unwrap().to_string();
     let set = |text: String| text;
     fails(&["caption", "--config", "no-such.yaml", &a], &["no-such.yaml"]);
-    fails(&["caption", "--set", "decoder.kind=gptx", &a], &["unknown decoder kind \"gptx\"", "did you mean \"gptj\"", "known kinds: gptj"]);
+    fails(
+        &["caption", "--set", "decoder.kind=gptx", &a],
+        &["unknown decoder kind \"gptx\"", "did you mean \"gptj\"", "known kinds: gptj"],
+    );
     fails(&["caption", "--set", "generate.heat=1", &a], &["generate", "heat", "unknown key", "temperature"]);
-    fails(&["caption", "--set", "encoder.depth=1", "--set", "encoder.weights=random:1", &a], &["encoder", "depth", "unknown key", "layers"]);
+    fails(
+        &["caption", "--set", "encoder.depth=1", "--set", "encoder.weights=random:1", &a],
+        &["encoder", "depth", "unknown key", "layers"],
+    );
     fails(&["caption", "--temperature=-1", &a], &["temperature", "-1"]);
     fails(&["caption", "--top-p", "2", &a], &["top_p", "2"]);
     fails(&["caption", "--max-tokens", "0", &a], &["max_tokens", "0"]);
@@ -178,7 +191,8 @@ fn every_wrong_input_has_its_message() {
     fails(&["generate", "--prompt", "<image> <image>"], &["2 <image> marks for 0 images"]);
     fails(&["score", "--image", &a, "--text", ""], &["no token to score"]);
     fails(&["score", "--prompt", "", "--text", "a"], &["nothing before the text"]);
-    fails(&["caption", "Cargo.toml"], &["1 of 1 images could not be captioned"].map(|_| "Cargo.toml")[..].as_ref());
+    fails(&["caption", "Cargo.toml"], &["Cargo.toml", "not a known image", "PNG, JPEG, WebP, GIF, BMP and TIFF"]);
+    fails(&["caption", "no-such.png"], &["no-such.png"]);
     fails(&["describe", "gptx"], &["unknown kind \"gptx\"", "gptj"]);
     fails(&["shapes", "--count", "0", "--out", "x"], &["count is 0"]);
     fails(&["shapes", "--count", "1", "--objects", "three", "--out", "x"], &["--objects \"three\""]);
@@ -241,9 +255,19 @@ fn a_stitch_is_refused_by_an_encoder_it_was_not_trained_on() {
     let stitch = format!("stitch.weights={}", path.display());
     // Random parts of the widths that fit, so that the metadata alone decide.
     let sets = [
-        stitch.as_str(), "encoder.weights=random:1", "encoder.width=8", "encoder.layers=[1, 1, 1, 1]", "encoder.image_size=64",
-        "decoder.weights=random:2", "decoder.n_embd=128", "decoder.n_head=4", "decoder.rotary_dim=8", "decoder.n_layer=1",
-        "decoder.vocab_size=300", "decoder.eos_token_id=299", "generate.max_tokens=1",
+        stitch.as_str(),
+        "encoder.weights=random:1",
+        "encoder.width=8",
+        "encoder.layers=[1, 1, 1, 1]",
+        "encoder.image_size=64",
+        "decoder.weights=random:2",
+        "decoder.n_embd=128",
+        "decoder.n_head=4",
+        "decoder.rotary_dim=8",
+        "decoder.n_layer=1",
+        "decoder.vocab_size=300",
+        "decoder.eos_token_id=299",
+        "generate.max_tokens=1",
     ];
     let mut arguments = vec!["caption"];
     for set in &sets {
@@ -277,7 +301,9 @@ fn config_show_and_check() {
     let ours = stdout(&["config", "show", "--json", "configs/clip_linear.yaml"]);
     let original = stdout(&["config", "show", "--json", "configs/original/clip_linear.yml"]);
     assert_eq!(serde_json::from_str::<Value>(&ours).unwrap(), serde_json::from_str::<Value>(&original).unwrap());
-    assert!(stdout(&["config", "check", "configs/demo.yaml", "configs/clip_linear.yaml"]).contains("clip_linear.yaml: ok"));
+    assert!(
+        stdout(&["config", "check", "configs/demo.yaml", "configs/clip_linear.yaml"]).contains("clip_linear.yaml: ok")
+    );
     let temporary = tempfile::tempdir().unwrap();
     let bad = temporary.path().join("bad.yaml");
     let text = "encoder: {kind: clip-resnet, depht: 3}\nstitch: {kind: liner}\ndecoder: {kind: gptj}\nprompt: 3\n";

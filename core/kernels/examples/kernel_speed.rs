@@ -21,8 +21,7 @@ fn main() {
     let repeats: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(15);
     println!("threads {}, {:?}", rayon::current_num_threads(), lk::Level::current());
     for (n_out, n_in) in [(4096, 4096), (16384, 4096), (4096, 16384)] {
-        let values: Vec<f32> =
-            (0..n_out * n_in).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
+        let values: Vec<f32> = (0..n_out * n_in).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
         let half: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
         let brain: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
         let q8 = lk::quantize_q8_0(&values).expect("whole blocks");
@@ -41,8 +40,7 @@ fn main() {
             // Copies, so that a pass over all of them exceeds the cache as a model's layers do.
             let copies = (400 << 20) / w.bytes().max(1) + 1;
             let held: Vec<Vec<u8>> = (1..copies).map(|_| bytes(&w).to_vec()).collect();
-            let all: Vec<Weight> =
-                std::iter::once(w).chain(held.iter().map(|b| like(&w, b))).collect();
+            let all: Vec<Weight> = std::iter::once(w).chain(held.iter().map(|b| like(&w, b))).collect();
             let mut line = format!("  {name:5}");
             let mut single = 0.0;
             for rows in [1, 2, 4, 8, 16] {

@@ -107,11 +107,7 @@ impl Attention<'_> {
     /// # Errors
     ///
     /// Where sizes do not fit together.
-    pub fn run(
-        &self,
-        out: &mut [f32],
-        probabilities: Option<&mut [f32]>,
-    ) -> Result<(), ShapeError> {
+    pub fn run(&self, out: &mut [f32], probabilities: Option<&mut [f32]>) -> Result<(), ShapeError> {
         let (b, h, t) = (self.batch, self.heads, self.queries);
         check_len("out", &[b, t, h, self.head_dim], out.len())?;
         if let Some(p) = &probabilities {
@@ -191,12 +187,7 @@ impl Attention<'_> {
 }
 
 /// Checks that a strided tensor, contiguous in its last dimension, lies within `len`.
-fn reach(
-    what: &'static str,
-    shape: &[usize; 4],
-    strides: &[usize; 3],
-    len: usize,
-) -> Result<(), ShapeError> {
+fn reach(what: &'static str, shape: &[usize; 4], strides: &[usize; 3], len: usize) -> Result<(), ShapeError> {
     if shape.contains(&0) {
         return Ok(());
     }

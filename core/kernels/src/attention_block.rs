@@ -3,9 +3,7 @@
 use crate::attention::{Attention, Values};
 use crate::dot::Few;
 use crate::elementwise::softmax_row;
-use crate::gemm::{
-    Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_tile, tiles,
-};
+use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_tile, tiles};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
@@ -81,8 +79,7 @@ impl Task<'_> {
             let scores = scores.as_mut_ptr();
             let s = Target { c: Shared(scores), stride: keys, bias: std::ptr::null() };
             if rows <= FEW_QUERIES {
-                let few =
-                    Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
+                let few = Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
                 dispatch(I::LEVEL, few);
                 self.weigh::<I>(scores, keys);
                 for i in 0..rows {
@@ -137,14 +134,7 @@ impl Task<'_> {
 
 /// C [rows, n] = A [rows, depth] B [depth, n] on one thread.
 #[inline(always)]
-unsafe fn multiply<I: Isa, C: Columns>(
-    a: *const f32,
-    rows: usize,
-    depth: usize,
-    columns: C,
-    n: usize,
-    to: Target,
-) {
+unsafe fn multiply<I: Isa, C: Columns>(a: *const f32, rows: usize, depth: usize, columns: C, n: usize, to: Target) {
     let mut packed = Scratch::take(rows * depth);
     let mut panels = Scratch::take(PANEL_FLOATS);
     // SAFETY: the caller's A, B and C have these sizes; the buffers are as large as needed.
@@ -171,13 +161,7 @@ unsafe fn multiply<I: Isa, C: Columns>(
 
 /// `out [dh] = p [keys] V [keys, dh]`, V read where it lies, four vectors of it at a time.
 #[inline(always)]
-unsafe fn mix<I: Isa, T: Element>(
-    p: *const f32,
-    keys: usize,
-    v: Dense<T>,
-    dh: usize,
-    out: *mut f32,
-) {
+unsafe fn mix<I: Isa, T: Element>(p: *const f32, keys: usize, v: Dense<T>, dh: usize, out: *mut f32) {
     // SAFETY: the caller's rows have these sizes.
     unsafe {
         let mut d = 0;

@@ -33,22 +33,10 @@ pub(crate) trait Dots: Source {
     const STEP: usize;
 
     /// Columns `k .. k + len` of a row as they lie, or widened into `room` (`STEP` floats).
-    unsafe fn stretch<I: Isa>(
-        self,
-        row: usize,
-        k: usize,
-        len: usize,
-        room: *mut f32,
-    ) -> *const Self::As;
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32) -> *const Self::As;
 
     /// Products of rows `row, row + step, ..`, `W` of them, with one row of activations.
-    unsafe fn single<I: Isa, const W: usize>(
-        self,
-        row: usize,
-        step: usize,
-        x: *const f32,
-        n_in: usize,
-    ) -> [f32; W];
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W];
 }
 
 /// Adds the products of the first `len / LANES` whole vectors to `acc`.
@@ -107,13 +95,7 @@ impl<T: Element> Dots for Dense<T> {
     }
 
     #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(
-        self,
-        row: usize,
-        step: usize,
-        x: *const f32,
-        n_in: usize,
-    ) -> [f32; W] {
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
         // SAFETY: the trait's contract.
         unsafe {
             let mut w = [self.start; W];
@@ -138,26 +120,14 @@ impl Dots for Q8<'_> {
     const STEP: usize = 256;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(
-        self,
-        row: usize,
-        k: usize,
-        len: usize,
-        room: *mut f32,
-    ) -> *const f32 {
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32) -> *const f32 {
         // SAFETY: the trait's contract.
         unsafe { self.widen::<I>(row, k, len, room) };
         room
     }
 
     #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(
-        self,
-        row: usize,
-        step: usize,
-        x: *const f32,
-        _: usize,
-    ) -> [f32; W] {
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, _: usize) -> [f32; W] {
         let start = self.bytes.as_ptr();
         // SAFETY: the trait's contract.
         unsafe {
@@ -189,26 +159,14 @@ impl Dots for Q4<'_> {
     const STEP: usize = 256;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(
-        self,
-        row: usize,
-        k: usize,
-        len: usize,
-        room: *mut f32,
-    ) -> *const f32 {
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32) -> *const f32 {
         // SAFETY: the trait's contract.
         unsafe { self.widen::<I>(row, k, len, room) };
         room
     }
 
     #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(
-        self,
-        row: usize,
-        step: usize,
-        x: *const f32,
-        n_in: usize,
-    ) -> [f32; W] {
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
         let mut room = [[0f32; 256]; W];
         // SAFETY: the trait's contract.
         unsafe {
@@ -276,14 +234,7 @@ impl<D: Dots> Few<D> {
 
     /// `W` weight rows, `step` apart, with up to 36 rows of activations from `m0` on.
     #[inline(always)]
-    unsafe fn group<I: Isa, const W: usize>(
-        &self,
-        row: usize,
-        step: usize,
-        m0: usize,
-        rows: usize,
-        most: usize,
-    ) {
+    unsafe fn group<I: Isa, const W: usize>(&self, row: usize, step: usize, m0: usize, rows: usize, most: usize) {
         let mut room = [[0f32; 256]; W];
         // SAFETY: rows and activations lie within their slices, by `Few`'s maker.
         unsafe {
@@ -319,12 +270,7 @@ impl<D: Dots> Few<D> {
                         // Only dense rows have an end that fills no vector.
                         if whole < self.n_in {
                             let n = self.n_in - whole;
-                            let w = self.source.stretch::<I>(
-                                row + j * step,
-                                whole,
-                                n,
-                                room[0].as_mut_ptr(),
-                            );
+                            let w = self.source.stretch::<I>(row + j * step, whole, n, room[0].as_mut_ptr());
                             for k in 0..n {
                                 v += D::As::get(w.add(k)) * *x.add(whole + k);
                             }

@@ -141,9 +141,7 @@ impl Row for NormGrad {
             for i in i..d {
                 *gx.add(i) = *gy.add(i) * *weight.add(i);
             }
-            let [sum, dot] = fold::<I, 2>(gx, x, d, |s, g, x| {
-                [I::add(s[0], g), I::fma(g, I::sub(x, m), s[1])]
-            });
+            let [sum, dot] = fold::<I, 2>(gx, x, d, |s, g, x| [I::add(s[0], g), I::fma(g, I::sub(x, m), s[1])]);
             let (sum, dot) = (sum / d as f32, dot * scale * scale / d as f32);
             let (a, b, s) = (I::splat(sum), I::splat(dot), I::splat(scale));
             let mut i = 0;
@@ -209,13 +207,7 @@ pub fn softmax(x: &[f32], y: &mut [f32], rows: usize, d: usize) -> Result<(), Sh
 /// # Errors
 ///
 /// Where a slice does not have its shape's length.
-pub fn softmax_input_grad(
-    y: &[f32],
-    gy: &[f32],
-    gx: &mut [f32],
-    rows: usize,
-    d: usize,
-) -> Result<(), ShapeError> {
+pub fn softmax_input_grad(y: &[f32], gy: &[f32], gx: &mut [f32], rows: usize, d: usize) -> Result<(), ShapeError> {
     #[derive(Clone, Copy)]
     struct Grad(Shared<f32>, Shared<f32>, Shared<f32>, usize);
     impl Row for Grad {

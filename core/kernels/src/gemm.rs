@@ -142,13 +142,7 @@ pub(crate) fn tiles(rows: usize, max: usize) -> impl Iterator<Item = (usize, usi
 ///
 /// The rows exist, and `dst` has room for `(b - a) * depth` floats.
 #[inline(always)]
-pub(crate) unsafe fn pack_tile(
-    a: *const f32,
-    stride: usize,
-    rows: usize,
-    depth: usize,
-    dst: *mut f32,
-) {
+pub(crate) unsafe fn pack_tile(a: *const f32, stride: usize, rows: usize, depth: usize, dst: *mut f32) {
     for k0 in (0..depth).step_by(16) {
         let len = 16.min(depth - k0);
         for i in 0..rows {
@@ -175,11 +169,7 @@ unsafe impl Sync for Target {}
 
 /// One tile: C [M, 2 LANES] (+)= A [M, depth] B [depth, 2 LANES].
 #[inline(always)]
-unsafe fn tile<I: Isa, const M: usize>(
-    a: *const f32,
-    b: *const f32,
-    depth: usize,
-) -> [[I::V; 2]; M] {
+unsafe fn tile<I: Isa, const M: usize>(a: *const f32, b: *const f32, depth: usize) -> [[I::V; 2]; M] {
     // SAFETY: the caller passes `depth * M` and `depth * 2 LANES` floats.
     unsafe {
         let mut acc = [[I::splat(0.0); 2]; M];
@@ -391,9 +381,7 @@ impl Packed {
             let x = start as *const f32;
             let tile_range = (t, t + 1);
             // SAFETY: the shape is checked above; tiles are disjoint.
-            unsafe {
-                dispatch(level, Pack { x, stride: depth, rows, depth, tile_range, dst: dst.get() })
-            };
+            unsafe { dispatch(level, Pack { x, stride: depth, rows, depth, tile_range, dst: dst.get() }) };
         });
         Packed { a, rows, depth, level }
     }

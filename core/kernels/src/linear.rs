@@ -31,11 +31,26 @@ const PIECE_BYTES: usize = 512 << 10;
 macro_rules! with_source {
     ($weight:expr, $n_in:expr, $s:ident => $body:expr) => {
         match $weight {
-            Weight::F32(w) => { let $s = Dense { start: w.as_ptr(), stride: $n_in }; $body }
-            Weight::F16(w) => { let $s = Dense { start: w.as_ptr(), stride: $n_in }; $body }
-            Weight::Bf16(w) => { let $s = Dense { start: w.as_ptr(), stride: $n_in }; $body }
-            Weight::Q8_0(w) => { let $s = Q8 { bytes: w, blocks: $n_in / 32 }; $body }
-            Weight::Q4K(w) => { let $s = Q4 { bytes: w, blocks: $n_in / 256 }; $body }
+            Weight::F32(w) => {
+                let $s = Dense { start: w.as_ptr(), stride: $n_in };
+                $body
+            }
+            Weight::F16(w) => {
+                let $s = Dense { start: w.as_ptr(), stride: $n_in };
+                $body
+            }
+            Weight::Bf16(w) => {
+                let $s = Dense { start: w.as_ptr(), stride: $n_in };
+                $body
+            }
+            Weight::Q8_0(w) => {
+                let $s = Q8 { bytes: w, blocks: $n_in / 32 };
+                $body
+            }
+            Weight::Q4K(w) => {
+                let $s = Q4 { bytes: w, blocks: $n_in / 256 };
+                $body
+            }
         }
     };
 }
@@ -78,12 +93,7 @@ pub fn linear(
 /// # Errors
 ///
 /// As for [`linear`].
-pub fn linear_multi(
-    x: &[f32],
-    layers: &mut [Layer],
-    rows: usize,
-    n_in: usize,
-) -> Result<(), ShapeError> {
+pub fn linear_multi(x: &[f32], layers: &mut [Layer], rows: usize, n_in: usize) -> Result<(), ShapeError> {
     check_len("x", &[rows, n_in], x.len())?;
     for layer in layers.iter() {
         layer.weight.check(layer.n_out, n_in)?;

@@ -25,12 +25,7 @@ pub(crate) unsafe fn exp<I: Isa>(x: I::V) -> I::V {
 
 /// Applies `f` to `len` numbers; the last, partial vector passes through a buffer.
 #[inline(always)]
-pub(crate) unsafe fn map<I: Isa>(
-    src: *const f32,
-    dst: *mut f32,
-    len: usize,
-    f: impl Fn(I::V) -> I::V,
-) {
+pub(crate) unsafe fn map<I: Isa>(src: *const f32, dst: *mut f32, len: usize, f: impl Fn(I::V) -> I::V) {
     let mut i = 0;
     // SAFETY: the caller's pointers are valid for `len`; `edge` holds the widest vector.
     unsafe {

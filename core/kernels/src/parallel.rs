@@ -48,11 +48,7 @@ pub(crate) fn for_each(n: usize, f: impl Fn(usize) + Sync) {
 }
 
 /// Runs `f(start, piece)` over pieces of `size` elements.
-pub(crate) fn chunks_mut<T: Send>(
-    data: &mut [T],
-    size: usize,
-    f: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub(crate) fn chunks_mut<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let (n, size) = (data.len(), size.max(1));
     let start = Shared(data.as_mut_ptr());
     for_each(n.div_ceil(size), |i| {

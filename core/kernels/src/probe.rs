@@ -81,8 +81,25 @@ pub fn gemm_crate_probe(m: usize, n: usize, k: usize) -> f64 {
         // SAFETY: strides and sizes describe the three buffers.
         unsafe {
             gemm::gemm(
-                m, n, k, y.as_mut_ptr(), 1, n as isize, false, x.as_ptr(), 1, k as isize,
-                w.as_ptr(), k as isize, 1, 0f32, 1f32, false, false, false, threads,
+                m,
+                n,
+                k,
+                y.as_mut_ptr(),
+                1,
+                n as isize,
+                false,
+                x.as_ptr(),
+                1,
+                k as isize,
+                w.as_ptr(),
+                k as isize,
+                1,
+                0f32,
+                1f32,
+                false,
+                false,
+                false,
+                threads,
             );
         }
     })

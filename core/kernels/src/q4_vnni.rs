@@ -65,14 +65,7 @@ fn code_block(x: &[f32; 256]) -> Coded {
 /// AVX-512 F, BW, VL, VNNI and F16C are there; `weight` points to whole rows of `blocks`
 /// super-blocks; `x` holds `rows * blocks` codes; the target has room.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(crate) unsafe fn few(
-    weight: *const u8,
-    blocks: usize,
-    x: &[Coded],
-    from: usize,
-    to: usize,
-    target: Target,
-) {
+pub(crate) unsafe fn few(weight: *const u8, blocks: usize, x: &[Coded], from: usize, to: usize, target: Target) {
     let rows = x.len() / blocks;
     let bias = |n: usize| {
         // SAFETY: a bias has as many numbers as there are weight rows.
@@ -107,12 +100,7 @@ pub(crate) unsafe fn few(
 /// As for [`few`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn dots<const W: usize>(
-    weight: *const u8,
-    row: usize,
-    step: usize,
-    x: &[Coded],
-) -> [f32; W] {
+unsafe fn dots<const W: usize>(weight: *const u8, row: usize, step: usize, x: &[Coded]) -> [f32; W] {
     let mut acc = [_mm512_setzero_ps(); W];
     let mut offset = [_mm512_setzero_ps(); W];
     for (b, coded) in x.iter().enumerate() {

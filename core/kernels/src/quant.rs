@@ -37,9 +37,7 @@ pub(crate) unsafe fn q4_k_scales(p: *const u8) -> ([u8; 8], [u8; 8]) {
     let two = 0x0303_0303;
     let four = 0x0f0f_0f0f;
     let six = 0x3f3f_3f3f;
-    let join = |low: u32, high: u32| {
-        (u64::from(low) | u64::from(high) << 32).to_le_bytes()
-    };
+    let join = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32).to_le_bytes();
     let scales = join(a & six, (c & four) | (((a >> 6) & two) << 4));
     let minima = join(b & six, ((c >> 4) & four) | (((b >> 6) & two) << 4));
     (scales, minima)
@@ -154,9 +152,7 @@ fn fit_scale_min(x: &[f32], weights: &[f32; 32]) -> (f32, f32) {
     if max == min {
         return (0.0, -min);
     }
-    let code = |inverse: f32, min: f32, v: f32| {
-        (inverse * (v - min)).round_ties_even().clamp(0.0, 15.0)
-    };
+    let code = |inverse: f32, min: f32, v: f32| (inverse * (v - min)).round_ties_even().clamp(0.0, 15.0);
     let error = |codes: &[f32; 32], scale: f32, offset: f32| {
         let mut sum = 0f32;
         for i in 0..32 {

@@ -33,13 +33,7 @@ impl Rotary<'_> {
     /// # Errors
     ///
     /// Where sizes do not fit, or a position lies beyond the tables.
-    pub fn apply(
-        &self,
-        x: &mut [f32],
-        positions: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<(), ShapeError> {
+    pub fn apply(&self, x: &mut [f32], positions: &[usize], heads: usize, head_dim: usize) -> Result<(), ShapeError> {
         self.turn(x, positions, heads, head_dim, 1.0)
     }
 
@@ -48,13 +42,7 @@ impl Rotary<'_> {
     /// # Errors
     ///
     /// As for [`Rotary::apply`].
-    pub fn invert(
-        &self,
-        x: &mut [f32],
-        positions: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<(), ShapeError> {
+    pub fn invert(&self, x: &mut [f32], positions: &[usize], heads: usize, head_dim: usize) -> Result<(), ShapeError> {
         self.turn(x, positions, heads, head_dim, -1.0)
     }
 
@@ -115,9 +103,7 @@ impl Row for Turn {
         // SAFETY: `Rotary::turn` checked lengths and positions.
         let (cos, sin, token) = unsafe {
             let position = *(self.positions as *const usize).add(row);
-            let table = |t: Shared<f32>| {
-                std::slice::from_raw_parts(t.get().add(position * pairs), pairs)
-            };
+            let table = |t: Shared<f32>| std::slice::from_raw_parts(t.get().add(position * pairs), pairs);
             let token = self.x.get().add(row * heads * head_dim);
             let token = std::slice::from_raw_parts_mut(token, heads * head_dim);
             (table(self.cos), table(self.sin), token)

@@ -44,11 +44,7 @@ pub enum ShapeError {
 }
 
 /// Checks the length of an argument against its shape.
-pub(crate) fn check_len(
-    what: &'static str,
-    shape: &[usize],
-    found: usize,
-) -> Result<(), ShapeError> {
+pub(crate) fn check_len(what: &'static str, shape: &[usize], found: usize) -> Result<(), ShapeError> {
     let expected = shape.iter().product();
     if expected == found {
         return Ok(());
@@ -105,21 +101,11 @@ impl Weight<'_> {
     }
 }
 
-fn check_blocks(
-    what: &'static str,
-    found: usize,
-    block: usize,
-    allowed: &'static str,
-) -> Result<(), ShapeError> {
+fn check_blocks(what: &'static str, found: usize, block: usize, allowed: &'static str) -> Result<(), ShapeError> {
     if found % block == 0 { Ok(()) } else { Err(ShapeError::Size { what, found, allowed }) }
 }
 
-fn check_bytes(
-    what: &'static str,
-    shape: &[usize],
-    expected: usize,
-    found: usize,
-) -> Result<(), ShapeError> {
+fn check_bytes(what: &'static str, shape: &[usize], expected: usize, found: usize) -> Result<(), ShapeError> {
     if expected == found {
         return Ok(());
     }

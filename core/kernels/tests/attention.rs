@@ -2,9 +2,7 @@
 
 mod support;
 
-use limber_kernels::{
-    Attention, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
-};
+use limber_kernels::{Attention, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level};
 use support::{close, noise};
 
 struct Case {
@@ -54,9 +52,7 @@ fn check(case: &Case) {
                     if case.mask.as_ref().is_some_and(|m| m[bi * p + pi] == 0) {
                         continue;
                     }
-                    let dot = |d: usize| {
-                        f64::from(q[((bi * t + ti) * h + hi) * dh + d]) * k64[kv_start + pi * dh + d]
-                    };
+                    let dot = |d: usize| f64::from(q[((bi * t + ti) * h + hi) * dh + d]) * k64[kv_start + pi * dh + d];
                     let mut s = (0..dh).map(dot).sum::<f64>() * f64::from(scale);
                     if case.biased {
                         s += f64::from(bias[(hi * t + ti) * p + pi]);
@@ -86,11 +82,7 @@ fn check(case: &Case) {
         positions: p,
         head_dim: dh,
         scale,
-        visible: if case.causal {
-            Visible::Causal(&case.counts)
-        } else {
-            Visible::All(&case.counts)
-        },
+        visible: if case.causal { Visible::Causal(&case.counts) } else { Visible::All(&case.counts) },
         mask: case.mask.as_deref(),
         bias: case.biased.then_some(ScoreBias { data: &bias, strides: [0, t * p, p] }),
     };

@@ -139,9 +139,8 @@ fn rotary_turns_pairs_and_back() {
     let (positions, heads, head_dim, rotary) = (vec![3, 0, 5], 2, 22, 12);
     let half = rotary / 2;
     let angle = |p: usize, i: usize| p as f32 / 10f32.powf(i as f32 / half as f32);
-    let table = |f: fn(f32) -> f32| -> Vec<f32> {
-        (0..6).flat_map(|p| (0..half).map(move |i| f(angle(p, i)))).collect()
-    };
+    let table =
+        |f: fn(f32) -> f32| -> Vec<f32> { (0..6).flat_map(|p| (0..half).map(move |i| f(angle(p, i)))).collect() };
     let (cos, sin) = (table(f32::cos), table(f32::sin));
     let x = noise(positions.len() * heads * head_dim, 1);
     for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
@@ -177,9 +176,22 @@ fn rotary_turns_pairs_and_back() {
 #[test]
 fn conversions_round_to_nearest_even() {
     let mut x = noise(100_003, 1);
-    let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 65519.9, 65520.0, 1e-7,
-        f32::MAX, f32::MIN_POSITIVE, f32::from_bits(0x3f80_8000), f32::from_bits(0x3f81_8000),
-        f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)];
+    let special = [
+        0.0,
+        -0.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        65519.9,
+        65520.0,
+        1e-7,
+        f32::MAX,
+        f32::MIN_POSITIVE,
+        f32::from_bits(0x3f80_8000),
+        f32::from_bits(0x3f81_8000),
+        f32::from_bits(0x7f80_0001),
+        f32::from_bits(0xffff_ffff),
+    ];
     x[3..3 + special.len()].copy_from_slice(&special);
     levels(|level| {
         let (mut b, mut h) = (vec![bf16::ZERO; x.len()], vec![f16::ZERO; x.len()]);

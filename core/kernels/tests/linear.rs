@@ -2,9 +2,7 @@
 
 mod support;
 
-use limber_kernels::{
-    Layer, Level, ShapeError, Weight, linear, linear_input_grad, linear_multi, with_level,
-};
+use limber_kernels::{Layer, Level, ShapeError, Weight, linear, linear_input_grad, linear_multi, with_level};
 use support::{Stored, close, noise};
 
 /// y = x W^T + b in f64.
@@ -115,8 +113,7 @@ fn the_input_gradient_matches_f64() {
             for m in 0..rows {
                 for n in 0..n_out {
                     for k in 0..n_in {
-                        expected[m * n_in + k] +=
-                            f64::from(gy[m * n_out + n]) * f64::from(w[n * n_in + k]);
+                        expected[m * n_in + k] += f64::from(gy[m * n_out + n]) * f64::from(w[n * n_in + k]);
                     }
                 }
             }

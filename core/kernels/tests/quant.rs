@@ -66,9 +66,8 @@ fn q4_k_is_near_and_a_second_pass_changes_little() {
             assert!((x - y).abs() <= (max - min) / 15.0 * 1.5, "{x} became {y}");
         }
     }
-    let rms = |a: &[f32], b: &[f32]| {
-        (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / a.len() as f32).sqrt()
-    };
+    let rms =
+        |a: &[f32], b: &[f32]| (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / a.len() as f32).sqrt();
     // Uniform numbers in -1 .. 1 with steps of 2 / 15: 2 / 15 / sqrt(12) = 0.038.
     assert!(rms(&x, &y) < 0.042, "{}", rms(&x, &y));
     let again = quantize_q4_k(&y).unwrap();

@@ -27,11 +27,7 @@ impl FrozenEmbedding {
         let [rows, width] = *weight.shape() else {
             candle_core::bail!("an embedding table has shape [V, D], not {:?}", weight.shape())
         };
-        let table = if device.is_cpu() {
-            Table::Cpu(weight)
-        } else {
-            Table::Device(device_tensor(&weight, device)?)
-        };
+        let table = if device.is_cpu() { Table::Cpu(weight) } else { Table::Device(device_tensor(&weight, device)?) };
         Ok(Self { table, rows, width })
     }
 
@@ -55,9 +51,7 @@ impl FrozenEmbedding {
                 }
                 Tensor::from_vec(out, (b, t, self.width), ids.device())
             }
-            Table::Device(table) => {
-                table.index_select(&flat, 0)?.to_dtype(DType::F32)?.reshape((b, t, self.width))
-            }
+            Table::Device(table) => table.index_select(&flat, 0)?.to_dtype(DType::F32)?.reshape((b, t, self.width)),
         }
     }
 }

@@ -48,15 +48,24 @@ fn input_gradients() {
         let linear = FrozenLinear::new(weight, Some(random(&[5], 6)), &Device::Cpu).unwrap();
         check("linear", &[2, 3, 8], |x| linear.forward(x));
     }
+    // Beyond one block of every kernel, and beside it.
+    for (rows, n_in, n_out) in [(1, 32, 300), (26, 32, 300), (26, 128, 32), (26, 32, 128), (147, 65, 33)] {
+        let request = Request { name: "w", shape: &[n_out, n_in], init: Init::normal(0.1), dtype: WeightType::F32 };
+        let weight = crate::random::RandomSource::new(5).read(&request).unwrap();
+        let linear = FrozenLinear::new(weight, None, &Device::Cpu).unwrap();
+        check(&format!("linear {rows} x {n_in} x {n_out}"), &[rows, n_in], |x| linear.forward(x));
+        let norm = LayerNorm::new(random(&[n_in], 3), random(&[n_in], 4), 1e-5).unwrap();
+        check(&format!("norm {rows} x {n_in}"), &[rows, n_in], |x| norm.forward(x));
+        check(&format!("gelu {rows} x {n_in}"), &[rows, n_in], gelu_tanh);
+        check(&format!("softmax {rows} x {n_in}"), &[rows, n_in], softmax);
+    }
     check("dropout", &[3, 5], |x| dropout(x, 0.4, 9));
     let heads = Heads { queries: 4, keys: 2, dim: 3, scale: 0.6 };
     let (q, k, v) = (random(&[2, 5, 4, 3], 7), random(&[2, 5, 2, 3], 8), random(&[2, 5, 2, 3], 9));
     check("attention, query", &[2, 5, 4, 3], |x| attend(0, x, &k, &v, heads, &mut Run::new()));
     check("attention, key", &[2, 5, 2, 3], |x| attend(0, &q, x, &v, heads, &mut Run::new()));
     check("attention, value", &[2, 5, 2, 3], |x| attend(0, &q, &k, x, heads, &mut Run::new()));
-    check("trainable layer norm", &[4, 11], |x| {
-        layer_norm_trainable(x, &random(&[11], 3), &random(&[11], 4), 1e-5)
-    });
+    check("trainable layer norm", &[4, 11], |x| layer_norm_trainable(x, &random(&[11], 3), &random(&[11], 4), 1e-5));
 }
 
 fn largest(a: &Tensor, b: &Tensor) -> f32 {

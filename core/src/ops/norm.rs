@@ -48,10 +48,8 @@ impl LayerNorm {
     pub fn load(weights: &Weights, width: usize, eps: f64) -> Result<Self, WeightError> {
         let gain = weights.tensor("weight", &[width], ONES)?;
         let shift = weights.tensor("bias", &[width], ZEROS)?;
-        Self::new(gain, shift, eps).map_err(|e| WeightError::Read {
-            source_label: weights.source().label(),
-            message: e.to_string(),
-        })
+        Self::new(gain, shift, eps)
+            .map_err(|e| WeightError::Read { source_label: weights.source().label(), message: e.to_string() })
     }
 
     /// x `[.., D]` f32 to `[.., D]` f32.

@@ -109,12 +109,8 @@ impl CustomOp1 for Rotate {
         let Rotary { dim, style, cos, sin, .. } = &self.rotary;
         let kernel = limber_kernels::Rotary { style: *style, rotary: *dim, cos, sin };
         let mut y = x.to_vec();
-        if self.inverse {
-            kernel.invert(&mut y, &positions, h, d)
-        } else {
-            kernel.apply(&mut y, &positions, h, d)
-        }
-        .map_err(candle_core::Error::wrap)?;
+        if self.inverse { kernel.invert(&mut y, &positions, h, d) } else { kernel.apply(&mut y, &positions, h, d) }
+            .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

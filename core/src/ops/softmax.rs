@@ -50,8 +50,7 @@ impl CustomOp2 for Backward {
         let gy = contiguous_f32(self.name(), s2, l2)?;
         let width = l1.dims().last().copied().unwrap_or(1).max(1);
         let mut gx = vec![0f32; y.len()];
-        limber_kernels::softmax_input_grad(y, gy, &mut gx, y.len() / width, width)
-            .map_err(candle_core::Error::wrap)?;
+        limber_kernels::softmax_input_grad(y, gy, &mut gx, y.len() / width, width).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), l1.shape().clone()))
     }
 }

@@ -32,13 +32,10 @@ pub struct ClipResnet {
 impl Part for ClipResnet {
     type Config = Config;
     const KIND: &'static str = "clip-resnet";
-    const ABOUT: &'static str = "CLIP's modified ResNet (RN50, RN101, RN50x4, RN50x16, RN50x64), attention pool removed";
-    const FILES: &'static [&'static str] = &[
-        "open_clip_model.safetensors",
-        "open_clip_pytorch_model.bin",
-        "model.safetensors",
-        "pytorch_model.bin",
-    ];
+    const ABOUT: &'static str =
+        "CLIP's modified ResNet (RN50, RN101, RN50x4, RN50x16, RN50x64), attention pool removed";
+    const FILES: &'static [&'static str] =
+        &["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin"];
 
     fn tiny() -> Config {
         Config { layers: Some([1, 2, 1, 1]), width: Some(8), image_size: Some(64), ..Config::default() }

@@ -17,11 +17,7 @@ fn zip(a: [f32; L], b: [f32; L], f: impl Fn(f32, f32) -> f32) -> [f32; L] {
 /// `a * b + c`: fused where that is one instruction, since the library routine is slow.
 #[inline(always)]
 fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
-        a.mul_add(b, c)
-    } else {
-        a * b + c
-    }
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 
 // SAFETY of the blocks below: callers of `Isa` methods pass pointers valid for `L` elements.
@@ -106,12 +102,7 @@ impl Isa for Portable {
     }
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        [
-            mul_add(a[0], b[0], c[0]),
-            mul_add(a[1], b[1], c[1]),
-            mul_add(a[2], b[2], c[2]),
-            mul_add(a[3], b[3], c[3]),
-        ]
+        [mul_add(a[0], b[0], c[0]), mul_add(a[1], b[1], c[1]), mul_add(a[2], b[2], c[2]), mul_add(a[3], b[3], c[3])]
     }
     #[inline(always)]
     unsafe fn fnma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
