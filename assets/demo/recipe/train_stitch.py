@@ -50,6 +50,7 @@ def main():
     parser.add_argument("--keep", type=pathlib.Path, help="file that keeps the features between runs")
     parser.add_argument("--start", help="projection to start from")
     parser.add_argument("--limit", type=int, help="images taken of each data set")
+    parser.add_argument("--three", type=float, default=1.0, help="share of the three-object scenes that is taken")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--minutes", type=float, default=1e9, help="ends the schedule early where steps take long")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -100,6 +101,7 @@ def main():
 
     optimiser = torch.optim.AdamW(linear.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0)
     begin, losses = time.time(), []
+    pool = [i for i, e in enumerate(entries) if len(world.objects(e)) < 3 or rng.random() < args.three]
     order, step = [], 0
 
     def save():
@@ -112,7 +114,7 @@ def main():
         if done >= 1:
             break
         if len(order) < args.batch:
-            order = rng.sample(range(len(entries)), len(entries))
+            order = rng.sample(pool, len(pool))
         rows, order = order[:args.batch], order[args.batch:]
         texts = [world.pictured(entries[i]) if rng.random() < 0.85 else rng.choice(entries[i]["captions"]) for i in rows]
         ids = [tokenizer.encode(t).ids + [eos] for t in texts]

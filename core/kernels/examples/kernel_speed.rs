@@ -1,6 +1,7 @@
 //! Prints the speed of the linear layer beside the machine's measured limits, as ratios.
 //!
 //! `cargo run --release -p limber-kernels --example kernel_speed [repeats]`
+#![allow(unsafe_code)]
 
 use limber_kernels as lk;
 use lk::{Weight, bf16, f16};

@@ -151,7 +151,7 @@ impl Attention<'_> {
 
     fn check(&self) -> Result<(), ShapeError> {
         let (b, p) = (self.batch, self.positions);
-        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             let allowed = "a divisor of the number of heads";
             return Err(ShapeError::Size { what: "kv_heads", found: self.kv_heads, allowed });
         }

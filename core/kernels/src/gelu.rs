@@ -8,7 +8,7 @@ use crate::math::{Row, exp, for_rows, map, shared};
 use crate::parallel::Shared;
 use crate::weight::{ShapeError, check_len};
 
-const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 /// Numbers in a piece of work.
 const PIECE: usize = 1 << 14;

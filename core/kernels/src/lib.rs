@@ -4,6 +4,9 @@
 //! ([`Level`]), work runs on the current rayon pool, and sizes that do not fit are a
 //! [`ShapeError`]. Call from inside a pool (`ThreadPool::install`) to save the hand-over.
 #![allow(unsafe_code)]
+// Index arithmetic over tiles of several arrays at once reads better with the index in sight, and inner kernels take
+// their pointers and sizes one by one.
+#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
 
 mod attention;
 mod attention_block;

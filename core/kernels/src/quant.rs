@@ -114,7 +114,7 @@ fn quantize(
     allowed: &'static str,
     code: impl Fn(&[f32], &mut [u8]) + Sync,
 ) -> Result<Vec<u8>, ShapeError> {
-    if x.len() % block != 0 {
+    if !x.len().is_multiple_of(block) {
         return Err(ShapeError::Size { what: "number of weights", found: x.len(), allowed });
     }
     let mut out = vec![0; x.len() / block * bytes];

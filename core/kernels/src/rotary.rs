@@ -55,7 +55,7 @@ impl Rotary<'_> {
         sign: f32,
     ) -> Result<(), ShapeError> {
         check_len("x", &[positions.len(), heads, head_dim], x.len())?;
-        if self.rotary % 2 != 0 || self.rotary > head_dim {
+        if !self.rotary.is_multiple_of(2) || self.rotary > head_dim {
             let allowed = "even and at most the head dimension";
             return Err(ShapeError::Size { what: "rotary", found: self.rotary, allowed });
         }

@@ -102,7 +102,7 @@ impl Weight<'_> {
 }
 
 fn check_blocks(what: &'static str, found: usize, block: usize, allowed: &'static str) -> Result<(), ShapeError> {
-    if found % block == 0 { Ok(()) } else { Err(ShapeError::Size { what, found, allowed }) }
+    if found.is_multiple_of(block) { Ok(()) } else { Err(ShapeError::Size { what, found, allowed }) }
 }
 
 fn check_bytes(what: &'static str, shape: &[usize], expected: usize, found: usize) -> Result<(), ShapeError> {

@@ -1,4 +1,5 @@
 //! Attention against f64: ragged, grouped, masked, biased, strided, at every instruction set.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

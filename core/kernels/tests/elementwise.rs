@@ -1,4 +1,5 @@
 //! Layer norm, softmax, GELU, rotary and conversions against f64, at every instruction set.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The linear layer against f64, over awkward sizes, at every instruction set.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The GGUF block formats: bytes by hand, error bounds, round trips.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 

@@ -176,13 +176,13 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Out {
             unsafe { kernel.run::<portable::Portable>() }
         }
         // SAFETY: as above.
-        return unsafe {
+        unsafe {
             match level {
                 Level::Avx512 => v4(kernel),
                 Level::Avx2 => v3(kernel),
                 Level::Portable => v1(kernel),
             }
-        };
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
