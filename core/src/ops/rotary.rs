@@ -27,7 +27,7 @@ impl Rotary {
         Self::from_frequencies(&inverse, positions, style)
     }
 
-    /// Angles position * frequencies[i]: for models that scale their frequencies.
+    /// Angles `position * frequencies[i]`: for models that scale their frequencies.
     pub fn from_frequencies(frequencies: &[f32], positions: usize, style: RotaryStyle) -> Self {
         // The angle is rounded to f32 as in PyTorch, its cosine and sine are exact for that angle.
         let angles: Vec<f64> =
