@@ -40,7 +40,7 @@ fn captions(model: &Model, images: &[image::RgbImage]) -> Vec<(String, Vec<u32>,
 }
 
 #[test]
-fn the_committed_handful_word_for_word() {
+fn the_committed_handful_as_the_reference_libraries_say_it() {
     let expected: Value =
         serde_json::from_str(&std::fs::read_to_string(folder("demo/expected.json")).unwrap()).unwrap();
     let expected = expected.as_array().unwrap();
@@ -50,16 +50,20 @@ fn the_committed_handful_word_for_word() {
         .iter()
         .map(|case| model.read_image(folder("demo").join(case["image"].as_str().unwrap()).to_str().unwrap()).unwrap())
         .collect();
+    let mut right = 0;
     for (case, (text, tokens, logprobs)) in expected.iter().zip(captions(&model, &images)) {
-        assert_eq!(text, case["caption"].as_str().unwrap());
-        // torch and transformers on the same files.
+        // torch and transformers on the same files, where they are wrong too.
+        assert_eq!(text, case["text"].as_str().unwrap());
         let reference: Vec<u32> = serde_json::from_value(case["tokens"].clone()).unwrap();
         assert_eq!(tokens, reference[..tokens.len()], "{text}");
         let theirs: Vec<f32> = serde_json::from_value(case["logprobs"].clone()).unwrap();
         for (ours, theirs) in logprobs.iter().zip(theirs) {
+            // f32 sums in another order.
             assert!((ours - theirs).abs() < 1e-3, "{text}: {ours} {theirs}");
         }
+        right += usize::from(text == case["caption"].as_str().unwrap());
     }
+    assert!(right * 100 >= expected.len() * 85, "{right} of {} are right word for word", expected.len());
 }
 
 #[test]

@@ -28,6 +28,9 @@ lm=$!
 "$python" train_clip.py "$out/clip" "$out/gptj/tokenizer.json" --steps "${CLIP_STEPS:-1500}" "${train[@]}"
 wait "$lm"
 "$python" score_lm.py "$out/gptj" "$work/held64"
-"$python" train_stitch.py "$out/proj.ckpt" --clip "$out/clip" --lm "$out/gptj" --held "$work/held64" \
-  --limit 12000 --steps "${STITCH_STEPS:-1500}" "${train[@]}"
+# Once over all scenes, then with fewer of those of three objects, whose long captions weigh most in the loss.
+stitch=("$out/proj.ckpt" --clip "$out/clip" --lm "$out/gptj" --held "$work/held64" --keep "$work/features.pt" --limit 7000)
+"$python" train_stitch.py "${stitch[@]}" --steps "${STITCH_STEPS:-3500}" "${train[@]}"
+"$python" train_stitch.py "${stitch[@]}" --start "$out/proj.ckpt" --three 0.2 --lr 1.5e-3 --seed 7 \
+  --steps "$((${STITCH_STEPS:-3500} * 2 / 3))" "${train[@]}"
 "$python" evaluate.py "$out" "$work/held64" "$work/held128"
