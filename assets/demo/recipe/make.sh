@@ -29,8 +29,11 @@ lm=$!
 wait "$lm"
 "$python" score_lm.py "$out/gptj" "$work/held64"
 # Once over all scenes, then with fewer of those of three objects, whose long captions weigh most in the loss.
-stitch=("$out/proj.ckpt" --clip "$out/clip" --lm "$out/gptj" --held "$work/held64" --keep "$work/features.pt" --limit 7000)
-"$python" train_stitch.py "${stitch[@]}" --steps "${STITCH_STEPS:-3500}" "${train[@]}"
+steps=${STITCH_STEPS:-3200}
+stitch=("$out/proj.ckpt" --clip "$out/clip" --lm "$out/gptj" --held "$work/held64" --keep "$work/features.pt" --limit 11000)
+"$python" train_stitch.py "${stitch[@]}" --steps "$steps" "${train[@]}"
 "$python" train_stitch.py "${stitch[@]}" --start "$out/proj.ckpt" --three 0.2 --lr 1.5e-3 --seed 7 \
-  --steps "$((${STITCH_STEPS:-3500} * 2 / 3))" "${train[@]}"
+  --steps "$((steps * 2 / 3))" "${train[@]}"
+"$python" train_stitch.py "${stitch[@]}" --start "$out/proj.ckpt" --three 0.1 --lr 1.2e-3 --seed 11 --batch 96 \
+  --steps "$((steps * 2 / 5))" "${train[@]}"
 "$python" evaluate.py "$out" "$work/held64" "$work/held128"
