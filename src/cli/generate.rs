@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let text = model.tokenizer()?.decode(&row.tokens, true)?.trim().to_string();
         if arguments.shared.json {
             output::json(&Line {
-                image: &names,
+                image: output::images(&names),
                 prompt: &arguments.prompt,
                 text,
                 tokens: &row.tokens,

@@ -33,6 +33,14 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string(value)?)
 }
 
+/// The field `image`: the path of one image, the list of several.
+pub fn images(names: &[&str]) -> serde_json::Value {
+    match names {
+        [name] => serde_json::json!(name),
+        names => serde_json::json!(names),
+    }
+}
+
 /// Something a user should know that stops nothing.
 pub fn note(text: &str) {
     eprintln!("note: {text}");

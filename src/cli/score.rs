@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use clap::Args;
 use limber_core::{LogitPositions, Run};
 use serde::Serialize;
+use serde_json::Value;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -29,8 +30,8 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Line<'a, I: Serialize> {
-    image: I,
+struct Line<'a> {
+    image: Value,
     prompt: &'a str,
     text: &'a str,
     tokens: &'a [u32],
@@ -61,13 +62,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let logprobs = score(&model, &before, &tokens)?;
     let total = logprobs.iter().map(|p| f64::from(*p)).sum();
     if arguments.shared.json {
-        let line = |image| output::json(&image);
-        let (prompt, text, tokens, logprobs) =
-            (prompt_text.as_str(), arguments.text.as_str(), &tokens[..], &logprobs[..]);
-        return match names.as_slice() {
-            [name] => output::json(&Line { image: name, prompt, text, tokens, logprobs, total }),
-            names => line(Line { image: names, prompt, text, tokens, logprobs, total }),
-        };
+        return output::json(&Line {
+            image: output::images(&names),
+            prompt: prompt_text,
+            text: &arguments.text,
+            tokens: &tokens,
+            logprobs: &logprobs,
+            total,
+        });
     }
     for (id, logprob) in tokens.iter().zip(&logprobs) {
         output::line(&format!("{logprob:9.4}  {:?}", model.tokenizer()?.decode(&[*id], false)?))?;

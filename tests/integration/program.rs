@@ -75,7 +75,7 @@ fn score_and_generate_agree_with_caption() {
     let a = scene(0);
     let caption = &lines(&["caption", "--json", &a])[0];
     let generated = &lines(&["generate", "--json", "--image", &a, "--prompt", "<image>A picture of"])[0];
-    assert_eq!((&generated["tokens"], &generated["image"]), (&caption["tokens"], &json!([a])));
+    assert_eq!((&generated["tokens"], &generated["image"]), (&caption["tokens"], &json!(a)));
     let text = format!(" {}", caption["text"].as_str().unwrap());
     let score = &lines(&["score", "--json", "--image", &a, "--prompt", "A picture of", "--text", &text])[0];
     assert_eq!(score["tokens"], caption["tokens"]);
