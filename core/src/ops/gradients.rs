@@ -95,8 +95,11 @@ fn no_gradient_of_a_frozen_weight_is_kept() {
     let linear = FrozenLinear::new(weight, None, &Device::Cpu).unwrap();
     let y = linear.forward(x.as_tensor()).unwrap();
     let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
-    // The variable and its one consumer chain; nothing of shape [5, 8].
-    assert!(grads.get_ids().all(|id| *id != x.id()) || grads.get(x.as_tensor()).unwrap().dims() == [2, 8]);
+    // candle's own matmul would keep one of the weight's shape, or of its transpose's.
+    for id in grads.get_ids() {
+        let dims = grads.get_id(*id).unwrap().dims();
+        assert!(dims != [5, 8] && dims != [8, 5], "a gradient of shape {dims:?} is kept");
+    }
     assert!(grads.get(x.as_tensor()).is_some());
 }
 
