@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use image::RgbImage;
 use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch};
 use limber_core::{
-    Decoder, DecoderSpec, Encoder, FeatureSpec, ImageSpec, Mode, Registry, Stitch, WeightSource, WeightType, Weights,
+    Decoder, DecoderSpec, Encoder, FeatureSpec, InputSpec, Mode, Registry, Stitch, WeightSource, WeightType, Weights,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub enum Depth {
 
 /// The parts of one config.
 pub struct Model {
-    image_spec: ImageSpec,
+    input_spec: InputSpec,
     feature_spec: FeatureSpec,
     encoder: Option<Box<dyn Encoder>>,
     stitch: Option<Box<dyn Stitch>>,
@@ -62,9 +62,9 @@ impl Model {
     pub fn load(config: &Config, registry: &Registry, depth: Depth) -> Result<Self> {
         let device = device(&config.device)?;
         let encoder = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
-        let (image_spec, feature_spec) = (encoder.prepared.spec.image, encoder.prepared.spec.features);
+        let (input_spec, feature_spec) = (encoder.prepared.spec.input, encoder.prepared.spec.features);
         let mut model = Self {
-            image_spec,
+            input_spec,
             feature_spec,
             encoder: None,
             stitch: None,
@@ -120,9 +120,9 @@ impl Model {
         self.decode.offline = offline;
     }
 
-    /// The pixels that images become.
-    pub fn image_spec(&self) -> &ImageSpec {
-        &self.image_spec
+    /// What the encoder takes: pixels, or features from a file.
+    pub fn input_spec(&self) -> InputSpec {
+        self.input_spec
     }
 
     /// The features that pixels become.
@@ -141,19 +141,33 @@ impl Model {
     /// An image to pixels `[3, S, S]` f32.
     ///
     /// # Errors
-    /// An image too thin to be resized.
+    /// An image too thin to be resized, an encoder that takes features.
     pub fn pixels(&self, image: &RgbImage) -> Result<Tensor> {
-        let s = self.image_spec.side;
-        Ok(Tensor::from_vec(images::preprocess(image, &self.image_spec, self.order)?, (3, s, s), &self.device)?)
+        let InputSpec::Image(spec) = &self.input_spec else {
+            bail!("the encoder takes features from a file, not an image")
+        };
+        let s = spec.side;
+        Ok(Tensor::from_vec(images::preprocess(image, spec, self.order)?, (3, s, s), &self.device)?)
     }
 
-    /// Pixels, each `[3, S, S]`, to features `[B, N, E]` f32.
+    /// What the encoder takes of the file or address `path`: pixels `[3, S, S]` f32, or features `[N, E]` f32.
+    ///
+    /// # Errors
+    /// As [`Self::read_image`] and [`Self::pixels`].
+    pub fn input(&self, path: &str) -> Result<Tensor> {
+        match self.input_spec {
+            InputSpec::Image(_) => self.pixels(&self.read_image(path)?),
+            InputSpec::Features => bail!("{path}: features from files are not read yet"),
+        }
+    }
+
+    /// Inputs, each as [`Self::input`] gives them, to features `[B, N, E]` f32.
     ///
     /// # Errors
     /// What the encoder reports.
-    pub fn features(&self, pixels: &[Tensor]) -> Result<Tensor> {
+    pub fn features(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let encoder = self.encoder.as_ref().context("the encoder is not loaded at this depth")?;
-        Ok(encoder.encode(&Tensor::stack(pixels, 0)?)?)
+        Ok(encoder.encode(&Tensor::stack(inputs, 0)?)?)
     }
 
     /// Features `[B, N, E]` to a prefix `[B, K, D]` f32, without dropout.

@@ -108,6 +108,6 @@ pub fn prefix_text(prefix: PrefixSpec) -> String {
 pub fn fingerprint(kind: &str, settings: &Value, specs: &EncoderSpecs, weights: &Weights) -> Result<String> {
     // A map by key, so that the order of the settings does not count.
     let settings: BTreeMap<String, Value> = serde_json::from_value(settings.clone())?;
-    let text = serde_json::to_string(&(kind, settings, specs.image, weights.fingerprint()))?;
+    let text = serde_json::to_string(&(kind, settings, specs.input.image(), weights.fingerprint()))?;
     Ok(Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
 }

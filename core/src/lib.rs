@@ -10,20 +10,25 @@ pub mod cache;
 pub mod decoder;
 pub mod encoder;
 pub mod frozen;
+pub mod layers;
+pub mod model_config;
 pub mod ops;
 pub mod random;
 pub mod registry;
 pub mod settings;
 pub mod spec;
 pub mod stitch;
+pub mod vit;
 pub mod weights;
 
 pub use cache::KvCache;
 pub use decoder::{Decoder, LogitPositions, Run};
 pub use encoder::Encoder;
 pub use frozen::{FrozenEmbedding, FrozenLinear};
+pub use layers::{Layer, Layers};
+pub use model_config::ModelConfig;
 pub use registry::{DecoderPart, EncoderPart, Part, PartContext, Registry, StitchPart};
-pub use spec::{DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, ResizeFilter, ResizeRule};
+pub use spec::{DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule};
 pub use stitch::{Mode, Stitch};
 pub use weights::{Init, WeightSource, WeightType, Weights};
 

@@ -82,6 +82,13 @@ fn element(rng: &mut Xoshiro256PlusPlus, init: Init) -> f32 {
             let z: f32 = StandardNormal.sample(rng);
             mean + std * z
         }
+        Init::TruncatedNormal { std, low, high } => loop {
+            let z: f32 = StandardNormal.sample(rng);
+            let x = std * z;
+            if (low..=high).contains(&x) {
+                break x;
+            }
+        },
         Init::Uniform { low, high } => {
             // 24 bits give every multiple of 2^-24 in 0..1 exactly.
             let unit = (rng.next_u64() >> 40) as f32 * (1.0 / (1u32 << 24) as f32);
@@ -128,6 +135,11 @@ mod tests {
         let (mean, std) = moments(&uniform);
         assert!((mean - 1.0).abs() < 0.006 && (std - 4.0 / 12f64.sqrt()).abs() < 0.004, "{mean} {std}");
         assert!(uniform.iter().all(|x| (-1.0..3.0).contains(x)));
+        // A normal cut at two deviations has 0.8796 of its deviation left.
+        let cut = values(7, "t", Init::TruncatedNormal { std: 0.5, low: -1.0, high: 1.0 }, WeightType::F32, n);
+        let (mean, std) = moments(&cut);
+        assert!(mean.abs() < 0.0025 && (std - 0.4398).abs() < 0.0015, "{mean} {std}");
+        assert!(cut.iter().all(|x| x.abs() <= 1.0));
     }
 
     #[test]

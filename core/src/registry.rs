@@ -6,7 +6,7 @@
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::settings;
-use crate::spec::{DecoderSpec, FeatureSpec, ImageSpec};
+use crate::spec::{DecoderSpec, FeatureSpec, InputSpec};
 use crate::stitch::{PrefixSpec, Stitch};
 use crate::weights::{WeightSource, Weights, nearest};
 use anyhow::{Result, bail};
@@ -118,8 +118,8 @@ pub struct PartContext<'a> {
 /// The two specs of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EncoderSpecs {
-    /// Pixels in.
-    pub image: ImageSpec,
+    /// Pixels in, or features from a file.
+    pub input: InputSpec,
     /// Features out.
     pub features: FeatureSpec,
 }

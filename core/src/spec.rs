@@ -56,6 +56,25 @@ impl ImageSpec {
     }
 }
 
+/// What an encoder takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum InputSpec {
+    /// Pixels `[B, 3, S, S]` of an image, prepared as the spec says.
+    Image(ImageSpec),
+    /// Features `[B, N, E]` that were computed before, read from a file; N and E are those of the [`FeatureSpec`].
+    Features,
+}
+
+impl InputSpec {
+    /// The pixels, where the encoder takes an image.
+    pub fn image(&self) -> Option<ImageSpec> {
+        match self {
+            InputSpec::Image(spec) => Some(*spec),
+            InputSpec::Features => None,
+        }
+    }
+}
+
 /// What the N tokens of an encoder are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -111,6 +111,16 @@ pub enum Init {
         /// Standard deviation.
         std: f32,
     },
+    /// Normal distribution of the given deviation around 0, drawn again beyond `low..high` (absolute bounds, as
+    /// PyTorch's `trunc_normal_`).
+    TruncatedNormal {
+        /// Standard deviation before the cut.
+        std: f32,
+        /// Lower bound.
+        low: f32,
+        /// Upper bound.
+        high: f32,
+    },
     /// Uniform distribution over `low..high`.
     Uniform {
         /// Lower end.
@@ -264,6 +274,53 @@ impl FrozenData {
                 bytemuck::cast_slice::<u8, bf16>(self.bytes())[range].iter().map(|x| x.to_f32()).collect()
             }
         }
+    }
+
+    /// Rows `rows` of the first dimension as a tensor of its own, where they lie: q, k and v of a fused matrix.
+    ///
+    /// # Errors
+    /// Rows that are not there.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self, String> {
+        let all = self.shape.first().copied().unwrap_or(0);
+        if rows.start > rows.end || rows.end > all {
+            return Err(format!("rows {rows:?} of a tensor of {all}"));
+        }
+        let row = (self.range.end - self.range.start) / all.max(1);
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let start = self.range.start + rows.start * row;
+        Self::new(self.bytes.clone(), start..start + rows.len() * row, self.dtype, &shape)
+    }
+
+    /// A matrix `[n, m]` as `[m, n]`: a copy, for checkpoints that store linear layers as `x W` (GPT-2's `Conv1D`).
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix.
+    pub fn transposed(&self) -> Result<Self, String> {
+        fn transpose<T: Pod + Send + Sync>(values: &[T], n: usize, m: usize) -> Vec<T> {
+            use rayon::prelude::*;
+            let mut out = vec![T::zeroed(); n * m];
+            // Eight rows of the result a piece, so that each cache line read serves several of them.
+            out.par_chunks_mut(8 * n.max(1)).enumerate().for_each(|(piece, rows)| {
+                for i in 0..n {
+                    for (j, row) in rows.chunks_mut(n).enumerate() {
+                        row[i] = values[i * m + piece * 8 + j];
+                    }
+                }
+            });
+            out
+        }
+        let [n, m] = *self.shape.as_slice() else {
+            return Err(format!("a tensor of shape {:?} is not a matrix", self.shape));
+        };
+        Ok(match self.dtype {
+            WeightType::F32 => {
+                Self::from_vec(transpose::<u32>(bytemuck::cast_slice(self.bytes()), n, m), self.dtype, &[m, n])
+            }
+            WeightType::F16 | WeightType::Bf16 => {
+                Self::from_vec(transpose::<u16>(bytemuck::cast_slice(self.bytes()), n, m), self.dtype, &[m, n])
+            }
+        })
     }
 
     /// Number of elements.

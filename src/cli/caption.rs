@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let mut pixels = Vec::new();
         for path in paths {
             // One unreadable image does not cost the others their captions.
-            let read = text(path).and_then(|name| Ok((name, model.pixels(&model.read_image(name)?)?)));
+            let read = text(path).and_then(|name| Ok((name, model.input(name)?)));
             match read {
                 Ok((name, image)) => {
                     names.push(name);

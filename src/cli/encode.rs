@@ -56,8 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut tensors = BTreeMap::new();
     let all: Vec<(&String, &&str)> = named.iter().collect();
     for group in all.chunks(config.generate.batch) {
-        let pixels: Vec<Tensor> =
-            group.iter().map(|(_, path)| model.pixels(&model.read_image(path)?)).collect::<Result<_>>()?;
+        let pixels: Vec<Tensor> = group.iter().map(|(_, path)| model.input(path)).collect::<Result<_>>()?;
         let stage = match depth {
             Depth::Pixels => Tensor::stack(&pixels, 0)?,
             Depth::Features => model.features(&pixels)?,

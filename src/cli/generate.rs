@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     model.offline(arguments.shared.is_offline());
     let load_s = start.elapsed().as_secs_f64();
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
-    let pixels: Vec<Tensor> = names.iter().map(|name| model.pixels(&model.read_image(name)?)).collect::<Result<_>>()?;
+    let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
     let start = Instant::now();
     let prefixes = prefixes(&model, &pixels, config.generate.batch)?;
     let encode_s = start.elapsed().as_secs_f64();

@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bail!("the text {:?} has no token to score", arguments.text)
     }
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
-    let pixels: Vec<Tensor> = names.iter().map(|name| model.pixels(&model.read_image(name)?)).collect::<Result<_>>()?;
+    let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
     let before = model.embed_prompt(&prompt, &prefixes(&model, &pixels, config.generate.batch)?)?;
     let logprobs = score(&model, &before, &tokens)?;
     let total = logprobs.iter().map(|p| f64::from(*p)).sum();

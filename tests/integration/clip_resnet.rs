@@ -19,7 +19,10 @@ fn every_form_gives_open_clips_features() {
     ];
     for (form, name) in forms {
         let tower = encoder("clip-resnet", &format!("clip_resnet/{form}"), json!({}));
-        assert_eq!((tower.image_spec().side, tower.feature_spec().tokens, tower.feature_spec().width), (96, 9, 128));
+        assert_eq!(
+            (tower.input_spec().image().unwrap().side, tower.feature_spec().tokens, tower.feature_spec().width),
+            (96, 9, 128)
+        );
         let features = tower.encode(&expected["image"]).unwrap();
         let far = relative(&features, &expected[name]);
         assert!(far < CLOSE, "{form}: {far}");
@@ -32,7 +35,11 @@ fn presets_have_the_sizes_of_the_paper() {
     let source = source(&registry, "encoder", "clip-resnet", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize| {
         let spec = registry.encoder("clip-resnet", json!({"model": model}), source.as_ref()).unwrap().spec;
-        assert_eq!((spec.image.side, spec.features.tokens, spec.features.width), (side, tokens, width), "{model}");
+        assert_eq!(
+            (spec.input.image().unwrap().side, spec.features.tokens, spec.features.width),
+            (side, tokens, width),
+            "{model}"
+        );
     };
     check("RN50", 224, 49, 2048);
     check("RN101", 224, 49, 2048);

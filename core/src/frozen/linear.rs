@@ -86,6 +86,14 @@ impl FrozenLinear {
     }
 }
 
+/// The outputs of several layers over one input `[.., n_in]`: q, k and v for instance.
+///
+/// # Errors
+/// A last dimension that is not n_in.
+pub fn forward_all(layers: &[&FrozenLinear], x: &Tensor) -> Result<Vec<Tensor>> {
+    layers.iter().map(|layer| layer.forward(x)).collect()
+}
+
 /// A frozen tensor as a candle tensor in its own type on `device`.
 pub(super) fn device_tensor(data: &FrozenData, device: &Device) -> Result<Tensor> {
     let dtype = match data.dtype() {

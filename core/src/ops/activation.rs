@@ -1,7 +1,57 @@
-//! GELU in its two forms, with backward, over all threads.
+//! The activations of MLPs by their names in `config.json`, each with backward.
 
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+
+/// The activation of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x Phi(x) by the error function: PyTorch's default.
+    Gelu,
+    /// GELU by the tanh approximation.
+    GeluNew,
+    /// x sigmoid(1.702 x): OpenAI's CLIP.
+    QuickGelu,
+    /// max(x, 0).
+    Relu,
+    /// x sigmoid(x).
+    Silu,
+}
+
+impl Activation {
+    /// The activation of a name in transformers' `ACT2FN`; None for one that is not supported.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "gelu" => Some(Self::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Some(Self::GeluNew),
+            "quick_gelu" => Some(Self::QuickGelu),
+            "relu" => Some(Self::Relu),
+            "silu" | "swish" => Some(Self::Silu),
+            _ => None,
+        }
+    }
+
+    /// The names that [`Self::named`] takes, for messages.
+    pub const NAMES: &'static str = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, relu, silu, swish";
+
+    /// x f32 to f32 of the same shape.
+    ///
+    /// # Errors
+    /// A tensor that is not f32.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gelu => gelu_erf(x),
+            Self::GeluNew => gelu_tanh(x),
+            Self::QuickGelu => {
+                // silu(1.702 x) / 1.702 is x sigmoid(1.702 x).
+                (x * 1.702)?.silu()? / 1.702
+            }
+            Self::Relu => x.relu(),
+            Self::Silu => x.silu(),
+        }
+    }
+}
 
 /// GELU by the tanh approximation: transformers' `gelu_new`, the original GPT's.
 ///

@@ -1,4 +1,5 @@
-//! Causal self-attention of new positions over cached and new ones, rows of different lengths, grouped queries.
+//! Self-attention: causal over cached and new positions, rows of different lengths, grouped queries; and, for encoders,
+//! of every token to every token.
 //!
 //! Two ways, tested equal: composed of differentiable operations where a graph or the probabilities are wanted,
 //! and one kernel over the cache, without copies, everywhere else.
@@ -7,7 +8,8 @@ use super::softmax;
 use crate::decoder::Run;
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
-use limber_kernels::{Attention, Heads as Strided, Values, Visible};
+use limber_kernels::{Attention, Heads as Strided, ScoreBias, Values, Visible};
+use std::sync::Arc;
 
 /// How a layer's heads are laid out.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +49,7 @@ pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, ru
     let wants_graph = q.track_op() || k.track_op() || v.track_op();
     if q.device().is_cpu() && !wants_graph && !run.taps.want_attention {
         let mask = run.mask.as_ref().map(|m| bytes(m, k.dim(2)?)).transpose()?;
-        let op = Fused { heads, past, mask };
+        let op = Fused { heads, sight: Sight::Causal(past), mask };
         return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
     }
     let q = q.transpose(1, 2)?.contiguous()?; // [B, H, T, dim]
@@ -59,6 +61,52 @@ pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, ru
         run.taps.attention.push(probabilities.clone());
     }
     probabilities.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))
+}
+
+/// What an encoder adds to its scores: `[H, N, N]`, the same for every image.
+#[derive(Debug, Clone)]
+pub struct AttentionBias {
+    values: Arc<[f32]>,
+    heads: usize,
+    tokens: usize,
+}
+
+impl AttentionBias {
+    /// The bias of `values` `[H, N, N]` f32.
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn new(values: &Tensor) -> Result<Self> {
+        let (heads, tokens, keys) = values.dims3()?;
+        if tokens != keys {
+            candle_core::bail!("a bias of shape {:?}, allowed is [H, N, N]", values.dims())
+        }
+        Ok(Self { values: values.flatten_all()?.to_vec1::<f32>()?.into(), heads, tokens })
+    }
+}
+
+/// Attention in which every token sees every token: q, k and v `[B, N, H, dim]` f32 to `[B, N, H * dim]`, no graph.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn attend_all(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
+    let (b, n, h, d) = q.dims4()?;
+    if let Some(bias) = bias
+        && (bias.heads, bias.tokens) != (h, n)
+    {
+        candle_core::bail!("a bias of {} heads and {} tokens for {h} heads and {n} tokens", bias.heads, bias.tokens)
+    }
+    let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, N, dim]
+    if q.device().is_cpu() {
+        let op = Fused { heads, sight: Sight::All(vec![n; b], bias.cloned()), mask: None };
+        return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, n, h * d));
+    }
+    let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
+    let mut scores = (q.transpose(1, 2)?.contiguous()?.matmul(&k.transpose(2, 3)?)? * heads.scale)?;
+    if let Some(bias) = bias {
+        scores = scores.broadcast_add(&Tensor::new(&*bias.values, q.device())?.reshape((1, h, n, n))?)?;
+    }
+    softmax(&scores)?.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, n, h * d))
 }
 
 /// `[B, keys, P, dim]` with every head `times` times in a row.
@@ -97,13 +145,21 @@ fn bytes(mask: &Tensor, p: usize) -> Result<Vec<u8>> {
 /// `[B, T, H, dim]`.
 struct Fused {
     heads: Heads,
-    past: Vec<usize>,
+    sight: Sight,
     mask: Option<Vec<u8>>,
+}
+
+/// Which keys a query sees.
+enum Sight {
+    /// Those up to its own position; positions behind each row.
+    Causal(Vec<usize>),
+    /// All of its row, with a bias on the scores.
+    All(Vec<usize>, Option<AttentionBias>),
 }
 
 impl CustomOp3 for Fused {
     fn name(&self) -> &'static str {
-        "cached-attention"
+        "fused-attention"
     }
 
     fn cpu_fwd(
@@ -118,6 +174,10 @@ impl CustomOp3 for Fused {
         let (batch, queries, heads, head_dim) = l1.shape().dims4()?;
         let (_, kv_heads, positions, _) = l2.shape().dims4()?;
         let [b, t, h, _] = *l1.stride() else { candle_core::bail!("queries have four dimensions") };
+        let (visible, bias) = match &self.sight {
+            Sight::Causal(past) => (Visible::Causal(past), None),
+            Sight::All(keys, bias) => (Visible::All(keys), bias.as_ref()),
+        };
         let kernel = Attention {
             q: Strided { data: contiguous_f32(self.name(), s1, l1)?, strides: [b, h, t] },
             k: strided(self.name(), s2, l2)?,
@@ -129,9 +189,9 @@ impl CustomOp3 for Fused {
             positions,
             head_dim,
             scale: self.heads.scale as f32,
-            visible: Visible::Causal(&self.past),
+            visible,
             mask: self.mask.as_deref(),
-            bias: None,
+            bias: bias.map(|b| ScoreBias { data: &b.values, strides: [0, b.tokens * b.tokens, b.tokens] }),
         };
         let mut out = vec![0f32; batch * queries * heads * head_dim];
         kernel.run(&mut out, None).map_err(candle_core::Error::wrap)?;

@@ -36,6 +36,9 @@ fn check(name: &str, shape: &[usize], f: impl Fn(&Tensor) -> Result<Tensor>) {
 fn input_gradients() {
     check("softmax", &[2, 3, 7], softmax);
     check("gelu_tanh", &[2, 9], gelu_tanh);
+    for activation in [Activation::Gelu, Activation::GeluNew, Activation::QuickGelu, Activation::Silu] {
+        check(&format!("{activation:?}"), &[2, 9], |x| activation.apply(x));
+    }
     let norm = LayerNorm::new(random(&[11], 3), random(&[11], 4), 1e-5).unwrap();
     check("layer norm", &[4, 11], |x| norm.forward(x));
     for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
@@ -137,5 +140,37 @@ fn the_fused_attention_equals_the_composed_one() {
             .into();
         // Sums of up to 44 terms of order 1 in f32.
         assert!(largest(&outputs[0], &outputs[1]) < 1e-5, "{t} queries, masked {masked}");
+    }
+}
+
+#[test]
+fn attention_of_every_token_equals_the_composed_one() {
+    let heads = Heads { queries: 4, keys: 4, dim: 6, scale: 0.4 };
+    for (n, biased) in [(3, false), (17, true), (50, true)] {
+        let (q, k, v) = (random(&[2, n, 4, 6], 1), random(&[2, n, 4, 6], 2), random(&[2, n, 4, 6], 3));
+        let bias = random(&[4, n, n], 4);
+        let ours = attend_all(&q, &k, &v, heads, biased.then(|| AttentionBias::new(&bias).unwrap()).as_ref()).unwrap();
+        let heads_first = |x: &Tensor| x.transpose(1, 2).unwrap().contiguous().unwrap();
+        let (q, k, v) = (heads_first(&q), heads_first(&k), heads_first(&v));
+        let mut scores = (q.matmul(&k.t().unwrap().contiguous().unwrap()).unwrap() * 0.4).unwrap();
+        if biased {
+            scores = scores.broadcast_add(&bias.unsqueeze(0).unwrap()).unwrap();
+        }
+        let expected = softmax(&scores).unwrap().matmul(&v).unwrap().transpose(1, 2).unwrap();
+        // Sums of up to 50 terms of order 1 in f32.
+        assert!(largest(&ours, &expected.contiguous().unwrap().reshape((2, n, 24)).unwrap()) < 1e-5, "{n} {biased}");
+    }
+    let (q, bias) = (random(&[1, 5, 4, 6], 1), AttentionBias::new(&random(&[4, 6, 6], 4)).unwrap());
+    let message = attend_all(&q, &q, &q, heads, Some(&bias)).unwrap_err().to_string();
+    assert!(message.starts_with("a bias of 4 heads and 6 tokens for 4 heads and 5 tokens"), "{message}");
+}
+
+#[test]
+fn quick_gelu_is_not_gelu() {
+    let x = Tensor::new(&[-1f32, 0.5, 2.0], &Device::Cpu).unwrap();
+    let y = Activation::QuickGelu.apply(&x).unwrap().to_vec1::<f32>().unwrap();
+    // x / (1 + exp(-1.702 x)), by hand.
+    for (y, expected) in y.iter().zip([-0.154_203_f32, 0.350_402, 1.935_64]) {
+        assert!((y - expected).abs() < 1e-4, "{y} {expected}");
     }
 }

@@ -11,8 +11,8 @@ mod norm;
 mod rotary;
 mod softmax;
 
-pub use activation::{gelu_erf, gelu_tanh};
-pub use attention::{Heads, attend};
+pub use activation::{Activation, gelu_erf, gelu_tanh};
+pub use attention::{AttentionBias, Heads, attend, attend_all};
 pub use dropout::dropout;
 pub use norm::{LayerNorm, layer_norm_trainable};
 pub use rotary::{Rotary, RotaryStyle};

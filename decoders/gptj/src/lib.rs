@@ -6,29 +6,28 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::decoder::{check_context, select_positions};
+use limber_core::frozen::forward_all;
+use limber_core::model_config;
 use limber_core::ops::{Heads, LayerNorm, Rotary, RotaryStyle, attend, gelu_tanh};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, LogitPositions, Part, Run, WeightSource,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
     Weights, register,
 };
 
 mod settings;
 
 pub use settings::Config;
+use settings::Sizes;
 
 register!(decoder, GptJ);
 
 /// The frozen model.
 pub struct GptJ {
-    spec: DecoderSpec,
-    heads: Heads,
     words: FrozenEmbedding,
-    blocks: Vec<Block>,
+    layers: Layers<Block>,
     norm: LayerNorm,
     head: FrozenLinear,
-    rotary: Rotary,
 }
 
 impl Part for GptJ {
@@ -50,7 +49,7 @@ impl Part for GptJ {
     }
 
     fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        settings::recognises(source)
+        model_config::recognises(source, &["gptj"])
     }
 
     fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
@@ -70,8 +69,15 @@ impl DecoderPart for GptJ {
         let init = Init::normal(sizes.init_std);
         let w = weights.under_any(&["transformer", ""], "wte.weight");
         let words = w.pp("wte").embedding(spec.vocab, d, init)?;
+        let rotary = Rotary::new(sizes.rotary, spec.context, 10_000.0, RotaryStyle::Interleaved);
+        let heads = Heads {
+            queries: spec.kv_heads,
+            keys: spec.kv_heads,
+            dim: spec.head_dim,
+            scale: 1.0 / (spec.head_dim as f64).sqrt(),
+        };
         let blocks = (0..spec.layers)
-            .map(|layer| Block::new(&w.pp(format!("h.{layer}")), d, sizes.inner, sizes.eps, init))
+            .map(|layer| Block::new(&w.pp(format!("h.{layer}")), &sizes, heads, rotary.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = LayerNorm::load(&w.pp("ln_f"), d, sizes.eps)?;
         let head = if sizes.tied {
@@ -81,20 +87,13 @@ impl DecoderPart for GptJ {
         } else {
             weights.pp("lm_head").linear(d, spec.vocab, init, Some(ZEROS))?
         };
-        let rotary = Rotary::new(sizes.rotary, spec.context, 10_000.0, RotaryStyle::Interleaved);
-        let heads = Heads {
-            queries: spec.kv_heads,
-            keys: spec.kv_heads,
-            dim: spec.head_dim,
-            scale: 1.0 / (spec.head_dim as f64).sqrt(),
-        };
-        Ok(Self { spec, heads, words, blocks, norm, head, rotary })
+        Ok(Self { words, layers: Layers::new(spec, blocks), norm, head })
     }
 }
 
 impl Decoder for GptJ {
     fn spec(&self) -> DecoderSpec {
-        self.spec.clone()
+        self.layers.spec().clone()
     }
 
     fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
@@ -102,35 +101,15 @@ impl Decoder for GptJ {
     }
 
     fn forward(&self, embeds: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let (b, t, d) = embeds.dims3()?;
-        if d != self.spec.width || t == 0 || b == 0 {
-            candle_core::bail!("embeddings of shape {:?}, allowed is [B, T, {}]", embeds.dims(), self.spec.width)
-        }
-        let lengths = run.row_lengths(b, t)?;
-        let past = run.past(b)?;
-        // Padding takes positions too, of keys that nobody sees: it must lie inside the tables.
-        check_context(&past, &vec![t; b], self.spec.context)?;
-        let mut x = embeds.clone();
-        for (layer, block) in self.blocks.iter().enumerate() {
-            if run.taps.want_hidden {
-                run.taps.hidden.push(x.clone());
-            }
-            x = block.forward(layer, &x, &self.rotary, self.heads, &past, run)?;
-        }
-        if let Some(cache) = &mut run.cache {
-            cache.advance(&lengths)?;
-        }
-        if run.taps.want_hidden {
-            let last = self.norm.forward(&x)?;
-            run.taps.hidden.push(last);
-        }
-        let x = self.norm.forward(&select_positions(&x, &run.logits, &lengths)?)?;
-        if run.logits == LogitPositions::Hidden { Ok(x) } else { self.head.forward(&x) }
+        let past = self.layers.start(embeds, run)?;
+        self.layers.run(embeds, &past, run, |x| self.norm.forward(x), |x| self.head.forward(x))
     }
 }
 
 /// One layer: x + attention(norm(x)) + mlp(norm(x)).
 struct Block {
+    heads: Heads,
+    rotary: Rotary,
     norm: LayerNorm,
     q: FrozenLinear,
     k: FrozenLinear,
@@ -141,36 +120,34 @@ struct Block {
 }
 
 impl Block {
-    fn new(w: &Weights, d: usize, inner: usize, eps: f64, init: Init) -> Result<Self, WeightError> {
+    fn new(w: &Weights, sizes: &Sizes, heads: Heads, rotary: Rotary) -> Result<Self, WeightError> {
+        let (d, init) = (heads.queries * heads.dim, Init::normal(sizes.init_std));
         let attention = w.pp("attn");
         let square = |name: &str| attention.pp(name).linear(d, d, init, None);
         Ok(Self {
-            norm: LayerNorm::load(&w.pp("ln_1"), d, eps)?,
+            heads,
+            rotary,
+            norm: LayerNorm::load(&w.pp("ln_1"), d, sizes.eps)?,
             q: square("q_proj")?,
             k: square("k_proj")?,
             v: square("v_proj")?,
             out: square("out_proj")?,
-            fc_in: w.pp("mlp.fc_in").linear(d, inner, init, Some(ZEROS))?,
-            fc_out: w.pp("mlp.fc_out").linear(inner, d, init, Some(ZEROS))?,
+            fc_in: w.pp("mlp.fc_in").linear(d, sizes.inner, init, Some(ZEROS))?,
+            fc_out: w.pp("mlp.fc_out").linear(sizes.inner, d, init, Some(ZEROS))?,
         })
     }
+}
 
-    fn forward(
-        &self,
-        layer: usize,
-        x: &Tensor,
-        rotary: &Rotary,
-        heads: Heads,
-        past: &[usize],
-        run: &mut Run,
-    ) -> candle_core::Result<Tensor> {
+impl Layer for Block {
+    fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
         let (b, t, _) = x.dims3()?;
+        let heads = self.heads;
         let normed = self.norm.forward(x)?;
-        let split = |x: Tensor| x.reshape((b, t, heads.queries, heads.dim));
-        let q = rotary.apply(&split(self.q.forward(&normed)?)?, past)?;
-        let k = rotary.apply(&split(self.k.forward(&normed)?)?, past)?;
-        let v = split(self.v.forward(&normed)?)?;
-        let attention = self.out.forward(&attend(layer, &q, &k, &v, heads, run)?)?;
+        let qkv = forward_all(&[&self.q, &self.k, &self.v], &normed)?;
+        let split = |x: &Tensor| x.reshape((b, t, heads.queries, heads.dim));
+        let q = self.rotary.apply(&split(&qkv[0])?, past)?;
+        let k = self.rotary.apply(&split(&qkv[1])?, past)?;
+        let attention = self.out.forward(&attend(index, &q, &k, &split(&qkv[2])?, heads, run)?)?;
         let mlp = self.fc_out.forward(&gelu_tanh(&self.fc_in.forward(&normed)?)?)?;
         (x + attention)? + mlp
     }

@@ -1,10 +1,10 @@
 //! Settings of `gptj`: Hugging Face's own names, read off `config.json` where they are not set.
 
-use anyhow::{Context, Result, bail};
-use limber_core::{DecoderSpec, WeightSource};
+use anyhow::{Result, bail};
+use limber_core::{DecoderSpec, ModelConfig, WeightSource, model_config};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::json;
 
 /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -75,20 +75,14 @@ impl Sizes {
     }
 }
 
-/// Whether `config.json` beside the weights is a GPT-J's.
-pub(super) fn recognises(source: &dyn WeightSource) -> Result<bool> {
-    let Some(text) = source.document("config.json")? else { return Ok(false) };
-    let tree: Value = serde_json::from_str(&text).with_context(|| format!("{}: config.json", source.label()))?;
-    Ok(tree.get("model_type").and_then(Value::as_str) == Some("gptj"))
-}
-
 impl Config {
     /// Settings first, then `config.json`, then gpt-j-6b's.
     pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
-        if let Some(text) = source.document("config.json")? {
-            let place = || format!("{}: config.json", source.label());
-            let tree: Value = serde_json::from_str(&text).with_context(place)?;
-            self.fill(&tree).with_context(place)?;
+        if let Some(config) = ModelConfig::read(source)? {
+            self.fill(&config)?;
+            // GPT-J's one id; of a list the first counts.
+            let eos = model_config::eos_ids(source)?.and_then(|ids| ids.first().copied());
+            self.eos_token_id = self.eos_token_id.or(eos);
         }
         self.vocab_size.get_or_insert(50_400);
         self.n_positions.get_or_insert(2048);
@@ -106,51 +100,24 @@ impl Config {
     }
 
     /// What `config.json` says, in transformers' `GPTJConfig` names; what this decoder cannot do is refused by name.
-    fn fill(&mut self, tree: &Value) -> Result<()> {
-        let set = |key: &str| tree.get(key).filter(|v| !v.is_null());
-        if let Some(kind) = set("model_type").and_then(Value::as_str)
-            && kind != "gptj"
-        {
-            bail!("model_type is {kind:?}, the decoder gptj takes \"gptj\"")
+    fn fill(&mut self, config: &ModelConfig) -> Result<()> {
+        let part = "the decoder gptj";
+        config.expect_type(part, &["gptj"])?;
+        config.expect("activation_function", &[json!("gelu_new"), json!("gelu_pytorch_tanh"), json!("gelu_fast")])?;
+        if config.is_null("rotary_dim") {
+            return Err(config.refusal("rotary_dim", "supported is a number of elements of each head"));
         }
-        if let Some(act) = set("activation_function").and_then(Value::as_str)
-            && !["gelu_new", "gelu_pytorch_tanh", "gelu_fast"].contains(&act)
-        {
-            bail!("activation_function is {act:?}, supported are \"gelu_new\", \"gelu_pytorch_tanh\", \"gelu_fast\"")
-        }
-        if tree.get("rotary_dim").is_some_and(Value::is_null) {
-            bail!("rotary_dim is null, supported is a number of elements of each head")
-        }
-        for key in ["rope_scaling", "quantization_config", "adapters"] {
-            if let Some(value) = set(key) {
-                bail!("{key} is {value}, which the decoder gptj does not support")
-            }
-        }
-        let number = |key: &str| -> Result<Option<usize>> {
-            match set(key) {
-                None => Ok(None),
-                Some(v) => match v.as_u64() {
-                    Some(n) => Ok(Some(n as usize)),
-                    None => bail!("{key} is {v}, allowed is a whole number from 0"),
-                },
-            }
-        };
-        self.vocab_size = self.vocab_size.or(number("vocab_size")?);
-        self.n_positions = self.n_positions.or(number("n_positions")?);
-        self.n_embd = self.n_embd.or(number("n_embd")?);
-        self.n_layer = self.n_layer.or(number("n_layer")?);
-        self.n_head = self.n_head.or(number("n_head")?);
-        self.rotary_dim = self.rotary_dim.or(number("rotary_dim")?);
-        self.n_inner = self.n_inner.or(number("n_inner")?);
-        self.layer_norm_epsilon = self.layer_norm_epsilon.or(set("layer_norm_epsilon").and_then(Value::as_f64));
-        self.tie_word_embeddings = self.tie_word_embeddings.or(set("tie_word_embeddings").and_then(Value::as_bool));
-        self.initializer_range =
-            self.initializer_range.or(set("initializer_range").and_then(Value::as_f64).map(|x| x as f32));
-        if self.eos_token_id.is_none() {
-            // One id, or a list of ids of which the first counts.
-            let eos = set("eos_token_id").map(|v| v.get(0).unwrap_or(v).clone());
-            self.eos_token_id = eos.and_then(|v| v.as_u64()).map(|id| id as u32);
-        }
+        config.refuse(part, &["rope_scaling", "quantization_config", "adapters"])?;
+        self.vocab_size = self.vocab_size.or(config.size("vocab_size")?);
+        self.n_positions = self.n_positions.or(config.size("n_positions")?);
+        self.n_embd = self.n_embd.or(config.size("n_embd")?);
+        self.n_layer = self.n_layer.or(config.size("n_layer")?);
+        self.n_head = self.n_head.or(config.size("n_head")?);
+        self.rotary_dim = self.rotary_dim.or(config.size("rotary_dim")?);
+        self.n_inner = self.n_inner.or(config.size("n_inner")?);
+        self.layer_norm_epsilon = self.layer_norm_epsilon.or(config.number("layer_norm_epsilon")?);
+        self.tie_word_embeddings = self.tie_word_embeddings.or(config.flag("tie_word_embeddings")?);
+        self.initializer_range = self.initializer_range.or(config.number("initializer_range")?.map(|x| x as f32));
         Ok(())
     }
 

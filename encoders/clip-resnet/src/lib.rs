@@ -11,7 +11,7 @@ use limber_core::frozen::{ConvShape, FrozenConv};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, Part, WeightSource, Weights, register,
+    Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, WeightSource, Weights, register,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ impl EncoderPart for ClipResnet {
         image.mean = config.mean.unwrap_or(image.mean);
         image.std = config.std.unwrap_or(image.std);
         let features = FeatureSpec { tokens: grid * grid, width: 32 * width, kind: FeatureKind::Patches };
-        Ok(EncoderSpecs { image, features })
+        Ok(EncoderSpecs { input: InputSpec::Image(image), features })
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {
@@ -96,8 +96,8 @@ impl EncoderPart for ClipResnet {
 }
 
 impl Encoder for ClipResnet {
-    fn image_spec(&self) -> ImageSpec {
-        self.specs.image
+    fn input_spec(&self) -> InputSpec {
+        self.specs.input
     }
 
     fn feature_spec(&self) -> FeatureSpec {
@@ -105,7 +105,7 @@ impl Encoder for ClipResnet {
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.image)?;
+        check_pixels(pixels, &self.specs.input)?;
         let mut x = pixels.detach();
         for conv in &self.stem {
             x = conv.forward(&x)?.relu()?;

@@ -6,8 +6,8 @@ use crate::settings;
 use crate::values::{close, difference, has_shape, noise, refused, same};
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
-use limber_core::Encoder;
 use limber_core::registry::{Entry, Maker};
+use limber_core::{Encoder, InputSpec};
 
 /// Checks an encoder: specs, shapes, no graph, batch = singles, determinism, refusals.
 pub fn check_encoder(entry: &Entry) -> Report {
@@ -26,18 +26,31 @@ pub fn check_encoder(entry: &Entry) -> Report {
         return report;
     };
     let encoder: &dyn Encoder = encoder.as_ref();
-    let image = specs.image;
-    let (s, n, e) = (image.side, specs.features.tokens, specs.features.width);
-    let pixels = |b: usize, seed| noise(&[b, 3, s, s], seed);
+    let (n, e) = (specs.features.tokens, specs.features.width);
+    // One input's shape, and shapes that must be refused.
+    let (shape, wrong) = match specs.input {
+        InputSpec::Image(image) => {
+            let s = image.side;
+            (
+                vec![3, s, s],
+                vec![vec![1, 3, s, s + 1], vec![1, 3, s + 1, s + 1], vec![1, 1, s, s], vec![3, s, s], vec![0, 3, s, s]],
+            )
+        }
+        InputSpec::Features => (vec![n, e], vec![vec![1, n, e + 1], vec![1, n + 1, e], vec![n, e], vec![0, n, e]]),
+    };
+    let pixels = |b: usize, seed| noise(&[&[b], shape.as_slice()].concat(), seed);
 
     report.check("specs are the same before and after the weights", || {
-        ensure!(encoder.image_spec() == image, "image spec {image:?} became {:?}", encoder.image_spec());
+        let input = encoder.input_spec();
+        ensure!(input == specs.input, "input spec {:?} became {input:?}", specs.input);
         let features = encoder.feature_spec();
         ensure!(features == specs.features, "feature spec {:?} became {features:?}", specs.features);
         Ok(())
     });
-    report.check("image and feature specs are sound", || {
-        ensure!(s > 0 && n > 0 && e > 0, "side {s}, tokens {n}, width {e}: each is at least 1");
+    report.check("input and feature specs are sound", || {
+        ensure!(n > 0 && e > 0, "tokens {n}, width {e}: each is at least 1");
+        let InputSpec::Image(image) = specs.input else { return Ok(()) };
+        ensure!(image.side > 0, "side {}: it is at least 1", image.side);
         ensure!(image.mean.iter().all(|m| m.is_finite()), "mean {:?} is not finite", image.mean);
         ensure!(image.std.iter().all(|d| d.is_finite() && *d > 0.0), "std {:?} is not above 0", image.std);
         Ok(())
@@ -72,9 +85,9 @@ pub fn check_encoder(entry: &Entry) -> Report {
         ensure!(apart > 0.0, "two images of noise give the same features");
         Ok(())
     });
-    report.check("pixels of another shape are an error", || {
-        for shape in [&[1, 3, s, s + 1][..], &[1, 3, s + 1, s + 1], &[1, 1, s, s], &[3, s, s], &[0, 3, s, s]] {
-            let pixels = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
+    report.check("input of another shape is an error", || {
+        for shape in &wrong {
+            let pixels = Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu)?;
             refused(&format!("shape {shape:?}"), encoder.encode(&pixels))?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::{caught, honest, parse};
 use candle_core::{Result, Tensor};
 use limber_core::encoder::check_pixels;
 use limber_core::registry::{EncoderSpecs, Entry, Maker, Prepared};
-use limber_core::{Encoder, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init};
+use limber_core::{Encoder, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec};
 use limber_kit::check_entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,12 +37,15 @@ fn specs(lie: Lie) -> EncoderSpecs {
         image.std[1] = 0.0;
     }
     let width = if lie == Lie::Width { 9 } else { 8 };
-    EncoderSpecs { image, features: FeatureSpec { tokens: 4, width, kind: FeatureKind::Patches } }
+    EncoderSpecs {
+        input: InputSpec::Image(image),
+        features: FeatureSpec { tokens: 4, width, kind: FeatureKind::Patches },
+    }
 }
 
 impl Encoder for Toy {
-    fn image_spec(&self) -> ImageSpec {
-        specs(self.lie).image
+    fn input_spec(&self) -> InputSpec {
+        specs(self.lie).input
     }
 
     fn feature_spec(&self) -> FeatureSpec {
@@ -55,7 +58,7 @@ impl Encoder for Toy {
         if self.lie == Lie::AnyShape && pixels.dims() != [pixels.dims()[0], 3, 4, 4] {
             return Tensor::zeros((1, 4, 8), pixels.dtype(), pixels.device());
         }
-        check_pixels(pixels, &self.image_spec())?;
+        check_pixels(pixels, &self.input_spec())?;
         let b = pixels.dim(0)?;
         assert!(self.lie != Lie::Panics || b == 1, "batches are not my business");
         let pixels = if self.lie == Lie::Graph { pixels.clone() } else { pixels.detach() };

@@ -1,0 +1,278 @@
+//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a part cannot do.
+//!
+//! A value that a part does not support is refused by the name of its key, never computed as if it were another.
+
+use crate::weights::WeightSource;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// A model's description, or one section of it.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// What messages call it: the file, and the section where it is one.
+    place: String,
+    tree: Value,
+}
+
+impl ModelConfig {
+    /// `config.json` beside the weights; None where there is none.
+    ///
+    /// # Errors
+    /// A document that is not JSON.
+    pub fn read(source: &dyn WeightSource) -> Result<Option<Self>> {
+        Self::document(source, "config.json")
+    }
+
+    /// Another JSON document beside the weights, such as `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// A document that is not a JSON object.
+    pub fn document(source: &dyn WeightSource, name: &str) -> Result<Option<Self>> {
+        let Some(text) = source.document(name)? else { return Ok(None) };
+        let place = format!("{}: {name}", source.label());
+        let tree: Value = serde_json::from_str(&text).with_context(|| place.clone())?;
+        if !tree.is_object() {
+            bail!("{place}: not a JSON object")
+        }
+        Ok(Some(Self { place, tree }))
+    }
+
+    /// A section such as `vision_config`; None where it is absent or null.
+    pub fn section(&self, key: &str) -> Option<Self> {
+        let tree = self.value(key)?.clone();
+        Some(Self { place: format!("{}, {key}", self.place), tree })
+    }
+
+    /// A value as it stands; None where it is absent or null.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.tree.get(key).filter(|v| !v.is_null())
+    }
+
+    /// Whether the key stands there as null, which some models give a meaning.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.tree.get(key).is_some_and(Value::is_null)
+    }
+
+    /// An error that names this place, a key and its value.
+    pub fn refusal(&self, key: &str, allowed: impl std::fmt::Display) -> anyhow::Error {
+        let value = self.tree.get(key).unwrap_or(&Value::Null);
+        anyhow::anyhow!("{}: {key} is {value}, {allowed}", self.place)
+    }
+
+    /// `model_type`.
+    pub fn model_type(&self) -> Option<&str> {
+        self.value("model_type").and_then(Value::as_str)
+    }
+
+    /// Refuses any `model_type` but these; an absent one passes.
+    ///
+    /// # Errors
+    /// Names the type and the allowed ones.
+    pub fn expect_type(&self, part: &str, types: &[&str]) -> Result<()> {
+        match self.model_type() {
+            Some(kind) if !types.contains(&kind) => {
+                let types: Vec<String> = types.iter().map(|t| format!("{t:?}")).collect();
+                Err(self.refusal("model_type", format!("{part} takes {}", types.join(", "))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        self.typed(key, "allowed is a whole number from 0", |v| v.as_u64().map(|n| n as usize))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "allowed is a number", Value::as_f64)
+    }
+
+    /// A truth value.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "allowed is true or false", Value::as_bool)
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn text(&self, key: &str) -> Result<Option<String>> {
+        self.typed(key, "allowed is a text", |v| v.as_str().map(str::to_string))
+    }
+
+    /// A list of numbers.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.typed(key, "allowed is a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
+    }
+
+    /// One id or a list of ids, as `eos_token_id` comes.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
+        let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        self.typed(key, "allowed is a token id or a list of them", |v| match v.as_array() {
+            Some(list) => list.iter().map(id).collect(),
+            None => id(v).map(|id| vec![id]),
+        })
+    }
+
+    /// Refuses these keys wherever they are set to anything but null, false, 0 or an empty map or list.
+    ///
+    /// # Errors
+    /// Names the first key that is set, and its value.
+    pub fn refuse(&self, part: &str, keys: &[&str]) -> Result<()> {
+        for key in keys {
+            let off = match self.value(key) {
+                None | Some(Value::Bool(false)) => true,
+                Some(Value::Object(map)) => map.is_empty(),
+                Some(Value::Array(list)) => list.is_empty(),
+                Some(Value::Number(n)) => n.as_f64() == Some(0.0),
+                Some(_) => false,
+            };
+            if !off {
+                return Err(self.refusal(key, format!("which {part} does not support")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses any value of `key` but these; an absent one passes.
+    ///
+    /// # Errors
+    /// Names the value and the allowed ones.
+    pub fn expect(&self, key: &str, allowed: &[Value]) -> Result<()> {
+        match self.value(key) {
+            Some(value) if !allowed.contains(value) => {
+                let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
+                Err(self.refusal(key, format!("supported is {}", allowed.join(", "))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn typed<T>(&self, key: &str, allowed: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.refusal(key, allowed)),
+        }
+    }
+}
+
+/// Whether `config.json` beside the weights has one of these `model_type`s: the kind `auto`.
+///
+/// # Errors
+/// A document that cannot be read.
+pub fn recognises(source: &dyn WeightSource, types: &[&str]) -> Result<bool> {
+    Ok(ModelConfig::read(source)?.is_some_and(|config| config.model_type().is_some_and(|kind| types.contains(&kind))))
+}
+
+/// The ids that end a text: `generation_config.json`'s, as transformers' `generate` takes them, else `config.json`'s.
+///
+/// # Errors
+/// A document that cannot be read, or ids that are none.
+pub fn eos_ids(source: &dyn WeightSource) -> Result<Option<Vec<u32>>> {
+    for name in ["generation_config.json", "config.json"] {
+        if let Some(config) = ModelConfig::document(source, name)?
+            && let Some(ids) = config.ids("eos_token_id")?
+        {
+            return Ok(Some(ids));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{FrozenData, Request, WeightError};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    struct Texts(Vec<(&'static str, String)>);
+
+    impl WeightSource for Texts {
+        fn label(&self) -> String {
+            "here".into()
+        }
+        fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
+            None
+        }
+        fn read(&self, _: &Request) -> Result<FrozenData, WeightError> {
+            Ok(FrozenData::from_f32(vec![], &[0]))
+        }
+        fn document(&self, name: &str) -> Result<Option<String>, WeightError> {
+            Ok(self.0.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone()))
+        }
+    }
+
+    fn config(tree: Value) -> ModelConfig {
+        let source = Texts(vec![("config.json", tree.to_string())]);
+        ModelConfig::read(&source).unwrap().unwrap()
+    }
+
+    #[test]
+    fn values_are_typed_and_messages_name_the_key() {
+        let c = config(json!({"n": 3, "x": 0.5, "on": true, "act": "gelu", "eos": [1, 2], "one": 7, "nil": null}));
+        assert_eq!(
+            (c.size("n").unwrap(), c.number("x").unwrap(), c.flag("on").unwrap()),
+            (Some(3), Some(0.5), Some(true))
+        );
+        assert_eq!((c.ids("eos").unwrap(), c.ids("one").unwrap()), (Some(vec![1, 2]), Some(vec![7])));
+        assert_eq!((c.size("nil").unwrap(), c.size("absent").unwrap(), c.is_null("nil")), (None, None, true));
+        let check = |result: Result<(), anyhow::Error>, expected: &str| {
+            assert_eq!(result.unwrap_err().to_string(), expected);
+        };
+        check(c.size("x").map(drop), "here: config.json: x is 0.5, allowed is a whole number from 0");
+        check(c.flag("n").map(drop), "here: config.json: n is 3, allowed is true or false");
+        check(c.ids("x").map(drop), "here: config.json: x is 0.5, allowed is a token id or a list of them");
+        check(
+            c.refuse("the decoder toy", &["nil", "on"]),
+            "here: config.json: on is true, which the decoder toy does not support",
+        );
+        check(
+            c.expect("act", &[json!("relu"), json!("silu")]),
+            "here: config.json: act is \"gelu\", supported is \"relu\", \"silu\"",
+        );
+        let c = config(json!({"model_type": "opt"}));
+        check(
+            c.expect_type("the decoder toy", &["toy"]),
+            "here: config.json: model_type is \"opt\", the decoder toy takes \"toy\"",
+        );
+    }
+
+    #[test]
+    fn generation_settings_come_before_the_models() {
+        let texts = |generation: Value| {
+            let mut list = vec![("config.json", json!({"eos_token_id": 5}).to_string())];
+            if !generation.is_null() {
+                list.push(("generation_config.json", generation.to_string()));
+            }
+            eos_ids(&Texts(list)).unwrap()
+        };
+        assert_eq!(texts(Value::Null), Some(vec![5]));
+        assert_eq!(texts(json!({"eos_token_id": [8, 9]})), Some(vec![8, 9]));
+        assert_eq!(texts(json!({"temperature": 0.6})), Some(vec![5]));
+    }
+
+    #[test]
+    fn a_document_that_is_no_object_is_refused() {
+        let message = ModelConfig::read(&Texts(vec![("config.json", "[1]".into())])).unwrap_err().to_string();
+        assert_eq!(message, "here: config.json: not a JSON object");
+        assert!(ModelConfig::read(&Texts(vec![("config.json", "{".into())])).is_err());
+        assert!(ModelConfig::read(&Texts(vec![])).unwrap().is_none());
+    }
+}

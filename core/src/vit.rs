@@ -1,0 +1,63 @@
+//! The encoder block that vision transformers share: x + attention(norm(x)), then x + mlp(norm(x)); no graph.
+//!
+//! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`) and `modeling_beit.py` (`BeitLayer`, with
+//! layer scale and a bias on the scores). Parts load the pieces under their own names.
+
+use crate::frozen::{FrozenLinear, forward_all};
+use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend_all};
+use candle_core::{Result, Tensor};
+
+/// One block of width E.
+#[derive(Debug, Clone)]
+pub struct VitBlock {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// Queries, E to E.
+    pub q: FrozenLinear,
+    /// Keys, E to E.
+    pub k: FrozenLinear,
+    /// Values, E to E.
+    pub v: FrozenLinear,
+    /// After the attention, E to E.
+    pub out: FrozenLinear,
+    /// Layer scale `[E]` of the attention, where the model has it.
+    pub scale1: Option<Tensor>,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// E to the MLP's width.
+    pub fc1: FrozenLinear,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// The MLP's width to E.
+    pub fc2: FrozenLinear,
+    /// Layer scale `[E]` of the MLP, where the model has it.
+    pub scale2: Option<Tensor>,
+}
+
+impl VitBlock {
+    /// x `[B, N, E]` f32 to `[B, N, E]` f32; every token sees every token, scores plus `bias`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, x: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
+        let (b, n, _) = x.dims3()?;
+        let normed = self.norm1.forward(x)?;
+        let mut qkv = forward_all(&[&self.q, &self.k, &self.v], &normed)?.into_iter();
+        let mut next = || match qkv.next() {
+            Some(x) => x.reshape((b, n, heads.queries, heads.dim)),
+            None => candle_core::bail!("three linear layers gave fewer than three outputs"),
+        };
+        let (q, k, v) = (next()?, next()?, next()?);
+        let attention = self.out.forward(&attend_all(&q, &k, &v, heads, bias)?)?;
+        let x = (x + scaled(attention, &self.scale1)?)?;
+        let mlp = self.activation.apply(&self.fc1.forward(&self.norm2.forward(&x)?)?)?;
+        x + scaled(self.fc2.forward(&mlp)?, &self.scale2)?
+    }
+}
+
+fn scaled(x: Tensor, scale: &Option<Tensor>) -> Result<Tensor> {
+    match scale {
+        Some(scale) => x.broadcast_mul(scale),
+        None => Ok(x),
+    }
+}
