@@ -311,8 +311,8 @@ fn weights_base<'a>(spec: &WeightSpec, base: &'a Path) -> &'a Path {
 /// The type that a section wants its frozen weights in.
 fn dtype(section: &Section) -> Result<Option<WeightType>> {
     let Some(name) = &section.dtype else { return Ok(None) };
-    match WeightType::ALL.iter().find(|t| t.name() == name) {
-        Some(dtype) => Ok(Some(*dtype)),
+    match WeightType::named(name) {
+        Some(dtype) => Ok(Some(dtype)),
         None => {
             let known: Vec<&str> = WeightType::ALL.iter().map(|t| t.name()).collect();
             bail!("dtype {name:?} is not supported here, allowed are {}", known.join(", "))

@@ -3,7 +3,8 @@
 use super::output::{self, Progress};
 use crate::weights::{ConvertOptions, WeightSpec, convert, open_checkpoint};
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
 use limber_core::WeightType;
 use limber_core::registry::DEFAULT_FILES;
 use serde_json::json;
@@ -21,33 +22,24 @@ pub struct Arguments {
     /// The safetensors file to write; it appears when it is complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Type that floats are rounded to; as they are where nothing is said
-    #[arg(long, value_enum, value_name = "TYPE")]
-    dtype: Option<Type>,
+    /// Type that floats are rounded to; as they are where nothing is said. q8_0 and q4_k are for matrices alone
+    #[arg(long, value_parser = dtype_parser(), value_name = "TYPE")]
+    dtype: Option<String>,
     /// Prints one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Type {
-    F32,
-    F16,
-    Bf16,
+fn dtype_parser() -> PossibleValuesParser {
+    PossibleValuesParser::new(WeightType::ALL.map(WeightType::name))
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let spec: WeightSpec = arguments.input.parse()?;
     let files: Vec<&str> = DEFAULT_FILES.iter().copied().chain(OTHER_FILES).collect();
     let checkpoint = open_checkpoint(&spec, &files, Path::new("."))?;
-    let options = ConvertOptions {
-        dtype: arguments.dtype.map(|t| match t {
-            Type::F32 => WeightType::F32,
-            Type::F16 => WeightType::F16,
-            Type::Bf16 => WeightType::Bf16,
-        }),
-        ..ConvertOptions::default()
-    };
+    let options =
+        ConvertOptions { dtype: arguments.dtype.as_deref().and_then(WeightType::named), ..ConvertOptions::default() };
     let mut progress: Option<Progress> = None;
     let summary = convert(&checkpoint, &arguments.out, &options, &mut |step| {
         progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);

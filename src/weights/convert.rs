@@ -5,7 +5,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::stored::StoredTensor;
-use super::write::{Planned, element_name, header, replace, sort};
+use super::write::{Planned, header, replace, sort};
 use anyhow::{Context, Result, anyhow, ensure};
 use half::f16;
 use limber_core::WeightType;
@@ -95,22 +95,28 @@ pub fn convert(
     Ok(summary)
 }
 
-/// The type that a tensor is rounded to; None where it stays as it is.
+/// The type that a tensor is rounded to; None where it stays as it is. Matrices alone are quantised: norms, biases and
+/// convolutions keep their type, and so do rows that are no whole blocks.
 fn target(tensor: &StoredTensor, dtype: Option<WeightType>) -> Option<WeightType> {
-    let is_float = tensor.element.weight_type().is_some() || tensor.element.name() == "F64";
-    dtype.filter(|dtype| is_float && tensor.element.weight_type() != Some(*dtype))
+    let own = tensor.element.weight_type();
+    let is_float = own.is_some() || tensor.element.name() == "F64";
+    let mut dtype = dtype.filter(|_| is_float)?;
+    if dtype.is_quantised() {
+        dtype = dtype.fitting(&tensor.shape);
+        if tensor.shape.len() != 2 || !dtype.is_quantised() {
+            return None;
+        }
+    }
+    (own != Some(dtype)).then_some(dtype)
 }
 
 fn plan<'a>(name: &'a str, tensor: &'a StoredTensor, dtype: Option<WeightType>) -> Planned<'a> {
     let shape = &tensor.shape;
-    match target(tensor, dtype) {
-        Some(dtype) => {
-            let size = dtype.bytes(1);
-            Planned { name, element: element_name(dtype), size, shape, bytes: tensor.elements() * size }
-        }
+    match target(tensor, dtype).or(tensor.element.weight_type()) {
+        Some(dtype) => Planned::weight(name, dtype, shape, dtype.bytes(shape).unwrap_or(0)),
         None => {
             let (element, size) = (tensor.element.name(), tensor.element.bytes());
-            Planned { name, element, size, shape, bytes: tensor.len() }
+            Planned { name, element, quantised: None, size, shape: shape.clone(), bytes: tensor.len() }
         }
     }
 }
@@ -123,11 +129,26 @@ fn write_one(file: &mut dyn Write, tensor: &StoredTensor, dtype: Option<WeightTy
         return Ok(file.write_all(bytes)?);
     };
     let data = tensor.frozen().map_err(|e| anyhow!(e))?.context("not a float")?;
+    if dtype.is_quantised() {
+        check_finite(&data)?;
+    }
     let rounded = data.clone().convert(dtype);
     if dtype == WeightType::F16 {
         check_range(&data, &rounded)?;
     }
     Ok(file.write_all(rounded.bytes())?)
+}
+
+/// A block shares one scale: a value that is not finite would spoil its neighbours.
+fn check_finite(data: &FrozenData) -> Result<()> {
+    const BLOCK: usize = 1 << 16;
+    for start in (0..data.elements()).step_by(BLOCK) {
+        let values = data.to_f32(start..(start + BLOCK).min(data.elements()));
+        if let Some(value) = values.iter().find(|x| !x.is_finite()) {
+            anyhow::bail!("the value {value} cannot be quantised, allowed are finite ones");
+        }
+    }
+    Ok(())
 }
 
 /// f16 ends at 65504: what was finite must stay so.

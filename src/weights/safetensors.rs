@@ -4,8 +4,11 @@
 
 use super::checkpoint::Contents;
 use super::stored::{Element, Storage, StoredTensor};
+use super::write::TYPES;
+use limber_core::WeightType;
 use limber_core::weights::SharedBytes;
 use safetensors::tensor::Metadata;
+use std::collections::BTreeMap;
 
 /// Bytes of the header's length.
 const PREFIX: usize = 8;
@@ -60,7 +63,39 @@ pub fn read(bytes: SharedBytes) -> Result<Contents, String> {
         };
         contents.tensors.insert(name, stored);
     }
+    restore_types(&mut contents)?;
     Ok(contents)
+}
+
+/// Gives quantised tensors, which lie in the file as bytes `[n, bytes of a row]`, their type and shape back.
+fn restore_types(contents: &mut Contents) -> Result<(), String> {
+    let Some(text) = contents.metadata.as_ref().and_then(|map| map.get(TYPES)) else { return Ok(()) };
+    let types: BTreeMap<String, String> =
+        serde_json::from_str(text).map_err(|e| format!("metadata entry {TYPES:?}: {e}"))?;
+    for (name, kind) in types {
+        let known = WeightType::named(&kind).filter(|dtype| dtype.is_quantised());
+        let (Some(dtype), Some(element)) = (known, Element::named(&kind.to_uppercase())) else {
+            return Err(format!(
+                "metadata entry {TYPES:?}: tensor {name:?} has type {kind:?}, known are q8_0 and q4_k"
+            ));
+        };
+        let tensor = contents
+            .tensors
+            .get_mut(&name)
+            .ok_or_else(|| format!("metadata entry {TYPES:?} names a tensor {name:?} that is not there"))?;
+        let (numbers, size) = dtype.block();
+        match (tensor.element.name(), tensor.shape.last_mut()) {
+            ("U8", Some(last)) if last.is_multiple_of(size) => *last = *last / size * numbers,
+            (spelled, _) => {
+                return Err(format!(
+                    "tensor {name:?} of type {spelled} and shape {:?} holds no whole rows of {kind} blocks of {size} bytes",
+                    tensor.shape
+                ));
+            }
+        }
+        tensor.element = element;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -105,6 +140,32 @@ mod tests {
             (file(&tensor("U8", "[2305843009213693951]", "[0,2305843009213693951]"), 8), "cut short"),
         ] {
             let message = read(Arc::new(bytes)).err().unwrap();
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn quantised_tensors_have_their_type_in_the_metadata() {
+        let quantised = |types: &str, dtype: &str, shape: &str, bytes: usize| {
+            let types = serde_json::to_string(types).unwrap();
+            let tensor = format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}"#);
+            read(Arc::new(file(&format!(r#"{{"__metadata__":{{"limber.types":{types}}},"a":{tensor}}}"#), bytes)))
+        };
+        let contents = quantised(r#"{"a":"q8_0"}"#, "U8", "[3,68]", 204).unwrap();
+        assert_eq!(
+            (contents.tensors["a"].shape.as_slice(), contents.tensors["a"].element.name()),
+            (&[3, 64][..], "Q8_0")
+        );
+        let data = contents.tensors["a"].frozen().unwrap().unwrap();
+        assert_eq!((data.dtype(), data.to_f32(0..192)), (WeightType::Q8_0, vec![0.0; 192]));
+        for (result, part) in [
+            (quantised(r#"{"a":"q8_0"}"#, "U8", "[3,67]", 201), "no whole rows of q8_0 blocks of 34 bytes"),
+            (quantised(r#"{"a":"q4_k"}"#, "F32", "[1,144]", 576), "of type F32"),
+            (quantised(r#"{"a":"q2_k"}"#, "U8", "[3,68]", 204), "type \"q2_k\", known are q8_0 and q4_k"),
+            (quantised(r#"{"b":"q8_0"}"#, "U8", "[3,68]", 204), "names a tensor \"b\" that is not there"),
+            (quantised("[1]", "U8", "[3,68]", 204), "metadata entry \"limber.types\""),
+        ] {
+            let message = result.err().unwrap();
             assert!(message.contains(part), "{part}: {message}");
         }
     }

@@ -37,6 +37,9 @@ const ELEMENTS: &[(&str, usize)] = &[
     ("F6_E2M3", 6),
     ("F6_E3M2", 6),
     ("F4", 4),
+    // Blocks of GGUF; their bits are those of a block's numbers together.
+    ("Q8_0", 0),
+    ("Q4_K", 0),
 ];
 
 impl Element {
@@ -55,7 +58,7 @@ impl Element {
         self.bits / 8
     }
 
-    /// Whether safetensors files can hold it.
+    /// Whether safetensors files can hold it, quantised blocks as bytes.
     pub fn is_portable(self) -> bool {
         self.name != "C128"
     }
@@ -66,6 +69,8 @@ impl Element {
             "F32" => Some(WeightType::F32),
             "F16" => Some(WeightType::F16),
             "BF16" => Some(WeightType::Bf16),
+            "Q8_0" => Some(WeightType::Q8_0),
+            "Q4_K" => Some(WeightType::Q4K),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! Safetensors files, written whole or not at all: a temporary file in the same folder, then a rename.
 //!
 //! The header is JSON in a fixed order, so that the same tensors give the same bytes.
+//! The format has no block types: a quantised matrix `[n, m]` is written as bytes `[n, bytes of a row]`, and the metadata
+//! entry `limber.types` names the type of each such tensor.
 
 use anyhow::{Context, Result, ensure};
 use limber_core::WeightType;
@@ -14,6 +16,9 @@ use std::path::Path;
 /// The name that the format keeps for itself.
 const METADATA: &str = "__metadata__";
 
+/// The metadata entry that names the types of quantised tensors, a JSON map.
+pub const TYPES: &str = "limber.types";
+
 /// One tensor to be written.
 #[derive(Debug, Clone)]
 pub struct Planned<'a> {
@@ -21,10 +26,12 @@ pub struct Planned<'a> {
     pub name: &'a str,
     /// Its element type, in safetensors' spelling.
     pub element: &'static str,
+    /// Its type where that is quantised, which the format cannot say.
+    pub quantised: Option<WeightType>,
     /// Bytes of one element, which order the file so that every tensor is aligned.
     pub size: usize,
-    /// Its shape.
-    pub shape: &'a [usize],
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
     /// Its length in bytes.
     pub bytes: usize,
 }
@@ -46,21 +53,25 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, FrozenData>, metadata: &BTre
 }
 
 fn plan<'a>(name: &'a str, data: &'a FrozenData) -> Planned<'a> {
-    Planned {
-        name,
-        element: element_name(data.dtype()),
-        size: data.dtype().bytes(1),
-        shape: data.shape(),
-        bytes: data.bytes().len(),
-    }
+    Planned::weight(name, data.dtype(), data.shape(), data.bytes().len())
 }
 
-/// Safetensors' spelling of a weight type.
-pub fn element_name(dtype: WeightType) -> &'static str {
-    match dtype {
-        WeightType::F32 => "F32",
-        WeightType::F16 => "F16",
-        WeightType::Bf16 => "BF16",
+impl<'a> Planned<'a> {
+    /// A weight of this type, shape and length in bytes.
+    pub fn weight(name: &'a str, dtype: WeightType, shape: &[usize], bytes: usize) -> Self {
+        let mut shape = shape.to_vec();
+        let quantised = dtype.is_quantised().then_some(dtype);
+        if let (Some(_), Some(last)) = (quantised, shape.last_mut()) {
+            let (numbers, size) = dtype.block();
+            *last = *last / numbers * size;
+        }
+        let (element, size) = match dtype {
+            WeightType::F32 => ("F32", 4),
+            WeightType::F16 => ("F16", 2),
+            WeightType::Bf16 => ("BF16", 2),
+            WeightType::Q8_0 | WeightType::Q4K => ("U8", 1),
+        };
+        Planned { name, element, quantised, size, shape, bytes }
     }
 }
 
@@ -75,6 +86,13 @@ pub fn sort(planned: &mut [Planned]) {
 /// A tensor named `__metadata__`.
 pub fn header(planned: &[Planned], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut map = Map::new();
+    let mut metadata = metadata.clone();
+    let types: BTreeMap<&str, &str> =
+        planned.iter().filter_map(|tensor| Some((tensor.name, tensor.quantised?.name()))).collect();
+    metadata.remove(TYPES);
+    if !types.is_empty() {
+        metadata.insert(TYPES.to_string(), serde_json::to_string(&types)?);
+    }
     if !metadata.is_empty() {
         map.insert(METADATA.to_string(), json!(metadata));
     }

@@ -338,6 +338,52 @@ fn conversion_to_f16_refuses_what_overflows_and_leaves_the_old_file() {
     assert_eq!(source(&from).unwrap().tensors().unwrap()["w"], [3]);
 }
 
+#[test]
+fn quantised_conversion_keeps_norms_and_maps_the_rest() {
+    let (_, plain, _) = converted("gptj/f32/model.safetensors", &ConvertOptions::default());
+    for (dtype, far_allowed) in [(WeightType::Q8_0, 0.01), (WeightType::Q4K, 0.01)] {
+        let options = ConvertOptions { dtype: Some(dtype), ..Default::default() };
+        let (summary, source, bytes) = converted("gptj/f32/model.safetensors", &options);
+        let shapes = source.tensors().unwrap();
+        assert_eq!(summary.tensors, shapes.len());
+        let (mut quantised, mut kept) = (0, 0);
+        for (name, shape) in &shapes {
+            assert_eq!(Some(shape), plain.tensors().unwrap().get(name), "{name}");
+            let data = read(source.as_ref(), name, shape).unwrap();
+            let (ours, exact) = (values(source.as_ref(), name), values(plain.as_ref(), name));
+            if data.dtype() == WeightType::F32 {
+                kept += 1;
+                assert_eq!(ours, exact, "{name}");
+                continue;
+            }
+            // Its rows are 32 or 128 wide, so q4_k gives way to q8_0, whose step is amax / 127.
+            assert_eq!((data.dtype(), shape.len()), (WeightType::Q8_0, 2), "{name}");
+            quantised += 1;
+            let largest = exact.iter().fold(0f32, |m, x| m.max(x.abs()));
+            let far = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(far <= far_allowed * largest, "{name}: {far} of {largest}");
+        }
+        assert!(quantised > 10 && kept > 5, "{quantised} {kept}");
+        // The reference library reads the file; blocks are bytes to it.
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("lm_head.weight").unwrap().dtype().to_string(), "U8");
+    }
+}
+
+#[test]
+fn what_is_not_finite_cannot_be_quantised() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("a.safetensors");
+    let mut numbers = vec![0f32; 64];
+    numbers[40] = f32::NAN;
+    let tensors = BTreeMap::from([("w".to_string(), FrozenData::from_f32(numbers, &[2, 32]))]);
+    save(&from, &tensors, &BTreeMap::new()).unwrap();
+    let checkpoint = open_checkpoint(&from.to_str().unwrap().parse().unwrap(), FILES, Path::new("")).unwrap();
+    let options = ConvertOptions { dtype: Some(WeightType::Q8_0), ..Default::default() };
+    let error = convert(&checkpoint, &folder.path().join("b.safetensors"), &options, &mut |_| ()).unwrap_err();
+    assert!(format!("{error:#}").contains("tensor \"w\": the value NaN cannot be quantised"), "{error:#}");
+}
+
 /// A small generator, so that a failing case can be repeated.
 struct Dice(u64);
 

@@ -100,6 +100,13 @@ pub(super) fn device_tensor(data: &FrozenData, device: &Device) -> Result<Tensor
         WeightType::F32 => DType::F32,
         WeightType::F16 => DType::F16,
         WeightType::Bf16 => DType::BF16,
+        WeightType::Q8_0 | WeightType::Q4K => {
+            candle_core::bail!(
+                "{} weights run on the cpu alone; take f16 or bf16 on {:?}",
+                data.dtype(),
+                device.location()
+            )
+        }
     };
     Tensor::from_raw_buffer(data.bytes(), dtype, data.shape(), device)
 }

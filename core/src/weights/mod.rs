@@ -5,54 +5,17 @@
 //! Weights keep their own type and their place in the mapped file; only a change of type makes a copy.
 
 use crate::frozen::{FrozenEmbedding, FrozenLinear};
-use bytemuck::Pod;
 use candle_core::{Device, Tensor};
-use half::{bf16, f16};
-use serde::{Deserialize, Serialize};
+use half::f16;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-/// The type of a frozen tensor's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightType {
-    /// 32-bit floats.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of an f32.
-    Bf16,
-}
+mod data;
+mod dtype;
 
-impl WeightType {
-    /// Every type, in the order of their names in messages.
-    pub const ALL: [WeightType; 3] = [WeightType::F32, WeightType::F16, WeightType::Bf16];
-
-    /// The name in configs: `f32`, `f16`, `bf16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightType::F32 => "f32",
-            WeightType::F16 => "f16",
-            WeightType::Bf16 => "bf16",
-        }
-    }
-
-    /// Bytes of `elements` elements.
-    pub fn bytes(self, elements: usize) -> usize {
-        match self {
-            WeightType::F32 => elements * 4,
-            WeightType::F16 | WeightType::Bf16 => elements * 2,
-        }
-    }
-}
-
-impl fmt::Display for WeightType {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use data::{FrozenData, SharedBytes};
+pub use dtype::WeightType;
 
 /// What can be wrong with a weight; each message names the tensor and the source.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +43,7 @@ pub enum WeightError {
         expected: Vec<usize>,
     },
     /// The tensor's element type cannot hold weights.
-    #[error("{source_label}: tensor {name:?} has type {found}, allowed are f64, f32, f16, bf16")]
+    #[error("{source_label}: tensor {name:?} has type {found}, allowed are f64, f32, f16, bf16, q8_0, q4_k")]
     Type {
         /// The full name.
         name: String,
@@ -159,206 +122,6 @@ pub struct Request<'a> {
     pub init: Init,
     /// The type a random source makes it in; a file gives its own.
     pub dtype: WeightType,
-}
-
-/// Bytes that stay where they are: a mapped file, or memory.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
-
-/// One frozen tensor, a window into shared bytes: row-major, aligned to its type.
-#[derive(Clone)]
-pub struct FrozenData {
-    bytes: SharedBytes,
-    range: Range<usize>,
-    dtype: WeightType,
-    shape: Vec<usize>,
-}
-
-impl fmt::Debug for FrozenData {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "FrozenData({} {:?})", self.dtype, self.shape)
-    }
-}
-
-impl FrozenData {
-    /// A window of `bytes`. A window that is not aligned to its type is copied once.
-    ///
-    /// # Errors
-    /// A range outside the bytes or of another length than the shape and type need.
-    pub fn new(bytes: SharedBytes, range: Range<usize>, dtype: WeightType, shape: &[usize]) -> Result<Self, String> {
-        let elements = shape
-            .iter()
-            .try_fold(1usize, |n, d| n.checked_mul(*d))
-            .ok_or_else(|| format!("shape {shape:?} is too large"))?;
-        let window = (*bytes)
-            .as_ref()
-            .get(range.clone())
-            .ok_or_else(|| format!("bytes {range:?} lie outside the {} there are", (*bytes).as_ref().len()))?;
-        if elements.checked_mul(dtype.bytes(1)) != Some(window.len()) {
-            return Err(format!("{} bytes for shape {shape:?} of {dtype}", window.len()));
-        }
-        if (window.as_ptr() as usize).is_multiple_of(dtype.bytes(1)) {
-            return Ok(Self { bytes, range, dtype, shape: shape.to_vec() });
-        }
-        match dtype {
-            WeightType::F32 => {
-                let values = window.chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>).collect();
-                Ok(Self::from_vec::<u32>(values, dtype, shape))
-            }
-            WeightType::F16 | WeightType::Bf16 => {
-                let values = window.chunks_exact(2).map(bytemuck::pod_read_unaligned::<u16>).collect();
-                Ok(Self::from_vec::<u16>(values, dtype, shape))
-            }
-        }
-    }
-
-    /// Owned elements; `values` holds the bits of `dtype`.
-    fn from_vec<T: Pod + Send + Sync>(values: Vec<T>, dtype: WeightType, shape: &[usize]) -> Self {
-        struct Owned<T>(Vec<T>);
-        impl<T: Pod> AsRef<[u8]> for Owned<T> {
-            fn as_ref(&self) -> &[u8] {
-                bytemuck::cast_slice(&self.0)
-            }
-        }
-        let range = 0..size_of_val(values.as_slice());
-        Self { bytes: Arc::new(Owned(values)), range, dtype, shape: shape.to_vec() }
-    }
-
-    /// Owned f32 elements of `shape`.
-    pub fn from_f32(values: Vec<f32>, shape: &[usize]) -> Self {
-        Self::from_vec(values, WeightType::F32, shape)
-    }
-
-    /// Owned f16 elements of `shape`.
-    pub fn from_f16(values: Vec<f16>, shape: &[usize]) -> Self {
-        Self::from_vec(values, WeightType::F16, shape)
-    }
-
-    /// Owned bf16 elements of `shape`.
-    pub fn from_bf16(values: Vec<bf16>, shape: &[usize]) -> Self {
-        Self::from_vec(values, WeightType::Bf16, shape)
-    }
-
-    /// The shape.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The element type.
-    pub fn dtype(&self) -> WeightType {
-        self.dtype
-    }
-
-    /// The bytes, row-major.
-    pub fn bytes(&self) -> &[u8] {
-        &(*self.bytes).as_ref()[self.range.clone()]
-    }
-
-    /// The elements as the kernels take them.
-    pub fn kernel_weight(&self) -> limber_kernels::Weight<'_> {
-        // Alignment was established by the constructors, so these casts cannot fail.
-        match self.dtype {
-            WeightType::F32 => limber_kernels::Weight::F32(bytemuck::cast_slice(self.bytes())),
-            WeightType::F16 => limber_kernels::Weight::F16(bytemuck::cast_slice(self.bytes())),
-            WeightType::Bf16 => limber_kernels::Weight::Bf16(bytemuck::cast_slice(self.bytes())),
-        }
-    }
-
-    /// Elements `range` of the row-major order, in f32.
-    pub fn to_f32(&self, range: Range<usize>) -> Vec<f32> {
-        match self.dtype {
-            WeightType::F32 => bytemuck::cast_slice::<u8, f32>(self.bytes())[range].to_vec(),
-            WeightType::F16 => {
-                bytemuck::cast_slice::<u8, f16>(self.bytes())[range].iter().map(|x| x.to_f32()).collect()
-            }
-            WeightType::Bf16 => {
-                bytemuck::cast_slice::<u8, bf16>(self.bytes())[range].iter().map(|x| x.to_f32()).collect()
-            }
-        }
-    }
-
-    /// Rows `rows` of the first dimension as a tensor of its own, where they lie: q, k and v of a fused matrix.
-    ///
-    /// # Errors
-    /// Rows that are not there.
-    pub fn rows(&self, rows: Range<usize>) -> Result<Self, String> {
-        let all = self.shape.first().copied().unwrap_or(0);
-        if rows.start > rows.end || rows.end > all {
-            return Err(format!("rows {rows:?} of a tensor of {all}"));
-        }
-        let row = (self.range.end - self.range.start) / all.max(1);
-        let mut shape = self.shape.clone();
-        shape[0] = rows.len();
-        let start = self.range.start + rows.start * row;
-        Self::new(self.bytes.clone(), start..start + rows.len() * row, self.dtype, &shape)
-    }
-
-    /// A matrix `[n, m]` as `[m, n]`: a copy, for checkpoints that store linear layers as `x W` (GPT-2's `Conv1D`).
-    ///
-    /// # Errors
-    /// A tensor that is not a matrix.
-    pub fn transposed(&self) -> Result<Self, String> {
-        fn transpose<T: Pod + Send + Sync>(values: &[T], n: usize, m: usize) -> Vec<T> {
-            use rayon::prelude::*;
-            let mut out = vec![T::zeroed(); n * m];
-            // Eight rows of the result a piece, so that each cache line read serves several of them.
-            out.par_chunks_mut(8 * n.max(1)).enumerate().for_each(|(piece, rows)| {
-                for i in 0..n {
-                    for (j, row) in rows.chunks_mut(n).enumerate() {
-                        row[i] = values[i * m + piece * 8 + j];
-                    }
-                }
-            });
-            out
-        }
-        let [n, m] = *self.shape.as_slice() else {
-            return Err(format!("a tensor of shape {:?} is not a matrix", self.shape));
-        };
-        Ok(match self.dtype {
-            WeightType::F32 => {
-                Self::from_vec(transpose::<u32>(bytemuck::cast_slice(self.bytes()), n, m), self.dtype, &[m, n])
-            }
-            WeightType::F16 | WeightType::Bf16 => {
-                Self::from_vec(transpose::<u16>(bytemuck::cast_slice(self.bytes()), n, m), self.dtype, &[m, n])
-            }
-        })
-    }
-
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// The same tensor in another type, rounded to nearest even; a copy only where the type changes.
-    pub fn convert(self, dtype: WeightType) -> Self {
-        if self.dtype == dtype {
-            return self;
-        }
-        use rayon::prelude::*;
-        const BLOCK: usize = 1 << 16;
-        let n = self.elements();
-        let blocks = |i: usize| self.to_f32(i * BLOCK..((i + 1) * BLOCK).min(n));
-        match dtype {
-            WeightType::F32 => {
-                let mut out = vec![0f32; n];
-                out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, o)| o.copy_from_slice(&blocks(i)));
-                Self::from_f32(out, &self.shape)
-            }
-            WeightType::F16 => {
-                let mut out = vec![f16::ZERO; n];
-                out.par_chunks_mut(BLOCK)
-                    .enumerate()
-                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = f16::from_f32(x)));
-                Self::from_f16(out, &self.shape)
-            }
-            WeightType::Bf16 => {
-                let mut out = vec![bf16::ZERO; n];
-                out.par_chunks_mut(BLOCK)
-                    .enumerate()
-                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = bf16::from_f32(x)));
-                Self::from_bf16(out, &self.shape)
-            }
-        }
-    }
 }
 
 /// Where tensors come from.
@@ -446,7 +209,7 @@ impl Weights {
     /// # Errors
     /// A missing tensor, another shape, a type that cannot hold weights, an unreadable file.
     pub fn frozen(&self, name: &str, shape: &[usize], init: Init) -> Result<FrozenData, WeightError> {
-        let data = self.read(name, shape, init, self.dtype.unwrap_or(WeightType::F32))?;
+        let data = self.read(name, shape, init, self.dtype.unwrap_or(WeightType::F32).fitting(shape))?;
         Ok(match self.dtype {
             Some(dtype) => data.convert(dtype),
             None => data,
