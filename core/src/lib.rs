@@ -13,6 +13,7 @@ pub mod frozen;
 pub mod layers;
 pub mod model_config;
 pub mod ops;
+pub mod preprocessor;
 pub mod random;
 pub mod registry;
 pub mod settings;
