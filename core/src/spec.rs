@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResizeRule {
-    /// Resize the shorter side to S, keep the aspect ratio, then crop the centre (CLIP's rule).
+    /// Resize the shorter side, keep the aspect ratio, then crop the centre of side S (CLIP's and DINOv2's rule).
     #[default]
     ShorterSideCrop,
-    /// Resize both sides to S, whatever the aspect ratio (BEiT's and SigLIP's rule).
+    /// Resize both sides, whatever the aspect ratio (BEiT's and SigLIP's rule).
     Squash,
 }
 
@@ -35,6 +35,10 @@ pub struct ImageSpec {
     pub side: usize,
     /// How the square is cut out of the image.
     pub resize: ResizeRule,
+    /// What the rule resizes to before the centre of side S is cut out, S or more (DINOv2: 256, then 224); S itself
+    /// where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize_to: Option<usize>,
     /// The resampling filter.
     pub filter: ResizeFilter,
     /// Mean a channel, on the scale 0..1, subtracted from the pixels.
@@ -49,10 +53,16 @@ impl ImageSpec {
         Self {
             side,
             resize: ResizeRule::ShorterSideCrop,
+            resize_to: None,
             filter: ResizeFilter::Bicubic,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
+    }
+
+    /// The side that the rule resizes to before the centre is cut out.
+    pub fn resized(&self) -> usize {
+        self.resize_to.unwrap_or(self.side)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From an image of any size to the pixels an encoder takes: `[3, S, S]` f32.
 //!
-//! `ShorterSideCrop` is torchvision's `Resize(S)`, `CenterCrop(S)`, `ToTensor`, `Normalize`; `Squash` is the resize to S x S of transformers' image processors.
+//! `ShorterSideCrop` is torchvision's `Resize(R)`, `CenterCrop(S)`, `ToTensor`, `Normalize`; `Squash` is the resize to R x R of transformers' image processors, the centre S x S of it where R is more than S.
 
 use image::RgbImage;
 use limber_core::spec::{ImageSpec, ResizeRule};
@@ -19,12 +19,12 @@ pub fn preprocess(image: &RgbImage, spec: &ImageSpec, order: PassOrder) -> Resul
 /// The square of side S that the spec cuts out of an image, before normalisation.
 ///
 /// # Errors
-/// An empty image, or a side S of zero.
+/// An empty image, a side S of zero, or one above what the image is resized to.
 pub fn fit(image: &RgbImage, spec: &ImageSpec, order: PassOrder) -> Result<RgbImage, ImageError> {
-    let side = spec.side;
+    let (side, resized) = (spec.side, spec.resized());
     let (width, height) = match spec.resize {
-        ResizeRule::Squash => (side, side),
-        ResizeRule::ShorterSideCrop => shorter_side(image.width(), image.height(), side),
+        ResizeRule::Squash => (resized, resized),
+        ResizeRule::ShorterSideCrop => shorter_side(image.width(), image.height(), resized),
     };
     // Only the crop is computed, so an image of 1 x 100,000 pixels costs no more than a square one.
     let window = Window { left: centre(width, side), top: centre(height, side), width: side, height: side };
@@ -101,5 +101,13 @@ mod tests {
     fn a_side_of_zero_is_an_error() {
         let image = RgbImage::new(4, 4);
         assert!(preprocess(&image, &ImageSpec::clip(0), PassOrder::default()).is_err());
+    }
+
+    #[test]
+    fn a_crop_above_the_resized_image_is_an_error() {
+        let image = RgbImage::new(9, 7);
+        let spec = |resize_to| ImageSpec { resize_to: Some(resize_to), ..ImageSpec::clip(8) };
+        assert!(preprocess(&image, &spec(7), PassOrder::default()).is_err());
+        assert!(preprocess(&image, &spec(8), PassOrder::default()).is_ok());
     }
 }

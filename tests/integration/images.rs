@@ -127,15 +127,17 @@ fn resampling_is_pillows_bit_for_bit() {
 
 #[test]
 fn pixels_are_torchvisions_and_transformers() {
-    for (rule, w, h, side, name, expected) in golden::<Vec<(String, u32, u32, usize, String, u32)>>("preprocess.json") {
+    type Case = (String, u32, u32, usize, usize, String, u32);
+    for (rule, w, h, resize_to, side, name, expected) in golden::<Vec<Case>>("preprocess.json") {
         let image = generated(w, h);
-        let spec = ImageSpec { filter: filter(&name), ..ImageSpec::clip(side) };
+        let resize_to = (resize_to != side).then_some(resize_to);
+        let spec = ImageSpec { filter: filter(&name), resize_to, ..ImageSpec::clip(side) };
         // The libraries that wrote the data sat on Pillow 13.
         let resize = if rule == "squash" { ResizeRule::Squash } else { ResizeRule::ShorterSideCrop };
         let square = fit(&image, &ImageSpec { resize, ..spec }, PassOrder::Pillow13).unwrap();
         let floats = || normalise(&square, &spec).iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
         let found = if rule == "squash" { crc(&square) } else { crc(&floats()) };
-        assert_eq!(found, expected, "{rule} {name} {w} x {h} -> {side}");
+        assert_eq!(found, expected, "{rule} {name} {w} x {h} -> {resize_to:?} -> {side}");
     }
 }
 

@@ -286,16 +286,20 @@ def resizes():
 def preprocessed():
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     found = []
+    # What the image is resized to, and the side of the centre cut out of it.
+    sides = ((32, 32), (45, 45), (96, 96), (37, 32), (51, 45), (256, 224))
     for before in ((101, 67), (67, 101), (31, 31), (300, 41), (59, 177)):
         image = generated(*before)
-        for side in (32, 45, 96):
+        for resized, side in sides:
             for name in ("bilinear", "bicubic"):
                 mode = transforms.InterpolationMode(name)
-                steps = [transforms.Resize(side, mode), transforms.CenterCrop(side), transforms.ToTensor()]
-                pixels = transforms.Compose([*steps, transforms.Normalize(mean, std)])(image)
-                found.append(["shorter-side-crop", *before, side, name, zlib.crc32(pixels.numpy().tobytes())])
-                squashed = squash(image, side, Image.Resampling[name.upper()])
-                found.append(["squash", *before, side, name, zlib.crc32(squashed.tobytes())])
+                crop = transforms.CenterCrop(side)
+                steps = [transforms.Resize(resized, mode), crop, transforms.ToTensor(), transforms.Normalize(mean, std)]
+                pixels = transforms.Compose(steps)(image)
+                case = [*before, resized, side, name]
+                found.append(["shorter-side-crop", *case, zlib.crc32(pixels.numpy().tobytes())])
+                squashed = crop(Image.fromarray(squash(image, resized, Image.Resampling[name.upper()])))
+                found.append(["squash", *case, zlib.crc32(squashed.tobytes())])
     return found
 
 

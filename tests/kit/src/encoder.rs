@@ -51,6 +51,8 @@ pub fn check_encoder(entry: &Entry) -> Report {
         ensure!(n > 0 && e > 0, "tokens {n}, width {e}: each is at least 1");
         let InputSpec::Image(image) = specs.input else { return Ok(()) };
         ensure!(image.side > 0, "side {}: it is at least 1", image.side);
+        let (side, resized) = (image.side, image.resized());
+        ensure!(resized >= side, "side {side} is cut out of an image resized to {resized}");
         ensure!(image.mean.iter().all(|m| m.is_finite()), "mean {:?} is not finite", image.mean);
         ensure!(image.std.iter().all(|d| d.is_finite() && *d > 0.0), "std {:?} is not above 0", image.std);
         Ok(())

@@ -15,6 +15,7 @@ pub(super) enum Lie {
     Width,
     LateSpec,
     Std,
+    Crop,
     Graph,
     Batch,
     Draws,
@@ -35,6 +36,9 @@ fn specs(lie: Lie) -> EncoderSpecs {
     let mut image = ImageSpec::clip(4);
     if lie == Lie::Std {
         image.std[1] = 0.0;
+    }
+    if lie == Lie::Crop {
+        image.resize_to = Some(3);
     }
     let width = if lie == Lie::Width { 9 } else { 8 };
     EncoderSpecs {
@@ -95,6 +99,7 @@ fn every_lie_is_caught() {
     check(Lie::Width, "shape of the spec", "[1, 4, 8], the spec says [1, 4, 9]");
     check(Lie::LateSpec, "before and after", "tokens: 5");
     check(Lie::Std, "specs are sound", "not above 0");
+    check(Lie::Crop, "specs are sound", "side 4 is cut out of an image resized to 3");
     check(Lie::Graph, "no graph", "record operations");
     check(Lie::Batch, "batch gives", "image 0 of 3");
     check(Lie::Draws, "same image", "second call");
