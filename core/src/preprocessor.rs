@@ -43,23 +43,19 @@ fn spec(file: &ModelConfig, class: ImageSpec) -> Result<ImageSpec> {
     }
     let crops = file.flag("do_center_crop")?.unwrap_or(class.resize == ResizeRule::ShorterSideCrop);
     let size = size(file, class)?;
-    let (side, resize) = match (size, crops) {
-        (Size::Both(side), false) => (side, ResizeRule::Squash),
-        (Size::Shorter(_), false) => {
-            return Err(file.refusal("do_center_crop", "supported is true where size is the shorter side"));
-        }
-        (size, true) => {
-            let (resized, rule) = match size {
-                Size::Shorter(side) => (side, ResizeRule::ShorterSideCrop),
-                Size::Both(side) => (side, ResizeRule::Squash),
-            };
-            let crop = square(file, "crop_size")?.unwrap_or(class.side);
-            if crop != resized {
-                return Err(file.refusal("crop_size", format!("supported is the size itself, {resized}")));
-            }
-            (crop, rule)
-        }
+    let (resized, resize) = match size {
+        Size::Shorter(side) => (side, ResizeRule::ShorterSideCrop),
+        Size::Both(side) => (side, ResizeRule::Squash),
     };
+    let side = if crops { square(file, "crop_size")?.unwrap_or(class.side) } else { resized };
+    if !crops && resize == ResizeRule::ShorterSideCrop {
+        return Err(file.refusal("do_center_crop", "supported is true where size is the shorter side"));
+    }
+    if side > resized {
+        // transformers would frame the image in black.
+        return Err(file.refusal("crop_size", format!("supported is at most the size, {resized}")));
+    }
+    let resize_to = (resized != side).then_some(resized);
     let filter = match file.size("resample")? {
         None => class.filter,
         Some(2) => ResizeFilter::Bilinear,
@@ -73,7 +69,7 @@ fn spec(file: &ModelConfig, class: ImageSpec) -> Result<ImageSpec> {
     if !std.iter().all(|d| *d > 0.0) {
         return Err(file.refusal("image_std", "allowed is above 0"));
     }
-    Ok(ImageSpec { side, resize, filter, mean, std })
+    Ok(ImageSpec { side, resize, resize_to, filter, mean, std })
 }
 
 fn size(file: &ModelConfig, class: ImageSpec) -> Result<Size> {
@@ -82,17 +78,17 @@ fn size(file: &ModelConfig, class: ImageSpec) -> Result<Size> {
         ResizeRule::Squash => Size::Both(side),
     };
     match file.value("size") {
-        None => Ok(of_class(class.side)),
-        Some(Value::Number(_)) => Ok(of_class(file.size("size")?.unwrap_or(class.side))),
+        None => Ok(of_class(class.resized())),
+        Some(Value::Number(_)) => Ok(of_class(file.size("size")?.unwrap_or(class.resized()))),
         Some(Value::Object(map)) if map.len() == 1 && map.contains_key("shortest_edge") => {
             match map["shortest_edge"].as_u64() {
-                Some(side) => Ok(Size::Shorter(side as usize)),
-                None => Err(file.refusal("size", "allowed is a whole number of pixels")),
+                Some(side) if side > 0 => Ok(Size::Shorter(side as usize)),
+                _ => Err(file.refusal("size", "allowed is a whole number of pixels")),
             }
         }
         Some(_) => match square(file, "size")? {
             Some(side) => Ok(Size::Both(side)),
-            None => Ok(of_class(class.side)),
+            None => Ok(of_class(class.resized())),
         },
     }
 }
@@ -166,6 +162,16 @@ mod tests {
             ImageSpec::clip(336),
         );
         check(
+            json!({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}),
+            clip,
+            ImageSpec { resize_to: Some(256), ..clip },
+        );
+        check(
+            json!({"size": {"height": 256, "width": 256}, "crop_size": 224, "do_center_crop": true}),
+            squash,
+            ImageSpec { resize_to: Some(256), ..squash },
+        );
+        check(
             json!({"size": 384, "do_center_crop": false, "crop_size": 224}),
             squash,
             ImageSpec { side: 384, ..squash },
@@ -193,7 +199,7 @@ mod tests {
         check(json!({"rescale_factor": 1.0}), "rescale_factor is 1.0, supported is 1/255");
         check(json!({"do_pad": true}), "do_pad is true, which limber does not support");
         check(json!({"resample": 1}), "resample is 1, supported is 2 (bilinear), 3 (bicubic)");
-        check(json!({"crop_size": 256}), "crop_size is 256, supported is the size itself, 224");
+        check(json!({"crop_size": 256}), "crop_size is 256, supported is at most the size, 224");
         check(
             json!({"do_center_crop": false}),
             "do_center_crop is false, supported is true where size is the shorter side",
