@@ -16,6 +16,7 @@ pub mod ops;
 pub mod preprocessor;
 pub mod random;
 pub mod registry;
+pub mod rope;
 pub mod settings;
 pub mod spec;
 pub mod stitch;

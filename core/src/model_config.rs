@@ -4,7 +4,11 @@
 
 use crate::weights::WeightSource;
 use anyhow::{Context, Result, bail};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A model's description, or one section of it.
 #[derive(Debug, Clone)]
@@ -41,6 +45,11 @@ impl ModelConfig {
     pub fn section(&self, key: &str) -> Option<Self> {
         let tree = self.value(key)?.clone();
         Some(Self { place: format!("{}, {key}", self.place), tree })
+    }
+
+    /// The keys there are.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.tree.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))
     }
 
     /// A value as it stands; None where it is absent or null.
@@ -195,6 +204,54 @@ pub fn eos_ids(source: &dyn WeightSource) -> Result<Option<Vec<u32>>> {
     Ok(None)
 }
 
+/// Token ids of a setting: one, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenIds(pub Vec<u32>);
+
+impl Serialize for TokenIds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [id] => serializer.serialize_u32(*id),
+            ids => ids.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenIds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Ids;
+        impl<'de> Visitor<'de> for Ids {
+            type Value = TokenIds;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a token id or a list of them")
+            }
+            fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<TokenIds, E> {
+                let id = u32::try_from(id).map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(id), &self))?;
+                Ok(TokenIds(vec![id]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TokenIds, A::Error> {
+                let mut ids = Vec::new();
+                while let Some(id) = list.next_element()? {
+                    ids.push(id);
+                }
+                Ok(TokenIds(ids))
+            }
+        }
+        deserializer.deserialize_any(Ids)
+    }
+}
+
+impl JsonSchema for TokenIds {
+    fn schema_name() -> Cow<'static, str> {
+        "TokenIds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let id = json_schema!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
+        json_schema!({"anyOf": [id, {"type": "array", "items": id}]})
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +323,23 @@ mod tests {
         assert_eq!(texts(Value::Null), Some(vec![5]));
         assert_eq!(texts(json!({"eos_token_id": [8, 9]})), Some(vec![8, 9]));
         assert_eq!(texts(json!({"temperature": 0.6})), Some(vec![5]));
+    }
+
+    #[test]
+    fn token_ids_are_one_or_several() {
+        let check = |value: Value, ids: &[u32]| {
+            let read: TokenIds = serde_json::from_value(value.clone()).unwrap();
+            assert_eq!((read.0.as_slice(), serde_json::to_value(&read).unwrap()), (ids, value));
+        };
+        check(json!(2), &[2]);
+        check(json!([128_001, 128_008]), &[128_001, 128_008]);
+        check(json!([]), &[]);
+        for (value, expected) in
+            [(json!(-1), "-1"), (json!("2"), "a token id or a list of them"), (json!(1u64 << 32), "4294967296")]
+        {
+            let message = serde_json::from_value::<TokenIds>(value).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 
     #[test]

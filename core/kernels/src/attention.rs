@@ -53,6 +53,8 @@ pub struct Heads<D> {
 pub enum Visible<'a> {
     /// Query t of row b sees keys `0 ..= past[b] + t`, `past` keys having been there before.
     Causal(&'a [usize]),
+    /// As `Causal`, but of those keys the last few alone: a sliding window of so many keys, the query's own included.
+    Window(&'a [usize], usize),
     /// Every query of row b sees keys `0 .. keys[b]`.
     All(&'a [usize]),
 }
@@ -144,8 +146,16 @@ impl Attention<'_> {
     /// Keys that query `t` of batch row `b` sees, before the mask.
     pub(crate) fn seen(&self, b: usize, t: usize) -> usize {
         match self.visible {
-            Visible::Causal(past) => past[b] + t + 1,
+            Visible::Causal(past) | Visible::Window(past, _) => past[b] + t + 1,
             Visible::All(keys) => keys[b],
+        }
+    }
+
+    /// Keys before the first that query `t` of batch row `b` sees.
+    pub(crate) fn hidden(&self, b: usize, t: usize) -> usize {
+        match self.visible {
+            Visible::Window(_, width) => self.seen(b, t).saturating_sub(width),
+            Visible::Causal(_) | Visible::All(_) => 0,
         }
     }
 
@@ -156,9 +166,12 @@ impl Attention<'_> {
             return Err(ShapeError::Size { what: "kv_heads", found: self.kv_heads, allowed });
         }
         let counts = match self.visible {
-            Visible::Causal(past) => past,
+            Visible::Causal(past) | Visible::Window(past, _) => past,
             Visible::All(keys) => keys,
         };
+        if let Visible::Window(_, 0) = self.visible {
+            return Err(ShapeError::Size { what: "window", found: 0, allowed: "1 or above" });
+        }
         check_len("visible", &[b], counts.len())?;
         let last = self.queries.saturating_sub(1);
         let most = (0..b).map(|b| self.seen(b, last)).max().unwrap_or(0);

@@ -50,11 +50,13 @@ impl Task<'_> {
         let (rows, dh) = (to - from, a.head_dim);
         let kv_head = self.head / (a.heads / a.kv_heads);
         let start = |s: &[usize; 3], head: usize| self.batch * s[0] + head * s[1];
-        let keys = a.seen(self.batch, to - 1);
+        // Keys that no query of the block sees are not read: the first query's window begins first.
+        let first = a.hidden(self.batch, from);
+        let keys = a.seen(self.batch, to - 1) - first;
         // SAFETY: `Attention::check` has been over strides and sizes.
         unsafe {
-            let k = k.as_ptr().add(start(&a.k.strides, kv_head));
-            let v = v.as_ptr().add(start(&a.v.strides, kv_head));
+            let k = k.as_ptr().add(start(&a.k.strides, kv_head) + first * a.k.strides[2]);
+            let v = v.as_ptr().add(start(&a.v.strides, kv_head) + first * a.v.strides[2]);
             let q = q.as_ptr().add(start(&a.q.strides, self.head) + from * a.q.strides[2]);
             let k = Dense { start: k, stride: a.k.strides[2] };
             let v = Dense { start: v, stride: a.v.strides[2] };
@@ -66,7 +68,7 @@ impl Task<'_> {
                 for i in 0..rows {
                     out.c.get().add(i * row).write_bytes(0, dh);
                 }
-                return self.weigh::<I>(out.c.get(), 0);
+                return self.weigh::<I>(out.c.get(), 0, 0);
             }
             let mut scaled = Scratch::take(rows * dh);
             let scaled = scaled.as_mut_ptr();
@@ -81,51 +83,54 @@ impl Task<'_> {
             if rows <= FEW_QUERIES {
                 let few = Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
                 dispatch(I::LEVEL, few);
-                self.weigh::<I>(scores, keys);
+                self.weigh::<I>(scores, first, keys);
                 for i in 0..rows {
                     let p = scores.add(i * keys);
                     mix::<I, T>(p, keys, v, dh, out.c.get().add(i * row));
                 }
             } else {
                 multiply::<I, _>(scaled, rows, dh, ByRow(k), keys, s);
-                self.weigh::<I>(scores, keys);
+                self.weigh::<I>(scores, first, keys);
                 multiply::<I, _>(scores, rows, keys, ByColumn(v), dh, out);
             }
         }
     }
 
-    /// Turns scores `[rows, keys]` into probabilities, with zeros where a query sees no key.
+    /// Turns scores `[rows, keys]` of the keys from `first` on into probabilities, with zeros where a query sees no key.
     #[inline(always)]
-    unsafe fn weigh<I: Isa>(&self, scores: *mut f32, keys: usize) {
+    unsafe fn weigh<I: Isa>(&self, scores: *mut f32, first: usize, keys: usize) {
         let a = self.attention;
         let (from, to) = self.queries;
         for t in from..to {
-            let seen = a.seen(self.batch, t);
-            // SAFETY: `seen <= keys`, and bias, mask and probabilities have been checked.
+            let (hidden, seen) = (a.hidden(self.batch, t), a.seen(self.batch, t));
+            // SAFETY: `first <= hidden <= seen <= first + keys`, and bias, mask and probabilities have been checked.
             unsafe {
                 let row = scores.add((t - from) * keys);
+                let window = row.add(hidden - first);
                 if let Some(bias) = a.bias {
                     let [b, h, q] = bias.strides;
                     let at = self.batch * b + self.head * h + t * q;
-                    for (i, v) in bias.data[at..at + seen].iter().enumerate() {
-                        *row.add(i) += v;
+                    for (i, v) in bias.data[at + hidden..at + seen].iter().enumerate() {
+                        *window.add(i) += v;
                     }
                 }
                 if let Some(mask) = a.mask {
-                    let mask = &mask[self.batch * a.positions..][..seen];
+                    let mask = &mask[self.batch * a.positions..][hidden..seen];
                     for (i, &m) in mask.iter().enumerate() {
                         if m == 0 {
-                            *row.add(i) = f32::NEG_INFINITY;
+                            *window.add(i) = f32::NEG_INFINITY;
                         }
                     }
                 }
-                softmax_row::<I>(row, row, seen);
-                row.add(seen).write_bytes(0, keys - seen);
+                row.write_bytes(0, hidden - first);
+                softmax_row::<I>(window, window, seen - hidden);
+                row.add(seen - first).write_bytes(0, first + keys - seen);
                 if let Some(p) = self.probabilities {
                     let at = (self.batch * a.heads + self.head) * a.queries + t;
                     let p = p.add(at * a.positions);
-                    p.copy_from_nonoverlapping(row, keys);
-                    p.add(keys).write_bytes(0, a.positions - keys);
+                    p.write_bytes(0, first);
+                    p.add(first).copy_from_nonoverlapping(row, keys);
+                    p.add(first + keys).write_bytes(0, a.positions - first - keys);
                 }
             }
         }

@@ -23,6 +23,7 @@ mod probe;
 #[cfg(target_arch = "x86_64")]
 mod q4_vnni;
 mod quant;
+mod rms_norm;
 mod rotary;
 mod scratch;
 mod weight;
@@ -36,5 +37,6 @@ pub use isa::{Level, with_level};
 pub use linear::{FEW_ROWS, Layer, linear, linear_input_grad, linear_multi};
 pub use probe::{bandwidth_of, bandwidth_probe, gemm_crate_probe, gemm_probe, linear_probe};
 pub use quant::{Q4K_BYTES, Q8_0_BYTES, dequantize, quantize_q4_k, quantize_q8_0};
+pub use rms_norm::{rms_norm, rms_norm_input_grad};
 pub use rotary::{Rotary, RotaryStyle};
 pub use weight::{ShapeError, Weight};

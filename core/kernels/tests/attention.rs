@@ -9,6 +9,7 @@ use support::{close, noise};
 struct Case {
     sizes: [usize; 6], // B, H, Hkv, T, P, head_dim
     causal: bool,
+    window: Option<usize>,
     counts: Vec<usize>,
     mask: Option<Vec<u8>>,
     biased: bool,
@@ -47,9 +48,10 @@ fn check(case: &Case) {
             let kv_start = (bi * hkv + hi / (h / hkv)) * p * dh;
             for ti in 0..t {
                 let seen = if case.causal { case.counts[bi] + ti + 1 } else { case.counts[bi] };
+                let hidden = case.window.map_or(0, |w| seen.saturating_sub(w));
                 let prob = &mut prob[((bi * h + hi) * t + ti) * p..][..p];
                 let mut sum = 0f64;
-                for pi in 0..seen {
+                for pi in hidden..seen {
                     if case.mask.as_ref().is_some_and(|m| m[bi * p + pi] == 0) {
                         continue;
                     }
@@ -66,7 +68,7 @@ fn check(case: &Case) {
                 }
                 for d in 0..dh {
                     out[((bi * t + ti) * h + hi) * dh + d] =
-                        (0..seen).map(|pi| prob[pi] * v64[kv_start + pi * dh + d]).sum();
+                        (hidden..seen).map(|pi| prob[pi] * v64[kv_start + pi * dh + d]).sum();
                 }
             }
         }
@@ -83,7 +85,11 @@ fn check(case: &Case) {
         positions: p,
         head_dim: dh,
         scale,
-        visible: if case.causal { Visible::Causal(&case.counts) } else { Visible::All(&case.counts) },
+        visible: match (case.causal, case.window) {
+            (true, Some(width)) => Visible::Window(&case.counts, width),
+            (true, None) => Visible::Causal(&case.counts),
+            (false, _) => Visible::All(&case.counts),
+        },
         mask: case.mask.as_deref(),
         bias: case.biased.then_some(ScoreBias { data: &bias, strides: [0, t * p, p] }),
     };
@@ -106,6 +112,7 @@ fn attention_matches_f64() {
     let plain = |sizes: [usize; 6], causal: bool, counts: &[usize]| Case {
         sizes,
         causal,
+        window: None,
         counts: counts.to_vec(),
         mask: None,
         biased: false,
@@ -135,10 +142,40 @@ fn masks_and_biases_apply_and_a_masked_row_gives_zeros() {
         let mut mask: Vec<u8> = (0..b * p).map(|i| u8::from(i % 3 != 0)).collect();
         mask[..p].fill(0);
         let counts = vec![p - t, 4];
-        let case =
-            Case { sizes: [b, 2, 1, t, p, 16], causal: true, counts, mask: Some(mask), biased: true, kind: "f32" };
+        let case = Case {
+            sizes: [b, 2, 1, t, p, 16],
+            causal: true,
+            window: None,
+            counts,
+            mask: Some(mask),
+            biased: true,
+            kind: "f32",
+        };
         check(&case);
+        // The hidden row and a window together.
+        check(&Case { window: Some(4), ..case });
     }
+}
+
+#[test]
+fn a_window_hides_what_lies_before_it() {
+    let window = |sizes: [usize; 6], counts: &[usize], width: usize| Case {
+        sizes,
+        causal: true,
+        window: Some(width),
+        counts: counts.to_vec(),
+        mask: None,
+        biased: false,
+        kind: "f32",
+    };
+    // Decoding: shorter and longer than the window, its edge among them.
+    check(&window([4, 4, 2, 1, 33, 64], &[0, 7, 8, 32], 8));
+    // Prefill of several blocks, whose later ones leave whole blocks of keys out; behind cached keys too.
+    check(&window([1, 2, 1, 200, 200, 20], &[0], 5));
+    check(&window([2, 2, 2, 147, 190, 64], &[0, 43], 32));
+    check(&window([1, 1, 1, 37, 41, 7], &[4], 1));
+    check(&window([1, 2, 2, 3, 20, 40], &[17], 1000));
+    check(&Case { kind: "bf16", ..window([2, 2, 1, 70, 300, 80], &[3, 230], 33) });
 }
 
 #[test]
@@ -165,6 +202,8 @@ fn sizes_that_do_not_fit_are_refused() {
     let bad = |a: Attention| a.run(&mut [0f32; 16], None).unwrap_err();
     assert!(matches!(bad(Attention { kv_heads: 3, ..attention }), ShapeError::Size { .. }));
     assert!(matches!(bad(Attention { visible: Visible::Causal(&[4]), ..attention }), ShapeError::Size { .. }));
+    let none = Attention { visible: Visible::Window(&[3], 0), ..attention };
+    assert_eq!(bad(none).to_string(), "window is 0; it must be 1 or above");
     let short = Heads { data: Values::F32(&x[..63]), strides: [64, 16, 4] };
     assert!(matches!(bad(Attention { k: short, ..attention }), ShapeError::Length { .. }));
     let half = [f16::ZERO; 64];

@@ -62,6 +62,44 @@ fn layer_norm_and_its_gradient_match_f64() {
     }
 }
 
+fn root_mean_square(x: &[f64], w: &[f32], eps: f64) -> Vec<f64> {
+    let d = w.len();
+    let row = |x: &[f64]| -> Vec<f64> {
+        let square = x.iter().map(|v| v * v).sum::<f64>() / d as f64;
+        x.iter().zip(w).map(|(x, &w)| x / (square + eps).sqrt() * f64::from(w)).collect()
+    };
+    x.chunks(d).flat_map(row).collect()
+}
+
+#[test]
+fn rms_norm_and_its_gradient_match_f64() {
+    for (rows, d) in [(1, 1), (3, 7), (2, 16), (5, 33), (4, 130)] {
+        // Large values as deep layers have them, and rows so small that eps counts.
+        for size in [1e-3, 1.0, 200.0] {
+            let x: Vec<f32> = noise(rows * d, 1).iter().map(|v| v * size).collect();
+            let (w, gy) = (noise(d, 2), noise(rows * d, 3));
+            let expected = root_mean_square(&wide(&x), &w, 1e-5);
+            // A step of its own scale, as 1e-5 is no small step for the smallest rows.
+            let unit: Vec<f32> = x.iter().map(|v| v / size).collect();
+            let eps = 1e-5 / f64::from(size).powi(2);
+            let slope = differences(&unit, &gy, |x| root_mean_square(x, &w, eps));
+            let slope: Vec<f64> = slope.iter().map(|g| g / f64::from(size)).collect();
+            levels(|level| {
+                let mut y = vec![f32::NAN; rows * d];
+                rms_norm(&x, &w, 1e-5, &mut y, rows, d).unwrap();
+                close(&y, &expected, 1e-6, level);
+                let mut gx = vec![f32::NAN; rows * d];
+                rms_norm_input_grad(&x, &w, 1e-5, &gy, &mut gx, rows, d).unwrap();
+                if d > 1 {
+                    close(&gx, &slope, 1e-5, level);
+                }
+            });
+        }
+    }
+    assert!(rms_norm(&[0.0; 6], &[1.0; 3], 1e-5, &mut [0.0; 5], 2, 3).is_err());
+    assert!(rms_norm_input_grad(&[0.0; 6], &[1.0; 2], 1e-5, &[0.0; 6], &mut [0.0; 6], 2, 3).is_err());
+}
+
 fn soft(x: &[f64], d: usize) -> Vec<f64> {
     let row = |x: &[f64]| -> Vec<f64> {
         let sum: f64 = x.iter().map(|v| v.exp()).sum();

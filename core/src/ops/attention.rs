@@ -1,5 +1,5 @@
-//! Self-attention: causal over cached and new positions, rows of different lengths, grouped queries; and, for encoders,
-//! of every token to every token.
+//! Self-attention: causal over cached and new positions, rows of different lengths, grouped queries, sliding windows;
+//! and, for encoders, of every token to every token.
 //!
 //! Two ways, tested equal: composed of differentiable operations where a graph or the probabilities are wanted,
 //! and one kernel over the cache, without copies, everywhere else.
@@ -32,7 +32,26 @@ pub struct Heads {
 /// # Errors
 /// Shapes that do not fit, a full cache.
 pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, run: &mut Run) -> Result<Tensor> {
+    attend_within(layer, q, k, v, heads, None, run)
+}
+
+/// As [`attend`], of a layer whose positions see the last `window` keys alone, their own included.
+///
+/// # Errors
+/// As [`attend`]; a window of 0.
+pub fn attend_within(
+    layer: usize,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    window: Option<usize>,
+    run: &mut Run,
+) -> Result<Tensor> {
     let (b, t, h, d) = q.dims4()?;
+    if window == Some(0) {
+        candle_core::bail!("an attention window of 0 keys, allowed is 1 and above")
+    }
     let past = run.past(b)?;
     let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
     let (k, v) = match &mut run.cache {
@@ -49,13 +68,13 @@ pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, ru
     let wants_graph = q.track_op() || k.track_op() || v.track_op();
     if q.device().is_cpu() && !wants_graph && !run.taps.want_attention {
         let mask = run.mask.as_ref().map(|m| bytes(m, k.dim(2)?)).transpose()?;
-        let op = Fused { heads, sight: Sight::Causal(past), mask };
+        let op = Fused { heads, sight: Sight::Causal(past, window), mask };
         return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
     }
     let q = q.transpose(1, 2)?.contiguous()?; // [B, H, T, dim]
     let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
     let scores = (q.matmul(&k.transpose(2, 3)?)? * heads.scale)?; // [B, H, T, P]
-    let bias = causal_bias(&past, t, k.dim(2)?, run.mask.as_ref(), q.device())?;
+    let bias = causal_bias(&past, t, k.dim(2)?, window, run.mask.as_ref(), q.device())?;
     let probabilities = softmax(&scores.broadcast_add(&bias)?)?;
     if run.taps.want_attention {
         run.taps.attention.push(probabilities.clone());
@@ -119,14 +138,22 @@ fn repeat(x: &Tensor, times: usize) -> Result<Tensor> {
 }
 
 /// `[B, 1, T, P]`: 0 where position t of row b sees key p, -inf elsewhere.
-fn causal_bias(past: &[usize], t: usize, p: usize, mask: Option<&Tensor>, device: &Device) -> Result<Tensor> {
+fn causal_bias(
+    past: &[usize],
+    t: usize,
+    p: usize,
+    window: Option<usize>,
+    mask: Option<&Tensor>,
+    device: &Device,
+) -> Result<Tensor> {
     let mask = mask.map(|m| m.to_dtype(DType::U8)?.to_vec2::<u8>()).transpose()?;
     let mut bias = vec![f32::NEG_INFINITY; past.len() * t * p];
     for (row, before) in past.iter().enumerate() {
         for at in 0..t {
             let seen = (before + at + 1).min(p);
+            let hidden = window.map_or(0, |width| seen.saturating_sub(width));
             let line = &mut bias[(row * t + at) * p..][..seen];
-            for (key, value) in line.iter_mut().enumerate() {
+            for (key, value) in line.iter_mut().enumerate().skip(hidden) {
                 if mask.as_ref().is_none_or(|m| m[row][key] != 0) {
                     *value = 0.0;
                 }
@@ -151,8 +178,8 @@ struct Fused {
 
 /// Which keys a query sees.
 enum Sight {
-    /// Those up to its own position; positions behind each row.
-    Causal(Vec<usize>),
+    /// Those up to its own position, or the last few of them; positions behind each row.
+    Causal(Vec<usize>, Option<usize>),
     /// All of its row, with a bias on the scores.
     All(Vec<usize>, Option<AttentionBias>),
 }
@@ -175,7 +202,8 @@ impl CustomOp3 for Fused {
         let (_, kv_heads, positions, _) = l2.shape().dims4()?;
         let [b, t, h, _] = *l1.stride() else { candle_core::bail!("queries have four dimensions") };
         let (visible, bias) = match &self.sight {
-            Sight::Causal(past) => (Visible::Causal(past), None),
+            Sight::Causal(past, None) => (Visible::Causal(past), None),
+            Sight::Causal(past, Some(width)) => (Visible::Window(past, *width), None),
             Sight::All(keys, bias) => (Visible::All(keys), bias.as_ref()),
         };
         let kernel = Attention {

@@ -41,9 +41,14 @@ fn input_gradients() {
     }
     let norm = LayerNorm::new(random(&[11], 3), random(&[11], 4), 1e-5).unwrap();
     check("layer norm", &[4, 11], |x| norm.forward(x));
+    let norm = RmsNorm::new(random(&[11], 3), 1e-5).unwrap();
+    check("RMS norm", &[4, 11], |x| norm.forward(x));
+    check("composed RMS norm", &[4, 11], |x| norm.composed(x));
     for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
         let rotary = Rotary::new(6, 32, 10_000.0, style);
         check("rotary", &[2, 5, 3, 10], |x| rotary.apply(x, &[0, 4]));
+        let scaled = rotary.with_factor(1.3).with_growth(Growth { dim: 6, base: 100.0, factor: 2.0, trained: 4 });
+        check("scaled rotary", &[2, 5, 3, 10], |x| scaled.apply_rows(x, &[0, 2], &[3, 5]));
     }
     for dtype in WeightType::ALL {
         let request = Request { name: "w", shape: &[5, 8], init: Init::normal(0.5), dtype };
@@ -59,6 +64,8 @@ fn input_gradients() {
         check(&format!("linear {rows} x {n_in} x {n_out}"), &[rows, n_in], |x| linear.forward(x));
         let norm = LayerNorm::new(random(&[n_in], 3), random(&[n_in], 4), 1e-5).unwrap();
         check(&format!("norm {rows} x {n_in}"), &[rows, n_in], |x| norm.forward(x));
+        let norm = RmsNorm::new(random(&[n_in], 3), 1e-5).unwrap();
+        check(&format!("RMS norm {rows} x {n_in}"), &[rows, n_in], |x| norm.forward(x));
         check(&format!("gelu {rows} x {n_in}"), &[rows, n_in], gelu_tanh);
         check(&format!("softmax {rows} x {n_in}"), &[rows, n_in], softmax);
     }
@@ -68,6 +75,10 @@ fn input_gradients() {
     check("attention, query", &[2, 5, 4, 3], |x| attend(0, x, &k, &v, heads, &mut Run::new()));
     check("attention, key", &[2, 5, 2, 3], |x| attend(0, &q, x, &v, heads, &mut Run::new()));
     check("attention, value", &[2, 5, 2, 3], |x| attend(0, &q, &k, x, heads, &mut Run::new()));
+    let within = |q: &Tensor, k: &Tensor, v: &Tensor| attend_within(0, q, k, v, heads, Some(3), &mut Run::new());
+    check("windowed attention, query", &[2, 5, 4, 3], |x| within(x, &k, &v));
+    check("windowed attention, key", &[2, 5, 2, 3], |x| within(&q, x, &v));
+    check("windowed attention, value", &[2, 5, 2, 3], |x| within(&q, &k, x));
     check("trainable layer norm", &[4, 11], |x| layer_norm_trainable(x, &random(&[11], 3), &random(&[11], 4), 1e-5));
 }
 
@@ -84,6 +95,9 @@ fn forward_equals_candles_own() {
     let (gain, shift) = (random(&[16], 2), random(&[16], 3));
     let ours = LayerNorm::new(gain.clone(), shift.clone(), 1e-5).unwrap().forward(&x).unwrap();
     assert!(largest(&ours, &candle_nn::ops::layer_norm(&x, &gain, &shift, 1e-5).unwrap()) < 1e-5);
+    let norm = RmsNorm::new(gain.clone(), 1e-5).unwrap();
+    assert!(largest(&norm.forward(&x).unwrap(), &candle_nn::ops::rms_norm(&x, &gain, 1e-5).unwrap()) < 1e-5);
+    assert!(largest(&norm.forward(&x).unwrap(), &norm.composed(&x).unwrap()) < 1e-5);
     let w = random(&[7, 16], 4);
     let data = FrozenData::from_f32(w.flatten_all().unwrap().to_vec1().unwrap(), &[7, 16]);
     let ours = FrozenLinear::new(data, None, &Device::Cpu).unwrap().forward(&x).unwrap();
@@ -119,7 +133,11 @@ fn the_fused_attention_equals_the_composed_one() {
     // Grouped queries, rows of different lengths, a key mask; a graph or not decides the way.
     let heads = Heads { queries: 4, keys: 2, dim: 6, scale: 0.4 };
     let spec = DecoderSpec { width: 24, vocab: 1, layers: 1, kv_heads: 2, head_dim: 6, context: 64, eos: vec![] };
-    for (t, masked) in [(1, false), (1, true), (7, false), (33, true)] {
+    // Windows of one key, of fewer than are there, and of more.
+    let windows = [None, Some(1), Some(5), Some(12), Some(1000)];
+    for ((t, masked), window) in
+        [(1, false), (1, true), (7, false), (33, true)].into_iter().flat_map(|case| windows.map(|w| (case, w)))
+    {
         let (q, k, v) = (random(&[3, t, 4, 6], 1), random(&[3, t, 2, 6], 2), random(&[3, t, 2, 6], 3));
         let outputs: Vec<Tensor> = [false, true]
             .map(|graph| {
@@ -135,12 +153,30 @@ fn the_fused_attention_equals_the_composed_one() {
                     run.mask = Some(Tensor::from_vec(mask, (3, p), &Device::Cpu).unwrap());
                 }
                 let q = if graph { Var::from_tensor(&q).unwrap().as_tensor().clone() } else { q.clone() };
-                attend(0, &q, &k, &v, heads, &mut run).unwrap()
+                attend_within(0, &q, &k, &v, heads, window, &mut run).unwrap()
             })
             .into();
         // Sums of up to 44 terms of order 1 in f32.
-        assert!(largest(&outputs[0], &outputs[1]) < 1e-5, "{t} queries, masked {masked}");
+        assert!(largest(&outputs[0], &outputs[1]) < 1e-5, "{t} queries, masked {masked}, window {window:?}");
     }
+}
+
+#[test]
+fn a_window_hides_earlier_keys_in_both_ways() {
+    let heads = Heads { queries: 2, keys: 1, dim: 4, scale: 0.5 };
+    let (q, k, v) = (random(&[1, 9, 2, 4], 1), random(&[1, 9, 1, 4], 2), random(&[1, 9, 1, 4], 3));
+    // Position 6 under a window of 3 sees keys 4 to 6: what it would give as the last of those three alone.
+    let tail = |x: &Tensor| x.narrow(1, 4, 3).unwrap();
+    let expected = attend(0, &tail(&q), &tail(&k), &tail(&v), heads, &mut Run::new()).unwrap();
+    for graph in [false, true] {
+        let q = if graph { Var::from_tensor(&q).unwrap().as_tensor().clone() } else { q.clone() };
+        let ours = attend_within(0, &q, &k, &v, heads, Some(3), &mut Run::new()).unwrap();
+        let (ours, expected) = (ours.narrow(1, 6, 1).unwrap(), expected.narrow(1, 2, 1).unwrap());
+        // Three terms of order 1.
+        assert!(largest(&ours, &expected) < 1e-6, "graph {graph}");
+    }
+    let message = attend_within(0, &q, &k, &v, heads, Some(0), &mut Run::new()).unwrap_err().to_string();
+    assert!(message.starts_with("an attention window of 0 keys, allowed is 1 and above"), "{message}");
 }
 
 #[test]

@@ -8,14 +8,16 @@ mod activation;
 mod attention;
 mod dropout;
 mod norm;
+mod rms_norm;
 mod rotary;
 mod softmax;
 
 pub use activation::{Activation, gelu_erf, gelu_tanh};
-pub use attention::{AttentionBias, Heads, attend, attend_all};
+pub use attention::{AttentionBias, Heads, attend, attend_all, attend_within};
 pub use dropout::dropout;
 pub use norm::{LayerNorm, layer_norm_trainable};
-pub use rotary::{Rotary, RotaryStyle};
+pub use rms_norm::RmsNorm;
+pub use rotary::{Growth, Rotary, RotaryStyle, frequencies};
 pub use softmax::softmax;
 
 #[cfg(test)]

@@ -1,40 +1,103 @@
-//! Rotary position embedding on the first `dim` elements of every head; the rest passes through.
+//! Rotary position embedding on the first elements of every head; the rest passes through.
 //!
-//! Sources followed: transformers' `modeling_gptj.py` (interleaved pairs) and `modeling_gpt_neox.py` (halves).
+//! Sources followed: transformers' `modeling_gptj.py` (interleaved pairs), `modeling_gpt_neox.py` (halves) and, for
+//! frequencies that change with the length, `modeling_rope_utils.py` (`dynamic`).
 
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Which two elements a rotation turns: 2i and 2i + 1 (GPT-J), or i and i + dim / 2 (GPT-NeoX, Llama).
 pub use limber_kernels::RotaryStyle;
 
-/// Tables of cosines and sines for every position.
+/// The angles of every position, as cosines and sines that are made when they are first needed.
 #[derive(Debug, Clone)]
 pub struct Rotary {
-    dim: usize,
+    pub(crate) frequencies: Arc<[f32]>,
     style: RotaryStyle,
-    positions: usize,
-    /// Cosines and sines, each `[positions, dim / 2]`.
-    cos: Arc<[f32]>,
-    sin: Arc<[f32]>,
+    pub(crate) positions: usize,
+    /// What cosines and sines are multiplied with.
+    pub(crate) factor: f32,
+    pub(crate) growth: Option<Growth>,
+    tables: Arc<Mutex<Arc<Tables>>>,
+}
+
+/// Frequencies of rows longer than what the model was trained with, from the row's length ("dynamic NTK").
+///
+/// As transformers computes them, a step over a cache takes its own length's frequencies and leaves cached keys as
+/// they were turned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// Rotated elements of a head, above 2.
+    pub dim: usize,
+    /// The base of the trained frequencies.
+    pub base: f64,
+    /// How strongly the base grows.
+    pub factor: f64,
+    /// Positions up to which the trained frequencies hold.
+    pub trained: usize,
+}
+
+impl Growth {
+    /// The frequencies of a row of `length` positions.
+    pub(crate) fn frequencies(&self, length: usize) -> Vec<f32> {
+        let stretch = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
+        let power = self.dim as f64 / (self.dim as f64 - 2.0);
+        frequencies(self.dim, self.base * stretch.powf(power))
+    }
+}
+
+/// base^(-2 i / dim) for i in 0..dim / 2, as transformers computes them in f32; an odd `dim` is rounded up.
+pub fn frequencies(dim: usize, base: f64) -> Vec<f32> {
+    (0..dim).step_by(2).map(|i| (1.0 / base.powf(i as f64 / dim as f64)) as f32).collect()
+}
+
+/// Cosines and sines of some positions, each `[positions, dim / 2]`.
+#[derive(Debug, Default)]
+struct Tables {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Tables {
+    /// Adds the positions of a range.
+    fn extend(&mut self, frequencies: &[f32], positions: std::ops::Range<usize>, factor: f32) {
+        for position in positions {
+            for frequency in frequencies {
+                // The angle is rounded to f32 as in PyTorch, its cosine and sine are exact for that angle.
+                let (sin, cos) = f64::from(position as f32 * frequency).sin_cos();
+                self.cos.push(cos as f32 * factor);
+                self.sin.push(sin as f32 * factor);
+            }
+        }
+    }
 }
 
 impl Rotary {
-    /// Angles position * base^(-2 i / dim) for i in 0..dim / 2, as transformers computes them in f32.
+    /// Angles position * base^(-2 i / dim) for i in 0..dim / 2, for positions below `positions`.
     pub fn new(dim: usize, positions: usize, base: f64, style: RotaryStyle) -> Self {
-        let inverse: Vec<f32> = (0..dim / 2).map(|i| (1.0 / base.powf((2 * i) as f64 / dim as f64)) as f32).collect();
-        Self::from_frequencies(&inverse, positions, style)
+        Self::from_frequencies(&frequencies(dim, base), positions, style)
     }
 
     /// Angles `position * frequencies[i]`: for models that scale their frequencies.
     pub fn from_frequencies(frequencies: &[f32], positions: usize, style: RotaryStyle) -> Self {
-        // The angle is rounded to f32 as in PyTorch, its cosine and sine are exact for that angle.
-        let angles: Vec<f64> =
-            (0..positions).flat_map(|p| frequencies.iter().map(move |f| f64::from(p as f32 * f))).collect();
-        let cos = angles.iter().map(|angle| angle.cos() as f32).collect();
-        let sin = angles.iter().map(|angle| angle.sin() as f32).collect();
-        Self { dim: 2 * frequencies.len(), style, positions, cos, sin }
+        let frequencies = frequencies.into();
+        Self { frequencies, style, positions, factor: 1.0, growth: None, tables: Arc::default() }
+    }
+
+    /// The same with cosines and sines multiplied by `factor`, so that scores are by its square (YaRN).
+    pub fn with_factor(self, factor: f64) -> Self {
+        Self { factor: factor as f32, tables: Arc::default(), ..self }
+    }
+
+    /// The same with other frequencies for rows longer than `growth.trained`.
+    pub fn with_growth(self, growth: Growth) -> Self {
+        Self { growth: Some(growth), ..self }
+    }
+
+    /// Elements of a head that are turned.
+    pub fn dim(&self) -> usize {
+        2 * self.frequencies.len()
     }
 
     /// x `[B, T, H, head_dim]` f32, whose row b starts at position `past[b]`, turned by its positions.
@@ -42,34 +105,81 @@ impl Rotary {
     /// # Errors
     /// A position outside the tables, a head smaller than the rotated part.
     pub fn apply(&self, x: &Tensor, past: &[usize]) -> Result<Tensor> {
-        let (b, t, h, d) = x.dims4()?;
+        self.apply_rows(x, past, &vec![x.dim(1)?; past.len()])
+    }
+
+    /// As [`Self::apply`], where the first `lengths[b]` positions of row b are no padding: frequencies that grow
+    /// with a row's length need to know.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_rows(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Tensor> {
+        let (b, t, _, d) = x.dims4()?;
         let last = past.iter().max().copied().unwrap_or(0) + t;
-        if past.len() != b || last > self.positions || d < self.dim {
+        if past.len() != b || lengths.len() != b || last > self.positions || d < self.dim() {
             candle_core::bail!(
                 "rotary embedding of {} positions and {} elements for input {:?} after {past:?} positions",
                 self.positions,
-                self.dim,
+                self.dim(),
                 x.dims()
             )
         }
-        if x.device().is_cpu() {
-            let op = Rotate { rotary: self.clone(), past: past.to_vec(), inverse: false };
-            return x.contiguous()?.apply_op1(op);
-        }
-        self.composed(x, past, (b, t, h, d))
+        let (tables, places) = self.places(past, lengths, t);
+        let op = Rotate { style: self.style, dim: self.dim(), tables, places, inverse: false };
+        if x.device().is_cpu() { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
     }
 
-    /// The same from candle's operations.
-    fn composed(&self, x: &Tensor, past: &[usize], dims: (usize, usize, usize, usize)) -> Result<Tensor> {
-        let (b, t, h, d) = dims;
-        let half = self.dim / 2;
-        let (mut cos, mut sin) = (Vec::with_capacity(b * t * half), Vec::with_capacity(b * t * half));
-        for start in past {
-            cos.extend_from_slice(&self.cos[start * half..(start + t) * half]);
-            sin.extend_from_slice(&self.sin[start * half..(start + t) * half]);
+    /// Tables, and the entry of each of the B * T positions in them.
+    fn places(&self, past: &[usize], lengths: &[usize], t: usize) -> (Arc<Tables>, Vec<usize>) {
+        if let Some(growth) = self.growth
+            && past.iter().zip(lengths).any(|(past, length)| past + length > growth.trained)
+        {
+            let mut tables = Tables::default();
+            for (past, length) in past.iter().zip(lengths) {
+                let grown = (past + length > growth.trained).then(|| growth.frequencies(past + length));
+                tables.extend(grown.as_deref().unwrap_or(&self.frequencies), *past..past + t, self.factor);
+            }
+            return (Arc::new(tables), (0..past.len() * t).collect());
         }
-        let put = |v: Vec<f32>| Tensor::from_vec(v, (b, t, 1, half), &Device::Cpu)?.to_device(x.device());
-        let (cos, sin) = (put(cos)?, put(sin)?);
+        let places: Vec<usize> = past.iter().flat_map(|past| *past..past + t).collect();
+        let needed = past.iter().max().map_or(0, |past| past + t);
+        (self.tables(needed), places)
+    }
+
+    /// Tables of at least `needed` positions, kept for the next run.
+    fn tables(&self, needed: usize) -> Arc<Tables> {
+        let mut held = self.tables.lock().unwrap_or_else(|e| e.into_inner());
+        let known = held.cos.len() / self.frequencies.len().max(1);
+        if known < needed {
+            let wanted = needed.next_power_of_two().max(256).min(self.positions);
+            let mut longer = Tables { cos: held.cos.clone(), sin: held.sin.clone() };
+            longer.extend(&self.frequencies, known..wanted, self.factor);
+            *held = Arc::new(longer);
+        }
+        held.clone()
+    }
+}
+
+struct Rotate {
+    style: RotaryStyle,
+    dim: usize,
+    tables: Arc<Tables>,
+    /// The entry of each of the B * T positions in the tables.
+    places: Vec<usize>,
+    inverse: bool,
+}
+
+impl Rotate {
+    /// The same from candle's operations.
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, t, h, d) = x.dims4()?;
+        let half = self.dim / 2;
+        let pick = |table: &[f32]| -> Result<Tensor> {
+            let rows: Vec<f32> =
+                self.places.iter().flat_map(|place| &table[place * half..(place + 1) * half]).copied().collect();
+            Tensor::from_vec(rows, (b, t, 1, half), &Device::Cpu)?.to_device(x.device())
+        };
+        let (cos, sin) = (pick(&self.tables.cos)?, pick(&self.tables.sin)?);
         let turned = x.narrow(3, 0, self.dim)?;
         let (first, second) = match self.style {
             RotaryStyle::Interleaved => {
@@ -91,12 +201,6 @@ impl Rotary {
     }
 }
 
-struct Rotate {
-    rotary: Rotary,
-    past: Vec<usize>,
-    inverse: bool,
-}
-
 impl CustomOp1 for Rotate {
     fn name(&self) -> &'static str {
         "rotary-embedding"
@@ -104,19 +208,78 @@ impl CustomOp1 for Rotate {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), storage, layout)?;
-        let (_, t, h, d) = layout.shape().dims4()?;
-        let positions: Vec<usize> = self.past.iter().flat_map(|past| *past..*past + t).collect();
-        let Rotary { dim, style, cos, sin, .. } = &self.rotary;
-        let kernel = limber_kernels::Rotary { style: *style, rotary: *dim, cos, sin };
+        let (_, _, h, d) = layout.shape().dims4()?;
+        let Tables { cos, sin } = self.tables.as_ref();
+        let kernel = limber_kernels::Rotary { style: self.style, rotary: self.dim, cos, sin };
         let mut y = x.to_vec();
-        if self.inverse { kernel.invert(&mut y, &positions, h, d) } else { kernel.apply(&mut y, &positions, h, d) }
-            .map_err(candle_core::Error::wrap)?;
+        let turn = if self.inverse { limber_kernels::Rotary::invert } else { limber_kernels::Rotary::apply };
+        turn(&kernel, &mut y, &self.places, h, d).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        // A rotation's transpose is the rotation back.
-        let op = Rotate { rotary: self.rotary.clone(), past: self.past.clone(), inverse: !self.inverse };
+        // A rotation's transpose is the rotation back, whatever it is multiplied with.
+        let (tables, places) = (self.tables.clone(), self.places.clone());
+        let op = Rotate { style: self.style, dim: self.dim, tables, places, inverse: !self.inverse };
         Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&op)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{Init, Weights};
+
+    fn random(shape: &[usize]) -> Tensor {
+        Weights::random(1).tensor("x", shape, Init::normal(1.0)).unwrap()
+    }
+
+    fn largest(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn the_kernel_equals_the_composed_rotation() {
+        let x = random(&[2, 5, 3, 10]);
+        let growth = Growth { dim: 6, base: 100.0, factor: 2.0, trained: 7 };
+        for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
+            for rotary in [
+                Rotary::new(6, 400, 10_000.0, style),
+                Rotary::new(10, 400, 10_000.0, style).with_factor(1.5),
+                Rotary::new(6, 400, 100.0, style).with_growth(growth),
+            ] {
+                // The second call needs longer tables than the first made.
+                for past in [[0, 4], [300, 1]] {
+                    let lengths = [5, 2];
+                    let (tables, places) = rotary.places(&past, &lengths, 5);
+                    let op = Rotate { style, dim: rotary.dim(), tables, places, inverse: false };
+                    let ours = rotary.apply_rows(&x, &past, &lengths).unwrap();
+                    // One product and one sum of numbers of order 1.
+                    assert!(largest(&ours, &op.composed(&x).unwrap()) < 1e-6, "{style:?} {past:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn growth_begins_behind_the_trained_length_and_row_by_row() {
+        let plain = Rotary::new(6, 64, 100.0, RotaryStyle::Half);
+        let grown = plain.clone().with_growth(Growth { dim: 6, base: 100.0, factor: 2.0, trained: 8 });
+        let x = random(&[2, 8, 1, 6]);
+        let apply = |rotary: &Rotary, past: &[usize], lengths: &[usize]| rotary.apply_rows(&x, past, lengths).unwrap();
+        assert_eq!(largest(&apply(&plain, &[0, 0], &[8, 8]), &apply(&grown, &[0, 0], &[8, 8])), 0.0);
+        // Row 0 reaches position 10, row 1 is padding behind position 7.
+        let (a, b) = (apply(&plain, &[2, 5], &[8, 2]), apply(&grown, &[2, 5], &[8, 2]));
+        assert!(largest(&a.get(0).unwrap(), &b.get(0).unwrap()) > 1e-2);
+        assert_eq!(largest(&a.get(1).unwrap(), &b.get(1).unwrap()), 0.0);
+    }
+
+    #[test]
+    fn positions_beyond_the_tables_are_an_error() {
+        let rotary = Rotary::new(6, 8, 100.0, RotaryStyle::Half);
+        let message = rotary.apply(&random(&[1, 5, 1, 6]), &[4]).unwrap_err().to_string();
+        assert!(message.starts_with("rotary embedding of 8 positions and 6 elements"), "{message}");
+        assert!(rotary.apply(&random(&[1, 5, 1, 4]), &[0]).is_err());
+        assert!(rotary.apply(&random(&[2, 5, 1, 6]), &[0]).is_err());
     }
 }
