@@ -1,9 +1,35 @@
 //! Keys and values of the positions already seen, preallocated, each row with its own length.
+//!
+//! Rows that end leave and new ones enter without a copy of those that stay.
 
 use crate::spec::DecoderSpec;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use serde::{Deserialize, Serialize};
 
-/// One layer's keys and values, each `[B, H, capacity, head_dim]`.
+/// The type that keys and values are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheType {
+    /// 32-bit floats: as computed.
+    #[default]
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl CacheType {
+    fn dtype(self) -> DType {
+        match self {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+            CacheType::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// One layer's keys and values, each `[slots, H, capacity, head_dim]`; the first B slots are the rows.
 #[derive(Debug, Clone)]
 struct Layer {
     k: Tensor,
@@ -17,6 +43,9 @@ pub struct KvCache {
     heads: usize,
     head_dim: usize,
     capacity: usize,
+    context: usize,
+    slots: usize,
+    dtype: CacheType,
     lengths: Vec<usize>,
 }
 
@@ -26,19 +55,34 @@ impl KvCache {
     /// # Errors
     /// A capacity above the decoder's context length.
     pub fn new(spec: &DecoderSpec, batch: usize, capacity: usize) -> Result<Self> {
-        if capacity > spec.context {
-            candle_core::bail!(
-                "a cache of {capacity} positions (prefix, text and new tokens together) is more than the decoder's context length, which allows {}",
-                spec.context
-            )
-        }
-        Ok(Self {
+        let cache = Self {
             layers: vec![None; spec.layers],
             heads: spec.kv_heads,
             head_dim: spec.head_dim,
             capacity,
+            context: spec.context,
+            slots: batch,
+            dtype: CacheType::F32,
             lengths: vec![0; batch],
-        })
+        };
+        cache.check_capacity(capacity)?;
+        Ok(cache)
+    }
+
+    fn check_capacity(&self, capacity: usize) -> Result<()> {
+        if capacity > self.context {
+            candle_core::bail!(
+                "a cache of {capacity} positions (prefix, text and new tokens together) is more than the decoder's context length, which allows {}",
+                self.context
+            )
+        }
+        Ok(())
+    }
+
+    /// The same empty cache, keeping keys and values in `dtype`.
+    pub fn with_type(mut self, dtype: CacheType) -> Self {
+        self.dtype = dtype;
+        self
     }
 
     /// Cached positions of each row.
@@ -72,30 +116,31 @@ impl KvCache {
         if longest > self.capacity {
             candle_core::bail!("{longest} positions are more than the cache holds, which is {}", self.capacity)
         }
-        let capacity = self.capacity;
+        let (capacity, slots, dtype) = (self.capacity, self.slots, self.dtype.dtype());
         let Some(slot) = self.layers.get_mut(layer) else {
             candle_core::bail!("layer {layer} is not in 0..{} of this cache", self.layers.len())
         };
         let entry = match slot {
             Some(entry) => entry,
             None => slot.insert(Layer {
-                k: Tensor::zeros((b, h, capacity, d), DType::F32, k.device())?,
-                v: Tensor::zeros((b, h, capacity, d), DType::F32, v.device())?,
+                k: Tensor::zeros((slots, h, capacity, d), dtype, k.device())?,
+                v: Tensor::zeros((slots, h, capacity, d), dtype, v.device())?,
             }),
         };
         // A detached copy, so that a cache never keeps a graph alive.
-        let (k, v) = (k.detach().contiguous()?, v.detach().contiguous()?);
+        let (k, v) = (k.detach().contiguous()?.to_dtype(dtype)?, v.detach().contiguous()?.to_dtype(dtype)?);
         let first = self.lengths.first().copied().unwrap_or(0);
+        let (all_k, all_v) = (entry.k.narrow(0, 0, b)?, entry.v.narrow(0, 0, b)?);
         if self.lengths.iter().all(|len| *len == first) {
-            entry.k.slice_set(&k, 2, first)?;
-            entry.v.slice_set(&v, 2, first)?;
+            all_k.slice_set(&k, 2, first)?;
+            all_v.slice_set(&v, 2, first)?;
         } else {
             for (row, len) in self.lengths.iter().enumerate() {
-                entry.k.narrow(0, row, 1)?.slice_set(&k.narrow(0, row, 1)?, 2, *len)?;
-                entry.v.narrow(0, row, 1)?.slice_set(&v.narrow(0, row, 1)?, 2, *len)?;
+                all_k.narrow(0, row, 1)?.slice_set(&k.narrow(0, row, 1)?, 2, *len)?;
+                all_v.narrow(0, row, 1)?.slice_set(&v.narrow(0, row, 1)?, 2, *len)?;
             }
         }
-        Ok((entry.k.narrow(2, 0, longest)?, entry.v.narrow(2, 0, longest)?))
+        Ok((all_k.narrow(2, 0, longest)?, all_v.narrow(2, 0, longest)?))
     }
 
     /// Ends a run: row r now holds `new[r]` more positions.
@@ -122,25 +167,199 @@ impl KvCache {
         }
     }
 
-    /// Keeps the rows listed, in that order; an index may stand twice. Rows that ended leave the batch this way.
+    /// Keeps the rows listed, in that order; an index may stand twice. Rows that ended leave the batch this way: where
+    /// later rows take the places of earlier ones, those that move are copied and no other.
     ///
     /// # Errors
     /// An index outside the batch.
     pub fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
-        if let Some(bad) = rows.iter().find(|r| **r >= self.lengths.len()) {
-            candle_core::bail!("row {bad} is not in 0..{} of this cache", self.lengths.len())
+        if rows.iter().enumerate().any(|(to, from)| *from < to) {
+            let slots = self.slots.max(rows.len());
+            *self = self.copy_rows(rows, slots, self.capacity)?;
+            return Ok(());
         }
-        let index: Vec<u32> = rows.iter().map(|r| *r as u32).collect();
-        let index = Tensor::new(index, &self.device())?;
-        for layer in self.layers.iter_mut().flatten() {
-            layer.k = layer.k.index_select(&index, 0)?;
-            layer.v = layer.v.index_select(&index, 0)?;
+        self.check_rows(rows)?;
+        for layer in self.layers.iter().flatten() {
+            for (to, from) in rows.iter().enumerate().filter(|(to, from)| to != *from) {
+                for x in [&layer.k, &layer.v] {
+                    let moved = x.narrow(0, *from, 1)?.copy()?;
+                    x.narrow(0, to, 1)?.slice_set(&moved, 0, 0)?;
+                }
+            }
         }
         self.lengths = rows.iter().map(|r| self.lengths[*r]).collect();
         Ok(())
     }
 
-    fn device(&self) -> Device {
-        self.layers.iter().flatten().next().map_or(Device::Cpu, |l| l.k.device().clone())
+    fn check_rows(&self, rows: &[usize]) -> Result<()> {
+        match rows.iter().find(|r| **r >= self.lengths.len()) {
+            Some(bad) => candle_core::bail!("row {bad} is not in 0..{} of this cache", self.lengths.len()),
+            None => Ok(()),
+        }
+    }
+
+    /// A new cache of the rows listed, an index once or several times, with room for `slots` rows of `capacity`
+    /// positions: a shared prefix is computed once and given to many rows.
+    ///
+    /// # Errors
+    /// An index outside the batch, fewer slots than rows, a capacity below a row's length or above the context.
+    pub fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Self> {
+        self.check_rows(rows)?;
+        self.check_capacity(capacity)?;
+        let lengths: Vec<usize> = rows.iter().map(|r| self.lengths[*r]).collect();
+        let longest = lengths.iter().max().copied().unwrap_or(0);
+        if slots < rows.len() || capacity < longest {
+            candle_core::bail!(
+                "{} rows of up to {longest} positions do not fit a cache of {slots} rows of {capacity}",
+                rows.len()
+            )
+        }
+        let copy = |x: &Tensor| -> Result<Tensor> {
+            let all = Tensor::zeros((slots, self.heads, capacity, self.head_dim), x.dtype(), x.device())?;
+            for (to, from) in rows.iter().enumerate() {
+                let row = x.narrow(0, *from, 1)?.narrow(2, 0, lengths[to])?.contiguous()?;
+                if lengths[to] > 0 {
+                    all.narrow(0, to, 1)?.slice_set(&row, 2, 0)?;
+                }
+            }
+            Ok(all)
+        };
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| layer.as_ref().map(|l| Ok(Layer { k: copy(&l.k)?, v: copy(&l.v)? })).transpose())
+            .collect::<Result<_>>()?;
+        Ok(Self { layers, capacity, slots, lengths, ..self.empty() })
+    }
+
+    /// Takes in all rows of `other` behind its own. Without a free slot, or where `other` is longer, room is made by a
+    /// copy of all.
+    ///
+    /// # Errors
+    /// A cache of another decoder or type.
+    pub fn push_rows(&mut self, other: &KvCache) -> Result<()> {
+        let sizes = |c: &KvCache| (c.layers.len(), c.heads, c.head_dim, c.dtype);
+        if sizes(self) != sizes(other) {
+            candle_core::bail!("rows of a cache of {:?} do not fit one of {:?}", sizes(other), sizes(self))
+        }
+        let (rows, new) = (self.lengths.len(), other.lengths.len());
+        if rows + new > self.slots || other.capacity > self.capacity {
+            let own: Vec<usize> = (0..rows).collect();
+            *self = self.copy_rows(&own, self.slots.max(rows + new), self.capacity.max(other.capacity))?;
+        }
+        for (slot, from) in self.layers.iter_mut().zip(&other.layers) {
+            let Some(from) = from else { continue };
+            let shape = (self.slots, self.heads, self.capacity, self.head_dim);
+            let to = match slot {
+                Some(to) => to,
+                None => slot.insert(Layer {
+                    k: Tensor::zeros(shape, from.k.dtype(), from.k.device())?,
+                    v: Tensor::zeros(shape, from.v.dtype(), from.v.device())?,
+                }),
+            };
+            for (to, from) in [(&to.k, &from.k), (&to.v, &from.v)] {
+                for (row, len) in other.lengths.iter().enumerate().filter(|(_, len)| **len > 0) {
+                    let part = from.narrow(0, row, 1)?.narrow(2, 0, *len)?.contiguous()?;
+                    to.narrow(0, rows + row, 1)?.slice_set(&part, 2, 0)?;
+                }
+            }
+        }
+        self.lengths.extend_from_slice(&other.lengths);
+        Ok(())
+    }
+
+    /// This cache's sizes and no rows.
+    fn empty(&self) -> Self {
+        Self { layers: Vec::new(), lengths: Vec::new(), ..*self }
+    }
+
+    /// Makes room for `slots` rows in all, before the first append.
+    pub fn reserve(mut self, slots: usize) -> Self {
+        if self.layers.iter().all(Option::is_none) {
+            self.slots = slots.max(self.lengths.len());
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{Init, Weights};
+
+    const SPEC: DecoderSpec =
+        DecoderSpec { width: 6, vocab: 1, layers: 2, kv_heads: 2, head_dim: 3, context: 32, eos: Vec::new() };
+
+    fn noise(b: usize, t: usize, seed: u64) -> Tensor {
+        Weights::random(seed).tensor("x", &[b, 2, t, 3], Init::normal(1.0)).unwrap()
+    }
+
+    /// Rows of lengths 4, 2 and 3, the same in both layers but for the seed.
+    fn filled(dtype: CacheType, slots: usize) -> KvCache {
+        let mut cache = KvCache::new(&SPEC, 3, 10).unwrap().with_type(dtype).reserve(slots);
+        for layer in 0..2 {
+            cache.append(layer, &noise(3, 4, layer as u64), &noise(3, 4, 9 + layer as u64)).unwrap();
+        }
+        cache.advance(&[4, 2, 3]).unwrap();
+        cache
+    }
+
+    /// What is seen of each row: keys and values of layer 1 up to its length.
+    fn seen(cache: &mut KvCache) -> Vec<Vec<f32>> {
+        let b = cache.lengths().len();
+        let (k, v) = cache.append(1, &noise(b, 1, 77), &noise(b, 1, 78)).unwrap();
+        let flat = |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let row = |r: usize| {
+            let len = cache.lengths()[r];
+            let part = |x: &Tensor| flat(&x.get(r).unwrap().narrow(1, 0, len).unwrap());
+            [part(&k), part(&v)].concat()
+        };
+        (0..b).map(row).collect()
+    }
+
+    #[test]
+    fn rows_leave_and_enter_in_every_type() {
+        for dtype in [CacheType::F32, CacheType::F16, CacheType::Bf16] {
+            let all = seen(&mut filled(dtype, 3));
+            for rows in [&[2, 1][..], &[0, 2], &[1, 0, 1], &[2, 2, 2, 2], &[]] {
+                let expected: Vec<Vec<f32>> = rows.iter().map(|r| all[*r].clone()).collect();
+                let mut cache = filled(dtype, 3);
+                cache.select_rows(rows).unwrap();
+                if !rows.is_empty() {
+                    assert_eq!(seen(&mut cache), expected, "{dtype:?} {rows:?}");
+                }
+                let mut grown = filled(dtype, 3).copy_rows(rows, 5, 20).unwrap();
+                assert_eq!(grown.capacity(), 20);
+                if !rows.is_empty() {
+                    assert_eq!(seen(&mut grown), expected, "{dtype:?} {rows:?}");
+                }
+            }
+            // Into free slots, into too few of them, into an empty cache, and from a longer one.
+            for (slots, capacity) in [(8, 10), (3, 10), (3, 30)] {
+                let mut cache = filled(dtype, slots);
+                let other = filled(dtype, 3).copy_rows(&[1, 2], 2, capacity).unwrap();
+                cache.push_rows(&other).unwrap();
+                assert_eq!(cache.lengths(), [4, 2, 3, 2, 3]);
+                let expected = [0, 1, 2, 1, 2].map(|r: usize| all[r].clone());
+                assert_eq!(seen(&mut cache), expected, "{dtype:?} {slots} {capacity}");
+            }
+            let mut empty = KvCache::new(&SPEC, 0, 10).unwrap().with_type(dtype).reserve(4);
+            empty.push_rows(&filled(dtype, 3)).unwrap();
+            assert_eq!(seen(&mut empty), all);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let check = |result: Result<()>, expected: &str| {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        let mut cache = filled(CacheType::F32, 3);
+        check(cache.select_rows(&[3]), "row 3 is not in 0..3");
+        check(cache.copy_rows(&[0], 1, 3).map(drop), "1 rows of up to 4 positions do not fit a cache of 1 rows of 3");
+        check(cache.copy_rows(&[0, 1], 1, 9).map(drop), "do not fit a cache of 1 rows");
+        check(cache.copy_rows(&[0], 1, 33).map(drop), "context length, which allows 32");
+        check(cache.push_rows(&filled(CacheType::F16, 3)), "do not fit one of");
     }
 }

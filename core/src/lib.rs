@@ -23,7 +23,7 @@ pub mod stitch;
 pub mod vit;
 pub mod weights;
 
-pub use cache::KvCache;
+pub use cache::{CacheType, KvCache};
 pub use decoder::{Decoder, LogitPositions, Run};
 pub use encoder::Encoder;
 pub use frozen::{FrozenEmbedding, FrozenLinear};

@@ -3,9 +3,10 @@
 use super::options::{SamplingFlags, Shared, sampling, text};
 use super::output;
 use crate::config::Config;
-use crate::generation::{Finish, Generation, Prompt, Request, Timing, generate};
+use crate::generation::{self, Feed, Finish, Generation, Prompt, Request, Timing};
 use crate::model::{Depth, Model};
 use crate::parts;
+use crate::text::TextStream;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use clap::Args;
@@ -27,7 +28,7 @@ pub struct Arguments {
     images: Vec<PathBuf>,
 }
 
-/// One line of `--json`; the seconds are those of the batch that the image went through.
+/// One line of `--json`; an image's seconds are its own, spent with the images beside it in the batch.
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a, I: Serialize> {
     pub image: I,
@@ -59,98 +60,163 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
     model.offline(arguments.shared.is_offline());
     let load_s = start.elapsed().as_secs_f64();
-    let batch = if arguments.sampling.stream { 1 } else { config.generate.batch };
-    let mut failed = 0;
-    let mut first_row = 0;
-    for paths in arguments.images.chunks(batch) {
-        let mut names = Vec::new();
-        let mut pixels = Vec::new();
-        for path in paths {
+    let mut request = request(&model, &config)?;
+    if arguments.sampling.stream {
+        request.batch = 1;
+    }
+    let mut captions = Captions {
+        model: &model,
+        arguments,
+        prompt: &prompt,
+        text: &config.prompt,
+        left: &arguments.images,
+        load_s,
+        rows: Vec::new(),
+        printed: 0,
+        failed: 0,
+        stream: Stream::new(&model, arguments.sampling.stream)?,
+    };
+    generation::run(model.decoder()?, &request, &mut captions)?;
+    if captions.failed > 0 {
+        bail!("{} of {} images could not be captioned", captions.failed, arguments.images.len())
+    }
+    Ok(())
+}
+
+/// Images that become prompts as the batch has room for them, and texts that are printed in the images' order.
+struct Captions<'a> {
+    model: &'a Model,
+    arguments: &'a Arguments,
+    prompt: &'a Prompt,
+    text: &'a str,
+    left: &'a [PathBuf],
+    load_s: f64,
+    rows: Vec<Row<'a>>,
+    printed: usize,
+    failed: usize,
+    stream: Stream<'a>,
+}
+
+/// One image on its way.
+struct Row<'a> {
+    name: &'a str,
+    encode_s: f64,
+    generation: Option<Generation>,
+}
+
+impl Feed for Captions<'_> {
+    fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
+        let (mut names, mut inputs) = (Vec::new(), Vec::new());
+        while names.len() < n {
+            let Some((path, later)) = self.left.split_first() else { break };
+            self.left = later;
             // One unreadable image does not cost the others their captions.
-            let read = text(path).and_then(|name| Ok((name, model.input(name)?)));
-            match read {
-                Ok((name, image)) => {
+            match text(path).and_then(|name| Ok((name, self.model.input(name)?))) {
+                Ok((name, input)) => {
                     names.push(name);
-                    pixels.push(image);
+                    inputs.push(input);
                 }
-                Err(error) if arguments.images.len() == 1 => return Err(error),
+                Err(error) if self.arguments.images.len() == 1 => return Err(error),
                 Err(error) => {
                     output::error(&error);
-                    failed += 1;
+                    self.failed += 1;
                 }
             }
         }
         if names.is_empty() {
-            continue;
+            return Ok(Vec::new());
         }
         let start = Instant::now();
-        let prefixes = model.prefix(&model.features(&pixels)?)?;
+        let prefixes = self.model.prefix(&self.model.features(&inputs)?)?;
         let encode_s = start.elapsed().as_secs_f64();
-        let prompts: Vec<Tensor> =
-            (0..names.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row)?])).collect::<Result<_>>()?;
-        let request = request(&model, &config, first_row)?;
-        first_row += names.len() as u64;
-        let (rows, timing) = answer(&model, &prompts, &request, arguments.sampling.stream)?;
-        for (name, row) in names.iter().zip(&rows) {
-            let text = model.tokenizer()?.decode(&row.tokens, true)?.trim().to_string();
-            if arguments.shared.json {
+        self.rows.extend(names.iter().map(|name| Row { name, encode_s, generation: None }));
+        (0..names.len()).map(|row| self.model.embed_prompt(self.prompt, &[prefixes.get(row)?])).collect()
+    }
+
+    fn token(&mut self, _row: usize, id: u32) -> Result<()> {
+        self.stream.token(id)
+    }
+
+    fn done(&mut self, row: usize, generation: Generation) -> Result<()> {
+        self.rows[row].generation = Some(generation);
+        while let Some(Row { name, encode_s, generation: Some(generation) }) = self.rows.get(self.printed) {
+            self.printed += 1;
+            if self.arguments.sampling.stream {
+                self.stream.end()?;
+                continue;
+            }
+            let text = self.model.tokenizer()?.decode(&generation.tokens, true)?.trim().to_string();
+            if self.arguments.shared.json {
                 output::json(&Line {
                     image: name,
-                    prompt: &config.prompt,
+                    prompt: self.text,
                     text,
-                    tokens: &row.tokens,
-                    logprobs: &row.logprobs,
-                    finish: row.finish,
-                    timing: seconds(load_s, encode_s, timing),
+                    tokens: &generation.tokens,
+                    logprobs: &generation.logprobs,
+                    finish: generation.finish,
+                    timing: seconds(self.load_s, *encode_s, generation.timing),
                 })?;
-            } else if arguments.sampling.stream {
-                output::line("")?;
-            } else if arguments.images.len() == 1 {
+            } else if self.arguments.images.len() == 1 {
                 output::line(&text)?;
             } else {
                 output::line(&format!("{name}: {text}"))?;
             }
         }
+        Ok(())
     }
-    if failed > 0 {
-        bail!("{failed} of {} images could not be captioned", arguments.images.len())
+}
+
+/// Text that is shown as it comes; nothing where it is off.
+pub(super) struct Stream<'a> {
+    model: &'a Model,
+    on: bool,
+    pieces: Option<TextStream<'a>>,
+    started: bool,
+}
+
+impl<'a> Stream<'a> {
+    /// A stream of the model's tokens.
+    pub fn new(model: &'a Model, on: bool) -> Result<Self> {
+        Ok(Self { model, on, pieces: None, started: false })
     }
-    Ok(())
+
+    /// Shows the text of a new id.
+    pub fn token(&mut self, id: u32) -> Result<()> {
+        if !self.on {
+            return Ok(());
+        }
+        let pieces = match &mut self.pieces {
+            Some(pieces) => pieces,
+            None => self.pieces.insert(self.model.tokenizer()?.stream(true)),
+        };
+        let piece = pieces.push(id)?;
+        // The space in front of the first word is no part of the answer.
+        let piece = if self.started { piece.as_str() } else { piece.trim_start() };
+        self.started |= !piece.is_empty();
+        output::piece(piece)
+    }
+
+    /// Ends the line.
+    pub fn end(&mut self) -> Result<()> {
+        if let Some(pieces) = self.pieces.take() {
+            output::piece(&pieces.finish()?)?;
+        }
+        self.started = false;
+        output::line("")
+    }
 }
 
 /// What a config asks of the decoding loop.
-pub(super) fn request(model: &Model, config: &Config, first_row: u64) -> Result<Request> {
+pub(super) fn request(model: &Model, config: &Config) -> Result<Request> {
     Ok(Request {
         max_tokens: config.generate.max_tokens,
         sampling: sampling(config),
         seed: config.generate.seed,
-        first_row,
         limit: model.limit()?,
         eos: model.eos()?,
+        batch: config.generate.batch,
+        cache: config.generate.cache,
     })
-}
-
-/// Runs the loop, printing text as it comes where `stream` is set (one row alone).
-pub(super) fn answer(
-    model: &Model,
-    prompts: &[Tensor],
-    request: &Request,
-    stream: bool,
-) -> Result<(Vec<Generation>, Timing)> {
-    if !stream {
-        return generate(model.decoder()?, prompts, request, &mut |_, _| Ok(()));
-    }
-    let mut pieces = model.tokenizer()?.stream(true);
-    let mut started = false;
-    let result = generate(model.decoder()?, prompts, request, &mut |_, id| {
-        let piece = pieces.push(id)?;
-        // The space in front of the first word is no part of the answer.
-        let piece = if started { piece.as_str() } else { piece.trim_start() };
-        started |= !piece.is_empty();
-        output::piece(piece)
-    })?;
-    output::piece(&pieces.finish()?)?;
-    Ok(result)
 }
 
 pub(super) fn seconds(load_s: f64, encode_s: f64, timing: Timing) -> Seconds {

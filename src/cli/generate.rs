@@ -1,9 +1,9 @@
 //! `limber generate --config C --image A --image B --prompt "<image>Q: ... A: ... <image>Q: ... A:"`
 
-use super::caption::{Line, answer, request, seconds};
+use super::caption::{Line, Stream, request, seconds};
 use super::options::{SamplingFlags, Shared, sampling, text};
 use super::output;
-use crate::generation::Prompt;
+use crate::generation::{Prompt, generate};
 use crate::model::{Depth, Model};
 use crate::parts;
 use anyhow::Result;
@@ -21,15 +21,16 @@ pub struct Arguments {
     /// An image, once for every <image> mark of the prompt, in their order
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// Texts and <image> marks in any order
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
+    /// Texts and <image> marks in any order; several prompts over the same images share what they begin with
+    #[arg(long, value_name = "TEXT", required = true)]
+    prompt: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let config = arguments.shared.load(Some(&arguments.sampling))?;
-    let prompt = Prompt::parse(&arguments.prompt, arguments.image.len())?;
+    let images = arguments.image.len();
+    let prompts: Vec<Prompt> = arguments.prompt.iter().map(|p| Prompt::parse(p, images)).collect::<Result<_>>()?;
     sampling(&config).check()?;
     let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
     model.offline(arguments.shared.is_offline());
@@ -39,22 +40,38 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let prefixes = prefixes(&model, &pixels, config.generate.batch)?;
     let encode_s = start.elapsed().as_secs_f64();
-    let prompts = [model.embed_prompt(&prompt, &prefixes)?];
-    let (rows, timing) = answer(&model, &prompts, &request(&model, &config, 0)?, arguments.sampling.stream)?;
-    for row in &rows {
+    let embedded: Vec<Tensor> = prompts.iter().map(|p| model.embed_prompt(p, &prefixes)).collect::<Result<_>>()?;
+    let mut request = request(&model, &config)?;
+    let mut stream = Stream::new(&model, arguments.sampling.stream)?;
+    if arguments.sampling.stream {
+        request.batch = 1;
+    }
+    let mut shown = 0;
+    let rows = generate(model.decoder()?, &embedded, &request, &mut |row, id| {
+        // Rows come one after the other here: a new number is a new line.
+        if row != shown {
+            stream.end()?;
+            shown = row;
+        }
+        stream.token(id)
+    })?;
+    if arguments.sampling.stream {
+        return stream.end();
+    }
+    for (row, prompt) in rows.iter().zip(&arguments.prompt) {
         let text = model.tokenizer()?.decode(&row.tokens, true)?.trim().to_string();
         if arguments.shared.json {
             output::json(&Line {
                 image: output::images(&names),
-                prompt: &arguments.prompt,
+                prompt,
                 text,
                 tokens: &row.tokens,
                 logprobs: &row.logprobs,
                 finish: row.finish,
-                timing: seconds(load_s, encode_s, timing),
+                timing: seconds(load_s, encode_s, row.timing),
             })?;
         } else {
-            output::line(if arguments.sampling.stream { "" } else { &text })?;
+            output::line(&text)?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::problem::Problem;
 use super::reader::{Range, Reader, shown};
 use super::section::Section;
 use super::train::{Data, Train};
+use limber_core::CacheType;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -57,7 +58,11 @@ pub struct Generate {
     pub seed: u64,
     /// Images that are captioned together.
     pub batch: usize,
+    /// The type that keys and values of earlier positions are kept in.
+    pub cache: CacheType,
 }
+
+const CACHES: [(&str, CacheType); 3] = [("f32", CacheType::F32), ("f16", CacheType::F16), ("bf16", CacheType::Bf16)];
 
 /// Published behaviour that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -169,6 +174,7 @@ impl Generate {
             top_k: r.size("top_k", 0).unwrap_or(0),
             seed: r.count("seed", 0).unwrap_or(0),
             batch: r.size("batch", 1).unwrap_or(1),
+            cache: r.choice("cache", &CACHES).unwrap_or_default(),
         };
         r.finish();
         generate

@@ -1,27 +1,33 @@
 //! The decoding loop: rows of different lengths in one batch, each stopping at its own end of sequence.
+//!
+//! All rows share every read of the weights. A row that ends leaves the batch and a waiting prompt takes its place; what
+//! prompts have in common at their beginning goes through the decoder once.
 
 use super::sampler::{Sampler, Sampling, log_softmax};
+use super::shared::{self, Kept};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use limber_core::{Decoder, Run};
+use limber_core::{CacheType, Decoder, KvCache, Run};
 use serde::Serialize;
 use std::time::Instant;
 
-/// What a batch of prompts asks for.
+/// What a run asks for.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Most new tokens of a row.
     pub max_tokens: usize,
     /// How ids are chosen.
     pub sampling: Sampling,
-    /// Seed of the random numbers.
+    /// Seed of the random numbers; row r of the run draws from stream r, whatever the batches.
     pub seed: u64,
-    /// Number of the first row among all rows of the run, so that batches do not change what is drawn.
-    pub first_row: u64,
     /// Ids from here on are never chosen.
     pub limit: usize,
     /// Ids that end a row.
     pub eos: Vec<u32>,
+    /// Rows that go through the decoder together.
+    pub batch: usize,
+    /// The type that keys and values are kept in.
+    pub cache: CacheType,
 }
 
 /// Why a row stopped.
@@ -43,94 +49,206 @@ pub struct Generation {
     pub logprobs: Vec<f32>,
     /// Why it stopped.
     pub finish: Finish,
+    /// Seconds it was in the decoder, with the rows beside it.
+    pub timing: Timing,
 }
 
-/// Seconds of a batch.
+/// Seconds of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timing {
-    /// All prompts through the decoder once.
+    /// Its prompt through the decoder once, with those that entered beside it.
     pub prefill_s: f64,
     /// All further tokens.
     pub decode_s: f64,
 }
 
-/// Generates text for `prompts`, each `[1, T, D]` f32, T its own. `token` hears of every new id: (row, id).
+/// Where prompts come from and where texts go.
+pub trait Feed {
+    /// Up to `n` further prompts, each `[1, T, D]` f32, T its own; fewer than `n` where no more are left.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>>;
+
+    /// Row `row` (counted over the run) has a new id.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn token(&mut self, _row: usize, _id: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// Row `row` has ended; rows end in any order.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn done(&mut self, row: usize, generation: Generation) -> Result<()>;
+}
+
+/// One row of the batch.
+struct Row {
+    number: usize,
+    sampler: Sampler,
+    next: u32,
+    since: Instant,
+    generation: Generation,
+}
+
+/// Generates text for every prompt of `feed`.
 ///
 /// # Errors
-/// A prompt and new tokens beyond the context length; what the decoder or `token` report.
+/// A prompt and new tokens beyond the context length; what the decoder or the feed report.
+pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Result<()> {
+    request.sampling.check()?;
+    if request.max_tokens == 0 {
+        bail!("max-tokens 0 is not allowed, it is 1 or above")
+    }
+    let batch = request.batch.max(1);
+    let mut cache: Option<KvCache> = None;
+    let mut kept = Kept::default();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut device = Device::Cpu;
+    let (mut entered, mut waiting) = (0, true);
+    loop {
+        if waiting && rows.len() < batch {
+            let wanted = batch - rows.len();
+            let prompts = feed.prompts(wanted)?;
+            waiting = prompts.len() == wanted;
+            if let Some(first) = prompts.first() {
+                device = first.device().clone();
+                let (mut new_rows, mut new, logits) = enter(decoder, &prompts, entered, request, &mut kept)?;
+                entered += prompts.len();
+                take(&mut new_rows, &mut new, &logits, request, feed)?;
+                match &mut cache {
+                    Some(cache) => cache.push_rows(&new)?,
+                    None => cache = Some(new),
+                }
+                rows.append(&mut new_rows);
+            }
+        }
+        if rows.is_empty() {
+            if waiting {
+                continue;
+            }
+            return Ok(());
+        }
+        let Some(cache) = &mut cache else { bail!("rows without a cache") };
+        let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
+        let ids = Tensor::from_vec(ids, (rows.len(), 1), &device)?;
+        let logits = decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(cache))?;
+        take(&mut rows, cache, &logits, request, feed)?;
+    }
+}
+
+/// New rows with their cache and the logits after their prompts.
+fn enter(
+    decoder: &dyn Decoder,
+    prompts: &[Tensor],
+    first: usize,
+    request: &Request,
+    kept: &mut Kept,
+) -> Result<(Vec<Row>, KvCache, Tensor)> {
+    let start = Instant::now();
+    let capacity = capacity(decoder, prompts, request)?;
+    let (cache, logits) =
+        shared::prefill(decoder, prompts, capacity, request.cache, kept).context("the prompt could not be read")?;
+    let timing = Timing { prefill_s: start.elapsed().as_secs_f64(), decode_s: 0.0 };
+    let row = |number| {
+        let sampler = Sampler::new(request.sampling, request.limit, request.seed, number as u64);
+        let generation = Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length, timing };
+        Row { number, sampler, next: 0, since: Instant::now(), generation }
+    };
+    Ok(((first..first + prompts.len()).map(row).collect(), cache, logits))
+}
+
+/// Draws the next id of every row from logits `[rows, V]`; rows that end leave, the last ones taking their places.
+fn take(
+    rows: &mut Vec<Row>,
+    cache: &mut KvCache,
+    logits: &Tensor,
+    request: &Request,
+    feed: &mut dyn Feed,
+) -> Result<()> {
+    let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+    let mut ended = Vec::new();
+    for (at, (row, values)) in rows.iter_mut().zip(&table).enumerate() {
+        let step = row.generation.tokens.len() + 1;
+        let id = row.sampler.sample(values).with_context(|| format!("row {}, new token {step}", row.number))?;
+        if request.eos.contains(&id) {
+            row.generation.finish = Finish::Eos;
+            ended.push(at);
+            continue;
+        }
+        row.generation.tokens.push(id);
+        row.generation.logprobs.push(log_softmax(values, id));
+        row.next = id;
+        feed.token(row.number, id)?;
+        if step == request.max_tokens {
+            ended.push(at);
+        }
+    }
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let mut stay: Vec<usize> = (0..rows.len()).collect();
+    for at in ended.into_iter().rev() {
+        let mut row = rows.swap_remove(at);
+        stay.swap_remove(at);
+        row.generation.timing.decode_s = row.since.elapsed().as_secs_f64();
+        feed.done(row.number, row.generation)?;
+    }
+    cache.select_rows(&stay)?;
+    Ok(())
+}
+
+/// Positions that a cache for these prompts needs.
+fn capacity(decoder: &dyn Decoder, prompts: &[Tensor], request: &Request) -> Result<usize> {
+    let context = decoder.spec().context;
+    let mut longest = 0;
+    for prompt in prompts {
+        longest = longest.max(prompt.dim(1)?);
+    }
+    if longest + request.max_tokens > context {
+        bail!(
+            "a prompt of {longest} positions (prefix and text) and {} new tokens are {} positions; the decoder's context length allows {context}",
+            request.max_tokens,
+            longest + request.max_tokens,
+        )
+    }
+    // The last token is never fed back, so it takes no place.
+    Ok(longest + request.max_tokens - 1)
+}
+
+/// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id: (row, id).
+///
+/// # Errors
+/// As [`run`].
 pub fn generate(
     decoder: &dyn Decoder,
     prompts: &[Tensor],
     request: &Request,
     token: &mut dyn FnMut(usize, u32) -> Result<()>,
-) -> Result<(Vec<Generation>, Timing)> {
-    request.sampling.check()?;
-    let spec = decoder.spec();
-    let lengths: Vec<usize> = prompts.iter().map(|p| p.dim(1)).collect::<candle_core::Result<_>>()?;
-    let Some(longest) = lengths.iter().max().copied() else { return Ok(Default::default()) };
-    if longest + request.max_tokens > spec.context {
-        bail!(
-            "a prompt of {longest} positions (prefix and text) and {} new tokens are {} positions; the decoder's context length allows {}",
-            request.max_tokens,
-            longest + request.max_tokens,
-            spec.context
-        )
+) -> Result<Vec<Generation>> {
+    struct List<'a> {
+        left: &'a [Tensor],
+        token: &'a mut dyn FnMut(usize, u32) -> Result<()>,
+        done: Vec<Option<Generation>>,
     }
-    if request.max_tokens == 0 {
-        bail!("max-tokens 0 is not allowed, it is 1 or above")
+    impl Feed for List<'_> {
+        fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
+            let (now, later) = self.left.split_at(n.min(self.left.len()));
+            self.left = later;
+            Ok(now.to_vec())
+        }
+        fn token(&mut self, row: usize, id: u32) -> Result<()> {
+            (self.token)(row, id)
+        }
+        fn done(&mut self, row: usize, generation: Generation) -> Result<()> {
+            self.done[row] = Some(generation);
+            Ok(())
+        }
     }
-    let mut done: Vec<Generation> =
-        prompts.iter().map(|_| Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length }).collect();
-    let mut samplers: Vec<Sampler> = (0..prompts.len() as u64)
-        .map(|row| Sampler::new(request.sampling, request.limit, request.seed, request.first_row + row))
-        .collect();
-    // The last token is never fed back, so it takes no place.
-    let mut cache = decoder.new_cache(prompts.len(), longest + request.max_tokens - 1)?;
-    let mut timing = Timing::default();
-    let start = Instant::now();
-    let mut run = Run::cached(&mut cache);
-    run.lengths = Some(lengths);
-    let mut logits = decoder.forward(&pad(prompts, longest)?, &mut run).context("the prompt could not be read")?;
-    timing.prefill_s = start.elapsed().as_secs_f64();
-    let start = Instant::now();
-    // rows[i] is the prompt that row i of the batch belongs to; rows that end leave it.
-    let mut rows: Vec<usize> = (0..prompts.len()).collect();
-    for step in 1..=request.max_tokens {
-        let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-        let (mut stay, mut next) = (Vec::new(), Vec::new());
-        for (at, values) in table.iter().enumerate() {
-            let row = rows[at];
-            let id = samplers[row].sample(values).with_context(|| format!("row {row}, new token {step}"))?;
-            if request.eos.contains(&id) {
-                done[row].finish = Finish::Eos;
-                continue;
-            }
-            done[row].tokens.push(id);
-            done[row].logprobs.push(log_softmax(values, id));
-            token(row, id)?;
-            stay.push(at);
-            next.push(id);
-        }
-        if step == request.max_tokens || next.is_empty() {
-            break;
-        }
-        if stay.len() < rows.len() {
-            cache.select_rows(&stay)?;
-            rows = stay.iter().map(|at| rows[*at]).collect();
-        }
-        let device = logits.device();
-        let ids = Tensor::from_vec(next, (rows.len(), 1), device)?;
-        logits = decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(&mut cache))?;
-    }
-    timing.decode_s = start.elapsed().as_secs_f64();
-    Ok((done, timing))
-}
-
-/// Prompts `[1, T, D]` as one `[B, longest, D]`, zeros behind the shorter ones.
-fn pad(prompts: &[Tensor], longest: usize) -> candle_core::Result<Tensor> {
-    let rows: Vec<Tensor> = prompts
-        .iter()
-        .map(|p| p.detach().pad_with_zeros(1, 0, longest - p.dim(1)?))
-        .collect::<candle_core::Result<_>>()?;
-    Tensor::cat(&rows, 0)
+    let mut list = List { left: prompts, token, done: vec![None; prompts.len()] };
+    run(decoder, request, &mut list)?;
+    list.done.into_iter().map(|row| row.context("a row did not end")).collect()
 }

@@ -3,7 +3,8 @@
 mod decode;
 mod prompt;
 mod sampler;
+mod shared;
 
-pub use decode::{Finish, Generation, Request, Timing, generate};
+pub use decode::{Feed, Finish, Generation, Request, Timing, generate, run};
 pub use prompt::{IMAGE_MARK, Prompt, Segment};
 pub use sampler::{Sampler, Sampling, log_softmax};

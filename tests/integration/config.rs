@@ -62,7 +62,7 @@ fn what_is_not_said_has_its_default() {
     let expected = json!({
         "encoder": {"kind": "a"}, "stitch": {"kind": "b"}, "decoder": {"kind": "c"},
         "prompt": "A picture of",
-        "generate": {"max_tokens": 64, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0, "batch": 1},
+        "generate": {"max_tokens": 64, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0, "batch": 1, "cache": "f32"},
         "plugins": [],
         "images": {"max_pixels": 178_956_970, "exif_orientation": false},
         "device": "cpu",
@@ -161,7 +161,7 @@ fn every_wrong_config_has_its_message() {
         &[],
         &[
             "c.yaml:4:12: section \"generate\", key \"top_p\": value 1.5 is not allowed, must be a number, above 0 and at most 1",
-            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); allowed keys: max_tokens, temperature, top_p, top_k, seed, batch",
+            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); allowed keys: max_tokens, temperature, top_p, top_k, seed, batch, cache",
         ],
     );
     let one = |section: &str, key: &str, value: &str, message: &str| {

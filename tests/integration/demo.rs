@@ -26,11 +26,12 @@ fn captions(model: &Model, images: &[image::RgbImage]) -> Vec<(String, Vec<u32>,
             max_tokens: 48,
             sampling: Sampling::default(),
             seed: 0,
-            first_row: 0,
             limit: model.limit().unwrap(),
+            batch: 1000,
+            cache: Default::default(),
             eos: model.eos().unwrap(),
         };
-        let (rows, _) = generate(model.decoder().unwrap(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
+        let rows = generate(model.decoder().unwrap(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
         for row in rows {
             let text = model.tokenizer().unwrap().decode(&row.tokens, true).unwrap().trim().to_string();
             all.push((text, row.tokens, row.logprobs));

@@ -2,7 +2,7 @@
 
 use super::golden::{decoder, largest, lists, relative, source, tensors};
 use candle_core::{Device, Tensor, Var};
-use limber::core::{Decoder, LogitPositions, Run};
+use limber::core::{CacheType, Decoder, LogitPositions, Run};
 use limber::generation::{Request, Sampling, generate};
 use serde_json::{Value, json};
 
@@ -68,6 +68,11 @@ fn step_by_step_over_a_cache() {
     assert!(message.contains("21 positions are more than the cache holds, which is 20"), "{message}");
 }
 
+fn request(max_tokens: usize, batch: usize) -> Request {
+    let sampling = Sampling::default();
+    Request { max_tokens, sampling, seed: 0, limit: 300, eos: vec![], batch, cache: CacheType::F32 }
+}
+
 #[test]
 fn rows_of_different_lengths_in_one_batch() {
     let (expected, lists) = (tensors("gptj"), lists("gptj"));
@@ -77,13 +82,12 @@ fn rows_of_different_lengths_in_one_batch() {
         .iter()
         .map(|row| model.embed(&Tensor::new(row.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap()).unwrap())
         .collect();
-    let request =
-        Request { max_tokens: 8, sampling: Sampling::default(), seed: 0, first_row: 0, limit: 300, eos: vec![] };
-    let (batch, _) = generate(model.as_ref(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
+    let request = request(8, 3);
+    let batch = generate(model.as_ref(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
     let greedy: Vec<Vec<u32>> = serde_json::from_value(lists["batch"]["greedy"].clone()).unwrap();
     for (row, tokens) in greedy.iter().enumerate() {
         assert_eq!(&batch[row].tokens, tokens, "row {row}");
-        let alone = generate(model.as_ref(), &prompts[row..=row], &request, &mut |_, _| Ok(())).unwrap().0;
+        let alone = generate(model.as_ref(), &prompts[row..=row], &request, &mut |_, _| Ok(())).unwrap();
         assert_eq!(&alone[0].tokens, tokens);
         for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
             let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap().to_vec1::<f32>().unwrap();
@@ -93,11 +97,92 @@ fn rows_of_different_lengths_in_one_batch() {
     // A row that meets its end of sequence leaves the batch; the others go on as before.
     let eos = greedy[1][2];
     let stopped = Request { eos: vec![eos], ..request };
-    let (batch, _) = generate(model.as_ref(), &prompts, &stopped, &mut |_, _| Ok(())).unwrap();
+    let batch = generate(model.as_ref(), &prompts, &stopped, &mut |_, _| Ok(())).unwrap();
     for (row, tokens) in greedy.iter().enumerate() {
         let until = tokens.iter().position(|id| *id == eos).unwrap_or(tokens.len());
         assert_eq!(batch[row].tokens, tokens[..until], "row {row}");
     }
+}
+
+/// Prompts of these ids, each behind the same 20 positions where `shared` says so.
+fn prompts(model: &dyn Decoder, tails: &[&[u32]], shared: bool) -> Vec<Tensor> {
+    let head: Vec<u32> = if shared { (0..20).map(|i| 3 * i + 1).collect() } else { vec![] };
+    let embed = |tail: &&[u32]| {
+        let ids = [head.as_slice(), tail].concat();
+        model.embed(&Tensor::new(ids, &Device::Cpu).unwrap().unsqueeze(0).unwrap()).unwrap()
+    };
+    tails.iter().map(embed).collect()
+}
+
+#[test]
+fn rows_enter_and_leave_and_each_gives_what_it_gives_alone() {
+    let model = decoder("gptj", "gptj/f32");
+    let tails: [&[u32]; 7] = [&[5, 9, 2], &[7], &[11, 3, 8, 1, 40], &[100, 2], &[250, 17, 4], &[9, 9, 9, 9], &[33]];
+    for shared in [false, true] {
+        let prompts = prompts(model.as_ref(), &tails, shared);
+        let alone: Vec<_> = prompts
+            .iter()
+            .map(|p| generate(model.as_ref(), std::slice::from_ref(p), &request(9, 1), &mut |_, _| Ok(())).unwrap())
+            .map(|mut rows| rows.remove(0))
+            .collect();
+        // An id that ends some rows early and others not at all, so that places fall free at different steps.
+        let eos = alone[0].tokens[3];
+        for batch in [1, 2, 3, 7, 20] {
+            for cache in [CacheType::F32, CacheType::F16, CacheType::Bf16] {
+                let request = Request { eos: vec![eos], cache, ..request(9, batch) };
+                let mut heard = vec![Vec::new(); prompts.len()];
+                let rows = generate(model.as_ref(), &prompts, &request, &mut |row, id| {
+                    heard[row].push(id);
+                    Ok(())
+                });
+                for (row, (got, want)) in rows.unwrap().iter().zip(&alone).enumerate() {
+                    assert_eq!(got.tokens, heard[row]);
+                    let until = want.tokens.iter().position(|id| *id == eos).unwrap_or(want.tokens.len());
+                    // Rounded keys may tip a close choice, so tokens are compared where they are kept in f32.
+                    if cache == CacheType::F32 {
+                        assert_eq!(got.tokens, want.tokens[..until], "row {row} of {batch}, shared {shared}");
+                    }
+                    let close = if cache == CacheType::F32 { 1e-4 } else { 0.1 };
+                    let far = (got.logprobs[0] - want.logprobs[0]).abs();
+                    assert!(until == 0 || far < close, "row {row} of {batch}, {cache:?}: {far}");
+                }
+            }
+        }
+    }
+}
+
+/// A decoder that counts the positions it is given.
+struct Counting(Box<dyn Decoder>, std::sync::atomic::AtomicUsize);
+
+impl Decoder for Counting {
+    fn spec(&self) -> limber::core::DecoderSpec {
+        self.0.spec()
+    }
+    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        self.0.embed(ids)
+    }
+    fn forward(&self, embeds: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
+        let (b, t, _) = embeds.dims3()?;
+        self.1.fetch_add(b * t, std::sync::atomic::Ordering::Relaxed);
+        self.0.forward(embeds, run)
+    }
+}
+
+#[test]
+fn a_beginning_that_prompts_share_is_computed_once() {
+    let tails: [&[u32]; 4] = [&[5, 9], &[7, 1], &[11, 3], &[8, 2]];
+    let positions = |batch: usize, shared: bool| {
+        let model = Counting(decoder("gptj", "gptj/f32"), Default::default());
+        let prompts = prompts(&model, &tails, shared);
+        generate(&model, &prompts, &request(1, batch), &mut |_, _| Ok(())).unwrap();
+        model.1.into_inner()
+    };
+    // Four tails of 2 and the 20 before them once.
+    assert_eq!(positions(4, true), 20 + 4 * 2);
+    assert_eq!(positions(4, false), 4 * 2);
+    // One at a time: the second prompt shows what is shared, the others find it.
+    assert_eq!(positions(1, true), 22 + 22 + 2 + 2);
+    assert_eq!(positions(2, true), 20 + 2 * 2 + 2 * 2);
 }
 
 #[test]

@@ -72,6 +72,7 @@ pub fn attend_within(
         return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
     }
     let q = q.transpose(1, 2)?.contiguous()?; // [B, H, T, dim]
+    let (k, v) = (k.to_dtype(DType::F32)?, v.to_dtype(DType::F32)?);
     let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
     let scores = (q.matmul(&k.transpose(2, 3)?)? * heads.scale)?; // [B, H, T, P]
     let bias = causal_bias(&past, t, k.dim(2)?, window, run.mask.as_ref(), q.device())?;
@@ -228,10 +229,17 @@ impl CustomOp3 for Fused {
 }
 
 fn strided<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<Strided<Values<'a>>> {
+    let from = layout.start_offset();
     match (storage, layout.stride()) {
         (CpuStorage::F32(data), [b, h, p, 1]) => {
-            Ok(Strided { data: Values::F32(&data[layout.start_offset()..]), strides: [*b, *h, *p] })
+            Ok(Strided { data: Values::F32(&data[from..]), strides: [*b, *h, *p] })
         }
-        _ => candle_core::bail!("{op} takes f32 heads whose elements lie side by side, got {layout:?}"),
+        (CpuStorage::F16(data), [b, h, p, 1]) => {
+            Ok(Strided { data: Values::F16(&data[from..]), strides: [*b, *h, *p] })
+        }
+        (CpuStorage::BF16(data), [b, h, p, 1]) => {
+            Ok(Strided { data: Values::Bf16(&data[from..]), strides: [*b, *h, *p] })
+        }
+        _ => candle_core::bail!("{op} takes float heads whose elements lie side by side, got {layout:?}"),
     }
 }
