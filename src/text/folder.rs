@@ -32,7 +32,7 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
             tokenizers::Tokenizer::from_bytes(&text)
                 .map_err(|e| anyhow!("{label}/{TOKENIZER}: not a tokenizer: {e}"))?
         }
-        None => byte_level_bpe(label, read)?,
+        None => byte_level_bpe(label, read, &config, &special)?,
     };
     // A text is neither cut nor filled up, whatever the file was saved with.
     tokenizer.with_padding(None);
@@ -48,8 +48,9 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
     Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string())))
 }
 
-/// GPT-2's byte-level BPE: no prefix space, `<|endoftext|>` special.
-fn byte_level_bpe(label: &str, read: Read) -> Result<tokenizers::Tokenizer> {
+/// GPT-2's byte-level BPE: no prefix space; `<|endoftext|>` is special where the files do not name all of the beginning
+/// of text, the end of text and the unknown token (OPT's name `</s>` for all three).
+fn byte_level_bpe(label: &str, read: Read, config: &Value, special: &Value) -> Result<tokenizers::Tokenizer> {
     let (Some(vocab), Some(merges)) = (read(VOCAB)?, read(MERGES)?) else {
         bail!("no tokenizer in {label}: looked for {TOKENIZER}, and for {VOCAB} with {MERGES}")
     };
@@ -73,7 +74,10 @@ fn byte_level_bpe(label: &str, read: Read) -> Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    add(&mut tokenizer, AddedToken::from(END_OF_TEXT, true), None).with_context(|| label.to_string())?;
+    let named = |key: &str| [config, special].iter().any(|tree| tree.get(key).and_then(content).is_some());
+    if !["bos_token", "eos_token", "unk_token"].into_iter().all(named) {
+        add(&mut tokenizer, AddedToken::from(END_OF_TEXT, true), None).with_context(|| label.to_string())?;
+    }
     Ok(tokenizer)
 }
 

@@ -1,7 +1,11 @@
 //! `Tokenizer`: text to ids, ids to text, over a checkpoint's own tokenizer or a byte-level stand-in.
 //!
-//! Special tokens inside a text are recognised, no token is added in front or behind, and nothing is tidied up after
-//! decoding: transformers' `GPT2TokenizerFast(text)` and `decode(ids, clean_up_tokenization_spaces=False)`.
+//! A text is the tokens that stand in it: special tokens are recognised, none is added in front or behind, whatever
+//! `add_bos_token` or a post-processor of `tokenizer.json` asks for, since a text stands behind an image or another text
+//! as often as at the start. A model that was trained with a beginning of text (OPT: `</s>`) gets one where the prompt
+//! says it: `"</s><image>A picture of"`. Nothing is tidied up after decoding.
+//! This is transformers' `tokenizer(text, add_special_tokens=False)` and
+//! `decode(ids, clean_up_tokenization_spaces=False)`.
 
 use super::folder;
 use super::stream::TextStream;
@@ -87,7 +91,7 @@ impl Tokenizer {
         Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit }
     }
 
-    /// The ids of `text`; special tokens inside it are recognised, none is added.
+    /// The ids of `text`: special tokens inside it are recognised, none is added.
     ///
     /// # Errors
     /// A text with a part that the vocabulary cannot express.

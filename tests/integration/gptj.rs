@@ -1,107 +1,43 @@
 //! GPT-J against transformers: `tests/golden/gptj`, every form a checkpoint comes in.
 
-use super::golden::{decoder, largest, lists, relative, source, tensors};
-use candle_core::{Device, Tensor, Var};
-use limber::core::{CacheType, Decoder, LogitPositions, Run};
-use limber::generation::{Request, Sampling, generate};
-use serde_json::{Value, json};
+use super::decoders::{Case, request, settings_refused};
+use super::golden::{decoder, source};
+use candle_core::{Device, Tensor};
+use limber::core::{CacheType, Decoder, Run};
+use limber::generation::{Request, generate};
+use serde_json::json;
 
-/// Logits spread over several units; sums of some hundred f32 terms over three layers stay this close.
-const CLOSE: f32 = 1e-4;
-
-fn all(decoder: &dyn Decoder, ids: &Tensor) -> Tensor {
-    decoder.forward(&decoder.embed(ids).unwrap(), &mut Run::new()).unwrap()
+fn case() -> Case {
+    Case::new("gptj", "f32")
 }
 
 #[test]
 fn every_form_gives_transformers_logits() {
-    let expected = tensors("gptj");
     for form in ["f32", "sharded", "bin", "bin-sharded", "bare"] {
-        let model = decoder("gptj", &format!("gptj/{form}"));
-        assert!(largest(&model.embed(&expected["ids"]).unwrap(), &expected["embeds"]) == 0.0, "{form}");
-        let far = largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]);
-        assert!(far < CLOSE, "{form}: {far}");
+        Case::new("gptj", form).gives("logits");
     }
-    for form in ["f16", "bf16"] {
-        let model = decoder("gptj", &format!("gptj/{form}"));
-        let far = largest(&all(model.as_ref(), &expected["ids"]), &expected[&format!("{form}.logits")]);
-        assert!(far < CLOSE, "{form}: {far}");
-    }
+    Case::new("gptj", "f16").gives("f16.logits");
+    Case::new("gptj", "bf16").gives("bf16.logits");
 }
 
 #[test]
 fn the_whole_context_and_not_one_more() {
-    let expected = tensors("gptj");
-    let model = decoder("gptj", "gptj/f32");
-    let far = largest(&all(model.as_ref(), &expected["full.ids"]), &expected["full.logits"]);
-    assert!(far < CLOSE, "{far}");
-    let context = model.spec().context;
-    let embeds = Tensor::zeros((1, context + 1, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let message = model.forward(&embeds, &mut Run::new()).unwrap_err().to_string();
-    assert!(message.contains("65 positions") && message.contains("allows 64"), "{message}");
+    case().fills_its_context();
 }
 
 #[test]
 fn a_prefix_of_embeddings() {
-    let expected = tensors("gptj");
-    let model = decoder("gptj", "gptj/f32");
-    let text = model.embed(&expected["prefix.ids"]).unwrap();
-    let both = Tensor::cat(&[&expected["prefix.embeds"], &text], 1).unwrap();
-    let far = largest(&model.forward(&both, &mut Run::new()).unwrap(), &expected["prefix.logits"]);
-    assert!(far < CLOSE, "{far}");
+    case().continues_a_prefix();
 }
 
 #[test]
 fn step_by_step_over_a_cache() {
-    let expected = tensors("gptj");
-    let model = decoder("gptj", "gptj/f32");
-    let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-    let mut cache = model.new_cache(1, 20).unwrap();
-    for at in 0..20 {
-        let step = model.embed(&ids.narrow(1, at, 1).unwrap()).unwrap();
-        let logits = model.forward(&step, &mut Run::cached(&mut cache)).unwrap();
-        let far = largest(&logits, &expected["cached.logits"].narrow(1, at, 1).unwrap().squeeze(1).unwrap());
-        assert!(far < CLOSE, "position {at}: {far}");
-    }
-    let step = model.embed(&ids.narrow(1, 0, 1).unwrap()).unwrap();
-    let message = model.forward(&step, &mut Run::cached(&mut cache)).unwrap_err().to_string();
-    assert!(message.contains("21 positions are more than the cache holds, which is 20"), "{message}");
-}
-
-fn request(max_tokens: usize, batch: usize) -> Request {
-    let sampling = Sampling::default();
-    Request { max_tokens, sampling, seed: 0, limit: 300, eos: vec![], batch, cache: CacheType::F32 }
+    case().steps_over_a_cache();
 }
 
 #[test]
 fn rows_of_different_lengths_in_one_batch() {
-    let (expected, lists) = (tensors("gptj"), lists("gptj"));
-    let model = decoder("gptj", "gptj/f32");
-    let rows: Vec<Vec<u32>> = serde_json::from_value(lists["batch"]["ids"].clone()).unwrap();
-    let prompts: Vec<Tensor> = rows
-        .iter()
-        .map(|row| model.embed(&Tensor::new(row.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap()).unwrap())
-        .collect();
-    let request = request(8, 3);
-    let batch = generate(model.as_ref(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
-    let greedy: Vec<Vec<u32>> = serde_json::from_value(lists["batch"]["greedy"].clone()).unwrap();
-    for (row, tokens) in greedy.iter().enumerate() {
-        assert_eq!(&batch[row].tokens, tokens, "row {row}");
-        let alone = generate(model.as_ref(), &prompts[row..=row], &request, &mut |_, _| Ok(())).unwrap();
-        assert_eq!(&alone[0].tokens, tokens);
-        for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
-            let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap().to_vec1::<f32>().unwrap();
-            assert!((limber::generation::log_softmax(&logits, *id) - logprob).abs() < 1e-3, "row {row}, token {at}");
-        }
-    }
-    // A row that meets its end of sequence leaves the batch; the others go on as before.
-    let eos = greedy[1][2];
-    let stopped = Request { eos: vec![eos], ..request };
-    let batch = generate(model.as_ref(), &prompts, &stopped, &mut |_, _| Ok(())).unwrap();
-    for (row, tokens) in greedy.iter().enumerate() {
-        let until = tokens.iter().position(|id| *id == eos).unwrap_or(tokens.len());
-        assert_eq!(batch[row].tokens, tokens[..until], "row {row}");
-    }
+    case().generates_batches_as_singles();
 }
 
 /// Prompts of these ids, each behind the same 20 positions where `shared` says so.
@@ -122,14 +58,16 @@ fn rows_enter_and_leave_and_each_gives_what_it_gives_alone() {
         let prompts = prompts(model.as_ref(), &tails, shared);
         let alone: Vec<_> = prompts
             .iter()
-            .map(|p| generate(model.as_ref(), std::slice::from_ref(p), &request(9, 1), &mut |_, _| Ok(())).unwrap())
+            .map(|p| {
+                generate(model.as_ref(), std::slice::from_ref(p), &request(9, 300, 1), &mut |_, _| Ok(())).unwrap()
+            })
             .map(|mut rows| rows.remove(0))
             .collect();
         // An id that ends some rows early and others not at all, so that places fall free at different steps.
         let eos = alone[0].tokens[3];
         for batch in [1, 2, 3, 7, 20] {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Bf16] {
-                let request = Request { eos: vec![eos], cache, ..request(9, batch) };
+                let request = Request { eos: vec![eos], cache, ..request(9, 300, batch) };
                 let mut heard = vec![Vec::new(); prompts.len()];
                 let rows = generate(model.as_ref(), &prompts, &request, &mut |row, id| {
                     heard[row].push(id);
@@ -174,7 +112,7 @@ fn a_beginning_that_prompts_share_is_computed_once() {
     let positions = |batch: usize, shared: bool| {
         let model = Counting(decoder("gptj", "gptj/f32"), Default::default());
         let prompts = prompts(&model, &tails, shared);
-        generate(&model, &prompts, &request(1, batch), &mut |_, _| Ok(())).unwrap();
+        generate(&model, &prompts, &request(1, 300, batch), &mut |_, _| Ok(())).unwrap();
         model.1.into_inner()
     };
     // Four tails of 2 and the 20 before them once.
@@ -187,84 +125,27 @@ fn a_beginning_that_prompts_share_is_computed_once() {
 
 #[test]
 fn hidden_states_and_attention() {
-    let expected = tensors("gptj");
-    let model = decoder("gptj", "gptj/f32");
-    let mut run = Run::new();
-    run.taps.want_hidden = true;
-    run.taps.want_attention = true;
-    let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-    model.forward(&model.embed(&ids).unwrap(), &mut run).unwrap();
-    assert_eq!((run.taps.hidden.len(), run.taps.attention.len()), (4, 3));
-    for (layer, name) in ["hidden.0", "hidden.1", "hidden.2", "hidden.ln_f"].iter().enumerate() {
-        let far = relative(&run.taps.hidden[layer], &expected[*name]);
-        assert!(far < 1e-5, "{name}: {far}");
-    }
-    for layer in 0..3 {
-        let far = largest(&run.taps.attention[layer], &expected[&format!("attention.{layer}")]);
-        assert!(far < 1e-5, "attention {layer}: {far}");
-    }
+    case().shows_hidden_states_and_attention();
 }
 
 #[test]
 fn the_gradient_of_a_training_step() {
-    let expected = tensors("gptj");
-    let model = decoder("gptj", "gptj/f32");
-    let input = Var::from_tensor(&expected["grad.embeds"]).unwrap();
-    let targets = expected["grad.targets"].to_vec2::<i64>().unwrap();
-    let mut run = Run::new();
-    let mut labels = Vec::new();
-    let mut at = Vec::new();
-    for (row, line) in targets.iter().enumerate() {
-        for (position, id) in line.iter().enumerate().filter(|(_, id)| **id >= 0) {
-            at.push((row, position));
-            labels.push(*id as u32);
-        }
-    }
-    run.logits = LogitPositions::At(at);
-    let logits = model.forward(input.as_tensor(), &mut run).unwrap();
-    let labels = Tensor::new(labels, &Device::Cpu).unwrap();
-    let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
-    let far = (loss.to_scalar::<f32>().unwrap() - expected["grad.loss"].to_vec1::<f32>().unwrap()[0]).abs();
-    assert!(far < 1e-5, "{far}");
-    let gradient = loss.backward().unwrap().remove(input.as_tensor()).unwrap();
-    // candle's own cross-entropy sums in f32, over 300 rows.
-    let far = relative(&gradient, &expected["grad.input"]);
-    assert!(far < 1e-4, "{far}");
+    case().trains_what_stands_before_it();
 }
 
 #[test]
 fn what_config_json_asks_for_and_gptj_cannot_do_is_refused_by_name() {
-    let registry = limber::parts::registry().unwrap();
-    let text = std::fs::read_to_string(super::golden::folder("gptj/f32/config.json")).unwrap();
-    let base: Value = serde_json::from_str(&text).unwrap();
-    let check = |key: &str, value: Value, expected: &[&str]| {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = base.clone();
-        config[key] = value;
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let weights = super::golden::folder("gptj/f32/model.safetensors");
-        std::fs::copy(weights, folder.path().join("model.safetensors")).unwrap();
-        let source = source(&registry, "decoder", "gptj", folder.path().to_str().unwrap());
-        let message = format!("{:#}", registry.decoder("gptj", json!({}), source.as_ref()).err().unwrap());
-        for part in expected.iter().chain([&"config.json"]) {
-            assert!(message.contains(part), "{key}: {message}");
-        }
-    };
-    check("model_type", json!("gpt_neox"), &["model_type is \"gpt_neox\"", "takes \"gptj\""]);
-    check("activation_function", json!("relu"), &["activation_function is \"relu\"", "gelu_new"]);
-    check("rotary_dim", json!(null), &["rotary_dim is null"]);
-    check("quantization_config", json!({"bits": 4}), &["quantization_config"]);
-    check("n_layer", json!("three"), &["n_layer is \"three\"", "whole number"]);
+    let case = case();
+    case.refuses("model_type", json!("gpt_neox"), &["model_type is \"gpt_neox\"", "takes \"gptj\""]);
+    case.refuses("activation_function", json!("relu"), &["activation_function is \"relu\"", "gelu_new"]);
+    case.refuses("rotary_dim", json!(null), &["rotary_dim is null"]);
+    case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config"]);
+    case.refuses("n_layer", json!("three"), &["n_layer is \"three\"", "whole number"]);
 }
 
 #[test]
 fn settings_that_do_not_fit_each_other() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", "gptj", "random:1");
-    let check = |settings: Value, expected: &str| {
-        let message = format!("{:#}", registry.decoder("gptj", settings, source.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
-    };
+    let check = |settings, expected| settings_refused("gptj", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
     check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
     check(json!({"rotary_dim": 7}), "rotary_dim 7 is not allowed");

@@ -3,6 +3,7 @@
 
 mod clip_resnet;
 mod config;
+mod decoders;
 mod demo;
 mod golden;
 mod gptj;

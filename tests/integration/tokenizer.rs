@@ -1,4 +1,4 @@
-//! Ids and texts as transformers' `GPT2TokenizerFast` gives them: `tests/golden/tokenizer`.
+//! Ids and texts as transformers gives them for GPT-2's, GPT-J's and OPT's folders: `tests/golden/tokenizer`.
 
 use limber::text::Tokenizer;
 use serde_json::Value;
@@ -19,9 +19,9 @@ fn ids(value: &Value) -> Vec<u32> {
 #[test]
 fn ids_and_texts_are_those_of_transformers() {
     let expected = expected();
-    for folder in ["bpe", "json", "extra"] {
+    for (folder, name) in [("bpe", "bpe"), ("json", "json"), ("extra", "extra"), ("opt", "opt"), ("opt-json", "opt")] {
         let tokenizer = Tokenizer::from_folder(golden().join(folder)).unwrap();
-        let cases = expected[folder].as_array().unwrap();
+        let cases = expected[name].as_array().unwrap();
         assert!(cases.len() > 70);
         for case in cases {
             let text = case["text"].as_str().unwrap();
@@ -56,6 +56,23 @@ fn sizes_and_special_ids() {
         assert_eq!(tokenizer.token_id(expected["eos"].as_str().unwrap()), tokenizer.eos());
         let image = (folder == "json").then(|| number("image_id") as u32);
         assert_eq!(tokenizer.token_id("<|image|>"), image, "{folder}");
+    }
+}
+
+#[test]
+fn what_a_tokenizer_is_told_to_put_in_front_is_written_out_or_not_there() {
+    let expected = expected();
+    let end = expected["opt_eos_id"].as_u64().unwrap() as u32;
+    for folder in ["opt", "opt-json"] {
+        let tokenizer = Tokenizer::from_folder(golden().join(folder)).unwrap();
+        assert_eq!((tokenizer.eos(), tokenizer.token_id("</s>")), (Some(end), Some(end)));
+        let size = expected["opt_size"].as_u64().unwrap() as usize;
+        assert_eq!((tokenizer.len(), tokenizer.token_id("<|endoftext|>")), (size, None));
+        // transformers' fast tokenizer gives the first of these for both texts, unless it is told to add nothing.
+        let plain = tokenizer.encode("A picture of").unwrap();
+        assert_ne!(plain[0], end);
+        let written = tokenizer.encode("</s>A picture of").unwrap();
+        assert_eq!((written[0], &written[1..]), (end, plain.as_slice()));
     }
 }
 

@@ -3,10 +3,8 @@
 Tower and decoder get the same kind of random weights as the golden data, by the golden scripts' own functions.
 """
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,18 +16,8 @@ import torch
 import yaml
 from PIL import Image, ImageDraw, ImageFilter
 from safetensors.torch import load_file, save_file
-from transformers import GPT2TokenizerFast, GPTJConfig, GPTJForCausalLM
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-
-
-def golden(case):
-    """The module `golden/<case>/export.py`."""
-    spec = importlib.util.spec_from_file_location(f"golden_{case}", GOLDEN / case / "export.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from golden import golden
 
 def arguments(parser):
     """The arguments of every check."""
@@ -169,27 +157,6 @@ def photo(path, seed, mode=None):
     image.convert(mode).save(path)
 
 
-def decoder(folder, n_embd, n_head, rotary_dim, n_layer, vocab, positions, seed, dtype=torch.float32):
-    """Writes a random GPT-J with a small GPT-2-like tokenizer; returns the model in f32, as read back, and the tokenizer."""
-    scratch = folder.with_name(folder.name + "-tokenizer")
-    end = len(golden("tokenizer").train(scratch)) - 1
-    tokenizer = GPT2TokenizerFast.from_pretrained(scratch)
-    vocab = vocab or len(tokenizer)
-    assert vocab >= len(tokenizer), f"vocab must be at least {len(tokenizer)}"
-    config = GPTJConfig(vocab_size=vocab, n_positions=positions, n_embd=n_embd, n_layer=n_layer, n_head=n_head, rotary_dim=rotary_dim,
-                        bos_token_id=end, eos_token_id=end, tie_word_embeddings=False)
-    config._attn_implementation = "eager"
-    model = golden("gptj").fill(GPTJForCausalLM(config), torch.Generator().manual_seed(seed))
-    model.to(dtype).save_pretrained(folder)
-    for name in ["vocab.json", "merges.txt"]:
-        shutil.copy(scratch / name, folder / name)
-    # The reference computes in f32 on the rounded weights, as frozen weights meet f32 activations in ours.
-    # Read back, because a cast model has rounded its rotary table too.
-    if dtype != torch.float32:
-        model = GPTJForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return model.eval(), tokenizer
-
-
 def write_config(path, encoder, stitch, decoder, **rest):
     path.write_text(yaml.safe_dump({"encoder": encoder, "stitch": stitch, "decoder": decoder, **rest}, sort_keys=False))
     return path
@@ -205,13 +172,17 @@ class Reference:
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
+    def ids(self, text):
+        """The ids of a text as it stands: no token is added in front, whatever the tokenizer is set to."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
     def embeds(self, prefix, ids):
-        return torch.cat([prefix, self.model.transformer.wte(torch.tensor([ids], dtype=torch.long))], 1)
+        return torch.cat([prefix, self.model.get_input_embeddings()(torch.tensor([ids], dtype=torch.long))], 1)
 
     @torch.no_grad()
     def score(self, prefix, prompt, text):
         """Log-probabilities of the ids of `text` over all rows, and over the rows that the tokenizer has."""
-        before, after = self.tokenizer(prompt)["input_ids"], self.tokenizer(text)["input_ids"]
+        before, after = self.ids(prompt), self.ids(text)
         logits = self.model(inputs_embeds=self.embeds(prefix, before + after)).logits[0]
         first = prefix.shape[1] + len(before) - 1
         rows, picked = logits[first:first + len(after)], torch.tensor(after)[:, None]
@@ -223,7 +194,7 @@ class Reference:
     def greedy(self, prefix, prompt, count):
         """Greedy ids up to EOS, both kinds of log-probability, and the smallest lead of a pick over the next best."""
         tokens, every, known, lead, past = [], [], [], float("inf"), None
-        step = self.embeds(prefix, self.tokenizer(prompt)["input_ids"])
+        step = self.embeds(prefix, self.ids(prompt))
         while len(tokens) < count:
             out = self.model(inputs_embeds=step, past_key_values=past, use_cache=True)
             past, row = out.past_key_values, out.logits[0, -1]
@@ -235,7 +206,7 @@ class Reference:
             known.append(cut.log_softmax(-1)[tokens[-1]].item())
             if tokens[-1] == self.tokenizer.eos_token_id:
                 break
-            step = self.model.transformer.wte(torch.tensor([tokens[-1:]]))
+            step = self.model.get_input_embeddings()(torch.tensor([tokens[-1:]]))
         return tokens, torch.tensor(every), torch.tensor(known), lead
 
 

@@ -1,7 +1,7 @@
 """The whole path at a tiny size: every stage of `limber` against Pillow, open_clip, torch and transformers.
 
 Run: `python tests/reference/pipeline.py --limber target/release/limber --folder /tmp/pipeline`
-Takes seconds. The parts are written by the libraries in their own formats: tower, proj.ckpt, GPT-J, tokenizer.
+Takes seconds. The parts are written by the libraries in their own formats: tower, proj.ckpt, decoder, tokenizer.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import argparse
 import torch
 from PIL import Image
 
+import families
 import parts
 
 SIDE = 96
@@ -25,6 +26,7 @@ TIE = 1e-3
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--family", choices=sorted(families.FAMILIES), default="gptj", help="of the decoder")
     parser.add_argument("--tokens", type=int, default=12)
     parser.add_argument("--dtype", choices=["f32", "f16", "bf16"], default="f32", help="type of the stored decoder and projection")
     parser.add_argument("--vocab", type=int, default=450, help="rows of the head, more than the tokenizer has")
@@ -32,7 +34,7 @@ def main():
     args = parts.arguments(parser)
 
     dtype = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[args.dtype]
-    model, tokenizer = parts.decoder(args.folder / "decoder", 64, 4, 8, 3, args.vocab, 128, args.seed, dtype)
+    model, tokenizer = families.write(args.folder / "decoder", args.family, 3, args.seed, width=64, heads=4, vocab=args.vocab, positions=128, dtype=dtype)
     tower = parts.tower(TOWER, args.seed + 1)
     parts.write_tower(tower, TOWER, args.folder / "encoder")
     projection = torch.nn.Linear(8 * 32, 64).to(dtype)
@@ -42,7 +44,7 @@ def main():
         args.folder / "limber.yaml",
         {"kind": "clip-resnet", "weights": str(args.folder / "encoder")},
         {"kind": "linear", "weights": str(args.folder / "proj.ckpt")},
-        {"kind": "gptj", "weights": str(args.folder / "decoder")},
+        {"kind": "auto", "weights": str(args.folder / "decoder")},
         prompt=PROMPT,
     )
 
@@ -103,7 +105,7 @@ def main():
     # Two images in one prompt: transformers sees prefix, text, prefix, text.
     with torch.no_grad():
         first, second = prefixes[files[0].stem][None], prefixes[files[1].stem][None]
-        joined = torch.cat([reference.embeds(first, tokenizer("Q: What? A: red")["input_ids"]), second], 1)
+        joined = torch.cat([reference.embeds(first, reference.ids("Q: What? A: red")), second], 1)
     tokens, every, known, lead = reference.greedy(joined, "Q: What? A:", args.tokens)
     row = parts.json_lines(parts.limber(args.limber, "generate", *flags, "--image", files[0], "--image", files[1],
                                         "--prompt", "<image>Q: What? A: red<image>Q: What? A:"))[0]

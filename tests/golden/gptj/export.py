@@ -14,57 +14,17 @@ from safetensors.torch import load_file, save_file
 from transformers import GPTJConfig, GPTJForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import lm  # noqa: E402
 from writer import start, write_json, write_tensors  # noqa: E402
 
 SIZES = dict(vocab_size=300, n_positions=64, n_embd=32, n_layer=3, n_head=4, rotary_dim=4)
 FORMS = ["f32", "sharded", "bin", "bin-sharded", "f16", "bf16", "bare"]
 
-# The smallest lead of a greedy token over the second best that a test may rely on.
-MARGIN = 2e-2
-
-
-@torch.no_grad()
-def fill(model, generator):
-    """Random weights under which the logits are spread, and biases and layer norms all matter."""
-    for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if "ln_" in name and name.endswith("weight"):
-            weight.copy_(1.0 + 0.3 * noise)
-        elif name.endswith("bias"):
-            weight.copy_(0.3 * noise)
-        elif "wte" in name:
-            weight.copy_(noise)
-        elif "q_proj" in name or "k_proj" in name:
-            weight.copy_(2.0 * noise / weight.shape[1] ** 0.5)
-        else:
-            weight.copy_(1.5 * noise / weight.shape[1] ** 0.5)
-    return model.eval()
-
-
 def build():
     config = GPTJConfig(**SIZES, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
                         bos_token_id=299, eos_token_id=299, tie_word_embeddings=False)
     config._attn_implementation = "eager"
-    return fill(GPTJForCausalLM(config), torch.Generator().manual_seed(1))
-
-
-def embed(model, ids):
-    return model.transformer.wte(ids)
-
-
-@torch.no_grad()
-def greedy(model, embeds, count):
-    """Greedy tokens by cached steps, with the logits each was picked from: [count], [count, V]."""
-    tokens, rows, past, step = [], [], None, embeds
-    for _ in range(count):
-        out = model(inputs_embeds=step, past_key_values=past, use_cache=True)
-        past, logits = out.past_key_values, out.logits[0, -1]
-        best = logits.topk(2).values
-        assert best[0] - best[1] > MARGIN, f"greedy token leads by {best[0] - best[1]:.4f} only; choose another seed"
-        tokens.append(int(logits.argmax()))
-        rows.append(logits)
-        step = embed(model, torch.tensor([[tokens[-1]]]))
-    return tokens, torch.stack(rows)
+    return lm.fill(GPTJForCausalLM(config), torch.Generator().manual_seed(1))
 
 
 def write_forms(folder, model):
@@ -122,84 +82,12 @@ def write_forms(folder, model):
 
 
 def expect(folder, model):
-    tensors, lists = {}, {"greedy_margin": MARGIN}
-    generator = torch.Generator().manual_seed(2)
-    vocab, width = SIZES["vocab_size"], SIZES["n_embd"]
-
-    def ids_of(*shape):
-        return torch.randint(0, vocab, shape, generator=generator)
-
-    with torch.no_grad():
-        ids = ids_of(2, 20)
-        out = model(input_ids=ids, output_hidden_states=True, output_attentions=True)
-        assert out.logits.std() >= 1.0
-        print(f"logits have standard deviation {out.logits.std():.2f}")
-        tensors |= {"ids": ids, "logits": out.logits, "logprobs": out.logits.log_softmax(-1), "embeds": embed(model, ids)}
-        tensors["token_logprobs"] = tensors["logprobs"][:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
-
-        # Transformers' last hidden state is the one after `ln_f`; the hook keeps the last block's own output.
-        kept = []
-        handle = model.transformer.h[-1].register_forward_hook(lambda _m, _i, o: kept.append(o[0] if isinstance(o, tuple) else o))
-        out = model(input_ids=ids[:1], output_hidden_states=True, output_attentions=True)
-        handle.remove()
-        for i in range(SIZES["n_layer"]):
-            tensors[f"hidden.{i}"] = out.hidden_states[i]
-            tensors[f"attention.{i}"] = out.attentions[i]
-        tensors[f"hidden.{SIZES['n_layer']}"] = kept[0]
-        tensors["hidden.ln_f"] = out.hidden_states[-1]
-        assert torch.allclose(model.transformer.ln_f(kept[0]), out.hidden_states[-1], atol=1e-6)
-
-        # A prefix of another scale than the word embeddings, as a projected image has.
-        prefix = 5.0 * torch.randn(2, 6, width, generator=generator)
-        text = ids_of(2, 7)
-        both = torch.cat([prefix, embed(model, text)], 1)
-        tensors |= {"prefix.embeds": prefix, "prefix.ids": text, "prefix.logits": model(inputs_embeds=both).logits}
-
-        # Row 0 step by step: logits of each cached step, beside the uncached ones.
-        steps, past = [], None
-        for position in range(ids.shape[1]):
-            out = model(input_ids=ids[:1, position:position + 1], past_key_values=past, use_cache=True)
-            past = out.past_key_values
-            steps.append(out.logits[:, 0])
-        tensors["cached.logits"] = torch.stack(steps, 1)
-        print(f"cached and uncached differ by {(tensors['cached.logits'] - tensors['logits'][:1]).abs().max():.1e}")
-
-        # Three rows of different lengths, each computed alone.
-        lengths = [5, 9, 14]
-        rows = ids_of(3, max(lengths))
-        lists["batch"] = {"lengths": lengths, "greedy": [], "ids": []}
-        last, picked = [], []
-        for row, length in enumerate(lengths):
-            rows[row, length:] = 0
-            out = model(input_ids=rows[row:row + 1, :length])
-            last.append(out.logits[0, -1])
-            tokens, logits = greedy(model, embed(model, rows[row:row + 1, :length]), 8)
-            lists["batch"]["greedy"].append(tokens)
-            lists["batch"]["ids"].append(rows[row, :length].tolist())
-            picked.append(logits)
-        tensors |= {"batch.ids": rows, "batch.last_logits": torch.stack(last), "batch.greedy_logits": torch.stack(picked),
-                    "batch.greedy": torch.tensor(lists["batch"]["greedy"])}
-
-        # The whole context, all its positions.
-        full = ids_of(1, SIZES["n_positions"])
-        tensors |= {"full.ids": full, "full.logits": model(input_ids=full).logits}
-
-        for form in ["f16", "bf16"]:
-            rounded = GPTJForCausalLM.from_pretrained(folder / form, dtype=torch.float32, attn_implementation="eager").eval()
+    tensors, lists = lm.expect(model, torch.Generator().manual_seed(2), SIZES["n_positions"])
+    ids = tensors["ids"]
+    for form in ["f16", "bf16"]:
+        rounded = GPTJForCausalLM.from_pretrained(folder / form, dtype=torch.float32, attn_implementation="eager").eval()
+        with torch.no_grad():
             tensors[f"{form}.logits"] = rounded(input_ids=ids).logits
-            tensors[f"{form}.embeds"] = embed(rounded, ids)
-            lists[f"{form}.greedy"] = greedy(rounded, embed(rounded, rows[:1, :5]), 4)[0]
-
-    # A training step's gradient: prefix positions but the last are no targets.
-    targets = torch.full((2, 13), -100)
-    targets[:, 5:12] = text
-    # The shorter second row ends earlier, so that the mean is over unequal counts.
-    targets[1, 9:] = -100
-    leaf = both.clone().requires_grad_()
-    loss = torch.nn.functional.cross_entropy(model(inputs_embeds=leaf).logits.reshape(-1, vocab), targets.reshape(-1))
-    loss.backward()
-    tensors |= {"grad.embeds": both, "grad.targets": targets, "grad.loss": loss.reshape(1), "grad.input": leaf.grad}
-
     # Every form must give the same logits in the library that wrote it.
     for form in ["f32", "sharded"]:
         again = GPTJForCausalLM.from_pretrained(folder / form, attn_implementation="eager").eval()

@@ -2,6 +2,7 @@
 
 `bpe/` has vocab.json and merges.txt alone; `json/` the same tokenizer as tokenizer.json with `<|image|>` added;
 `extra/` copies the layout of GPT-J's own folder, whose added tokens fill the ids up to the head's rows.
+`opt/` copies that of OPT's, `opt-json/` is what transformers saves of it.
 
 Run: `python tests/golden/tokenizer/export.py`
 """
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tokenizers import ByteLevelBPETokenizer
-from transformers import AddedToken, GPT2TokenizerFast
+from transformers import AddedToken, AutoTokenizer, GPT2Tokenizer, GPT2TokenizerFast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from writer import start, write_json  # noqa: E402
@@ -42,26 +43,36 @@ TEXTS = [
 ]
 
 
-def train(folder):
-    """Learns the merges, with `<|endoftext|>` as the last id as in GPT-2."""
+def train(folder, layout="gpt2"):
+    """Learns the merges; the special tokens and the files are those of GPT-2's folder or of OPT's."""
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(CORPUS * 4, vocab_size=420, min_frequency=2, show_progress=False)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     trainer.save_model(str(folder))
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    # Ids in order of the vocabulary file, as in GPT-2's own.
+    # Ids in order of the vocabulary file, as in GPT-2's own, whose `<|endoftext|>` is the last id.
     vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
-    vocab[END] = len(vocab)
+    if layout == "gpt2":
+        vocab[END] = len(vocab)
+    else:
+        # fairseq's four come first, `</s>` is both ends of a text, and the tokenizer is told to put it in front.
+        vocab = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *vocab])}
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+        special = {name: {"content": "<pad>" if name == "pad_token" else "</s>", **flags} for name in ["bos_token", "eos_token", "unk_token", "pad_token"]}
+        config = {name: {**token, "__type": "AddedToken"} for name, token in special.items()}
+        config |= {"errors": "replace", "add_prefix_space": False, "add_bos_token": True, "special_tokens_map_file": None, "tokenizer_class": "GPT2Tokenizer"}
+        write_json(folder / "special_tokens_map.json", special)
+        write_json(folder / "tokenizer_config.json", config)
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     return vocab
 
 
 def cases(tokenizer, texts):
-    """Ids of every text, and what the ids decode to."""
+    """Ids of every text as it stands, and what the ids decode to."""
     rows = []
     for text in texts:
-        ids = tokenizer(text)["input_ids"]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         rows.append({
             "text": text, "ids": ids, "decoded": tokenizer.decode(ids, clean_up_tokenization_spaces=False),
             "decoded_skip_special": tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
@@ -90,6 +101,20 @@ if __name__ == "__main__":
         shutil.copy(folder / "bpe" / name, folder / "extra" / name)
     write_json(folder / "extra/added_tokens.json", {name: len(vocab) + i for i, name in enumerate(names)})
 
+    # OPT's folders have no tokenizer.json; whoever saves one gets a template in it that puts `</s>` in front.
+    opt_vocab = train(folder / "opt", "opt")
+    opt = GPT2Tokenizer.from_pretrained(folder / "opt")
+    shutil.rmtree(folder / "opt-json", ignore_errors=True)
+    opt.save_pretrained(folder / "opt-json")
+    again = AutoTokenizer.from_pretrained(folder / "opt-json")
+    opt_texts = [*TEXTS, "</s>A picture of", "a</s> b", "<pad><s><unk>", "</s></s>"]
+    for text in opt_texts:
+        ids = opt(text, add_special_tokens=False)["input_ids"]
+        assert again(text, add_special_tokens=False)["input_ids"] == ids, text
+        # What the fast tokenizer adds where nobody forbids it, and what the same text gives with the token written out.
+        assert opt(text)["input_ids"] == again(text)["input_ids"] == [opt_vocab["</s>"], *ids], text
+        assert opt(f"</s>{text}", add_special_tokens=False)["input_ids"] == [opt_vocab["</s>"], *ids], text
+
     # Ids cut at every point: a stream must hold back bytes that are no whole character yet.
     streams = []
     for text in ["a 😀 b", "日本語", "naïve café", "👍🏽 ok"]:
@@ -107,6 +132,6 @@ if __name__ == "__main__":
     write_json(folder / "expected.json", {
         "vocab_size": len(vocab), "eos": END, "eos_id": len(vocab) - 1, "image_id": len(vocab), "json_size": len(imaged), "extra_size": len(extra),
         "bpe": cases(plain, TEXTS), "json": cases(imaged, TEXTS), "extra": cases(extra, [*TEXTS, *names, "a <|extratoken_2|> b"]),
-        "streams": streams, "raw": raw,
+        "streams": streams, "raw": raw, "opt": cases(opt, opt_texts), "opt_size": len(opt), "opt_eos_id": opt.eos_token_id,
     })
     print(len(TEXTS), "texts,", len(vocab), "tokens")

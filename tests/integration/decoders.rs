@@ -1,0 +1,218 @@
+//! What every decoder is held to, against golden data that `tests/golden/lm.py` wrote: one `Case` a model.
+
+use super::golden::{folder, largest, lists, relative, source, tensors};
+use candle_core::{DType, Device, Tensor, Var};
+use limber::core::{CacheType, Decoder, LogitPositions, Run};
+use limber::generation::{Request, Sampling, generate, log_softmax};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Logits spread over several units; sums of some hundred f32 terms over three layers stay this close.
+pub const CLOSE: f32 = 1e-4;
+
+/// A decoder's kind and its folder under `tests/golden`, with one form of its checkpoint.
+pub struct Case {
+    pub kind: &'static str,
+    pub folder: &'static str,
+    pub form: &'static str,
+    /// The expected tensors' prefix in `expected.safetensors` and `expected.json`; empty where a case has one model.
+    pub prefix: &'static str,
+}
+
+impl Case {
+    /// The one model of a case whose folder is named after its kind.
+    pub fn new(kind: &'static str, form: &'static str) -> Self {
+        Self { kind, folder: kind, form, prefix: "" }
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.folder, self.form)
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        super::golden::decoder(self.kind, &self.path())
+    }
+
+    fn tensors(&self) -> HashMap<String, Tensor> {
+        let all = tensors(self.folder).into_iter();
+        all.filter_map(|(name, tensor)| Some((name.strip_prefix(self.prefix)?.to_string(), tensor))).collect()
+    }
+
+    /// The same ids and embeddings, and logits at all positions close to `logits` of the expected tensors.
+    pub fn gives(&self, logits: &str) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        if logits == "logits" {
+            assert_eq!(largest(&model.embed(&expected["ids"]).unwrap(), &expected["embeds"]), 0.0, "{}", self.path());
+        }
+        let far = largest(&all(model.as_ref(), &expected["ids"]), &expected[logits]);
+        assert!(far < CLOSE, "{}: {far}", self.path());
+    }
+
+    /// All positions of the context length, and not one more.
+    pub fn fills_its_context(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let far = largest(&all(model.as_ref(), &expected["full.ids"]), &expected["full.logits"]);
+        assert!(far < CLOSE, "{far}");
+        let spec = model.spec();
+        assert_eq!(expected["full.ids"].dim(1).unwrap(), spec.context);
+        let embeds = Tensor::zeros((1, spec.context + 1, spec.width), DType::F32, &Device::Cpu).unwrap();
+        let message = model.forward(&embeds, &mut Run::new()).unwrap_err().to_string();
+        for part in [format!("{} positions", spec.context + 1), format!("allows {}", spec.context)] {
+            assert!(message.contains(&part), "{message}");
+        }
+    }
+
+    /// A prefix of another scale than the word embeddings, then text.
+    pub fn continues_a_prefix(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let text = model.embed(&expected["prefix.ids"]).unwrap();
+        let both = Tensor::cat(&[&expected["prefix.embeds"], &text], 1).unwrap();
+        let far = largest(&model.forward(&both, &mut Run::new()).unwrap(), &expected["prefix.logits"]);
+        assert!(far < CLOSE, "{far}");
+    }
+
+    /// One position at a time over a cache, to the last that fits.
+    pub fn steps_over_a_cache(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let ids = expected["ids"].narrow(0, 0, 1).unwrap();
+        let mut cache = model.new_cache(1, 20).unwrap();
+        for at in 0..20 {
+            let step = model.embed(&ids.narrow(1, at, 1).unwrap()).unwrap();
+            let logits = model.forward(&step, &mut Run::cached(&mut cache)).unwrap();
+            let far = largest(&logits, &expected["cached.logits"].narrow(1, at, 1).unwrap().squeeze(1).unwrap());
+            assert!(far < CLOSE, "position {at}: {far}");
+        }
+        let step = model.embed(&ids.narrow(1, 0, 1).unwrap()).unwrap();
+        let message = model.forward(&step, &mut Run::cached(&mut cache)).unwrap_err().to_string();
+        assert!(message.contains("21 positions are more than the cache holds, which is 20"), "{message}");
+    }
+
+    /// Greedy tokens of rows of different lengths, in one batch and alone, and a row that ends before the others.
+    pub fn generates_batches_as_singles(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let all = lists(self.folder);
+        let batch =
+            if self.prefix.is_empty() { &all["batch"] } else { &all[self.prefix.trim_end_matches('.')]["batch"] };
+        let rows: Vec<Vec<u32>> = serde_json::from_value(batch["ids"].clone()).unwrap();
+        let greedy: Vec<Vec<u32>> = serde_json::from_value(batch["greedy"].clone()).unwrap();
+        let prompt = |row: &Vec<u32>| {
+            model.embed(&Tensor::new(row.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap()).unwrap()
+        };
+        let prompts: Vec<Tensor> = rows.iter().map(prompt).collect();
+        let request = request(greedy[0].len(), model.spec().vocab, rows.len());
+        let batch = generate(model.as_ref(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
+        for (row, tokens) in greedy.iter().enumerate() {
+            assert_eq!(&batch[row].tokens, tokens, "row {row}");
+            let alone = generate(model.as_ref(), &prompts[row..=row], &request, &mut |_, _| Ok(())).unwrap();
+            assert_eq!(&alone[0].tokens, tokens);
+            for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
+                let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap();
+                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id) - logprob).abs();
+                assert!(far < 1e-3, "row {row}, token {at}: {far}");
+            }
+        }
+        // A row that meets its end of sequence leaves the batch; the others go on as before.
+        let eos = greedy[1][2];
+        let stopped = Request { eos: vec![eos], ..request };
+        let batch = generate(model.as_ref(), &prompts, &stopped, &mut |_, _| Ok(())).unwrap();
+        for (row, tokens) in greedy.iter().enumerate() {
+            let until = tokens.iter().position(|id| *id == eos).unwrap_or(tokens.len());
+            assert_eq!(batch[row].tokens, tokens[..until], "row {row}");
+        }
+    }
+
+    /// Hidden states and attention as transformers gives them out.
+    pub fn shows_hidden_states_and_attention(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let layers = model.spec().layers;
+        let mut run = Run::new();
+        run.taps.want_hidden = true;
+        run.taps.want_attention = true;
+        let ids = expected["ids"].narrow(0, 0, 1).unwrap();
+        model.forward(&model.embed(&ids).unwrap(), &mut run).unwrap();
+        assert_eq!((run.taps.hidden.len(), run.taps.attention.len()), (layers + 1, layers));
+        for (at, state) in run.taps.hidden.iter().enumerate() {
+            let far = relative(state, &expected[&format!("hidden.{at}")]);
+            assert!(far < 1e-5, "hidden state {at}: {far}");
+        }
+        for (at, attention) in run.taps.attention.iter().enumerate() {
+            let far = largest(attention, &expected[&format!("attention.{at}")]);
+            assert!(far < 1e-5, "attention {at}: {far}");
+        }
+    }
+
+    /// Loss and input gradient of a training step.
+    pub fn trains_what_stands_before_it(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let input = Var::from_tensor(&expected["grad.embeds"]).unwrap();
+        let targets = expected["grad.targets"].to_vec2::<i64>().unwrap();
+        let (mut at, mut labels) = (Vec::new(), Vec::new());
+        for (row, line) in targets.iter().enumerate() {
+            for (position, id) in line.iter().enumerate().filter(|(_, id)| **id >= 0) {
+                at.push((row, position));
+                labels.push(*id as u32);
+            }
+        }
+        let mut run = Run { logits: LogitPositions::At(at), ..Run::new() };
+        let logits = model.forward(input.as_tensor(), &mut run).unwrap();
+        let labels = Tensor::new(labels, &Device::Cpu).unwrap();
+        let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
+        let far = (loss.to_scalar::<f32>().unwrap() - expected["grad.loss"].to_vec1::<f32>().unwrap()[0]).abs();
+        assert!(far < 1e-5, "{far}");
+        let gradient = loss.backward().unwrap().remove(input.as_tensor()).unwrap();
+        // candle's own cross-entropy sums in f32, over all rows of the head.
+        let far = relative(&gradient, &expected["grad.input"]);
+        assert!(far < 1e-4, "{far}");
+    }
+
+    /// `config.json` with `key` set to `value` is refused, before any weight is read, by a message with these parts.
+    pub fn refuses(&self, key: &str, value: Value, expected: &[&str]) {
+        let registry = limber::parts::registry().unwrap();
+        let changed = self.changed(&json!({ key: value }));
+        let source = source(&registry, "decoder", self.kind, changed.path().to_str().unwrap());
+        let message = format!("{:#}", registry.decoder(self.kind, json!({}), source.as_ref()).err().unwrap());
+        for part in expected.iter().chain([&"config.json"]) {
+            assert!(message.contains(part), "{key}: {message}");
+        }
+    }
+
+    /// A copy of the folder in whose `config.json` `changes` are set.
+    pub fn changed(&self, changes: &Value) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(folder(&self.path())).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        change(&copy.path().join("config.json"), changes);
+        copy
+    }
+}
+
+/// Greedy tokens of rows that nothing ends.
+pub fn request(max_tokens: usize, limit: usize, batch: usize) -> Request {
+    let sampling = Sampling::default();
+    Request { max_tokens, sampling, seed: 0, limit, eos: vec![], batch, cache: CacheType::F32 }
+}
+
+/// Sets `changes` in a JSON file.
+pub fn change(file: &Path, changes: &Value) {
+    let mut tree: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        tree[key] = value.clone();
+    }
+    std::fs::write(file, tree.to_string()).unwrap();
+}
+
+/// Settings over random weights that are refused, with a part of the message.
+pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "decoder", kind, "random:1");
+    let message = format!("{:#}", registry.decoder(kind, settings, source.as_ref()).err().unwrap());
+    assert!(message.contains(expected), "{message}");
+}
+
+fn all(decoder: &dyn Decoder, ids: &Tensor) -> Tensor {
+    decoder.forward(&decoder.embed(ids).unwrap(), &mut Run::new()).unwrap()
+}
