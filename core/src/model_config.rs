@@ -47,6 +47,11 @@ impl ModelConfig {
         Some(Self { place: format!("{}, {key}", self.place), tree })
     }
 
+    /// What messages call it.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The keys there are.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.tree.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))

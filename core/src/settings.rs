@@ -47,6 +47,38 @@ pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     Ok(value)
 }
 
+/// A part's own settings over those of a preset (its name with them) or of what lies beside the weights (the place with
+/// them). Where there are both, they must say the same, save for the keys `ignored`.
+///
+/// # Errors
+/// The first key in which preset and place differ, with both values.
+pub fn layered<T: Serialize + DeserializeOwned>(
+    own: &T,
+    preset: Option<(&str, &T)>,
+    found: Option<(&str, &T)>,
+    ignored: &[&str],
+) -> anyhow::Result<T> {
+    if let (Some((name, preset)), Some((place, found))) = (preset, found) {
+        let (wanted, there) = (to_value(preset)?, to_value(found)?);
+        for (key, wanted) in wanted.as_object().into_iter().flatten() {
+            let there = there.get(key).unwrap_or(&Value::Null);
+            if there != wanted && !ignored.contains(&key.as_str()) {
+                anyhow::bail!(
+                    "{place}: {key} is {there}, but {wanted} in the model {name:?}; leave out model, or set the one that the weights are of"
+                )
+            }
+        }
+    }
+    let mut value = match found.or(preset) {
+        Some((_, base)) => to_value(base)?,
+        None => return Ok(serde_json::from_value(to_value(own)?)?),
+    };
+    if let (Value::Object(map), Value::Object(own)) = (&mut value, to_value(own)?) {
+        map.extend(own);
+    }
+    Ok(serde_json::from_value(value)?)
+}
+
 /// The JSON Schema of `T`.
 pub fn schema<T: JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()
@@ -57,6 +89,33 @@ mod tests {
     use super::*;
     use serde::Deserialize;
     use serde_json::json;
+
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Sizes {
+        width: Option<usize>,
+        scale: Option<f32>,
+        layers: Option<Vec<usize>>,
+    }
+
+    #[test]
+    fn settings_lie_over_a_preset_or_a_file() {
+        let base = Sizes { width: Some(1), scale: Some(0.02), layers: None };
+        let own = Sizes { layers: Some(vec![2]), ..Sizes::default() };
+        let both = Sizes { width: Some(1), scale: Some(0.02), layers: Some(vec![2]) };
+        assert_eq!(layered(&own, Some(("m", &base)), None, &[]).unwrap(), both);
+        assert_eq!(layered(&own, None, Some(("here", &base)), &[]).unwrap(), both);
+        assert_eq!(layered(&own, Some(("m", &base)), Some(("here", &base)), &[]).unwrap(), both);
+        assert_eq!(layered(&own, None, None, &[]).unwrap(), own);
+        let found = Sizes { width: Some(3), scale: Some(0.02), layers: None };
+        let message = layered(&own, Some(("m", &base)), Some(("here", &found)), &[]).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "here: width is 3, but 1 in the model \"m\"; leave out model, or set the one that the weights are of"
+        );
+        let width = layered(&own, Some(("m", &base)), Some(("here", &found)), &["width"]).unwrap().width;
+        assert_eq!(width, Some(3));
+    }
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -251,6 +251,44 @@ impl Weights {
         FrozenEmbedding::new(data, &self.device).map_err(|e| self.error(&e.to_string()))
     }
 
+    /// Word embeddings and head of a model that has one table `weight` `[rows, width]` for both.
+    ///
+    /// Some checkpoints hold the table twice, under `head` too.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`]; a head in the source that is another table.
+    pub fn tied(
+        &self,
+        head: &Weights,
+        rows: usize,
+        width: usize,
+        init: Init,
+    ) -> Result<(FrozenEmbedding, FrozenLinear), WeightError> {
+        let shape = [rows, width];
+        if head.has("weight") == Some(true) {
+            let bits = |weights: &Weights| {
+                let name = weights.full("weight");
+                self.source.read(&Request { name: &name, shape: &shape, init, dtype: WeightType::F32 })
+            };
+            let (table, other) = (bits(self)?, bits(head)?);
+            let same = table.dtype() == other.dtype() && table.shape() == other.shape();
+            if !same || table.bytes() != other.bytes() {
+                let (table, other) = (self.full("weight"), head.full("weight"));
+                return Err(self.error(&format!(
+                    "tie_word_embeddings is true, but {other:?} is another matrix than {table:?}; set tie_word_embeddings to false to use it"
+                )));
+            }
+        }
+        let table = self.frozen("weight", &shape, init)?;
+        let layer = || -> candle_core::Result<_> {
+            Ok((
+                FrozenEmbedding::new(table.clone(), &self.device)?,
+                FrozenLinear::new(table.clone(), None, &self.device)?,
+            ))
+        };
+        layer().map_err(|e| self.error(&e.to_string()))
+    }
+
     /// A fingerprint of the tensors read so far: of names relative to no prefix, of shapes, and of sampled values
     /// rounded to f16, so that a copy of the same weights in f16, or under another prefix, has the same one.
     pub fn fingerprint(&self) -> String {
