@@ -30,7 +30,7 @@ pub use frozen::{FrozenEmbedding, FrozenLinear};
 pub use layers::{Layer, Layers};
 pub use model_config::ModelConfig;
 pub use registry::{DecoderPart, EncoderPart, Part, PartContext, Registry, StitchPart};
-pub use spec::{DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule};
+pub use spec::{Augment, DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule};
 pub use stitch::{Mode, Stitch};
 pub use weights::{Init, WeightSource, WeightType, Weights};
 

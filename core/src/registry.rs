@@ -34,6 +34,9 @@ pub trait Part: Sized + Send + Sync + 'static {
     /// File names that are looked for in a weights folder, the first that is there is read.
     const FILES: &'static [&'static str] = DEFAULT_FILES;
 
+    /// Whether it reads any weights; a part without them takes no `weights` line.
+    const NEEDS_WEIGHTS: bool = true;
+
     /// Settings of a model small enough for the conformance suite.
     fn tiny() -> Self::Config;
 
@@ -234,6 +237,8 @@ pub struct Entry {
     pub origin: Origin,
     /// File names that are looked for in a weights folder, in this order.
     pub files: Vec<String>,
+    /// Whether it reads any weights.
+    pub needs_weights: bool,
     /// The JSON Schema of its settings.
     pub schema: Value,
     /// Settings small enough for the conformance suite.
@@ -432,6 +437,7 @@ fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
         about: P::ABOUT.to_string(),
         origin,
         files: P::FILES.iter().map(|f| f.to_string()).collect(),
+        needs_weights: P::NEEDS_WEIGHTS,
         schema: settings::schema::<P::Config>(),
         tiny: settings::to_value(&P::tiny())?,
         recognises: Arc::new(P::recognises),
@@ -473,6 +479,7 @@ mod tests {
             about: String::new(),
             origin: Origin::Library { path: "libtoy.so".into(), version: version.into() },
             files: Vec::new(),
+            needs_weights: true,
             schema: Value::Null,
             tiny: Value::Null,
             recognises: Arc::new(|_| Ok(false)),

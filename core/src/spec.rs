@@ -17,7 +17,7 @@ pub enum ResizeRule {
 }
 
 /// The resampling filter; both follow Pillow's antialiased 8-bit resampling bit for bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResizeFilter {
     /// Triangle filter, support 1.
@@ -25,6 +25,25 @@ pub enum ResizeFilter {
     /// Cubic convolution with a = -0.5, support 2.
     #[default]
     Bicubic,
+}
+
+/// How images are varied at random: while training, and at inference where `compat: original` asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augment {
+    /// Never.
+    #[default]
+    None,
+    /// MAGMA's: the middle S x S at the image's own scale, padded with black; a resize that may add a pixel; a random
+    /// crop; a flip. It stands in place of the resize and crop rule.
+    PadCropFlip,
+}
+
+impl Augment {
+    /// Whether nothing is varied.
+    pub fn is_none(&self) -> bool {
+        *self == Augment::None
+    }
 }
 
 /// The pixels an encoder expects: `[B, 3, S, S]` f32, RGB.
@@ -45,6 +64,9 @@ pub struct ImageSpec {
     pub mean: [f32; 3],
     /// Standard deviation a channel, on the scale 0..1, that divides the pixels.
     pub std: [f32; 3],
+    /// How images may be varied at random.
+    #[serde(default, skip_serializing_if = "Augment::is_none")]
+    pub augment: Augment,
 }
 
 impl ImageSpec {
@@ -57,6 +79,7 @@ impl ImageSpec {
             filter: ResizeFilter::Bicubic,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+            augment: Augment::None,
         }
     }
 

@@ -18,6 +18,7 @@ fn entry(maker: Maker) -> Entry {
         about: "a toy".into(),
         origin: Origin::BuiltIn { package: "lies".into(), version: "0".into() },
         files: Vec::new(),
+        needs_weights: true,
         schema: json!({"properties": {"size": {"type": "integer"}}}),
         tiny: json!({"size": 8}),
         maker,
