@@ -7,6 +7,7 @@
 //! http ─ fetch ┴─► bytes ─ decode ─► RGB [H, W, 3] u8 ─ resize, crop ─► [S, S, 3] u8 ─ normalise ─► [3, S, S] f32
 //! ```
 
+mod augment;
 mod decode;
 mod error;
 mod fetch;
@@ -17,6 +18,7 @@ mod preprocess;
 mod resample;
 mod tiff;
 
+pub use augment::{Draw, augment};
 pub use decode::{DecodeOptions, Limits, decode, load, open};
 pub use error::{Format, ImageError};
 pub use fetch::fetch;

@@ -303,6 +303,28 @@ def preprocessed():
     return found
 
 
+def augmented():
+    """MAGMA's random pre-processing with every choice made: sizes, side S, first resize, left, top, flip, checksum."""
+    found = []
+    for before in ((300, 280), (101, 67), (290, 201), (40, 271)):
+        image = generated(*before)
+        for side in (64, 256):
+            border = [(side - size) // 2 for size in before]
+            border += [side - size - first for size, first in zip(before, border)]
+            square = ImageOps.expand(image, tuple(border))
+            assert square.size == (side, side)
+            for size in (side, side + 1):
+                resized = transforms.functional.resize(square, size)
+                if size < 256:
+                    resized = transforms.functional.resize(resized, 256)
+                room = resized.size[0] - side
+                for left, top in sorted({(0, 0), (room, 0), (0, room), (room, room), (room // 3, room // 2)}):
+                    cut = transforms.functional.crop(resized, top, left, side, side)
+                    for flip, kept in ((False, cut), (True, transforms.functional.hflip(cut))):
+                        found.append([*before, side, size, left, top, flip, zlib.crc32(kept.tobytes())])
+    return found
+
+
 def squash(image, side, filter):
     """The resized bytes of transformers' Pillow-backed processors, side x side x 3."""
     from transformers.image_transforms import resize
@@ -317,7 +339,7 @@ def main():
         old.unlink()
     for write in (pngs, jpegs, others, tiffs):
         write()
-    for name, value in (("outputs", outputs()), ("resize", resizes()), ("preprocess", preprocessed())):
+    for name, value in (("outputs", outputs()), ("resize", resizes()), ("preprocess", preprocessed()), ("augment", augmented())):
         lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()] if isinstance(value, dict) else map(json.dumps, value)
         ends = "{}" if isinstance(value, dict) else "[]"
         (HERE / f"{name}.json").write_text(ends[0] + "\n" + ",\n".join(lines) + "\n" + ends[1] + "\n")
