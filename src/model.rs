@@ -1,6 +1,7 @@
 //! A config's parts put together: prepared first, checked against each other, then loaded as far as is needed.
 
 use crate::config::{Compat, Config, Section};
+use crate::features;
 use crate::generation::{Prompt, Segment};
 use crate::images::{self, DecodeOptions, Limits, PassOrder};
 use crate::stitch_file::{StitchMetadata, fingerprint};
@@ -39,6 +40,8 @@ pub struct Model {
     device: Device,
     decode: DecodeOptions,
     order: PassOrder,
+    /// The seed under which images are varied, where the config asks for the original's behaviour.
+    augment: Option<u64>,
 }
 
 /// A decoder with its tokenizer.
@@ -80,6 +83,7 @@ impl Model {
                 Some(Compat::Original) => PassOrder::HorizontalFirst,
                 None => PassOrder::default(),
             },
+            augment: (config.compat == Some(Compat::Original)).then_some(config.generate.seed),
         };
         if depth == Depth::Pixels {
             return Ok(model);
@@ -147,7 +151,13 @@ impl Model {
             bail!("the encoder takes features from a file, not an image")
         };
         let s = spec.side;
-        Ok(Tensor::from_vec(images::preprocess(image, spec, self.order)?, (3, s, s), &self.device)?)
+        let square = match self.augment {
+            Some(seed) if !spec.augment.is_none() => {
+                images::augment(image, spec, &images::Draw::new(image, s, seed), self.order)?
+            }
+            _ => images::fit(image, spec, self.order)?,
+        };
+        Ok(Tensor::from_vec(images::normalise(&square, spec), (3, s, s), &self.device)?)
     }
 
     /// What the encoder takes of the file or address `path`: pixels `[3, S, S]` f32, or features `[N, E]` f32.
@@ -157,7 +167,11 @@ impl Model {
     pub fn input(&self, path: &str) -> Result<Tensor> {
         match self.input_spec {
             InputSpec::Image(_) => self.pixels(&self.read_image(path)?),
-            InputSpec::Features => bail!("{path}: features from files are not read yet"),
+            InputSpec::Features => {
+                let FeatureSpec { tokens, width, .. } = self.feature_spec;
+                let values = features::read(path, tokens, width)?;
+                Ok(Tensor::from_vec(values, (tokens, width), &self.device)?)
+            }
         }
     }
 
@@ -277,6 +291,14 @@ fn open<'a>(
 ) -> Result<(&'a Entry, Arc<dyn WeightSource>)> {
     if section.kind != "auto" {
         let entry = registry.get(role, &section.kind)?;
+        if !entry.needs_weights {
+            for (key, value) in [("weights", &section.weights), ("dtype", &section.dtype)] {
+                if let Some(value) = value {
+                    bail!("{key} is {value:?}, but {role} {:?} reads no weights; leave the key out", entry.kind)
+                }
+            }
+            return Ok((entry, weights::none()));
+        }
         return Ok((entry, source(role, &entry.kind, section, &entry.files, base)?));
     }
     let mut files: Vec<String> = Vec::new();

@@ -23,7 +23,8 @@ pub struct Arguments {
     /// Text after the image; the config's where nothing is said
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// Image files: PNG, JPEG, WebP, GIF, BMP or TIFF
+    /// Image files: PNG, JPEG, WebP, GIF, BMP or TIFF; where the encoder takes features: .npy, .npz or safetensors,
+    /// FILE#NAME for one array of several
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }

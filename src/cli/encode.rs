@@ -3,7 +3,7 @@
 use super::options::{Shared, text};
 use super::output;
 use crate::model::{Depth, Model};
-use crate::{parts, weights};
+use crate::{features, parts, weights};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
@@ -19,10 +19,10 @@ pub struct Arguments {
     /// What is written of each image
     #[arg(long, value_enum)]
     stage: Stage,
-    /// The safetensors file: one f32 tensor an image, named by the file's stem
+    /// The safetensors file: one f32 tensor an image, named by the file's stem (an array's name where one is given)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Image files
+    /// Image files, or files of features where the encoder takes them
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -41,9 +41,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.shared.load(None)?;
     let mut named = BTreeMap::new();
     for path in &arguments.images {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).with_context(|| format!("{path:?} has no name"))?;
-        if let Some(other) = named.insert(stem.to_string(), text(path)?) {
-            bail!("{other} and {} would both be the tensor {stem:?}; rename one", path.display())
+        let path = text(path)?;
+        let stem = features::stem(path).with_context(|| format!("{path:?} has no name"))?;
+        if let Some(other) = named.insert(stem.to_string(), path) {
+            bail!("{other} and {path} would both be the tensor {stem:?}; rename one")
         }
     }
     let depth = match arguments.stage {
@@ -53,6 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut model = Model::load(&config, &parts::registry()?, depth)?;
     model.offline(arguments.shared.is_offline());
+    if depth == Depth::Pixels && model.input_spec().image().is_none() {
+        bail!("--stage pixels: the encoder takes features from files, not images; allowed are features and prefix")
+    }
     let mut tensors = BTreeMap::new();
     let all: Vec<(&String, &&str)> = named.iter().collect();
     for group in all.chunks(config.generate.batch) {

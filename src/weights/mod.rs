@@ -18,6 +18,7 @@ mod folder;
 mod format;
 mod hub;
 mod mapped;
+mod nothing;
 mod pickle;
 mod safetensors;
 mod sharded;
@@ -29,6 +30,11 @@ pub use checkpoint::Checkpoint;
 pub use convert::{ConvertOptions, ConvertProgress, ConvertSummary, convert};
 pub use spec::WeightSpec;
 pub use write::save;
+
+pub(crate) use checkpoint::Contents;
+pub(crate) use mapped::map;
+pub(crate) use safetensors::read as read_safetensors;
+pub(crate) use stored::{Element, Storage, StoredTensor};
 
 use anyhow::{Result, bail};
 use folder::Folder;
@@ -47,6 +53,11 @@ pub fn open(spec: &WeightSpec, files: &[&str], base: &Path) -> Result<Arc<dyn We
         WeightSpec::Random(seed) => Ok(Arc::new(RandomSource::new(*seed))),
         _ => Ok(Arc::new(open_checkpoint(spec, files, base)?)),
     }
+}
+
+/// The source of a part that reads no weights.
+pub fn none() -> Arc<dyn WeightSource> {
+    Arc::new(nothing::Nothing)
 }
 
 /// As [`open`], for a source that lies in files, with all that is known of its tensors.

@@ -168,6 +168,35 @@ impl StoredTensor {
         Ok(Some(FrozenData::from_f32(values, &self.shape)))
     }
 
+    /// The elements as f32, row-major: floats, integers and truth values. None where its type is none of these.
+    ///
+    /// # Errors
+    /// As [`Self::contiguous`].
+    pub fn numbers(&self) -> Result<Option<Vec<f32>>, String> {
+        if let Some(data) = self.frozen()? {
+            return Ok(Some(data.to_f32(0..data.elements())));
+        }
+        let (bytes, range) = self.contiguous()?;
+        let window = (*bytes).as_ref().get(range).ok_or("bytes lie outside its storage")?;
+        macro_rules! numbers {
+            ($type:ty) => {{
+                let (numbers, _) = window.as_chunks::<{ size_of::<$type>() }>();
+                numbers.iter().map(|b| <$type>::from_le_bytes(*b) as f32).collect()
+            }};
+        }
+        Ok(Some(match self.element.name {
+            "I64" => numbers!(i64),
+            "I32" => numbers!(i32),
+            "I16" => numbers!(i16),
+            "I8" => numbers!(i8),
+            "U64" => numbers!(u64),
+            "U32" => numbers!(u32),
+            "U16" => numbers!(u16),
+            "U8" | "BOOL" => numbers!(u8),
+            _ => return Ok(None),
+        }))
+    }
+
     /// The elements of strided bytes in row-major order.
     fn gather(&self, window: &[u8]) -> Result<Vec<u8>, String> {
         let Some(strides) = &self.strides else { return Ok(window.to_vec()) };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn limber(arguments: &[&str]) -> Output {
+pub(super) fn limber(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_limber"))
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -15,18 +15,18 @@ fn limber(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn stdout(arguments: &[&str]) -> String {
+pub(super) fn stdout(arguments: &[&str]) -> String {
     let output = limber(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn lines(arguments: &[&str]) -> Vec<Value> {
+pub(super) fn lines(arguments: &[&str]) -> Vec<Value> {
     stdout(arguments).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Exit code 1, nothing on stdout, one message that holds all of `expected`.
-fn fails(arguments: &[&str], expected: &[&str]) {
+pub(super) fn fails(arguments: &[&str], expected: &[&str]) {
     let output = limber(arguments);
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
@@ -38,7 +38,7 @@ fn fails(arguments: &[&str], expected: &[&str]) {
 }
 
 /// A demo scene of the handful that the demo captions right.
-fn scene(index: usize) -> String {
+pub(super) fn scene(index: usize) -> String {
     let expected: Value =
         serde_json::from_str(&std::fs::read_to_string(folder("demo/expected.json")).unwrap()).unwrap();
     let name = expected[index]["image"].as_str().unwrap();
