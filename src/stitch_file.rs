@@ -11,6 +11,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+/// The kind of the encoder whose features come from files. Which encoder wrote them is not known, so a stitch trained on
+/// files fits an image encoder, and one trained on an image encoder fits files, wherever the widths do.
+const FROM_FILES: &str = "features";
+
+/// What messages call the encoder's kind.
+const ENCODER: &str = "encoder kind";
+
 /// The metadata, each a text under `limber.*` in the file's header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StitchMetadata {
@@ -67,16 +74,21 @@ impl StitchMetadata {
         let label = context.source.label();
         let pairs = [
             ("stitch kind", self.stitch.clone(), stitch.to_string()),
-            ("encoder kind", self.encoder.clone(), context.encoder.to_string()),
+            (ENCODER, self.encoder.clone(), context.encoder.to_string()),
             ("features (N x E)", self.features.clone(), features_text(context.features)),
             ("prefix (K x D)", self.prefix.clone(), prefix_text(prefix)),
         ];
         for (what, trained, given) in pairs {
-            if trained != given {
+            if trained != given && !(what == ENCODER && self.is_told_apart_by_files(context.encoder)) {
                 bail!("stitch checkpoint {label} was trained with {what} {trained}, the config gives {given}")
             }
         }
         Ok(())
+    }
+
+    /// Whether one of the two encoders, and not the other, is a file.
+    fn is_told_apart_by_files(&self, encoder: &str) -> bool {
+        (self.encoder == FROM_FILES) != (encoder == FROM_FILES)
     }
 
     /// Refuses an encoder whose settings or weights are not the ones that this stitch was trained on.
@@ -84,7 +96,7 @@ impl StitchMetadata {
     /// # Errors
     /// Names both fingerprints.
     pub fn check_fingerprint(&self, label: &str, encoder: &str, fingerprint: &str) -> Result<()> {
-        if self.fingerprint != fingerprint {
+        if self.fingerprint != fingerprint && !self.is_told_apart_by_files(encoder) {
             bail!(
                 "stitch checkpoint {label} was trained on features with the fingerprint {}, the encoder {encoder} gives {fingerprint}: other settings or other weights",
                 self.fingerprint

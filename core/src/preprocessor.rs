@@ -69,7 +69,7 @@ fn spec(file: &ModelConfig, class: ImageSpec) -> Result<ImageSpec> {
     if !std.iter().all(|d| *d > 0.0) {
         return Err(file.refusal("image_std", "allowed is above 0"));
     }
-    Ok(ImageSpec { side, resize, resize_to, filter, mean, std })
+    Ok(ImageSpec { side, resize, resize_to, filter, mean, std, ..class })
 }
 
 fn size(file: &ModelConfig, class: ImageSpec) -> Result<Size> {

@@ -4,8 +4,10 @@
 use super::golden::{folder, largest, tensors};
 use super::program::{fails, limber, lines, scene, stdout};
 use candle_core::{Device, Tensor};
+use limber::core::weights::FrozenData;
 use limber::features::read;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const N: usize = 3;
@@ -253,6 +255,43 @@ fn the_program_refuses_what_does_not_go_with_features() {
     // The demo's projection takes 768.
     let wide = ["--set", "encoder.kind=features", "--set", "encoder.tokens=4", "--set", "encoder.width=2048"];
     fails(&[&["caption"], wide.as_slice(), &[&a]].concat(), &["stitch", "encoder features gives 4 x 2048"]);
+}
+
+#[test]
+fn a_stitch_trained_on_an_encoder_takes_its_features_from_files_and_the_other_way_round() {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name).to_str().unwrap().to_string();
+    let (a, file, checkpoint) = (scene(0), at("a.safetensors"), at("stitch.safetensors"));
+    stdout(&["encode", "--stage", "features", &a, "--out", &file]);
+    let save = |encoder: &str, features: &str| {
+        let metadata = [
+            ("limber.stitch", "linear"),
+            ("limber.settings", "{}"),
+            ("limber.encoder", encoder),
+            ("limber.features", features),
+            ("limber.prefix", "16 x 160"),
+            ("limber.fingerprint", "00"),
+        ];
+        let metadata = metadata.map(|(k, v)| (k.to_string(), v.to_string())).into_iter().collect();
+        let zeros = |shape: &[usize]| FrozenData::from_f32(vec![0.0; shape.iter().product()], shape);
+        let tensors = BTreeMap::from([("weight".into(), zeros(&[160, 768])), ("bias".into(), zeros(&[160]))]);
+        limber::weights::save(Path::new(&checkpoint), &tensors, &metadata).unwrap();
+    };
+    let stitch = format!("stitch.weights={checkpoint}");
+    let start = ["caption", "--max-tokens", "1", "--set", &stitch];
+    let sets = sets(16, 768);
+    let from_file = words(&start, &sets, &[&file]);
+    let from_image = words(&start, &[], &[&a]);
+    save("clip-resnet", "16 x 768");
+    stdout(&from_file);
+    fails(&from_image, &["fingerprint 00", "other settings or other weights"]);
+    save("features", "16 x 768");
+    stdout(&from_image);
+    save("beit", "16 x 768");
+    stdout(&from_file);
+    fails(&from_image, &["trained with encoder kind beit, the config gives clip-resnet"]);
+    save("clip-resnet", "9 x 768");
+    fails(&from_file, &["trained with features (N x E) 9 x 768, the config gives 16 x 768"]);
 }
 
 #[test]

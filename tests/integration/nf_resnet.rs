@@ -2,11 +2,15 @@
 
 use super::golden::{encoder, folder, lists, relative, source, tensors};
 use candle_core::Device;
+use limber::config;
 use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{FeatureKind, WeightSource, Weights};
+use limber::core::{FeatureKind, ImageSpec, ResizeFilter, WeightSource, Weights};
+use limber::images::{self, Draw, PassOrder, RgbImage};
+use limber::model::{Depth, Model};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Some twenty convolutions in f32, summed in another order and with alpha and beta folded in.
@@ -210,4 +214,49 @@ fn random_weights_are_drawn_as_timm_draws_them() {
     }
     // The stem's, three a block, and a shortcut's a stage.
     assert_eq!(random, 1 + 3 * 16 + 4);
+}
+
+/// The pixels of a config, as far as they need no weights.
+fn pixels(text: &str, sets: &[&str], image: &RgbImage) -> Vec<f32> {
+    let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+    let loaded = config::load_text("test", text, Path::new("."), &sets).unwrap();
+    let model = Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Pixels).unwrap();
+    model.pixels(image).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn images_are_varied_at_random_only_where_the_original_is_asked_for() {
+    let nf = "{encoder: {kind: nf-resnet, model: nf_resnet26, image_size: 96, weights: 'random:0'}, stitch: {kind: linear}, decoder: {kind: gptj}}";
+    let clip = "{encoder: {kind: clip-resnet, weights: 'random:0', model: RN50, image_size: 96}, stitch: {kind: linear}, decoder: {kind: gptj}}";
+    let image = RgbImage::from_fn(130, 110, |x, y| image::Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]));
+    let spec = ImageSpec { filter: ResizeFilter::Bilinear, mean: [0.0; 3], std: [1.0; 3], ..ImageSpec::clip(96) };
+    let order = PassOrder::HorizontalFirst;
+    // Bytes over 255 and nothing else.
+    let square = images::fit(&image, &spec, PassOrder::default()).unwrap();
+    let bytes = |image: &RgbImage| {
+        let channel =
+            |c: usize| image.as_raw().iter().skip(c).step_by(3).map(|b| f32::from(*b) / 255.0).collect::<Vec<_>>();
+        [channel(0), channel(1), channel(2)].concat()
+    };
+    assert_eq!(pixels(nf, &[], &image), bytes(&square));
+    assert_eq!(pixels(nf, &["generate.seed=5"], &image), bytes(&square));
+    for seed in 0..4 {
+        let drawn = images::augment(&image, &spec, &Draw::new(&image, 96, seed), order).unwrap();
+        let ours = pixels(nf, &["compat=original", &format!("generate.seed={seed}")], &image);
+        assert_eq!(ours, bytes(&drawn), "seed {seed}");
+        assert_ne!(ours, bytes(&square));
+    }
+    let clips = images::preprocess(&image, &ImageSpec::clip(96), order).unwrap();
+    assert_eq!(pixels(clip, &["compat=original"], &image), clips);
+}
+
+#[test]
+fn the_papers_configs_have_one_vector_of_2048_at_384() {
+    for name in ["nfrn50_4096_linear", "nfrn50_4096_random_linear"] {
+        let path = format!("{}/configs/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let loaded = config::load(Path::new(&path), &["encoder.weights=random:0".to_string()]).unwrap();
+        let model = Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Pixels).unwrap();
+        let (image, features) = (model.input_spec().image().unwrap(), model.feature_spec());
+        assert_eq!((image.side, features.tokens, features.width), (384, 1, 2048), "{name}");
+    }
 }

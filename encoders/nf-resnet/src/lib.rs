@@ -66,12 +66,12 @@ impl EncoderPart for NfResnet {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let Sizes { side, channels, .. } = config.sizes()?;
         let image = ImageSpec {
-            side,
             resize: ResizeRule::ShorterSideCrop,
             filter: config.filter.unwrap_or(ResizeFilter::Bilinear),
             mean: config.mean.unwrap_or([0.0; 3]),
             std: config.std.unwrap_or([1.0; 3]),
             augment: Augment::PadCropFlip,
+            ..ImageSpec::clip(side)
         };
         // Five halvings, each rounded up.
         let grid = side.div_ceil(32);
