@@ -4,6 +4,7 @@ use anyhow::Result;
 use limber_core::Registry;
 use limber_decoder_gptj as _;
 use limber_encoder_clip_resnet as _;
+use limber_encoder_clip_vit as _;
 use limber_encoder_features as _;
 use limber_encoder_nf_resnet as _;
 use limber_stitch_linear as _;

@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// A model's description, or one section of it.
-#[derive(Debug, Clone)]
+/// A model's description, or one section of it; the default is an empty one.
+#[derive(Debug, Clone, Default)]
 pub struct ModelConfig {
     /// What messages call it: the file, and the section where it is one.
     place: String,
@@ -164,6 +164,18 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Refuses every key but these, unless it is null: a section whose every key changes what is computed.
+    ///
+    /// # Errors
+    /// Names the first other key, and its value.
+    pub fn only(&self, part: &str, keys: &[&str]) -> Result<()> {
+        let others = self.tree.as_object().into_iter().flatten().filter(|(key, _)| !keys.contains(&key.as_str()));
+        match others.into_iter().find(|(_, value)| !value.is_null()) {
+            Some((key, _)) => Err(self.refusal(key, format!("a key that {part} does not know"))),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses any value of `key` but these; an absent one passes.
     ///
     /// # Errors
@@ -309,7 +321,12 @@ mod tests {
             c.expect("act", &[json!("relu"), json!("silu")]),
             "here: config.json: act is \"gelu\", supported is \"relu\", \"silu\"",
         );
+        check(
+            config(json!({"n": null, "x": 1, "y": [2]})).only("the decoder toy", &["x"]),
+            "here: config.json: y is [2], a key that the decoder toy does not know",
+        );
         let c = config(json!({"model_type": "opt"}));
+        assert!(c.only("the decoder toy", &["model_type"]).is_ok());
         check(
             c.expect_type("the decoder toy", &["toy"]),
             "here: config.json: model_type is \"opt\", the decoder toy takes \"toy\"",

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How an image of any size becomes the square of side S that an encoder takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResizeRule {
     /// Resize the shorter side, keep the aspect ratio, then crop the centre of side S (CLIP's and DINOv2's rule).

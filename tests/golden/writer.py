@@ -1,8 +1,11 @@
 """What every `export.py` here shares: fixed seeds, versions, and how expected values are written."""
 
+import io
 import json
 import platform
 import random
+import warnings
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -43,3 +46,36 @@ def write_tensors(path, tensors):
         kept[name] = tensor
         print(f"  {name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}")
     save_file(kept, str(path))
+
+
+class Whole(torch.nn.Module):
+    """A module that holds a tower as `visual`, with the three sizes as buffers, so with OpenAI's names."""
+
+    def __init__(self, visual, sizes):
+        super().__init__()
+        self.visual = visual
+        for name, value in sizes.items():
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, image):
+        return self.visual(image)
+
+
+def write_torchscript(path, visual, openai, sizes):
+    """OpenAI's own files are TorchScript archives: in the same container, a pickle of nested `__torch__` objects."""
+    side = sizes["input_resolution"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(Whole(visual, sizes).eval(), torch.zeros(1, 3, side, side), check_trace=False)
+        for name, parameter in scripted.named_parameters():
+            parameter.data = parameter.data.to(openai[name].dtype)
+        whole = io.BytesIO()
+        torch.jit.save(scripted, whole)
+        # Debug entries name the folders of the machine that wrote them.
+        with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w") as kept:
+            for entry in archive.infolist():
+                if not entry.filename.endswith(".debug_pkl"):
+                    info = zipfile.ZipInfo(f"torchscript/{entry.filename.split('/', 1)[1]}", (1980, 1, 1, 0, 0, 0))
+                    kept.writestr(info, archive.read(entry), entry.compress_type)
+        names = torch.jit.load(str(path)).state_dict()
+    assert all(torch.equal(openai[name], tensor) for name, tensor in names.items() if name in openai)

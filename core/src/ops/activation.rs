@@ -35,6 +35,17 @@ impl Activation {
     /// The names that [`Self::named`] takes, for messages.
     pub const NAMES: &'static str = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, relu, silu, swish";
 
+    /// The name in settings, and in transformers' files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluNew => "gelu_new",
+            Self::QuickGelu => "quick_gelu",
+            Self::Relu => "relu",
+            Self::Silu => "silu",
+        }
+    }
+
     /// x f32 to f32 of the same shape.
     ///
     /// # Errors

@@ -3,11 +3,8 @@
 Run: `python tests/golden/clip_resnet/export.py`
 """
 
-import io
 import shutil
 import sys
-import warnings
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -16,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from writer import start, write_json, write_tensors  # noqa: E402
+from writer import start, write_json, write_tensors, write_torchscript  # noqa: E402
 
 CONFIG = {
     "embed_dim": 24,
@@ -60,38 +57,6 @@ def activations(tower, image):
     return kept
 
 
-class Whole(torch.nn.Module):
-    """A module that holds the tower as `visual`, with the three sizes as buffers, so with OpenAI's names."""
-
-    def __init__(self, visual, sizes):
-        super().__init__()
-        self.visual = visual
-        for name, value in sizes.items():
-            self.register_buffer(name, torch.tensor(value))
-
-    def forward(self, image):
-        return self.visual(image)
-
-
-def write_torchscript(path, rounded, openai, sizes):
-    """OpenAI's own files are TorchScript archives: in the same container, a pickle of nested `__torch__` objects."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scripted = torch.jit.trace(Whole(rounded.visual, sizes).eval(), torch.zeros(1, 3, 96, 96), check_trace=False)
-        for name, parameter in scripted.named_parameters():
-            parameter.data = parameter.data.to(openai[name].dtype)
-        whole = io.BytesIO()
-        torch.jit.save(scripted, whole)
-        # Debug entries name the folders of the machine that wrote them.
-        with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w") as kept:
-            for entry in archive.infolist():
-                if not entry.filename.endswith(".debug_pkl"):
-                    info = zipfile.ZipInfo(f"torchscript/{entry.filename.split('/', 1)[1]}", (1980, 1, 1, 0, 0, 0))
-                    kept.writestr(info, archive.read(entry), entry.compress_type)
-        names = torch.jit.load(str(path)).state_dict()
-    assert all(torch.equal(openai[name], tensor) for name, tensor in names.items() if name in openai)
-
-
 if __name__ == "__main__":
     folder = start(__file__, "torch", "open_clip_torch", "safetensors", "numpy")
     model = open_clip.model.CLIP(**CONFIG).eval()
@@ -132,7 +97,7 @@ if __name__ == "__main__":
     every = open_clip.model.CLIP(**CONFIG).eval()
     every.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in everything.items()})
     tensors["all_f16.features"] = activations(every.visual, image)["features"]
-    write_torchscript(folder / "torchscript.pt", rounded, openai, sizes)
+    write_torchscript(folder / "torchscript.pt", rounded.visual, openai, sizes)
     write_tensors(folder / "expected.safetensors", tensors)
     write_json(folder / "expected.json", {
         "image_size": 96, "layers": CONFIG["vision_cfg"]["layers"], "width": 4, "tokens": 9, "features": 128,

@@ -1,0 +1,177 @@
+//! `clip-vit`: CLIP's vision transformer, of OpenAI, open_clip or Hugging Face.
+//!
+//! Pixels `[B, 3, S, S]` to the patch tokens of a chosen hidden state, row-major (h w): `[B, N, E]`, N = (S / P)² for
+//! patches of side P, rounded down; or, with `pool`, to the projected class token `[B, 1, E]`, E the width of the
+//! space that CLIP shares between images and texts, not scaled to length 1.
+//! Sources followed: `VisionTransformer` in OpenAI's `clip/model.py` and open_clip's `transformer.py`, and transformers'
+//! `modeling_clip.py`; random weights are drawn as transformers' `CLIPPreTrainedModel._init_weights` draws them.
+//!
+//! Hidden states are counted as transformers counts them: 0 enters the first block (after the norm that stands before
+//! it), L leaves the last. None of them has gone through the last layer norm, and the class token is dropped.
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use limber_core::encoder::check_pixels;
+use limber_core::frozen::FrozenConv;
+use limber_core::ops::{Heads, LayerNorm};
+use limber_core::registry::EncoderSpecs;
+use limber_core::vit::VitBlock;
+use limber_core::{
+    Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part, WeightSource,
+    Weights, register,
+};
+
+mod documents;
+mod names;
+mod presets;
+mod settings;
+mod shapes;
+
+use names::Names;
+pub use settings::Config;
+use settings::Sizes;
+
+register!(encoder, ClipVit);
+
+/// The frozen tower, up to the hidden state that is wanted.
+pub struct ClipVit {
+    specs: EncoderSpecs,
+    patches: FrozenConv,
+    /// The class token with its position, `[1, 1, E]`.
+    class: Tensor,
+    /// Positions of the patches, `[1, N, E]`.
+    positions: Tensor,
+    pre_norm: Option<LayerNorm>,
+    blocks: Vec<VitBlock>,
+    heads: Heads,
+    head: Head,
+}
+
+/// What becomes of the hidden state.
+enum Head {
+    /// Patch tokens, through the last layer norm where that is asked for.
+    Patches(Option<LayerNorm>),
+    /// The class token through the last layer norm and the projection.
+    Pooled(LayerNorm, FrozenLinear),
+}
+
+impl Part for ClipVit {
+    type Config = Config;
+    const KIND: &'static str = "clip-vit";
+    const ABOUT: &'static str = "CLIP's vision transformer: patch tokens of a layer, or the pooled projection";
+    // Repositories that hold both libraries' files may have timm's names in the second.
+    const FILES: &'static [&'static str] = &[
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.bin",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ];
+
+    fn tiny() -> Config {
+        Config {
+            image_size: Some(32),
+            patch_size: Some(8),
+            width: Some(32),
+            layers: Some(3),
+            heads: Some(4),
+            mlp_width: Some(48),
+            activation: Some(limber_core::ops::Activation::QuickGelu),
+            ..Config::default()
+        }
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        documents::recognises(source)
+    }
+
+    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
+        config.resolve(source)
+    }
+}
+
+impl EncoderPart for ClipVit {
+    fn specs(config: &Config) -> Result<EncoderSpecs> {
+        let sizes = Sizes::of(config)?;
+        let clip = ImageSpec::clip(sizes.image_size);
+        let image = ImageSpec {
+            side: sizes.image_size,
+            resize: config.resize.unwrap_or(clip.resize),
+            filter: config.filter.unwrap_or(clip.filter),
+            mean: config.mean.unwrap_or(clip.mean),
+            std: config.std.unwrap_or(clip.std),
+        };
+        let features = match sizes.projection.filter(|_| config.pool) {
+            Some(width) => FeatureSpec { tokens: 1, width, kind: FeatureKind::Pooled },
+            None => FeatureSpec { tokens: sizes.grid * sizes.grid, width: sizes.width, kind: FeatureKind::Patches },
+        };
+        Ok(EncoderSpecs { input: InputSpec::Image(image), features })
+    }
+
+    fn new(config: &Config, weights: &Weights) -> Result<Self> {
+        let specs = Self::specs(config)?;
+        let sizes = Sizes::of(config)?;
+        let (e, n, p) = (sizes.width, sizes.grid * sizes.grid, sizes.patch_size);
+        let names = Names::find(weights.source().as_ref()).context("no vision transformer of CLIP in these weights")?;
+        let tower = names.tower(weights);
+        let (factor, range) = (sizes.initializer_factor, sizes.initializer_range * sizes.initializer_factor);
+        let scale = (e as f32).powf(-0.5) * factor;
+
+        let patches = tower.tensor(names.patches(), &[e, 3, p, p], Init::normal(range))?;
+        let class = tower.tensor(names.class(), &[e], Init::normal(scale))?;
+        let positions = tower.tensor(names.positions(), &[n + 1, e], Init::normal(range))?;
+        let pre_norm = match sizes.pre_norm {
+            true => Some(LayerNorm::load(&tower.pp(names.pre_norm()), e, sizes.epsilon)?),
+            false => None,
+        };
+        let blocks = (0..sizes.blocks).map(|i| names.block(&tower, i, &sizes)).collect::<Result<_>>()?;
+        let post_norm = || LayerNorm::load(&tower.pp(names.post_norm()), e, sizes.epsilon);
+        let head = match sizes.projection.filter(|_| config.pool) {
+            Some(width) => Head::Pooled(post_norm()?, names.projection(weights, e, width, Init::normal(scale))?),
+            None if config.post_norm => Head::Patches(Some(post_norm()?)),
+            None => Head::Patches(None),
+        };
+        Ok(Self {
+            specs,
+            patches: FrozenConv::new(patches, None, p, 0)?,
+            class: (class + positions.get(0)?)?.reshape((1, 1, e))?,
+            positions: positions.narrow(0, 1, n)?.reshape((1, n, e))?,
+            pre_norm,
+            blocks,
+            heads: sizes.heads(),
+            head,
+        })
+    }
+}
+
+impl Encoder for ClipVit {
+    fn input_spec(&self) -> InputSpec {
+        self.specs.input
+    }
+
+    fn feature_spec(&self) -> FeatureSpec {
+        self.specs.features
+    }
+
+    fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
+        check_pixels(pixels, &self.specs.input)?;
+        let (b, e) = (pixels.dim(0)?, self.class.dim(2)?);
+        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?; // [B, N, E]
+        let patches = patches.broadcast_add(&self.positions)?;
+        let mut x = Tensor::cat(&[&self.class.broadcast_as((b, 1, e))?, &patches], 1)?; // [B, 1 + N, E]
+        if let Some(norm) = &self.pre_norm {
+            x = norm.forward(&x)?;
+        }
+        for block in &self.blocks {
+            x = block.forward(&x, self.heads, None)?;
+        }
+        match &self.head {
+            Head::Patches(norm) => {
+                let patches = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;
+                norm.as_ref().map_or(Ok(patches.clone()), |norm| norm.forward(&patches))
+            }
+            Head::Pooled(norm, projection) => projection.forward(&norm.forward(&x.narrow(1, 0, 1)?)?),
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Settings of `clip-vit`: a preset by name, explicit sizes, or what the weights and the files beside them say.
+
+use super::documents;
+use super::names::Names;
+use super::presets::Preset;
+use super::shapes;
+use anyhow::{Context, Result, bail};
+use limber_core::ops::{Activation, Heads};
+use limber_core::{ImageSpec, ResizeFilter, ResizeRule, WeightSource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The settings. What is not set is that of `model`, or is read off the tensors' shapes and the library's config file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A preset. OpenAI's names (ViT-B/32, ViT-B/16, ViT-L/14, ViT-L/14@336px) mean QuickGELU; open_clip's (ViT-B-32,
+    /// ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14, ViT-g-14, ViT-bigG-14) mean GELU, with -quickgelu QuickGELU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The projected class token instead of patch tokens: N = 1, E the width of CLIP's common space.
+    pub pool: bool,
+    /// The hidden state whose patch tokens are given: 0 enters the first block, L leaves the last, negative numbers
+    /// count back from L as -1. Where it is not set -2, the output of the last block but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<i64>,
+    /// Whether patch tokens go through the layer norm that stands after the last block.
+    pub post_norm: bool,
+    /// Image side S in pixels. Positions are never interpolated: S / patch_size, rounded down, is what was trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Side of a patch in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_size: Option<usize>,
+    /// Width E of the blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<usize>,
+    /// Blocks L.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
+    /// Attention heads H.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<usize>,
+    /// Width of the blocks' MLPs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlp_width: Option<usize>,
+    /// Width of the projection that `pool` gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projection: Option<usize>,
+    /// The activation that the weights were trained with: quick_gelu for OpenAI's, gelu for most of open_clip's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Added to the variance in the layer norms; 1e-5 where nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// Whether a layer norm stands before the first block: all towers but CLIPA's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_norm: Option<bool>,
+    /// Whether blocks scale what they add, as some of open_clip's do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_scale: Option<bool>,
+    /// Mean a channel on the scale 0..1; CLIP's where nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f32; 3]>,
+    /// Standard deviation a channel on the scale 0..1; CLIP's where nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<[f32; 3]>,
+    /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<ResizeRule>,
+    /// The resampling filter; bicubic where nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<ResizeFilter>,
+    /// What random weights' deviations are multiplied with, transformers' setting of this name; 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initializer_factor: Option<f32>,
+    /// Deviation of random patch weights and positions before that factor, likewise; 0.02.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initializer_range: Option<f32>,
+}
+
+/// What the tensors or a document say of a tower; None where they say nothing.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub image_size: Option<usize>,
+    pub patch_size: Option<usize>,
+    pub width: Option<usize>,
+    pub layers: Option<usize>,
+    pub heads: Option<usize>,
+    pub mlp_width: Option<usize>,
+    pub projection: Option<usize>,
+    pub activation: Option<Activation>,
+    pub epsilon: Option<f64>,
+    pub pre_norm: Option<bool>,
+    pub layer_scale: Option<bool>,
+    /// The side of the grid that positions were trained for.
+    pub grid: Option<usize>,
+    pub image: Option<ImageSpec>,
+}
+
+impl Config {
+    /// Everything filled in and checked, the preset's name dropped, so that equal towers have equal settings.
+    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
+        // Who says which activation, where the settings do not.
+        let mut claims: Vec<(String, Activation)> = Vec::new();
+        if let Some(name) = self.model.take() {
+            let Some((preset, activation)) = Preset::named(&name) else {
+                bail!("unknown clip-vit model {name:?}; known models: {}", Preset::names())
+            };
+            self.image_size.get_or_insert(preset.image_size);
+            self.patch_size.get_or_insert(preset.patch_size);
+            self.width.get_or_insert(preset.width);
+            self.layers.get_or_insert(preset.layers);
+            self.heads.get_or_insert(preset.heads);
+            self.mlp_width.get_or_insert(preset.mlp_width);
+            self.projection.get_or_insert(preset.projection);
+            claims.push((format!("model {name:?}"), activation));
+        }
+        let mut grid = None;
+        if source.tensors().is_some() {
+            let described = documents::read(source, &self)?;
+            let Some(names) = Names::find(source) else { return Err(shapes::not_a_tower(source)) };
+            let tensors = shapes::read(source, &names)?;
+            grid = tensors.grid;
+            for (found, by) in [Some((tensors, source.label())), described].into_iter().flatten() {
+                if let Some(activation) = found.activation {
+                    claims.push((by.clone(), activation));
+                }
+                self.take(found, &by)?;
+            }
+        }
+        self.choose_activation(&claims, source)?;
+        self.fill_rest(grid, source)?;
+        Sizes::of(&self)?;
+        Ok(self)
+    }
+
+    /// Takes what `by` says; what is set already must agree.
+    fn take(&mut self, found: Found, by: &str) -> Result<()> {
+        fn agree<T: PartialEq + Copy + std::fmt::Display>(
+            slot: &mut Option<T>,
+            found: Option<T>,
+            name: &str,
+            by: &str,
+        ) -> Result<()> {
+            match (*slot, found) {
+                (Some(set), Some(found)) if set != found => {
+                    bail!("clip-vit: {name} is {set} by the settings, {found} by {by}")
+                }
+                _ => *slot = slot.or(found),
+            }
+            Ok(())
+        }
+        agree(&mut self.patch_size, found.patch_size, "patch_size", by)?;
+        agree(&mut self.width, found.width, "width", by)?;
+        agree(&mut self.layers, found.layers, "layers", by)?;
+        agree(&mut self.heads, found.heads, "heads", by)?;
+        agree(&mut self.mlp_width, found.mlp_width, "mlp_width", by)?;
+        agree(&mut self.projection, found.projection, "projection", by)?;
+        agree(&mut self.epsilon, found.epsilon, "epsilon", by)?;
+        agree(&mut self.pre_norm, found.pre_norm, "pre_norm", by)?;
+        agree(&mut self.layer_scale, found.layer_scale, "layer_scale", by)?;
+        // Another side is possible where it gives the same grid.
+        self.image_size = self.image_size.or(found.image_size);
+        if let Some(image) = found.image {
+            self.mean.get_or_insert(image.mean);
+            self.std.get_or_insert(image.std);
+            self.resize.get_or_insert(image.resize);
+            self.filter.get_or_insert(image.filter);
+        }
+        Ok(())
+    }
+
+    /// The settings' word counts; else all who say something must say the same, and somebody must.
+    fn choose_activation(&mut self, claims: &[(String, Activation)], source: &dyn WeightSource) -> Result<()> {
+        if self.activation.is_some() {
+            return Ok(());
+        }
+        let Some((first, activation)) = claims.first() else {
+            bail!(
+                "{}: nothing tells which activation this clip-vit was trained with; set activation (quick_gelu for the weights of OpenAI, MetaCLIP and DFN, gelu for most of open_clip's) or model",
+                source.label()
+            )
+        };
+        if let Some((other, instead)) = claims.iter().find(|(_, a)| a != activation) {
+            bail!(
+                "clip-vit: the activation is {} by {first}, {} by {other}; set activation to the one these weights were trained with",
+                activation.name(),
+                instead.name()
+            )
+        }
+        self.activation = Some(*activation);
+        Ok(())
+    }
+
+    /// What is the same in all towers, or follows from the rest.
+    fn fill_rest(&mut self, grid: Option<usize>, source: &dyn WeightSource) -> Result<()> {
+        let label = source.label();
+        let (Some(patch_size), Some(width), Some(layers)) = (self.patch_size, self.width, self.layers) else {
+            bail!(
+                "clip-vit: no model is set and the sizes cannot be read off {label}; set model ({}) or image_size, patch_size, width and layers",
+                Preset::names()
+            )
+        };
+        let side = match (self.image_size, grid) {
+            (Some(side), Some(grid)) if patch_size > 0 && side / patch_size != grid => bail!(
+                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, allowed is image_size {1} to {2}",
+                side / patch_size,
+                grid * patch_size,
+                (grid + 1) * patch_size - 1
+            ),
+            (Some(side), _) => side,
+            (None, Some(grid)) => grid * patch_size,
+            (None, None) => bail!("clip-vit: image_size is not set and cannot be read off {label}"),
+        };
+        self.image_size = Some(side);
+        if self.heads.is_none() {
+            // True of OpenAI's towers and of open_clip's up to this width; wider ones have wider heads.
+            if width > 1024 || width % 64 != 0 {
+                bail!("clip-vit: {label} does not tell the heads of a tower of width {width}; set heads or model")
+            }
+            self.heads = Some(width / 64);
+        }
+        self.mlp_width.get_or_insert(4 * width);
+        self.epsilon.get_or_insert(1e-5);
+        self.pre_norm.get_or_insert(true);
+        self.layer_scale.get_or_insert(false);
+        if self.pool {
+            if let Some(layer) = self.layer {
+                bail!("clip-vit: layer {layer} is not allowed with pool, which takes the last")
+            }
+            if self.post_norm {
+                bail!("clip-vit: post_norm is not allowed with pool, which has its norm")
+            }
+            if self.projection.is_none() {
+                bail!("clip-vit: pool needs a projection, and {label} holds none; set projection for random weights")
+            }
+            return Ok(());
+        }
+        self.projection = None;
+        let (layer, last) = (self.layer.unwrap_or(-2), layers as i64);
+        let counted = if layer < 0 { last + 1 + layer } else { layer };
+        if !(0..=last).contains(&counted) {
+            bail!(
+                "clip-vit: layer {layer} is not allowed, a tower of {last} blocks has 0 to {last}, or -1 to -{}",
+                last + 1
+            )
+        }
+        self.layer = Some(counted);
+        Ok(())
+    }
+}
+
+/// The sizes of resolved settings.
+pub(super) struct Sizes {
+    pub image_size: usize,
+    pub patch_size: usize,
+    /// Patches along a side of the image.
+    pub grid: usize,
+    pub width: usize,
+    /// Blocks that are computed.
+    pub blocks: usize,
+    layers: usize,
+    heads: usize,
+    pub mlp_width: usize,
+    pub projection: Option<usize>,
+    pub activation: Activation,
+    pub epsilon: f64,
+    pub pre_norm: bool,
+    pub layer_scale: bool,
+    pub initializer_factor: f32,
+    pub initializer_range: f32,
+}
+
+/// Deviations of a block's random weights.
+pub(super) struct BlockInit {
+    pub qkv: f32,
+    pub out: f32,
+    pub fc1: f32,
+    pub fc2: f32,
+}
+
+impl Sizes {
+    /// The sizes of `config`, checked.
+    pub fn of(config: &Config) -> Result<Self> {
+        let set = |value: Option<usize>, name: &str| match value {
+            Some(0) => bail!("clip-vit: {name} 0 is not allowed, it must be above 0"),
+            Some(value) => Ok(value),
+            None => bail!("clip-vit settings are not resolved: {name} is not set"),
+        };
+        let (image_size, patch_size) = (set(config.image_size, "image_size")?, set(config.patch_size, "patch_size")?);
+        let (width, layers) = (set(config.width, "width")?, set(config.layers, "layers")?);
+        let heads = set(config.heads, "heads")?;
+        if patch_size > image_size {
+            bail!("clip-vit: patch_size {patch_size} is not allowed, the image has {image_size} pixels a side")
+        }
+        if width % heads != 0 {
+            bail!("clip-vit: {heads} heads do not divide the width {width}")
+        }
+        let positive = |value: f64, name: &str| match value.is_finite() && value > 0.0 {
+            true => Ok(value),
+            false => bail!("clip-vit: {name} {value} is not allowed, it must be a number above 0"),
+        };
+        let initializer_factor = config.initializer_factor.unwrap_or(1.0);
+        let initializer_range = config.initializer_range.unwrap_or(0.02);
+        positive(initializer_factor.into(), "initializer_factor")?;
+        positive(initializer_range.into(), "initializer_range")?;
+        for std in config.std.iter().flatten() {
+            positive((*std).into(), "std")?;
+        }
+        Ok(Self {
+            image_size,
+            patch_size,
+            grid: image_size / patch_size,
+            width,
+            blocks: config.layer.map_or(layers, |layer| layer as usize),
+            layers,
+            heads,
+            mlp_width: set(config.mlp_width, "mlp_width")?,
+            projection: config.projection.map(|width| set(Some(width), "projection")).transpose()?,
+            activation: config.activation.context("clip-vit settings are not resolved: activation is not set")?,
+            epsilon: positive(config.epsilon.unwrap_or(1e-5), "epsilon")?,
+            pre_norm: config.pre_norm.unwrap_or(true),
+            layer_scale: config.layer_scale.unwrap_or(false),
+            initializer_factor,
+            initializer_range,
+        })
+    }
+
+    /// How the heads are laid out.
+    pub fn heads(&self) -> Heads {
+        let dim = self.width / self.heads;
+        Heads { queries: self.heads, keys: self.heads, dim, scale: (dim as f64).powf(-0.5) }
+    }
+
+    /// transformers' `_init_weights` of `CLIPAttention` and `CLIPMLP`.
+    pub fn init(&self) -> BlockInit {
+        let (width, layers) = (self.width as f32, self.layers as f32);
+        let scale = width.powf(-0.5) * self.initializer_factor;
+        let deep = scale * (2.0 * layers).powf(-0.5);
+        let fc1 = (2.0 * width).powf(-0.5) * self.initializer_factor;
+        BlockInit { qkv: deep, out: scale, fc1, fc2: deep }
+    }
+}
