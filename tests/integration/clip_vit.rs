@@ -105,6 +105,8 @@ fn the_image_is_prepared_as_the_library_says() {
     let hugging_face = image("clip_vit/hugging_face", json!({"std": [0.5, 0.5, 0.5]}));
     assert_eq!((hugging_face.resize, hugging_face.filter), (ResizeRule::ShorterSideCrop, ResizeFilter::Bicubic));
     assert_eq!((hugging_face.mean, hugging_face.std), ([0.5, 0.4, 0.3], [0.5; 3]));
+    let larger = edited("hugging_face", "preprocessor_config.json", |c| c["size"] = json!({"shortest_edge": 21}));
+    assert_eq!(image(text(larger.path()), json!({})).resized(), 21);
     let openai = image("clip_vit/openai.pt", json!({}));
     assert_eq!(openai, limber::core::ImageSpec::clip(24));
     // Two of 18 pixels a side are never seen, so one more or less changes nothing that was trained.
@@ -418,8 +420,8 @@ fn what_is_not_supported_is_refused_by_name() {
     file(
         "hugging_face",
         "preprocessor_config.json",
-        &|c| c["size"] = json!(20),
-        "crop_size is {\"height\":18,\"width\":18}, supported is the size itself, 20",
+        &|c| c["size"] = json!(17),
+        "crop_size is {\"height\":18,\"width\":18}, supported is at most the size, 17",
     );
     file(
         "hugging_face",
@@ -497,6 +499,11 @@ fn settings_that_cannot_be() {
     check(random, sizes("heads", json!(0)), "heads 0 is not allowed, it must be above 0");
     check(random, sizes("patch_size", json!(0)), "patch_size 0 is not allowed");
     check(random, sizes("patch_size", json!(225)), "patch_size 225 is not allowed, the image has 224 pixels a side");
+    check(
+        random,
+        sizes("resize_to", json!(223)),
+        "resize_to 223 is not allowed, the square that is cut out has 224 pixels a side",
+    );
     check(random, sizes("epsilon", json!(0.0)), "epsilon 0 is not allowed, it must be a number above 0");
     check(random, sizes("std", json!([0.5, 0.0, 0.5])), "std 0 is not allowed");
     check(random, sizes("initializer_factor", json!(-1.0)), "initializer_factor -1 is not allowed");

@@ -98,9 +98,11 @@ impl EncoderPart for ClipVit {
         let image = ImageSpec {
             side: sizes.image_size,
             resize: config.resize.unwrap_or(clip.resize),
+            resize_to: config.resize_to,
             filter: config.filter.unwrap_or(clip.filter),
             mean: config.mean.unwrap_or(clip.mean),
             std: config.std.unwrap_or(clip.std),
+            ..clip
         };
         let features = match sizes.projection.filter(|_| config.pool) {
             Some(width) => FeatureSpec { tokens: 1, width, kind: FeatureKind::Pooled },

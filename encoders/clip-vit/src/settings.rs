@@ -68,6 +68,9 @@ pub struct Config {
     /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<ResizeRule>,
+    /// What images are resized to before the square is cut out, S or more; S where nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize_to: Option<usize>,
     /// The resampling filter; bicubic where nothing says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<ResizeFilter>,
@@ -166,6 +169,7 @@ impl Config {
             self.mean.get_or_insert(image.mean);
             self.std.get_or_insert(image.std);
             self.resize.get_or_insert(image.resize);
+            self.resize_to = self.resize_to.or(image.resize_to);
             self.filter.get_or_insert(image.filter);
         }
         Ok(())
@@ -293,6 +297,11 @@ impl Sizes {
         let heads = set(config.heads, "heads")?;
         if patch_size > image_size {
             bail!("clip-vit: patch_size {patch_size} is not allowed, the image has {image_size} pixels a side")
+        }
+        if let Some(resized) = config.resize_to.filter(|resized| *resized < image_size) {
+            bail!(
+                "clip-vit: resize_to {resized} is not allowed, the square that is cut out has {image_size} pixels a side"
+            )
         }
         if width % heads != 0 {
             bail!("clip-vit: {heads} heads do not divide the width {width}")
