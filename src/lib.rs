@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod data;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod features;
@@ -12,6 +13,7 @@ pub mod parts;
 pub mod shapes;
 pub mod stitch_file;
 pub mod text;
+pub mod train;
 pub mod weights;
 
 pub use limber_core as core;

@@ -4,7 +4,7 @@ use crate::config::{Compat, Config, Section};
 use crate::features;
 use crate::generation::{Prompt, Segment};
 use crate::images::{self, DecodeOptions, Limits, PassOrder};
-use crate::stitch_file::{StitchMetadata, fingerprint};
+use crate::stitch_file::{StitchMetadata, features_text, fingerprint, prefix_text};
 use crate::text::Tokenizer;
 use crate::weights::{self, WeightSpec};
 use anyhow::{Context, Result, bail};
@@ -36,6 +36,7 @@ pub struct Model {
     feature_spec: FeatureSpec,
     encoder: Option<Box<dyn Encoder>>,
     stitch: Option<Box<dyn Stitch>>,
+    metadata: Option<StitchMetadata>,
     language: Option<Language>,
     device: Device,
     decode: DecodeOptions,
@@ -71,6 +72,7 @@ impl Model {
             feature_spec,
             encoder: None,
             stitch: None,
+            metadata: None,
             language: None,
             device: device.clone(),
             decode: DecodeOptions {
@@ -102,12 +104,20 @@ impl Model {
             (encoder.prepared.kind.clone(), encoder.prepared.settings.clone(), encoder.prepared.spec);
         model.encoder = Some(encoder.prepared.build(&encoder.weights).context("section \"encoder\"")?);
         if let Some((ready, metadata)) = stitch {
+            let now = fingerprint(&kind, &settings, &specs, &encoder.weights)?;
             if let Some(metadata) = metadata {
-                let now = fingerprint(&kind, &settings, &specs, &encoder.weights)?;
                 metadata
                     .check_fingerprint(&ready.weights.source().label(), &kind, &now)
                     .context("section \"stitch\"")?;
             }
+            model.metadata = Some(StitchMetadata {
+                stitch: ready.prepared.kind.clone(),
+                settings: ready.prepared.settings.to_string(),
+                encoder: kind,
+                features: features_text(specs.features),
+                prefix: prefix_text(ready.prepared.spec),
+                fingerprint: now,
+            });
             model.stitch = Some(ready.prepared.build(&ready.weights).context("section \"stitch\"")?);
         }
         if let (Depth::Text, Some(ready)) = (depth, decoder) {
@@ -191,6 +201,22 @@ impl Model {
     pub fn prefix(&self, features: &Tensor) -> Result<Tensor> {
         let stitch = self.stitch.as_ref().context("the stitch is not loaded at this depth")?;
         Ok(stitch.project(features, Mode::Inference)?.detach())
+    }
+
+    /// The stitch.
+    ///
+    /// # Errors
+    /// A model that was not loaded to the depth of prefixes.
+    pub fn stitch(&self) -> Result<&dyn Stitch> {
+        Ok(self.stitch.as_ref().context("the stitch is not loaded at this depth")?.as_ref())
+    }
+
+    /// What a file of this model's stitch says of itself.
+    ///
+    /// # Errors
+    /// As [`Self::stitch`].
+    pub fn stitch_metadata(&self) -> Result<&StitchMetadata> {
+        self.metadata.as_ref().context("the stitch is not loaded at this depth")
     }
 
     /// The decoder.

@@ -66,6 +66,9 @@ pub struct Run<'a> {
     pub logits: LogitPositions,
     /// Hidden states or attention a caller wants to see.
     pub taps: Taps,
+    /// Keep the input of each block alone and compute the block again in the backward pass: memory for one block's
+    /// activations instead of L, for one more forward pass. Without effect where there is a cache or no graph.
+    pub recompute: bool,
 }
 
 impl<'a> Run<'a> {

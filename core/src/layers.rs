@@ -4,7 +4,7 @@
 
 use crate::decoder::{LogitPositions, Run, check_context, select_positions};
 use crate::spec::DecoderSpec;
-use candle_core::{Result, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, Var};
 use std::sync::Arc;
 
 /// One block of a decoder.
@@ -69,7 +69,11 @@ impl<L: Layer> Layers<L> {
             if run.taps.want_hidden {
                 run.taps.hidden.push(x.clone());
             }
-            x = block.forward(index, &x, past, run)?;
+            x = if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
+                recomputed(block, index, &x, past, run)?
+            } else {
+                block.forward(index, &x, past, run)?
+            };
         }
         if let Some(cache) = &mut run.cache {
             cache.advance(&lengths)?;
@@ -80,5 +84,50 @@ impl<L: Layer> Layers<L> {
         }
         let x = norm(&select_positions(&x, &run.logits, &lengths)?)?;
         if run.logits == LogitPositions::Hidden { Ok(x) } else { head(&x) }
+    }
+}
+
+/// A block whose graph is one node: its activations are computed again when the gradient comes.
+fn recomputed<L: Layer>(block: &Arc<L>, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> Result<Tensor> {
+    let y = block.forward(index, &x.detach(), past, run)?.detach();
+    let op = Recompute {
+        block: block.clone(),
+        index,
+        past: past.to_vec(),
+        lengths: run.lengths.clone(),
+        mask: run.mask.clone(),
+    };
+    x.contiguous()?.apply_op2(&y.contiguous()?, op)
+}
+
+/// (x, y = block(x)) to y; the gradient of x comes from a second run of the block.
+struct Recompute<L> {
+    block: Arc<L>,
+    index: usize,
+    past: Vec<usize>,
+    lengths: Option<Vec<usize>>,
+    mask: Option<Tensor>,
+}
+
+impl<L: Layer> CustomOp2 for Recompute<L> {
+    fn name(&self) -> &'static str {
+        "recomputed-block"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, y: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = crate::frozen::contiguous_f32(self.name(), y, layout)?;
+        Ok((CpuStorage::F32(y.to_vec()), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let x = Var::from_tensor(&x.detach())?;
+        let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), ..Run::new() };
+        let y = self.block.forward(self.index, x.as_tensor(), &self.past, &mut run)?;
+        let mut grads = y.mul(&grad.detach())?.sum_all()?.backward()?;
+        let gradient = grads.remove(x.as_tensor());
+        match gradient {
+            Some(gradient) => Ok((Some(gradient), None)),
+            None => candle_core::bail!("block {} lets no gradient through", self.index),
+        }
     }
 }

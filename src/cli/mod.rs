@@ -12,6 +12,7 @@ mod options;
 mod output;
 mod score;
 mod shapes;
+mod train;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +36,8 @@ enum Command {
     Score(score::Arguments),
     /// Writes what the pipeline computes up to a stage: pixels, features or prefix
     Encode(encode::Arguments),
+    /// Trains the stitch of a config between its frozen parts
+    Train(train::Arguments),
     /// Lists the registered encoders, stitches and decoders
     Components(components::ListArguments),
     /// Prints the settings of one kind as JSON Schema
@@ -70,6 +73,7 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Encode(arguments) => encode::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),
         Command::Describe(arguments) => components::describe(&arguments),
         Command::Config(arguments) => config::run(&arguments),

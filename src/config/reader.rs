@@ -21,6 +21,8 @@ impl Range {
     pub const POSITIVE: Self = Self { low_included: false, ..Self::NOT_NEGATIVE };
     /// From 0 up to, not including, 1.
     pub const BELOW_ONE: Self = Self { high: 1.0, ..Self::NOT_NEGATIVE };
+    /// From 0 up to and including 1.
+    pub const SHARE_OR_NONE: Self = Self { high: 1.0, high_included: true, ..Self::NOT_NEGATIVE };
     /// Above 0 up to and including 1.
     pub const SHARE: Self = Self { low_included: false, high: 1.0, high_included: true, ..Self::NOT_NEGATIVE };
 

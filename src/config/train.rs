@@ -26,6 +26,18 @@ const SCHEDULES: [(&str, Schedule); 4] = [
     ("constant", Schedule::Constant),
 ];
 
+/// The curve of the warm-up, as DeepSpeed names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Warmup {
+    /// Logarithmic: DeepSpeed's default, and so the original's.
+    Log,
+    /// Linear.
+    Linear,
+}
+
+const WARMUPS: [(&str, Warmup); 2] = [("log", Warmup::Log), ("linear", Warmup::Linear)];
+
 /// The section `train`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Train {
@@ -41,6 +53,8 @@ pub struct Train {
     pub min_lr: f64,
     /// Steps of warm-up.
     pub warmup: usize,
+    /// The curve of the warm-up.
+    pub warmup_type: Warmup,
     /// How the learning rate moves.
     pub schedule: Schedule,
     /// Largest global norm of the gradient; 0 does not clip.
@@ -57,6 +71,8 @@ pub struct Train {
     pub keep: usize,
     /// Seed of the stitch's start, the dropout and the order of the data.
     pub seed: u64,
+    /// Compute each block of the decoder again in the backward pass, so that activations of one block alone are kept.
+    pub recompute: bool,
     /// Folder of log and checkpoints; `limber train` needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
@@ -73,6 +89,7 @@ impl Train {
             lr: r.number("lr", Range::NOT_NEGATIVE).unwrap_or(8e-4),
             min_lr: r.number("min_lr", Range::NOT_NEGATIVE).unwrap_or(0.0),
             warmup: r.size("warmup", 0).unwrap_or(100),
+            warmup_type: r.choice("warmup_type", &WARMUPS).unwrap_or(Warmup::Log),
             schedule: r.choice("schedule", &SCHEDULES).unwrap_or(Schedule::WarmupDecay),
             clip: r.number("clip", Range::NOT_NEGATIVE).unwrap_or(1.0),
             betas: r.pair("betas", Range::BELOW_ONE).unwrap_or([0.9, 0.95]),
@@ -81,6 +98,7 @@ impl Train {
             save_every: r.size("save_every", 1).unwrap_or(500),
             keep: r.size("keep", 1).unwrap_or(1),
             seed: r.count("seed", 0).unwrap_or(0),
+            recompute: r.flag("recompute").unwrap_or(true),
             output: r.name("output"),
         };
         if train.min_lr > train.lr {
@@ -129,6 +147,8 @@ pub struct Data {
     pub shuffle: bool,
     /// Threads that read and decode ahead of the step; 0 reads in the step's own.
     pub workers: usize,
+    /// Largest share of items that may be corrupt or missing; they are passed over and named in a file.
+    pub max_skipped: f64,
 }
 
 impl Data {
@@ -144,6 +164,7 @@ impl Data {
             features: r.name("features"),
             shuffle: r.flag("shuffle").unwrap_or(true),
             workers: r.size("workers", 0).unwrap_or(2),
+            max_skipped: r.number("max_skipped", Range::SHARE_OR_NONE).unwrap_or(0.05),
         };
         r.finish();
         let names = FORMATS.map(|(name, _)| name).join(", ");

@@ -5,7 +5,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::stored::StoredTensor;
-use super::write::{Planned, header, replace, sort};
+use super::write::{Planned, fill, header, sort};
 use anyhow::{Context, Result, anyhow, ensure};
 use half::f16;
 use limber_core::WeightType;
@@ -81,7 +81,7 @@ pub fn convert(
     let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     metadata.extend(checkpoint.metadata().cloned().unwrap_or_default());
     metadata.extend(options.metadata.clone());
-    replace(to, |file| {
+    fill(to, |file| {
         file.write_all(&header(&planned, &metadata)?)?;
         let mut done = 0;
         for part in &planned {

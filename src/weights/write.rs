@@ -43,7 +43,7 @@ pub struct Planned<'a> {
 pub fn save(path: &Path, tensors: &BTreeMap<String, FrozenData>, metadata: &BTreeMap<String, String>) -> Result<()> {
     let mut planned: Vec<Planned> = tensors.iter().map(|(name, data)| plan(name, data)).collect();
     sort(&mut planned);
-    replace(path, |file| {
+    fill(path, |file| {
         file.write_all(&header(&planned, metadata)?)?;
         for tensor in &planned {
             file.write_all(tensors[tensor.name].bytes())?;
@@ -111,11 +111,19 @@ pub fn header(planned: &[Planned], metadata: &BTreeMap<String, String>) -> Resul
     Ok(out)
 }
 
+/// Writes `bytes` to `path`, whole or not at all.
+///
+/// # Errors
+/// As [`save`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    fill(path, |file| Ok(file.write_all(bytes)?))
+}
+
 /// Writes a file through `fill` and puts it at `path` once it is complete and on the disk.
 ///
 /// # Errors
 /// What `fill` or the disk says; then `path` is as it was, and nothing else is left behind.
-pub fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
+pub fn fill(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "{}: there is no folder {}", path.display(), folder.display());
     ensure!(!path.is_dir(), "{}: a folder where a file is wanted", path.display());
@@ -184,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         std::fs::write(&path, "old").unwrap();
-        let error = replace(&path, |file| {
+        let error = fill(&path, |file| {
             file.write_all(&[0; 1 << 21])?;
             bail!("no space left on device")
         });

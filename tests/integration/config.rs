@@ -69,8 +69,10 @@ fn what_is_not_said_has_its_default() {
     });
     assert_eq!(tree(&load_text(PARTS, &[]).unwrap()), expected);
     let train = json!({
-        "steps": 15000, "batch": 8, "accumulate": 1, "lr": 8e-4, "min_lr": 0.0, "warmup": 100, "schedule": "warmup-decay",
+        "steps": 15000, "batch": 8, "accumulate": 1, "lr": 8e-4, "min_lr": 0.0, "warmup": 100, "warmup_type": "log",
+        "schedule": "warmup-decay",
         "clip": 1.0, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "save_every": 500, "keep": 1, "seed": 0,
+        "recompute": true,
     });
     assert_eq!(tree(&load_text(&format!("{PARTS}train: {{}}\n"), &[]).unwrap())["train"], train);
 }

@@ -69,6 +69,7 @@ fn input_gradients() {
         check(&format!("gelu {rows} x {n_in}"), &[rows, n_in], gelu_tanh);
         check(&format!("softmax {rows} x {n_in}"), &[rows, n_in], softmax);
     }
+    check("cross entropy", &[3, 7], |x| cross_entropy(x, &[6, 0, 3]));
     check("dropout", &[3, 5], |x| dropout(x, 0.4, 9));
     let heads = Heads { queries: 4, keys: 2, dim: 3, scale: 0.6 };
     let (q, k, v) = (random(&[2, 5, 4, 3], 7), random(&[2, 5, 2, 3], 8), random(&[2, 5, 2, 3], 9));
@@ -118,6 +119,22 @@ fn no_gradient_of_a_frozen_weight_is_kept() {
         assert!(dims != [5, 8] && dims != [8, 5], "a gradient of shape {dims:?} is kept");
     }
     assert!(grads.get(x.as_tensor()).is_some());
+}
+
+#[test]
+fn cross_entropy_equals_candles_own_and_refuses_what_does_not_fit() {
+    let (x, targets) = (random(&[4, 9], 1), [8u32, 0, 3, 3]);
+    let ours = cross_entropy(&x, &targets).unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    let labels = Tensor::new(&targets, &Device::Cpu).unwrap();
+    let theirs = candle_nn::loss::cross_entropy(&x, &labels).unwrap().to_scalar::<f32>().unwrap();
+    // A few roundings of f32 sums of 9 terms.
+    assert!((ours - theirs).abs() < 1e-6, "{ours} {theirs}");
+    let check = |targets: &[u32], expected: &str| {
+        let message = cross_entropy(&x, targets).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    };
+    check(&[0; 3], "3 targets for 4 rows");
+    check(&[0, 1, 2, 9], "target 9 is not in 0..9");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod cross_entropy;
 mod dropout;
 mod norm;
 mod rms_norm;
@@ -14,6 +15,7 @@ mod softmax;
 
 pub use activation::{Activation, gelu_erf, gelu_tanh};
 pub use attention::{AttentionBias, Heads, attend, attend_all, attend_within};
+pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use norm::{LayerNorm, layer_norm_trainable};
 pub use rms_norm::RmsNorm;

@@ -198,6 +198,18 @@ fn gradients(report: &mut Report, decoder: &dyn Decoder) {
         let window = Tensor::from_vec(window, (1, T, 1), &Device::Cpu)?.broadcast_as(embeds.dims())?.contiguous()?;
         gradient::check("earlier embeddings", &embeds, Some(&window), &|| forward(&embeds, LogitPositions::Last))
     });
+    report.check("blocks computed again in the backward pass give the same gradient", || {
+        let embeds = Var::from_tensor(&embeds(decoder, 2, T)?)?;
+        let gradient = |recompute: bool| -> Result<Tensor> {
+            let mut run = Run { lengths: Some(vec![T, T - 2]), recompute, ..Run::new() };
+            let loss = decoder.forward(embeds.as_tensor(), &mut run)?.sqr()?.sum_all()?;
+            match loss.backward()?.remove(embeds.as_tensor()) {
+                Some(gradient) => Ok(gradient),
+                None => bail!("no gradient reaches the embeddings"),
+            }
+        };
+        close("gradient", &gradient(true)?, &gradient(false)?)
+    });
 }
 
 fn refusals(report: &mut Report, decoder: &dyn Decoder, spec: &DecoderSpec) {
