@@ -15,4 +15,5 @@ mod program;
 mod projections;
 mod structure;
 mod tokenizer;
+mod train;
 mod weights;
