@@ -2,12 +2,13 @@
 //!
 //! A value that a part does not support is refused by the name of its key, never computed as if it were another.
 
+use crate::settings;
 use crate::weights::WeightSource;
 use anyhow::{Context, Result, bail};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// A model's description, or one section of it; the default is an empty one.
@@ -65,6 +66,32 @@ impl ModelConfig {
     /// Whether the key stands there as null, which some models give a meaning.
     pub fn is_null(&self, key: &str) -> bool {
         self.tree.get(key).is_some_and(Value::is_null)
+    }
+
+    /// The settings of a part whose keys are those of this file, as far as they stand here. A key may also stand under
+    /// its other name, as `(other, key)`; null is absent.
+    ///
+    /// # Errors
+    /// A value of another type, by its key.
+    pub fn settings<T>(&self, names: &[(&str, &str)]) -> Result<T>
+    where
+        T: DeserializeOwned + JsonSchema,
+    {
+        let schema = settings::schema::<T>();
+        let keys = schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
+        let mut found = Map::new();
+        for key in keys {
+            let other = names.iter().find(|(_, name)| name == key).map(|(other, _)| *other);
+            for place in [Some(key.as_str()), other].into_iter().flatten() {
+                let Some(value) = self.value(place) else { continue };
+                // One at a time, so that a message names the key as it stands in the file.
+                settings::parse::<T>("", serde_json::json!({ key: value }))
+                    .map_err(|e| self.refusal(place, format!("which is not allowed: {}", e.message)))?;
+                found.insert(key.clone(), value.clone());
+                break;
+            }
+        }
+        Ok(settings::parse(&self.place, Value::Object(found))?)
     }
 
     /// An error that names this place, a key and its value.
@@ -198,6 +225,25 @@ impl ModelConfig {
     }
 }
 
+/// All settings of a part: its own, over what `describe` reads off `config.json` or, without one, over a preset (its name
+/// with it), over the `defaults` of the reference library. A preset beside a `config.json` must say the same.
+///
+/// # Errors
+/// A document that cannot be read or is refused, a preset that says something else.
+pub fn resolved<T: Serialize + DeserializeOwned>(
+    own: &T,
+    preset: Option<(&str, &T)>,
+    source: &dyn WeightSource,
+    describe: impl Fn(&ModelConfig) -> Result<T>,
+    defaults: &T,
+) -> Result<T> {
+    let over_defaults = |settings: &T| settings::layered(settings, Some(("defaults", defaults)), None, &[]);
+    let config = ModelConfig::read(source)?;
+    let found = config.as_ref().map(|config| over_defaults(&describe(config)?)).transpose()?;
+    let found = config.as_ref().map(ModelConfig::place).zip(found.as_ref());
+    over_defaults(&settings::layered(own, preset, found, &[])?)
+}
+
 /// Whether `config.json` beside the weights has one of these `model_type`s: the kind `auto`.
 ///
 /// # Errors
@@ -207,6 +253,7 @@ pub fn recognises(source: &dyn WeightSource, types: &[&str]) -> Result<bool> {
 }
 
 /// The ids that end a text: `generation_config.json`'s, as transformers' `generate` takes them, else `config.json`'s.
+/// No id where the latter says null; None where nothing is said.
 ///
 /// # Errors
 /// A document that cannot be read, or ids that are none.
@@ -218,7 +265,8 @@ pub fn eos_ids(source: &dyn WeightSource) -> Result<Option<Vec<u32>>> {
             return Ok(Some(ids));
         }
     }
-    Ok(None)
+    let null = ModelConfig::read(source)?.is_some_and(|config| config.is_null("eos_token_id"));
+    Ok(null.then(Vec::new))
 }
 
 /// Token ids of a setting: one, or a list of them.
@@ -345,6 +393,9 @@ mod tests {
         assert_eq!(texts(Value::Null), Some(vec![5]));
         assert_eq!(texts(json!({"eos_token_id": [8, 9]})), Some(vec![8, 9]));
         assert_eq!(texts(json!({"temperature": 0.6})), Some(vec![5]));
+        let none = Texts(vec![("config.json", json!({"eos_token_id": null}).to_string())]);
+        assert_eq!(eos_ids(&none).unwrap(), Some(vec![]));
+        assert_eq!(eos_ids(&Texts(vec![("config.json", "{}".into())])).unwrap(), None);
     }
 
     #[test]
@@ -361,6 +412,30 @@ mod tests {
         {
             let message = serde_json::from_value::<TokenIds>(value).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn settings_are_read_under_their_own_names_and_others() {
+        #[derive(Debug, Default, PartialEq, Serialize, serde::Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        struct Toy {
+            width: Option<usize>,
+            rate: Option<f64>,
+            eos: Option<TokenIds>,
+        }
+        let read = |tree: Value| config(tree).settings::<Toy>(&[("hidden_size", "width")]);
+        let toy = |width, rate| Toy { width, rate, eos: None };
+        assert_eq!(read(json!({"width": 3, "more": true, "rate": null})).unwrap(), toy(Some(3), None));
+        assert_eq!(read(json!({"hidden_size": 4, "rate": 0.5})).unwrap(), toy(Some(4), Some(0.5)));
+        assert_eq!(read(json!({"hidden_size": 4, "width": 3})).unwrap(), toy(Some(3), None));
+        assert_eq!(read(json!({"eos": [1, 2]})).unwrap().eos, Some(TokenIds(vec![1, 2])));
+        for (tree, expected) in [
+            (json!({"width": "three"}), "here: config.json: width is \"three\", which is not allowed: invalid type"),
+            (json!({"hidden_size": -1}), "here: config.json: hidden_size is -1, which is not allowed: invalid value"),
+        ] {
+            let message = read(tree).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 

@@ -74,6 +74,11 @@ impl RandomSource {
                 *value = round(element(&mut rng, request.init));
             }
         });
+        if let (Init::NormalButRow { row, .. }, [rows, width]) = (request.init, request.shape)
+            && row < *rows
+        {
+            out[row * width..(row + 1) * width].fill(zero);
+        }
         out
     }
 }
@@ -85,6 +90,7 @@ fn element(rng: &mut Xoshiro256PlusPlus, init: Init) -> f32 {
             let z: f32 = StandardNormal.sample(rng);
             mean + std * z
         }
+        Init::NormalButRow { std, .. } => element(rng, Init::normal(std)),
         Init::TruncatedNormal { std, low, high } => loop {
             let z: f32 = StandardNormal.sample(rng);
             let x = std * z;
@@ -143,6 +149,18 @@ mod tests {
         let (mean, std) = moments(&cut);
         assert!(mean.abs() < 0.0025 && (std - 0.4398).abs() < 0.0015, "{mean} {std}");
         assert!(cut.iter().all(|x| x.abs() <= 1.0));
+    }
+
+    #[test]
+    fn a_padding_row_is_zero_and_the_others_are_as_without_it() {
+        let draw = |init| {
+            let request = Request { name: "table", shape: &[5, 300], init, dtype: WeightType::F32 };
+            RandomSource::new(9).read(&request).unwrap().to_f32(0..1500)
+        };
+        let (padded, plain) = (draw(Init::NormalButRow { std: 0.5, row: 1 }), draw(Init::normal(0.5)));
+        assert!(padded[300..600].iter().all(|x| *x == 0.0) && plain[300..600].iter().all(|x| *x != 0.0));
+        assert_eq!((&padded[..300], &padded[600..]), (&plain[..300], &plain[600..]));
+        assert_eq!(draw(Init::NormalButRow { std: 0.5, row: 5 }), plain);
     }
 
     #[test]

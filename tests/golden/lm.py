@@ -31,7 +31,8 @@ def fill(model, generator):
         elif "q_proj" in name or "k_proj" in name:
             weight.copy_(2.0 * noise / n_in**0.5)
         else:
-            weight.copy_(1.5 * noise / n_in**0.5)
+            # Where words meet the head again, blocks must outweigh them, or every word predicts itself.
+            weight.copy_((3.0 if tied else 1.5) * noise / n_in**0.5)
     return model.eval()
 
 
@@ -105,6 +106,12 @@ def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True):
             whole = ids_of(1, positions)
             tensors |= {"full.ids": whole, "full.logits": model(input_ids=whole).logits}
 
+        # Keys 2 and 5 hidden: positions stay where they are.
+        mask = torch.ones(1, 20, dtype=torch.long)
+        mask[0, 2] = mask[0, 5] = 0
+        out = model(input_ids=ids[:1], attention_mask=mask, position_ids=torch.arange(20)[None])
+        tensors |= {"masked.mask": mask, "masked.logits": out.logits}
+
     # A training step's gradient: prefix positions but the last are no targets.
     targets = torch.full((2, 13), -100)
     targets[:, 5:12] = text
@@ -115,3 +122,24 @@ def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True):
     loss.backward()
     tensors |= {"grad.embeds": both, "grad.targets": targets, "grad.loss": loss.reshape(1), "grad.input": leaf.grad}
     return tensors, lists
+
+
+def variants(cls, folder, changes, ids):
+    """Logits of the weights in `folder` under a config.json in which each of `changes` is set."""
+    tensors = {}
+    for name, change in changes.items():
+        model = cls.from_pretrained(folder, attn_implementation="eager", **change).eval()
+        with torch.no_grad():
+            tensors |= {f"{name}.ids": ids, f"{name}.logits": model(input_ids=ids).logits}
+    return tensors
+
+
+@torch.no_grad()
+def initial(model):
+    """How a new model's weights lie: shape, mean and deviation of each, and its rows of zeros where others have none."""
+    found = {}
+    for name, weight in model.named_parameters():
+        rows = (weight == 0).all(-1).nonzero()[:, 0].tolist() if weight.dim() == 2 and weight.abs().max() > 0 else []
+        kept = weight[[i for i in range(weight.shape[0]) if i not in rows]]
+        found[name] = {"shape": list(weight.shape), "mean": kept.double().mean().item(), "std": kept.double().std().item(), "zero_rows": rows}
+    return found

@@ -2,11 +2,14 @@
 
 use super::golden::{folder, largest, lists, relative, source, tensors};
 use candle_core::{DType, Device, Tensor, Var};
-use limber::core::{CacheType, Decoder, LogitPositions, Run};
+use limber::core::random::RandomSource;
+use limber::core::weights::{self, FrozenData, WeightError};
+use limber::core::{CacheType, Decoder, Init, LogitPositions, Run, WeightSource, Weights};
 use limber::generation::{Request, Sampling, generate, log_softmax};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// Logits spread over several units; sums of some hundred f32 terms over three layers stay this close.
@@ -48,6 +51,34 @@ impl Case {
         }
         let far = largest(&all(model.as_ref(), &expected["ids"]), &expected[logits]);
         assert!(far < CLOSE, "{}: {far}", self.path());
+    }
+
+    /// Each of the case's variants, a change of `config.json` over the same weights, gives its own logits.
+    pub fn variants_give_their_logits(&self, at_least: usize) {
+        let (expected, lists) = (self.tensors(), lists(self.folder));
+        let variants = lists["variants"].as_object().unwrap();
+        assert!(variants.len() >= at_least);
+        for (name, changes) in variants {
+            let changed = self.changed(changes);
+            let model = super::golden::decoder(self.kind, changed.path().to_str().unwrap());
+            let ids = &expected[&format!("{name}.ids")];
+            let ours = all(model.as_ref(), ids);
+            let far = largest(&ours, &expected[&format!("{name}.logits")]);
+            assert!(far < CLOSE, "{name}: {far}");
+            let plain = largest(&ours, &all(self.decoder().as_ref(), ids));
+            // The two forms of GELU lie closest together.
+            assert!(plain > 5.0 * CLOSE, "{name} makes no difference: {plain}");
+        }
+    }
+
+    /// Keys that a mask hides are not seen, and positions stay where they are.
+    pub fn hides_keys(&self) {
+        let (expected, model) = (self.tensors(), self.decoder());
+        let ids = expected["ids"].narrow(0, 0, 1).unwrap();
+        let mask = expected["masked.mask"].to_dtype(DType::U8).unwrap();
+        let mut run = Run { mask: Some(mask), ..Run::new() };
+        let far = largest(&model.forward(&model.embed(&ids).unwrap(), &mut run).unwrap(), &expected["masked.logits"]);
+        assert!(far < CLOSE, "{far}");
     }
 
     /// All positions of the context length, and not one more.
@@ -213,6 +244,84 @@ pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
     assert!(message.contains(expected), "{message}");
 }
 
-fn all(decoder: &dyn Decoder, ids: &Tensor) -> Tensor {
+/// The resolved settings of a decoder over random weights.
+pub fn resolved(kind: &str, settings: Value) -> Value {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "decoder", kind, "random:1");
+    registry.decoder(kind, settings, source.as_ref()).unwrap().settings
+}
+
+/// Whatever a part asks of a random source.
+struct Recorder(RandomSource, Mutex<Vec<(String, Vec<usize>, Init)>>);
+
+impl WeightSource for Recorder {
+    fn label(&self) -> String {
+        self.0.label()
+    }
+    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
+        None
+    }
+    fn read(&self, request: &weights::Request) -> Result<FrozenData, WeightError> {
+        self.1.lock().unwrap().push((request.name.to_string(), request.shape.to_vec(), request.init));
+        self.0.read(request)
+    }
+}
+
+/// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of `expected.json`.
+pub fn drawn_as_in_transformers(kind: &str, folder: &str) {
+    let registry = limber::parts::registry().unwrap();
+    let lists = lists(folder);
+    let models = lists["initial"].as_array().unwrap();
+    assert!(!models.is_empty());
+    for model in models {
+        let source = Arc::new(Recorder(RandomSource::new(1), Mutex::default()));
+        let prepared = registry.decoder(kind, model["settings"].clone(), source.as_ref()).unwrap();
+        prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
+        let asked = source.1.lock().unwrap();
+        let wanted = model["weights"].as_object().unwrap();
+        let names: BTreeSet<&str> = asked.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, wanted.keys().map(String::as_str).collect::<BTreeSet<_>>());
+        for (name, shape, init) in asked.iter() {
+            let reference = &wanted[name.as_str()];
+            let theirs: Vec<usize> = serde_json::from_value(reference["shape"].clone()).unwrap();
+            assert_eq!(shape, &theirs, "{name}");
+            let (mean, std, zeros) = match *init {
+                Init::Const(value) => (value, 0.0, vec![]),
+                Init::Normal { mean, std } => (mean, std, vec![]),
+                Init::NormalButRow { std, row } => (0.0, std, vec![row]),
+                other => panic!("{name}: {other:?}"),
+            };
+            let rows: Vec<usize> = serde_json::from_value(reference["zero_rows"].clone()).unwrap();
+            assert_eq!(zeros, rows, "{name}");
+            let (n, number) =
+                (shape.iter().product::<usize>() as f32, |key: &str| reference[key].as_f64().unwrap() as f32);
+            // Five standard errors of what transformers' own draw shows.
+            assert!((number("mean") - mean).abs() <= 5.0 * std / n.sqrt(), "{name}: {reference} for {init:?}");
+            assert!((number("std") - std).abs() <= 5.0 * std / (2.0 * n).sqrt(), "{name}: {reference} for {init:?}");
+        }
+    }
+}
+
+/// The folder in which tensors are renamed or changed as `edit` says, in one safetensors file.
+pub fn edited(case: &Case, edit: impl Fn(&mut HashMap<String, Tensor>)) -> TempDir {
+    let copy = case.changed(&json!({}));
+    let file = copy.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    edit(&mut tensors);
+    std::fs::remove_file(&file).unwrap();
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    copy
+}
+
+/// A decoder built from a folder, or why not.
+pub fn build(kind: &str, folder: &Path) -> anyhow::Result<Box<dyn Decoder>> {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "decoder", kind, folder.to_str().unwrap());
+    let prepared = registry.decoder(kind, json!({}), source.as_ref())?;
+    prepared.build(&Weights::new(source, Device::Cpu, None))
+}
+
+/// Logits of all positions of `ids`.
+pub fn all(decoder: &dyn Decoder, ids: &Tensor) -> Tensor {
     decoder.forward(&decoder.embed(ids).unwrap(), &mut Run::new()).unwrap()
 }

@@ -124,6 +124,11 @@ fn a_beginning_that_prompts_share_is_computed_once() {
 }
 
 #[test]
+fn keys_that_a_mask_hides() {
+    case().hides_keys();
+}
+
+#[test]
 fn hidden_states_and_attention() {
     case().shows_hidden_states_and_attention();
 }

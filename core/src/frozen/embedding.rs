@@ -31,6 +31,19 @@ impl FrozenEmbedding {
         Ok(Self { table, rows, width })
     }
 
+    /// Learned positions `[B, T, D]` f32: row b has the table's rows from `past[b]` on.
+    ///
+    /// # Errors
+    /// A position that is not a row of the table.
+    pub fn following(&self, past: &[usize], t: usize) -> Result<Tensor> {
+        let rows: Vec<u32> = past.iter().flat_map(|past| *past..*past + t).map(|row| row as u32).collect();
+        let device = match &self.table {
+            Table::Cpu(_) => &Device::Cpu,
+            Table::Device(table) => table.device(),
+        };
+        self.forward(&Tensor::from_vec(rows, (past.len(), t), device)?)
+    }
+
     /// ids `[B, T]` u32 to `[B, T, D]` f32.
     ///
     /// # Errors

@@ -10,12 +10,14 @@ pub enum Activation {
     /// x Phi(x) by the error function: PyTorch's default.
     Gelu,
     /// GELU by the tanh approximation.
+    #[serde(alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
     GeluNew,
     /// x sigmoid(1.702 x): OpenAI's CLIP.
     QuickGelu,
     /// max(x, 0).
     Relu,
     /// x sigmoid(x).
+    #[serde(alias = "swish")]
     Silu,
 }
 

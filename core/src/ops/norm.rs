@@ -2,7 +2,7 @@
 
 use crate::frozen::contiguous_f32;
 use crate::weights::{ONES, WeightError, Weights, ZEROS};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Shape, Tensor};
 use std::sync::Arc;
 
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
@@ -50,6 +50,14 @@ impl LayerNorm {
         let shift = weights.tensor("bias", &[width], ZEROS)?;
         Self::new(gain, shift, eps)
             .map_err(|e| WeightError::Read { source_label: weights.source().label(), message: e.to_string() })
+    }
+
+    /// A norm without parameters of its own.
+    ///
+    /// # Errors
+    /// A device that is out of memory.
+    pub fn plain(width: usize, eps: f64, device: &Device) -> Result<Self> {
+        Self::new(Tensor::ones(width, DType::F32, device)?, Tensor::zeros(width, DType::F32, device)?, eps)
     }
 
     /// x `[.., D]` f32 to `[.., D]` f32.

@@ -84,6 +84,13 @@ pub enum Init {
         /// Upper bound.
         high: f32,
     },
+    /// Normal distribution around 0, row `row` of the matrix 0: PyTorch's embedding with a padding index.
+    NormalButRow {
+        /// Standard deviation.
+        std: f32,
+        /// The row of zeros.
+        row: usize,
+    },
     /// Uniform distribution over `low..high`.
     Uniform {
         /// Lower end.
@@ -237,9 +244,38 @@ impl Weights {
         weight: Init,
         bias: Option<Init>,
     ) -> Result<FrozenLinear, WeightError> {
-        let data = self.frozen("weight", &[n_out, n_in], weight)?;
+        self.with_bias(self.frozen("weight", &[n_out, n_in], weight)?, bias)
+    }
+
+    /// As [`Self::linear`], from a `weight` that is stored as `[n_in, n_out]`: GPT-2's `Conv1D`.
+    ///
+    /// The matrix is turned once, in the type that it is stored in.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`]; a matrix in blocks, which cannot be turned.
+    pub fn linear_transposed(
+        &self,
+        n_in: usize,
+        n_out: usize,
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Result<FrozenLinear, WeightError> {
+        // Blocks lie along the rows of the turned matrix, so it is drawn in full.
+        let drawn = self.dtype.filter(|dtype| !dtype.is_quantised()).unwrap_or(WeightType::F32);
+        let stored = self.read("weight", &[n_in, n_out], weight, drawn)?;
+        let turned = stored.transposed().map_err(|e| self.error(&format!("tensor {:?}: {e}", self.full("weight"))))?;
+        let turned = match self.dtype {
+            Some(dtype) => turned.convert(dtype),
+            None => turned,
+        };
+        self.with_bias(turned, bias)
+    }
+
+    /// The layer of a weight `[n_out, n_in]`, with `bias` `[n_out]` where it has one.
+    fn with_bias(&self, weight: FrozenData, bias: Option<Init>) -> Result<FrozenLinear, WeightError> {
+        let n_out = weight.shape().first().copied().unwrap_or(0);
         let bias = bias.map(|init| self.tensor("bias", &[n_out], init)).transpose()?;
-        FrozenLinear::new(data, bias, &self.device).map_err(|e| self.error(&e.to_string()))
+        FrozenLinear::new(weight, bias, &self.device).map_err(|e| self.error(&e.to_string()))
     }
 
     /// A frozen embedding table from `weight` `[rows, width]`.
@@ -253,7 +289,7 @@ impl Weights {
 
     /// Word embeddings and head of a model that has one table `weight` `[rows, width]` for both.
     ///
-    /// Some checkpoints hold the table twice, under `head` too.
+    /// Some checkpoints hold the table twice, under `head` too, and some under `head` alone.
     ///
     /// # Errors
     /// As [`Self::frozen`]; a head in the source that is another table.
@@ -266,6 +302,9 @@ impl Weights {
     ) -> Result<(FrozenEmbedding, FrozenLinear), WeightError> {
         let shape = [rows, width];
         if head.has("weight") == Some(true) {
+            if self.has("weight") == Some(false) {
+                return head.tied(head, rows, width, init);
+            }
             let bits = |weights: &Weights| {
                 let name = weights.full("weight");
                 self.source.read(&Request { name: &name, shape: &shape, init, dtype: WeightType::F32 })

@@ -37,6 +37,9 @@ impl WeightSource for Lively {
         let init = match (request.init, request.shape) {
             (Init::Const(value), _) => Init::Uniform { low: value - 0.2, high: value + 0.2 },
             (Init::Normal { mean, .. }, [_, columns]) => Init::Normal { mean, std: 1.0 / (*columns as f32).sqrt() },
+            (Init::NormalButRow { row, .. }, [_, columns]) => {
+                Init::NormalButRow { std: 1.0 / (*columns as f32).sqrt(), row }
+            }
             (init, _) => init,
         };
         self.0.read(&Request { init, ..request.clone() })

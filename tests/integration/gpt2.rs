@@ -1,0 +1,194 @@
+//! GPT-2 against transformers: `tests/golden/gpt2`, every form a checkpoint comes in.
+
+use super::decoders::{Case, all, build, drawn_as_in_transformers, edited, resolved, settings_refused};
+use super::golden::{largest, source, tensors};
+use candle_core::{DType, Device};
+use limber::core::{WeightType, Weights};
+use serde_json::{Value, json};
+
+fn case() -> Case {
+    Case::new("gpt2", "f32")
+}
+
+#[test]
+fn every_form_gives_transformers_logits() {
+    // `hub` has the published folders' names and causal masks, `bin` masks of other types and other names of settings.
+    for form in ["f32", "sharded", "hub", "bin"] {
+        Case::new("gpt2", form).gives("logits");
+    }
+    Case::new("gpt2", "bf16").gives("bf16.logits");
+    // With a head of its own, and an MLP as wide as nothing says.
+    Case::new("gpt2", "untied").gives("untied.logits");
+}
+
+#[test]
+fn every_setting_that_changes_the_arithmetic() {
+    case().variants_give_their_logits(8);
+}
+
+#[test]
+fn reordered_and_upcast_attention_is_the_same_in_f32() {
+    let expected = tensors("gpt2");
+    let changed = case().changed(&json!({"reorder_and_upcast_attn": true}));
+    let model = build("gpt2", changed.path()).unwrap();
+    assert!(largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]) < super::decoders::CLOSE);
+}
+
+#[test]
+fn the_whole_context_and_not_one_more() {
+    case().fills_its_context();
+}
+
+#[test]
+fn a_prefix_of_embeddings() {
+    case().continues_a_prefix();
+}
+
+#[test]
+fn step_by_step_over_a_cache() {
+    case().steps_over_a_cache();
+}
+
+#[test]
+fn rows_of_different_lengths_in_one_batch() {
+    case().generates_batches_as_singles();
+}
+
+#[test]
+fn keys_that_a_mask_hides() {
+    case().hides_keys();
+}
+
+#[test]
+fn hidden_states_and_attention() {
+    case().shows_hidden_states_and_attention();
+}
+
+#[test]
+fn the_gradient_of_a_training_step() {
+    case().trains_what_stands_before_it();
+}
+
+#[test]
+fn random_weights_are_drawn_as_transformers_draws_them() {
+    drawn_as_in_transformers("gpt2", "gpt2");
+}
+
+#[test]
+fn a_type_asked_for_rounds_the_turned_matrices() {
+    let registry = limber::parts::registry().unwrap();
+    let expected = tensors("gpt2");
+    let with = |dtype| {
+        let source = source(&registry, "decoder", "gpt2", "gpt2/f32");
+        let prepared = registry.decoder("gpt2", json!({}), source.as_ref()).unwrap();
+        prepared.build(&Weights::new(source, Device::Cpu, Some(dtype))).unwrap()
+    };
+    // Matrices are rounded, norms and biases are not.
+    let rounded = edited(&case(), |tensors| {
+        for tensor in tensors.values_mut().filter(|tensor| tensor.rank() == 2) {
+            *tensor = tensor.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+        }
+    });
+    let rounded = build("gpt2", rounded.path()).unwrap();
+    let ours = all(with(WeightType::Bf16).as_ref(), &expected["ids"]);
+    let far = largest(&ours, &all(rounded.as_ref(), &expected["ids"]));
+    assert!(far < super::decoders::CLOSE && largest(&ours, &expected["logits"]) > 0.01, "{far}");
+    // No row of 24 or 60 is whole blocks, so q8_0 falls back to f32.
+    let far = largest(&all(with(WeightType::Q8_0).as_ref(), &expected["ids"]), &expected["logits"]);
+    assert!(far < super::decoders::CLOSE, "{far}");
+}
+
+#[test]
+fn the_word_table_may_stand_under_the_heads_name_alone_or_twice() {
+    let expected = tensors("gpt2");
+    let alone = edited(&case(), |tensors| {
+        let table = tensors.remove("transformer.wte.weight").unwrap();
+        tensors.insert("lm_head.weight".into(), table);
+    });
+    let twice = edited(&case(), |tensors| {
+        let table = tensors["transformer.wte.weight"].clone();
+        tensors.insert("lm_head.weight".into(), table);
+    });
+    for folder in [alone, twice] {
+        let model = build("gpt2", folder.path()).unwrap();
+        assert!(largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]) < super::decoders::CLOSE);
+    }
+    let other = edited(&case(), |tensors| {
+        let table = (&tensors["transformer.wte.weight"] * 2.0).unwrap();
+        tensors.insert("lm_head.weight".into(), table);
+    });
+    let message = build("gpt2", other.path()).err().unwrap().to_string();
+    for part in ["tie_word_embeddings is true", "lm_head.weight", "transformer.wte.weight"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn what_config_json_asks_for_and_gpt2_cannot_do_is_refused_by_name() {
+    let case = case();
+    case.refuses("model_type", json!("gptj"), &["model_type is \"gptj\"", "the decoder gpt2 takes \"gpt2\""]);
+    case.refuses("add_cross_attention", json!(true), &["add_cross_attention is true", "does not support"]);
+    case.refuses("activation_function", json!("mish"), &["activation_function is \"mish\"", "gelu_new", "relu"]);
+    case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config"]);
+    case.refuses("pruned_heads", json!({"0": [1]}), &["pruned_heads"]);
+    case.refuses("is_causal", json!(false), &["is_causal is false", "supported is true"]);
+    case.refuses("n_layer", json!("three"), &["n_layer is \"three\"", "usize"]);
+    case.refuses("eos_token_id", json!("end"), &["eos_token_id is \"end\"", "a token id or a list of them"]);
+}
+
+#[test]
+fn ends_of_text() {
+    let eos = |changes: Value| {
+        let changed = case().changed(&changes);
+        build("gpt2", changed.path()).unwrap().spec().eos
+    };
+    assert_eq!(eos(json!({})), [98]);
+    assert_eq!(eos(json!({"eos_token_id": [3, 4]})), [3, 4]);
+    assert!(eos(json!({"eos_token_id": null})).is_empty());
+}
+
+#[test]
+fn models_by_name() {
+    let sizes = |model: &str| {
+        let s = resolved("gpt2", json!({ "model": model }));
+        assert_eq!(
+            (&s["vocab_size"], &s["n_positions"], &s["eos_token_id"]),
+            (&json!(50_257), &json!(1024), &json!(50_256))
+        );
+        (s["n_embd"].as_u64().unwrap(), s["n_layer"].as_u64().unwrap(), s["n_head"].as_u64().unwrap())
+    };
+    assert_eq!(sizes("gpt2"), (768, 12, 12));
+    assert_eq!(sizes("gpt2-medium"), (1024, 24, 16));
+    assert_eq!(sizes("gpt2-large"), (1280, 36, 20));
+    assert_eq!(sizes("gpt2-xl"), (1600, 48, 25));
+    assert_eq!(sizes("distilgpt2"), (768, 6, 12));
+    assert_eq!(resolved("gpt2", json!({})), resolved("gpt2", json!({"model": "gpt2"})));
+    assert_eq!(resolved("gpt2", json!({"model": "gpt2-xl", "n_layer": 2}))["n_layer"], 2);
+    settings_refused("gpt2", json!({"model": "gpt3"}), "unknown gpt2 model \"gpt3\"; known models: gpt2, gpt2-medium");
+    // A folder of another model is not taken for the one that is named.
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "decoder", "gpt2", "gpt2/f32");
+    let message = registry.decoder("gpt2", json!({"model": "gpt2-xl"}), source.as_ref()).err().unwrap().to_string();
+    for part in ["config.json", "is 24, but 1600 in the model \"gpt2-xl\""] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn settings_that_do_not_fit_each_other() {
+    let check = |settings, expected| settings_refused("gpt2", settings, expected);
+    check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
+    check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
+    check(json!({"n_inner": 0}), "n_inner is 0, allowed is 1 and above");
+    check(json!({"activation_function": "gelo"}), "unknown variant \"gelo\"");
+    check(json!({"layers": 3}), "unknown key \"layers\"");
+}
+
+#[test]
+fn the_kind_auto_knows_it() {
+    let registry = limber::parts::registry().unwrap();
+    for path in ["gpt2/f32", "gpt2/hub", "gpt2/bin"] {
+        let source = source(&registry, "decoder", "gpt2", path);
+        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "gpt2");
+    }
+}

@@ -1,0 +1,154 @@
+//! OPT against transformers: `tests/golden/opt`, every form a checkpoint comes in.
+
+use super::decoders::{Case, build, drawn_as_in_transformers, resolved, settings_refused};
+use super::golden::source;
+use serde_json::json;
+
+fn case() -> Case {
+    Case::new("opt", "f32")
+}
+
+/// opt-350m's form: words narrower than the blocks, norms after each sum.
+fn post_norm() -> Case {
+    Case { form: "post-norm", prefix: "post.", ..case() }
+}
+
+#[test]
+fn every_form_gives_transformers_logits() {
+    // `bin` has the published pickles' names, and the head beside the table.
+    for form in ["f32", "sharded", "bin"] {
+        Case::new("opt", form).gives("logits");
+    }
+    Case::new("opt", "bf16").gives("bf16.logits");
+    Case::new("opt", "untied").gives("untied.logits");
+    post_norm().gives("logits");
+}
+
+#[test]
+fn every_setting_that_changes_the_arithmetic() {
+    case().variants_give_their_logits(6);
+}
+
+#[test]
+fn the_whole_context_and_not_one_more() {
+    case().fills_its_context();
+}
+
+#[test]
+fn a_prefix_of_embeddings() {
+    case().continues_a_prefix();
+    post_norm().continues_a_prefix();
+}
+
+#[test]
+fn a_prefix_is_as_wide_as_the_words_and_not_as_the_blocks() {
+    let model = build("opt", &super::golden::folder("opt/post-norm")).unwrap();
+    let spec = model.spec();
+    assert_eq!((spec.width, spec.kv_heads * spec.head_dim), (16, 24));
+}
+
+#[test]
+fn step_by_step_over_a_cache() {
+    case().steps_over_a_cache();
+    post_norm().steps_over_a_cache();
+}
+
+#[test]
+fn rows_of_different_lengths_in_one_batch() {
+    case().generates_batches_as_singles();
+    post_norm().generates_batches_as_singles();
+}
+
+#[test]
+fn keys_that_a_mask_hides() {
+    case().hides_keys();
+    post_norm().hides_keys();
+}
+
+#[test]
+fn hidden_states_and_attention() {
+    case().shows_hidden_states_and_attention();
+    post_norm().shows_hidden_states_and_attention();
+}
+
+#[test]
+fn the_gradient_of_a_training_step() {
+    case().trains_what_stands_before_it();
+    post_norm().trains_what_stands_before_it();
+}
+
+#[test]
+fn random_weights_are_drawn_as_transformers_draws_them() {
+    drawn_as_in_transformers("opt", "opt");
+}
+
+#[test]
+fn what_config_json_asks_for_and_opt_cannot_do_is_refused_by_name() {
+    let case = case();
+    case.refuses("model_type", json!("gpt2"), &["model_type is \"gpt2\"", "the decoder opt takes \"opt\""]);
+    case.refuses("activation_function", json!("tanh"), &["activation_function is \"tanh\"", "gelu", "relu"]);
+    case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config"]);
+    case.refuses("scale_embeddings", json!(true), &["scale_embeddings is true", "does not support"]);
+    case.refuses("learned_embeddings", json!(false), &["learned_embeddings is false", "supported is true"]);
+    case.refuses("is_causal", json!(false), &["is_causal is false", "supported is true"]);
+    case.refuses("ffn_dim", json!(-1), &["ffn_dim is -1", "usize"]);
+    case.refuses("_remove_final_layer_norm", json!("no"), &["_remove_final_layer_norm is \"no\"", "a boolean"]);
+}
+
+#[test]
+fn models_by_name() {
+    let sizes = |model: &str| {
+        let s = resolved("opt", json!({ "model": model }));
+        let number = |key: &str| s[key].as_u64().unwrap();
+        assert_eq!(
+            (number("vocab_size"), number("max_position_embeddings"), number("eos_token_id")),
+            (50_272, 2048, 2)
+        );
+        assert_eq!(number("ffn_dim"), 4 * number("hidden_size"));
+        let (width, words) = (number("hidden_size"), number("word_embed_proj_dim"));
+        assert_eq!(words, if model == "opt-350m" { 512 } else { width });
+        assert_eq!(s["do_layer_norm_before"], model != "opt-350m");
+        (width, number("num_hidden_layers"), number("num_attention_heads"))
+    };
+    assert_eq!(sizes("opt-125m"), (768, 12, 12));
+    assert_eq!(sizes("opt-350m"), (1024, 24, 16));
+    assert_eq!(sizes("opt-1.3b"), (2048, 24, 32));
+    assert_eq!(sizes("opt-2.7b"), (2560, 32, 32));
+    assert_eq!(sizes("opt-6.7b"), (4096, 32, 32));
+    assert_eq!(sizes("opt-13b"), (5120, 40, 40));
+    assert_eq!(sizes("opt-30b"), (7168, 48, 56));
+    assert_eq!(sizes("opt-66b"), (9216, 64, 72));
+    settings_refused(
+        "opt",
+        json!({"model": "opt-175b"}),
+        "unknown opt model \"opt-175b\"; known models: opt-125m, opt-350m",
+    );
+    // A folder of another form is not taken for the model that is named.
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "decoder", "opt", "opt/post-norm");
+    let message = registry.decoder("opt", json!({"model": "opt-125m"}), source.as_ref()).err().unwrap().to_string();
+    for part in ["config.json", "in the model \"opt-125m\""] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn settings_that_do_not_fit_each_other() {
+    let check = |settings, expected| settings_refused("opt", settings, expected);
+    check(
+        json!({"hidden_size": 10, "num_attention_heads": 3}),
+        "hidden_size 10 is not a multiple of num_attention_heads 3",
+    );
+    check(json!({"ffn_dim": 0}), "ffn_dim is 0, allowed is 1 and above");
+    check(json!({"word_embed_proj_dim": 0}), "word_embed_proj_dim is 0, allowed is 1 and above");
+    check(json!({"n_embd": 3}), "unknown key \"n_embd\"");
+}
+
+#[test]
+fn the_kind_auto_knows_it() {
+    let registry = limber::parts::registry().unwrap();
+    for path in ["opt/f32", "opt/bin", "opt/post-norm"] {
+        let source = source(&registry, "decoder", "opt", path);
+        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "opt");
+    }
+}
