@@ -86,7 +86,8 @@ def main():
             if parts.without_end(row["tokens"], end) == parts.without_end(tokens, end):
                 same += 1
                 error = max(error, parts.logprob_error(row["logprobs"], every, known))
-                text = tokenizer.decode(parts.without_end(tokens, end), clean_up_tokenization_spaces=False)
+                # A caption leaves special tokens out: OPT has more of them than its end.
+                text = tokenizer.decode(parts.without_end(tokens, end), skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 texts &= row["text"].strip() == text.strip()
                 finish = "eos" if end in tokens else "length"
                 texts &= row["finish"] == finish
