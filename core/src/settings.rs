@@ -79,6 +79,18 @@ pub fn layered<T: Serialize + DeserializeOwned>(
     Ok(serde_json::from_value(value)?)
 }
 
+/// A size that `part` cannot do without.
+///
+/// # Errors
+/// A size of 0, or none.
+pub fn size(part: &str, key: &str, value: Option<usize>) -> anyhow::Result<usize> {
+    match value {
+        Some(0) => anyhow::bail!("{part}: {key} is 0, allowed is 1 and above"),
+        Some(n) => Ok(n),
+        None => anyhow::bail!("{part}: {key} is not set"),
+    }
+}
+
 /// The JSON Schema of `T`.
 pub fn schema<T: JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()

@@ -236,6 +236,23 @@ pub fn change(file: &Path, changes: &Value) {
     std::fs::write(file, tree.to_string()).unwrap();
 }
 
+/// The kind `auto` finds `kind` in these folders.
+pub fn told_by_its_folder(kind: &str, paths: &[&str]) {
+    let registry = limber::parts::registry().unwrap();
+    for path in paths {
+        let source = source(&registry, "decoder", kind, path);
+        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, kind);
+    }
+}
+
+/// A folder is not taken for the model that is named beside it.
+pub fn model_refused_beside(kind: &str, path: &str, model: &str, expected: &str) {
+    let registry = limber::parts::registry().unwrap();
+    let source = source(&registry, "decoder", kind, path);
+    let message = registry.decoder(kind, json!({ "model": model }), source.as_ref()).err().unwrap().to_string();
+    assert!(message.contains("config.json") && message.contains(expected), "{message}");
+}
+
 /// Settings over random weights that are refused, with a part of the message.
 pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
     let registry = limber::parts::registry().unwrap();

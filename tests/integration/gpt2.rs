@@ -1,6 +1,9 @@
 //! GPT-2 against transformers: `tests/golden/gpt2`, every form a checkpoint comes in.
 
-use super::decoders::{Case, all, build, drawn_as_in_transformers, edited, resolved, settings_refused};
+use super::decoders::{
+    Case, all, build, drawn_as_in_transformers, edited, model_refused_beside, resolved, settings_refused,
+    told_by_its_folder,
+};
 use super::golden::{largest, source, tensors};
 use candle_core::{DType, Device};
 use limber::core::{WeightType, Weights};
@@ -165,13 +168,7 @@ fn models_by_name() {
     assert_eq!(resolved("gpt2", json!({})), resolved("gpt2", json!({"model": "gpt2"})));
     assert_eq!(resolved("gpt2", json!({"model": "gpt2-xl", "n_layer": 2}))["n_layer"], 2);
     settings_refused("gpt2", json!({"model": "gpt3"}), "unknown gpt2 model \"gpt3\"; known models: gpt2, gpt2-medium");
-    // A folder of another model is not taken for the one that is named.
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", "gpt2", "gpt2/f32");
-    let message = registry.decoder("gpt2", json!({"model": "gpt2-xl"}), source.as_ref()).err().unwrap().to_string();
-    for part in ["config.json", "is 24, but 1600 in the model \"gpt2-xl\""] {
-        assert!(message.contains(part), "{message}");
-    }
+    model_refused_beside("gpt2", "gpt2/f32", "gpt2-xl", "is 24, but 1600 in the model \"gpt2-xl\"");
 }
 
 #[test]
@@ -186,9 +183,5 @@ fn settings_that_do_not_fit_each_other() {
 
 #[test]
 fn the_kind_auto_knows_it() {
-    let registry = limber::parts::registry().unwrap();
-    for path in ["gpt2/f32", "gpt2/hub", "gpt2/bin"] {
-        let source = source(&registry, "decoder", "gpt2", path);
-        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "gpt2");
-    }
+    told_by_its_folder("gpt2", &["gpt2/f32", "gpt2/hub", "gpt2/bin"]);
 }

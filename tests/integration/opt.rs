@@ -1,7 +1,8 @@
 //! OPT against transformers: `tests/golden/opt`, every form a checkpoint comes in.
 
-use super::decoders::{Case, build, drawn_as_in_transformers, resolved, settings_refused};
-use super::golden::source;
+use super::decoders::{
+    Case, build, drawn_as_in_transformers, model_refused_beside, resolved, settings_refused, told_by_its_folder,
+};
 use serde_json::json;
 
 fn case() -> Case {
@@ -123,13 +124,7 @@ fn models_by_name() {
         json!({"model": "opt-175b"}),
         "unknown opt model \"opt-175b\"; known models: opt-125m, opt-350m",
     );
-    // A folder of another form is not taken for the model that is named.
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", "opt", "opt/post-norm");
-    let message = registry.decoder("opt", json!({"model": "opt-125m"}), source.as_ref()).err().unwrap().to_string();
-    for part in ["config.json", "in the model \"opt-125m\""] {
-        assert!(message.contains(part), "{message}");
-    }
+    model_refused_beside("opt", "opt/post-norm", "opt-125m", "but 768 in the model \"opt-125m\"");
 }
 
 #[test]
@@ -146,9 +141,5 @@ fn settings_that_do_not_fit_each_other() {
 
 #[test]
 fn the_kind_auto_knows_it() {
-    let registry = limber::parts::registry().unwrap();
-    for path in ["opt/f32", "opt/bin", "opt/post-norm"] {
-        let source = source(&registry, "decoder", "opt", path);
-        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "opt");
-    }
+    told_by_its_folder("opt", &["opt/f32", "opt/bin", "opt/post-norm"]);
 }

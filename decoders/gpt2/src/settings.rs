@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads};
-use limber_core::{DecoderSpec, Init, ModelConfig, WeightSource};
+use limber_core::{DecoderSpec, Init, ModelConfig, WeightSource, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -105,11 +105,7 @@ impl Config {
 
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
-        let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("gpt2: {key} is 0, allowed is 1 and above"),
-            Some(n) => Ok(n),
-            None => bail!("gpt2: {key} is not set"),
-        };
+        let need = |value: Option<usize>, key: &str| settings::size("gpt2", key, value);
         let (width, heads) = (need(self.n_embd, "n_embd")?, need(self.n_head, "n_head")?);
         if width % heads != 0 {
             bail!("gpt2: n_embd {width} is not a multiple of n_head {heads}")

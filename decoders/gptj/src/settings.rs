@@ -1,7 +1,7 @@
 //! Settings of `gptj`: Hugging Face's own names, read off `config.json` where they are not set.
 
 use anyhow::{Result, bail};
-use limber_core::{DecoderSpec, ModelConfig, WeightSource, model_config};
+use limber_core::{DecoderSpec, ModelConfig, WeightSource, model_config, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -123,11 +123,7 @@ impl Config {
 
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
-        let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("gptj: {key} is 0, allowed is 1 and above"),
-            Some(n) => Ok(n),
-            None => bail!("gptj: {key} is not set"),
-        };
+        let need = |value: Option<usize>, key: &str| settings::size("gptj", key, value);
         let (width, heads) = (need(self.n_embd, "n_embd")?, need(self.n_head, "n_head")?);
         if width % heads != 0 {
             bail!("gptj: n_embd {width} is not a multiple of n_head {heads}")

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads};
-use limber_core::{DecoderSpec, Init, ModelConfig, WeightSource};
+use limber_core::{DecoderSpec, Init, ModelConfig, WeightSource, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -101,11 +101,7 @@ impl Config {
 
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
-        let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("opt: {key} is 0, allowed is 1 and above"),
-            Some(n) => Ok(n),
-            None => bail!("opt: {key} is not set"),
-        };
+        let need = |value: Option<usize>, key: &str| settings::size("opt", key, value);
         let hidden = need(self.hidden_size, "hidden_size")?;
         let heads = need(self.num_attention_heads, "num_attention_heads")?;
         if hidden % heads != 0 {
