@@ -11,6 +11,7 @@ mod golden;
 mod gpt2;
 mod gptj;
 mod images;
+mod matrix;
 mod nf_resnet;
 mod opt;
 mod program;
