@@ -5,6 +5,7 @@ use limber_core::Registry;
 use limber_decoder_gpt2 as _;
 use limber_decoder_gptj as _;
 use limber_decoder_opt as _;
+use limber_encoder_beit as _;
 use limber_encoder_clip_resnet as _;
 use limber_encoder_clip_vit as _;
 use limber_encoder_features as _;
