@@ -1,6 +1,7 @@
 //! The one integration-test binary of the root package; each module is a theme.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod beit;
 mod clip_resnet;
 mod clip_vit;
 mod config;

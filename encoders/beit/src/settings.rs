@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::ops::Activation;
-use limber_core::{ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor};
+use limber_core::{ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ pub struct Config {
     /// Encoder width E.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
-    /// Layers.
+    /// Layers L.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_hidden_layers: Option<usize>,
     /// Heads H.
@@ -85,10 +85,14 @@ pub struct Config {
     /// Deviation of random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer_range: Option<f32>,
-    /// Which of transformers' hidden states is taken: 0 enters the first layer, -1 leaves the last, without the last
-    /// layer norm. Where it is not set, the last with that norm where the model has it.
+    /// The hidden state whose patches are given: 0 enters the first layer, L leaves the last, negative numbers count
+    /// back from L as -1; the last where it is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<i64>,
+    /// Whether the patches go through the layer norm after the last layer; where it is not set, those of the last
+    /// hidden state do unless use_mean_pooling (transformers' `last_hidden_state`), others do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_norm: Option<bool>,
     /// How an image becomes a square; preprocessor_config.json's, else both sides are resized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<ResizeRule>,
@@ -144,73 +148,68 @@ impl Config {
     pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
         let preset = self.model.take().map(|model| Preset::named(&model)).transpose()?;
         let file = ModelConfig::read(source)?;
-        if let Some(file) = &file {
-            if let Some(preset) = preset {
-                preset.agrees(file)?;
-            }
-            self.fill(file)?;
+        if let (Some(file), Some(preset)) = (&file, preset)
+            && side(file, "image_size")?.is_some_and(|side| side != preset.image_size)
+        {
+            let named = format!("but {} in the model {:?}", preset.image_size, preset.name);
+            return Err(file.refusal("image_size", named));
         }
-        if let Some(preset) = preset {
-            self.fill_from_preset(preset);
-        }
-        if self.hidden_size.is_none() && file.is_none() {
+        if self.hidden_size.is_none() && file.is_none() && preset.is_none() {
             bail!(
                 "beit: no model is set and no config.json lies in {}; set model ({}), or hidden_size and the other sizes",
                 source.label(),
                 names()
             )
         }
-        self.fill_image(preprocessor::read(source, PROCESSOR)?, preset);
-        self.fill_defaults();
-        self.sizes()?;
-        Ok(self)
+        let found = file.as_ref().map(Self::of_file).transpose()?;
+        let found = file.as_ref().map(ModelConfig::place).zip(found.as_ref());
+        let named = preset.map(Preset::config);
+        let named = preset.map(|preset| preset.name).zip(named.as_ref());
+        let mut resolved = settings::layered(&self, named, found, &[])?;
+        resolved.fill_image(preprocessor::read(source, PROCESSOR)?, preset);
+        resolved.fill_defaults();
+        resolved.sizes()?;
+        Ok(resolved)
     }
 
     /// What `config.json` says, in transformers' `BeitConfig` names; what this encoder cannot do is refused by name.
-    fn fill(&mut self, file: &ModelConfig) -> Result<()> {
+    fn of_file(file: &ModelConfig) -> Result<Self> {
         let part = "the encoder beit";
         file.expect_type(part, &["beit"])?;
         file.expect("num_channels", &[json!(3)])?;
         file.refuse(part, &["quantization_config", "adapters"])?;
-        if let (None, Some(name)) = (self.hidden_act, file.text("hidden_act")?) {
+        let activation = |name: String| {
             let unknown = || file.refusal("hidden_act", format!("supported is {}", Activation::NAMES));
-            self.hidden_act = Some(Activation::named(&name).ok_or_else(unknown)?);
-        }
-        self.trained_size = self.trained_size.or(side(file, "image_size")?);
-        self.patch_size = self.patch_size.or(side(file, "patch_size")?);
-        self.hidden_size = self.hidden_size.or(file.size("hidden_size")?);
-        self.num_hidden_layers = self.num_hidden_layers.or(file.size("num_hidden_layers")?);
-        self.num_attention_heads = self.num_attention_heads.or(file.size("num_attention_heads")?);
-        self.intermediate_size = self.intermediate_size.or(file.size("intermediate_size")?);
-        self.layer_norm_eps = self.layer_norm_eps.or(file.number("layer_norm_eps")?);
-        self.use_absolute_position_embeddings =
-            self.use_absolute_position_embeddings.or(file.flag("use_absolute_position_embeddings")?);
-        self.use_relative_position_bias = self.use_relative_position_bias.or(file.flag("use_relative_position_bias")?);
-        self.use_shared_relative_position_bias =
-            self.use_shared_relative_position_bias.or(file.flag("use_shared_relative_position_bias")?);
-        self.use_mean_pooling = self.use_mean_pooling.or(file.flag("use_mean_pooling")?);
+            Activation::named(&name).ok_or_else(unknown)
+        };
         let number = |key: &str| file.number(key).map(|found| found.map(|x| x as f32));
-        self.layer_scale_init_value = self.layer_scale_init_value.or(number("layer_scale_init_value")?);
-        self.initializer_range = self.initializer_range.or(number("initializer_range")?);
+        let mut config = Self {
+            trained_size: side(file, "image_size")?,
+            patch_size: side(file, "patch_size")?,
+            hidden_size: file.size("hidden_size")?,
+            num_hidden_layers: file.size("num_hidden_layers")?,
+            num_attention_heads: file.size("num_attention_heads")?,
+            intermediate_size: file.size("intermediate_size")?,
+            hidden_act: file.text("hidden_act")?.map(activation).transpose()?,
+            layer_norm_eps: file.number("layer_norm_eps")?,
+            use_absolute_position_embeddings: file.flag("use_absolute_position_embeddings")?,
+            use_relative_position_bias: file.flag("use_relative_position_bias")?,
+            use_shared_relative_position_bias: file.flag("use_shared_relative_position_bias")?,
+            layer_scale_init_value: number("layer_scale_init_value")?,
+            use_mean_pooling: file.flag("use_mean_pooling")?,
+            initializer_range: number("initializer_range")?,
+            ..Self::default()
+        };
+        config.trained_size.get_or_insert(PROCESSOR.side);
+        config.fill_defaults();
         if let (Some(dim), Some(width), Some(heads)) =
-            (file.size("head_dim")?, self.hidden_size, self.num_attention_heads)
+            (file.size("head_dim")?, config.hidden_size, config.num_attention_heads)
             && dim * heads != width
         {
             let allowed = format!("supported is hidden_size / num_attention_heads, {width} / {heads}");
             return Err(file.refusal("head_dim", allowed));
         }
-        Ok(())
-    }
-
-    fn fill_from_preset(&mut self, preset: &Preset) {
-        let [(_, image), (_, width), (_, layers), (_, heads), (_, inner)] = preset.sizes();
-        self.trained_size.get_or_insert(image);
-        self.hidden_size.get_or_insert(width);
-        self.num_hidden_layers.get_or_insert(layers);
-        self.num_attention_heads.get_or_insert(heads);
-        self.intermediate_size.get_or_insert(inner);
-        self.use_relative_position_bias.get_or_insert(!preset.shared);
-        self.use_shared_relative_position_bias.get_or_insert(preset.shared);
+        Ok(config)
     }
 
     /// The pixels: of `preprocessor_config.json`, else of the image size that the model was trained at.
@@ -316,7 +315,7 @@ impl Config {
             relative: self.use_relative_position_bias.unwrap_or(false),
             shared: self.use_shared_relative_position_bias.unwrap_or(false),
             layer_scale: (scale > 0.0).then_some(scale),
-            norm: self.layer.is_none() && !self.use_mean_pooling.unwrap_or(true),
+            norm: self.post_norm.unwrap_or(self.layer.is_none() && !self.use_mean_pooling.unwrap_or(true)),
             init_std,
         })
     }
@@ -331,30 +330,20 @@ impl Preset {
         }
     }
 
-    fn sizes(&self) -> [(&'static str, usize); 5] {
+    /// What its name stands for.
+    fn config(&self) -> Config {
         let (width, layers, heads) = if self.large { (1024, 24, 16) } else { (768, 12, 12) };
-        [
-            ("image_size", self.image_size),
-            ("hidden_size", width),
-            ("num_hidden_layers", layers),
-            ("num_attention_heads", heads),
-            ("intermediate_size", 4 * width),
-        ]
-    }
-
-    /// Refuses a `config.json` of another model than the one named; elsewhere the file counts.
-    fn agrees(&self, file: &ModelConfig) -> Result<()> {
-        let expected = self.sizes().map(|(key, size)| (key, json!(size)));
-        let kinds = [
-            ("use_relative_position_bias", json!(!self.shared)),
-            ("use_shared_relative_position_bias", json!(self.shared)),
-        ];
-        for (key, expected) in expected.iter().chain(&kinds) {
-            if file.value(key).is_some_and(|found| found != expected) {
-                return Err(file.refusal(key, format!("the model {} has {expected}", self.name)));
-            }
+        Config {
+            trained_size: Some(self.image_size),
+            patch_size: Some(16),
+            hidden_size: Some(width),
+            num_hidden_layers: Some(layers),
+            num_attention_heads: Some(heads),
+            intermediate_size: Some(4 * width),
+            use_relative_position_bias: Some(!self.shared),
+            use_shared_relative_position_bias: Some(self.shared),
+            ..Config::default()
         }
-        Ok(())
     }
 }
 
