@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::ops::Activation;
+use limber_core::spec::Augment;
 use limber_core::{ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor, settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,7 @@ const PROCESSOR: ImageSpec = ImageSpec {
     filter: ResizeFilter::Bicubic,
     mean: [0.5; 3],
     std: [0.5; 3],
+    augment: Augment::None,
 };
 
 impl Config {
@@ -296,6 +298,7 @@ impl Config {
             filter: self.filter.unwrap_or(PROCESSOR.filter),
             mean: self.mean.unwrap_or(PROCESSOR.mean),
             std: self.std.unwrap_or(PROCESSOR.std),
+            augment: Augment::None,
         };
         if !image.std.iter().all(|std| *std > 0.0) {
             bail!("beit: std {:?} is not allowed, each is above 0", image.std)
