@@ -1,7 +1,7 @@
 //! NF-ResNet against timm: `tests/golden/nf_resnet`, every form a checkpoint comes in, and how timm initialises it.
 
 use super::golden::{encoder, folder, lists, relative, source, tensors};
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use limber::config;
 use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
@@ -29,6 +29,20 @@ fn every_form_gives_timms_features() {
             let far = relative(&features, &expected[&format!("{name}{}", if pool { "pooled" } else { "tokens" })]);
             assert!(far < CLOSE, "{form}, pool {pool}: {far}");
         }
+    }
+}
+
+#[test]
+fn every_side_has_a_map_of_halves_rounded_up() {
+    for side in [1usize, 2, 31, 32, 33, 65, 97] {
+        let tower = encoder("nf-resnet", "nf_resnet/timm", json!({"image_size": side, "pool": false}));
+        let pixels = Tensor::ones((1, 3, side, side), DType::F32, &Device::Cpu).unwrap();
+        let n = side.div_ceil(32).pow(2);
+        assert_eq!(
+            (tower.feature_spec().tokens, tower.encode(&pixels).unwrap().dims()),
+            (n, &[1, n, 96][..]),
+            "{side}"
+        );
     }
 }
 
@@ -126,7 +140,8 @@ fn a_description_of_another_network_is_refused_by_the_name_of_its_setting() {
     refused(&|c| c["architecture"] = json!("nf_seresnet50"), &["architecture is \"nf_seresnet50\"", "nf_resnet50"]);
     refused(&|c| c["model_args"]["act_layer"] = json!("silu"), &["act_layer is \"silu\"", "does not support"]);
     refused(&|c| c["model_args"]["in_chans"] = json!(1), &["in_chans is 1"]);
-    refused(&|c| c["model_args"]["depths"] = json!([1, 2]), &["depths is [1,2]", "a list of four"]);
+    refused(&|c| c["model_args"]["depths"] = json!([1, 2]), &["depths is [1,2]", "four whole numbers from 1"]);
+    refused(&|c| c["model_args"]["depths"] = json!([1, 2, 1.5, 1]), &["depths is [1,2,1.5,1]", "four whole numbers"]);
     refused(&|c| c["model_args"]["depths"] = json!([1, 3, 1, 1]), &["[1, 2, 1, 1] blocks", "[1, 3, 1, 1]"]);
     refused(&|c| c["pretrained_cfg"]["input_size"] = json!([3, 224, 192]), &["input_size is [3,224,192]", "[3, S, S]"]);
     // Where the settings name a model, a file about another is not asked, and the tensors have the last word.

@@ -2,7 +2,7 @@
 
 use super::*;
 use limber_core::ModelConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A model of timm's.
@@ -29,6 +29,9 @@ pub(super) const PREFIXES: [&str; 2] = ["", "timm_model"];
 
 /// A tensor that a tower has.
 pub(super) const PROBE: &str = "stem.conv.gain";
+
+/// Arguments of timm's model that are read.
+const READ: [&str; 5] = ["depths", "channels", "stem_chs", "in_chans", "output_stride"];
 
 /// Arguments of timm's model that touch its classifier or its training alone.
 const HEAD: [&str; 5] = ["num_classes", "global_pool", "zero_init_fc", "drop_rate", "drop_path_rate"];
@@ -201,27 +204,29 @@ impl Config {
         let mut depths = Some(there.depths);
         if let Some(arguments) = file.section("model_args") {
             let four = |key: &str| {
-                let list = arguments.numbers(key)?.map(<[f64; 4]>::try_from).transpose();
+                let whole = |n: &f64| n.fract() == 0.0 && *n >= 1.0;
+                let list = arguments.numbers(key)?.map(|list| if list.iter().all(whole) { list } else { Vec::new() });
+                let list = list.map(<[f64; 4]>::try_from).transpose();
                 list.map(|l| l.map(|l| l.map(|n| n as usize)))
-                    .map_err(|_| arguments.refusal(key, "supported is a list of four"))
+                    .map_err(|_| arguments.refusal(key, "supported are four whole numbers from 1"))
             };
             depths = four("depths")?.or(depths);
             self.channels = self.channels.or(four("channels")?);
             self.stem_width = self.stem_width.or(arguments.size("stem_chs")?);
-            for (key, value) in file.value("model_args").and_then(Value::as_object).into_iter().flatten() {
-                let read = ["depths", "channels", "stem_chs"];
-                // timm writes the one that every preset has, too.
-                let usual =
-                    matches!((key.as_str(), value.as_u64()), ("in_chans", Some(3)) | ("output_stride", Some(32)));
-                let known = read.contains(&key.as_str()) || HEAD.contains(&key.as_str());
-                if !known && !value.is_null() && !usual {
-                    return Err(arguments.refusal(key, "which nf-resnet does not support"));
-                }
+            arguments.expect("in_chans", &[json!(3)])?;
+            arguments.expect("output_stride", &[json!(32)])?;
+            let known = |key: &str| READ.contains(&key) || HEAD.contains(&key);
+            if let Some(key) = arguments.keys().find(|key| !known(key) && !arguments.is_null(key)) {
+                return Err(arguments.refusal(key, "which nf-resnet does not support"));
             }
         }
         self.depths = self.depths.or(depths);
         Ok(())
     }
+}
+
+fn full(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
 /// The tower's tensors by name, without their prefix.
@@ -233,9 +238,8 @@ struct Tensors<'a> {
 impl<'a> Tensors<'a> {
     /// None where these are no tensors of a normaliser-free network with a plain stem.
     fn new(all: &'a BTreeMap<String, Vec<usize>>) -> Option<Self> {
-        let prefixes = ["", "timm_model."];
-        let prefix = prefixes.into_iter().find(|prefix| all.contains_key(&format!("{prefix}{PROBE}")))?;
-        Some(Self { all, prefix })
+        let there = |prefix: &&str| all.contains_key(&full(prefix, PROBE));
+        Some(Self { all, prefix: PREFIXES.into_iter().find(there)? })
     }
 
     /// A tensor that belongs to another model.
@@ -244,7 +248,7 @@ impl<'a> Tensors<'a> {
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.all.get(&format!("{}{name}", self.prefix)).map(Vec::as_slice)
+        self.all.get(&full(self.prefix, name)).map(Vec::as_slice)
     }
 
     fn stem(&self) -> Option<usize> {
