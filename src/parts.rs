@@ -8,8 +8,10 @@ use limber_decoder_opt as _;
 use limber_encoder_beit as _;
 use limber_encoder_clip_resnet as _;
 use limber_encoder_clip_vit as _;
+use limber_encoder_dinov2 as _;
 use limber_encoder_features as _;
 use limber_encoder_nf_resnet as _;
+use limber_encoder_siglip as _;
 use limber_stitch_linear as _;
 use limber_stitch_mlp as _;
 

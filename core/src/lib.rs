@@ -7,12 +7,14 @@
 //! **L** layers.
 
 pub mod cache;
+pub mod candle_bridge;
 pub mod decoder;
 pub mod encoder;
 pub mod frozen;
 pub mod layers;
 pub mod model_config;
 pub mod ops;
+pub mod positions;
 pub mod preprocessor;
 pub mod random;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! The encoder block that vision transformers share: x + attention(norm(x)), then x + mlp(norm(x)); no graph.
 //!
-//! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`) and `modeling_beit.py` (`BeitLayer`, with
-//! layer scale and a bias on the scores). Parts load the pieces under their own names.
+//! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`) `modeling_beit.py` (`BeitLayer`, with
+//! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Parts load the pieces under their own names.
 
 use crate::frozen::{FrozenLinear, forward_all};
 use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend_all};
@@ -26,6 +26,8 @@ pub struct VitBlock {
     pub norm2: LayerNorm,
     /// E to the MLP's width.
     pub fc1: FrozenLinear,
+    /// E to the MLP's width, where the activation acts on this gate and multiplies `fc1`'s output (SwiGLU).
+    pub gate: Option<FrozenLinear>,
     /// The MLP's activation.
     pub activation: Activation,
     /// The MLP's width to E.
@@ -50,7 +52,12 @@ impl VitBlock {
         let (q, k, v) = (next()?, next()?, next()?);
         let attention = self.out.forward(&attend_all(&q, &k, &v, heads, bias)?)?;
         let x = (x + scaled(attention, &self.scale1)?)?;
-        let mlp = self.activation.apply(&self.fc1.forward(&self.norm2.forward(&x)?)?)?;
+        let normed = self.norm2.forward(&x)?;
+        let hidden = self.fc1.forward(&normed)?;
+        let mlp = match &self.gate {
+            Some(gate) => (self.activation.apply(&gate.forward(&normed)?)? * hidden)?,
+            None => self.activation.apply(&hidden)?,
+        };
         x + scaled(self.fc2.forward(&mlp)?, &self.scale2)?
     }
 }

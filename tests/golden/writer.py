@@ -79,3 +79,33 @@ def write_torchscript(path, visual, openai, sizes):
                     kept.writestr(info, archive.read(entry), entry.compress_type)
         names = torch.jit.load(str(path)).state_dict()
     assert all(torch.equal(openai[name], tensor) for name, tensor in names.items() if name in openai)
+
+
+def moments(state):
+    """Shape, mean, deviation and kurtosis of freshly drawn tensors, by name."""
+    drawn = {}
+    for name, tensor in state.items():
+        x = tensor.detach().double()
+        spread = x.std(unbiased=False).item()
+        drawn[name] = {"shape": list(x.shape), "mean": x.mean().item(), "std": spread}
+        drawn[name]["kurtosis"] = (((x - x.mean()) / spread) ** 4).mean().item() if spread > 0 else 0.0
+    return drawn
+
+
+@torch.no_grad()
+def liven(model, generator):
+    """Random weights of a vision transformer under which every part counts: at the scale models are initialised with,
+    attention is nearly uniform and biases are 0."""
+    for name, weight in model.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if "norm" in name and name.endswith("weight"):
+            weight.copy_(1.0 + 0.2 * noise)
+        elif "lambda" in name:
+            weight.copy_(0.6 + 0.2 * noise)
+        elif name.endswith("bias"):
+            weight.copy_(0.2 * noise)
+        elif "embed" in name and weight.dim() < 4 or "token" in name or "probe" in name:
+            weight.copy_(0.7 * noise)
+        else:
+            weight.copy_(noise * (1.5 / weight[0].numel() ** 0.5))
+    return model

@@ -1,12 +1,14 @@
 //! Golden data: tensors and lists that the reference libraries wrote under `tests/golden/<case>/`.
 
 use candle_core::{DType, Device, Tensor};
+use limber::core::random::RandomSource;
+use limber::core::weights::{FrozenData, Request, WeightError};
 use limber::core::{Decoder, Encoder, Registry, WeightSource, Weights};
 use limber::weights;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The folder of a case.
 pub fn folder(case: &str) -> PathBuf {
@@ -58,4 +60,101 @@ pub fn relative(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
     let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().sqrt().unwrap().to_scalar::<f32>().unwrap();
     norm(&(a - b).unwrap()) / norm(b)
+}
+
+/// Names and shapes without values, and documents beside them: what a part is prepared from.
+pub struct Shapes(BTreeMap<String, Vec<usize>>, BTreeMap<String, String>);
+
+impl Shapes {
+    /// A source of these tensors.
+    pub fn new(tensors: Vec<(String, Vec<usize>)>) -> Self {
+        Self(tensors.into_iter().collect(), BTreeMap::new())
+    }
+
+    /// With a document beside them.
+    pub fn with(mut self, name: &str, document: Value) -> Self {
+        self.1.insert(name.to_string(), document.to_string());
+        self
+    }
+}
+
+impl WeightSource for Shapes {
+    fn label(&self) -> String {
+        "shapes".into()
+    }
+
+    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
+        Some(self.0.clone())
+    }
+
+    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
+        panic!("{} was read before it was known to fit", request.name)
+    }
+
+    fn document(&self, name: &str) -> Result<Option<String>, WeightError> {
+        Ok(self.1.get(name).cloned())
+    }
+}
+
+/// Random weights, and what was drawn of them.
+struct Recorded(RandomSource, Mutex<BTreeMap<String, FrozenData>>);
+
+impl WeightSource for Recorded {
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
+        None
+    }
+
+    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
+        let data = self.0.read(request)?;
+        self.1.lock().unwrap().insert(request.name.to_string(), data.clone());
+        Ok(data)
+    }
+}
+
+/// Mean, deviation and kurtosis.
+fn moments(data: &FrozenData) -> [f64; 3] {
+    let values: Vec<f64> = data.to_f32(0..data.elements()).into_iter().map(f64::from).collect();
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let about = |power: i32| values.iter().map(|x| (x - mean).powi(power)).sum::<f64>() / n;
+    let variance = about(2);
+    [mean, variance.sqrt(), if variance > 0.0 { about(4) / variance.powi(2) } else { 0.0 }]
+}
+
+/// Draws an encoder and compares every tensor's shape and moments with `theirs`, which `moments` of
+/// `tests/golden/writer.py` wrote: how many of them are random rather than constant.
+pub fn check_draws(kind: &str, settings: Value, theirs: &Value) -> usize {
+    let registry = limber::parts::registry().unwrap();
+    let source = Arc::new(Recorded(RandomSource::new(11), Mutex::default()));
+    let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
+    prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
+    let drawn = source.1.lock().unwrap();
+    let theirs: BTreeMap<&String, &Value> = theirs.as_object().unwrap().iter().collect();
+    assert_eq!(drawn.keys().collect::<Vec<_>>(), theirs.keys().copied().collect::<Vec<_>>());
+    let mut random = 0;
+    for (name, theirs) in theirs {
+        let ours = &drawn[name];
+        assert_eq!(json!(ours.shape()), theirs["shape"], "{name}");
+        let names = ["mean", "std", "kurtosis"];
+        let wanted = names.map(|key| theirs[key].as_f64().unwrap());
+        let found = moments(ours);
+        if wanted[1] == 0.0 {
+            // Constants are the same f32, so the means differ by the rounding of a sum in f64.
+            assert!(found[1] < 1e-12 && (found[0] - wanted[0]).abs() < 1e-9, "{name}: {found:?}, theirs {wanted:?}");
+            continue;
+        }
+        random += 1;
+        // Two samples of n: five standard errors of the difference of mean, deviation and kurtosis of normal numbers.
+        let errors = 5.0 * f64::sqrt(2.0 / ours.elements() as f64);
+        let allowed = [errors * wanted[1], errors * wanted[1] * f64::sqrt(0.5), errors * f64::sqrt(24.0)];
+        for i in 0..3 {
+            let (what, ours, theirs, allowed) = (names[i], found[i], wanted[i], allowed[i]);
+            assert!((ours - theirs).abs() < allowed, "{name}: {what} {ours}, theirs {theirs}, allowed {allowed}");
+        }
+    }
+    random
 }

@@ -1,7 +1,7 @@
 //! NF-ResNet against timm: `tests/golden/nf_resnet`, every form a checkpoint comes in, and how timm initialises it.
 
-use super::golden::{encoder, folder, lists, relative, source, tensors};
-use candle_core::{DType, Device, Tensor};
+use super::golden::{check_draws, encoder, folder, lists, relative, source, tensors};
+use candle_core::Device;
 use limber::config;
 use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
@@ -167,67 +167,11 @@ fn tensors_of_timms_other_networks_are_refused_by_name() {
     assert!(registry.detect("encoder", source.as_ref()).is_err());
 }
 
-/// Random weights that remember what was drawn.
-struct Recorded(RandomSource, Mutex<BTreeMap<String, FrozenData>>);
-
-impl WeightSource for Recorded {
-    fn label(&self) -> String {
-        self.0.label()
-    }
-
-    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        None
-    }
-
-    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        let data = self.0.read(request)?;
-        self.1.lock().unwrap().insert(request.name.to_string(), data.clone());
-        Ok(data)
-    }
-}
-
-/// Mean, deviation and kurtosis.
-fn moments(data: &FrozenData) -> (f64, f64, f64) {
-    let values: Vec<f64> = data.to_f32(0..data.elements()).into_iter().map(f64::from).collect();
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let about = |power: i32| values.iter().map(|x| (x - mean).powi(power)).sum::<f64>() / n;
-    let variance = about(2);
-    (mean, variance.sqrt(), if variance > 0.0 { about(4) / variance.powi(2) } else { 0.0 })
-}
-
 #[test]
 fn random_weights_are_drawn_as_timm_draws_them() {
     let expected = &lists("nf_resnet")["initialised"];
-    let registry = limber::parts::registry().unwrap();
-    let source = Arc::new(Recorded(RandomSource::new(11), Mutex::default()));
-    let prepared = registry.encoder("nf-resnet", json!({"model": expected["model"]}), source.as_ref()).unwrap();
-    prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
-    let drawn = source.1.lock().unwrap();
-    let theirs = expected["tensors"].as_object().unwrap();
-    assert_eq!(drawn.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
-    let mut random = 0;
-    for (name, theirs) in theirs {
-        let ours = &drawn[name];
-        assert_eq!(json!(ours.shape()), theirs["shape"], "{name}");
-        let number = |key: &str| theirs[key].as_f64().unwrap();
-        let (mean, std, kurtosis) = moments(ours);
-        if number("std") == 0.0 {
-            assert_eq!((mean, std), (number("mean"), 0.0), "{name}");
-            continue;
-        }
-        random += 1;
-        // Two samples of n: five standard errors of the difference of mean, deviation and kurtosis of normal numbers.
-        let n = ours.elements() as f64;
-        let errors = 5.0 * f64::sqrt(2.0 / n);
-        let check = |what: &str, ours: f64, theirs: f64, allowed: f64| {
-            assert!((ours - theirs).abs() < allowed, "{name}: {what} {ours}, timm's {theirs}, allowed {allowed}");
-        };
-        check("mean", mean, number("mean"), errors * number("std"));
-        check("deviation", std, number("std"), errors * number("std") * f64::sqrt(0.5));
-        check("kurtosis", kurtosis, number("kurtosis"), errors * f64::sqrt(24.0));
-    }
     // The stem's, three a block, and a shortcut's a stage.
+    let random = check_draws("nf-resnet", json!({"model": expected["model"]}), &expected["tensors"]);
     assert_eq!(random, 1 + 3 * 16 + 4);
 }
 

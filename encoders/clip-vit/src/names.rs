@@ -152,6 +152,7 @@ impl Names {
             scale1: scale("ls_1")?,
             norm2: norm(norm2)?,
             fc1: linear(&w, self.either("mlp.c_fc", "mlp.fc1"), e, mlp, init.fc1)?,
+            gate: None,
             activation: sizes.activation,
             fc2: linear(&w, self.either("mlp.c_proj", "mlp.fc2"), mlp, e, init.fc2)?,
             scale2: scale("ls_2")?,

@@ -1,0 +1,151 @@
+//! `dinov2`: Meta's DINOv2 vision transformer, with or without register tokens.
+//!
+//! Pixels `[B, 3, S, S]` to patch tokens `[B, N, E]` after the final layer norm, N = (S / P)² row-major; class token and
+//! registers dropped. Sources followed: transformers' `modeling_dinov2.py` and `modeling_dinov2_with_registers.py`,
+//! facebookresearch/dinov2's `vision_transformer.py`.
+//!
+//! candle-transformers' `dinov2.rs` computes something else, so core's blocks are used: its layer norms add 1e-5 where the
+//! model was trained with 1e-6, its GELU is the tanh approximation, it takes one image a batch, resizes positions to the
+//! nearest, insists on a classifier's head, and has neither the giant's SwiGLU nor patches of another side than 14. Its
+//! `dinov2reg4.rs` has one classifier of 7806 plants and panics at any side but 518.
+
+use anyhow::Result;
+use candle_core::Tensor;
+use limber_core::encoder::check_pixels;
+use limber_core::frozen::FrozenConv;
+use limber_core::ops::{Heads, LayerNorm};
+use limber_core::registry::EncoderSpecs;
+use limber_core::vit::VitBlock;
+use limber_core::weights::ZEROS;
+use limber_core::{Encoder, EncoderPart, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
+
+mod names;
+mod settings;
+
+use names::Names;
+pub use settings::Config;
+
+register!(encoder, Dinov2);
+
+/// The frozen tower.
+pub struct Dinov2 {
+    specs: EncoderSpecs,
+    patches: FrozenConv,
+    /// The class token with its position, then the registers: `[1, R + 1, E]`.
+    lead: Tensor,
+    /// Positions of the patches `[1, N, E]`.
+    positions: Tensor,
+    blocks: Vec<VitBlock>,
+    heads: Heads,
+    norm: Option<LayerNorm>,
+    give: Give,
+}
+
+/// Which tokens of the hidden state are the features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Give {
+    Patches,
+    Class,
+    ClassAndPatches,
+}
+
+impl Part for Dinov2 {
+    type Config = Config;
+    const KIND: &'static str = "dinov2";
+    const ABOUT: &'static str = "DINOv2 (small, base, large, giant), with or without registers: patch tokens";
+
+    fn tiny() -> Config {
+        Config {
+            image_size: Some(28),
+            // Three positions a side for four patches, so that they are resized.
+            trained_size: Some(21),
+            patch_size: Some(7),
+            hidden_size: Some(16),
+            num_hidden_layers: Some(2),
+            num_attention_heads: Some(2),
+            use_swiglu_ffn: Some(true),
+            num_register_tokens: Some(2),
+            ..Config::default()
+        }
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        settings::recognises(source)
+    }
+
+    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
+        config.resolve(source)
+    }
+}
+
+impl EncoderPart for Dinov2 {
+    fn specs(config: &Config) -> Result<EncoderSpecs> {
+        let sizes = config.sizes()?;
+        let features = FeatureSpec { tokens: sizes.tokens(), width: sizes.width, kind: sizes.kind() };
+        Ok(EncoderSpecs { input: InputSpec::Image(sizes.image), features })
+    }
+
+    fn new(config: &Config, weights: &Weights) -> Result<Self> {
+        let sizes = config.sizes()?;
+        let (names, w) = Names::of(weights);
+        let (e, grid, trained) = (sizes.width, sizes.grid(), sizes.trained);
+
+        let conv = w.pp(names.patches);
+        let kernel = conv.tensor("weight", &[e, 3, sizes.patch, sizes.patch], sizes.init())?;
+        let patches = FrozenConv::new(kernel, Some(conv.tensor("bias", &[e], ZEROS)?), sizes.patch, 0)?;
+
+        let table = w.tensor(names.positions, &[1, trained * trained + 1, e], sizes.init())?.squeeze(0)?;
+        let class = w.tensor(names.class, &[1, 1, e], sizes.init())?;
+        let mut lead = class.broadcast_add(&table.narrow(0, 0, 1)?)?;
+        if sizes.registers > 0 {
+            let registers = w.tensor(names.registers, &[1, sizes.registers, e], ZEROS)?;
+            lead = Tensor::cat(&[&lead, &registers], 1)?;
+        }
+        let positions = sizes.resampling.resize(&table.narrow(0, 1, trained * trained)?.contiguous()?, grid)?;
+
+        let blocks = w.pp(names.blocks);
+        let blocks = (0..sizes.layer).map(|i| names.block(&blocks.pp(i), &sizes)).collect::<Result<_, _>>()?;
+        let norm = sizes.post_norm.then(|| LayerNorm::load(&w.pp(names.norm), e, sizes.eps)).transpose()?;
+        Ok(Self {
+            specs: Self::specs(config)?,
+            patches,
+            lead,
+            positions: positions.unsqueeze(0)?,
+            blocks,
+            heads: sizes.attention(),
+            norm,
+            give: sizes.give,
+        })
+    }
+}
+
+impl Encoder for Dinov2 {
+    fn input_spec(&self) -> InputSpec {
+        self.specs.input
+    }
+
+    fn feature_spec(&self) -> FeatureSpec {
+        self.specs.features
+    }
+
+    fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
+        check_pixels(pixels, &self.specs.input)?;
+        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?;
+        let (b, n, e) = patches.dims3()?;
+        let first = self.lead.dim(1)?;
+        let lead = self.lead.broadcast_as((b, first, e))?;
+        let mut x = Tensor::cat(&[&lead, &patches.broadcast_add(&self.positions)?], 1)?; // [B, 1 + R + N, E]
+        for block in &self.blocks {
+            x = block.forward(&x, self.heads, None)?;
+        }
+        let x = match self.give {
+            Give::Patches => x.narrow(1, first, n)?,
+            Give::Class => x.narrow(1, 0, 1)?,
+            Give::ClassAndPatches => Tensor::cat(&[x.narrow(1, 0, 1)?, x.narrow(1, first, n)?], 1)?,
+        };
+        match &self.norm {
+            Some(norm) => norm.forward(&x),
+            None => x.contiguous(),
+        }
+    }
+}

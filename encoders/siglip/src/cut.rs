@@ -1,0 +1,72 @@
+//! A hidden state without the layer norm after the last block, which candle-transformers' model does not give: the same
+//! tensors in core's blocks, where matrices stay in their own type and in the mapped file.
+
+use super::names::{self, init};
+use super::settings::Sizes;
+use anyhow::Result;
+use candle_core::Tensor;
+use limber_core::Weights;
+use limber_core::frozen::{FrozenConv, FrozenLinear};
+use limber_core::ops::{Heads, LayerNorm};
+use limber_core::vit::VitBlock;
+use limber_core::weights::WeightError;
+
+/// Embeddings and the blocks up to the hidden state.
+pub(super) struct Cut {
+    patches: FrozenConv,
+    /// `[1, N, E]`.
+    positions: Tensor,
+    blocks: Vec<VitBlock>,
+    heads: Heads,
+}
+
+impl Cut {
+    pub fn new(w: &Weights, sizes: &Sizes) -> Result<Self> {
+        let (e, p) = (sizes.width, sizes.patch);
+        let tensor = |name: &str, shape: &[usize]| names::tensor(w, sizes, name, shape);
+        let kernel = tensor(names::PROBE, &[e, 3, p, p])?;
+        let bias = tensor("embeddings.patch_embedding.bias", &[e])?;
+        let dim = e / sizes.heads;
+        Ok(Self {
+            patches: FrozenConv::new(kernel, Some(bias), p, 0)?,
+            positions: names::positions(w, sizes)?.unsqueeze(0)?,
+            blocks: (0..sizes.layer).map(|i| block(w, i, sizes)).collect::<Result<_, _>>()?,
+            heads: Heads { queries: sizes.heads, keys: sizes.heads, dim, scale: 1.0 / (dim as f64).sqrt() },
+        })
+    }
+
+    /// Pixels `[B, 3, S, S]` to `[B, N, E]`.
+    pub fn forward(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
+        let patches = self.patches.forward(pixels)?.flatten_from(2)?.transpose(1, 2)?;
+        let mut x = patches.broadcast_add(&self.positions)?;
+        for block in &self.blocks {
+            x = block.forward(&x, self.heads, None)?;
+        }
+        x.contiguous()
+    }
+}
+
+fn block(w: &Weights, index: usize, sizes: &Sizes) -> Result<VitBlock, WeightError> {
+    let (e, inner) = (sizes.width, sizes.inner);
+    let place = format!("encoder.layers.{index}");
+    let linear = |name: &str, n_in: usize, n_out: usize| -> Result<FrozenLinear, WeightError> {
+        let name = format!("{place}.{name}");
+        let bias = init(&format!("{name}.bias"), &[n_out]);
+        w.pp(&name).linear(n_in, n_out, init(&format!("{name}.weight"), &[n_out, n_in]), Some(bias))
+    };
+    let norm = |name: &str| LayerNorm::load(&w.pp(format!("{place}.{name}")), e, sizes.eps);
+    Ok(VitBlock {
+        norm1: norm("layer_norm1")?,
+        q: linear("self_attn.q_proj", e, e)?,
+        k: linear("self_attn.k_proj", e, e)?,
+        v: linear("self_attn.v_proj", e, e)?,
+        out: linear("self_attn.out_proj", e, e)?,
+        scale1: None,
+        norm2: norm("layer_norm2")?,
+        fc1: linear("mlp.fc1", e, inner)?,
+        gate: None,
+        activation: sizes.activation,
+        fc2: linear("mlp.fc2", inner, e)?,
+        scale2: None,
+    })
+}
