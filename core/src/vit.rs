@@ -1,6 +1,6 @@
 //! The encoder block that vision transformers share: x + attention(norm(x)), then x + mlp(norm(x)); no graph.
 //!
-//! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`) `modeling_beit.py` (`BeitLayer`, with
+//! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`), `modeling_beit.py` (`BeitLayer`, with
 //! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Parts load the pieces under their own names.
 
 use crate::frozen::{FrozenLinear, forward_all};

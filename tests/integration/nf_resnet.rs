@@ -1,7 +1,7 @@
 //! NF-ResNet against timm: `tests/golden/nf_resnet`, every form a checkpoint comes in, and how timm initialises it.
 
 use super::golden::{check_draws, encoder, folder, lists, relative, source, tensors};
-use candle_core::Device;
+use candle_core::{DType, Device};
 use limber::config;
 use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
