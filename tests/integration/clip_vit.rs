@@ -5,7 +5,7 @@ use super::golden::{encoder, folder, lists, relative, source, tensors};
 use candle_core::Device;
 use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{FeatureKind, Registry, ResizeFilter, ResizeRule, WeightSource, Weights};
+use limber::core::{FeatureKind, Registry, ResizeFilter, ResizeRule, WeightSource, WeightType, Weights};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -75,6 +75,22 @@ fn every_form_gives_the_references_features() {
     // The tower alone, with nothing beside it that tells heads and activation.
     check("visual.pt", json!({"image_size": 18, "heads": 4, "activation": "gelu"}), "open_clip.hidden.2");
     check("visual.pt", json!({"image_size": 18, "heads": 4, "activation": "quick_gelu", "pool": true}), "quick.pooled");
+}
+
+#[test]
+fn other_types_of_weights_stay_near() {
+    let registry = limber::parts::registry().unwrap();
+    let expected = tensors("clip_vit");
+    // Rounding of one tensor: 2^-9 in bf16, 1/254 of the largest of a block in q8_0; two blocks add up to a few of them.
+    for (dtype, near) in [(WeightType::Bf16, 0.02), (WeightType::Q8_0, 0.05)] {
+        for (settings, name) in [(json!({"layer": -1}), "hidden.2"), (json!({"pool": true}), "pooled")] {
+            let source = source(&registry, "encoder", "clip-vit", "clip_vit/openai.pt");
+            let prepared = registry.encoder("clip-vit", settings, source.as_ref()).unwrap();
+            let tower = prepared.build(&Weights::new(source, Device::Cpu, Some(dtype))).unwrap();
+            let far = relative(&tower.encode(&expected["openai.image"]).unwrap(), &expected[&format!("openai.{name}")]);
+            assert!(far > CLOSE && far < near, "{dtype} {name}: {far}");
+        }
+    }
 }
 
 #[test]

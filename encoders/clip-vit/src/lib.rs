@@ -26,10 +26,11 @@ mod names;
 mod presets;
 mod settings;
 mod shapes;
+mod sizes;
 
 use names::Names;
 pub use settings::Config;
-use settings::Sizes;
+use sizes::Sizes;
 
 register!(encoder, ClipVit);
 

@@ -2,7 +2,7 @@
 //!
 //! Text towers name their blocks alike (`transformer.resblocks`, `text_model.encoder.layers`).
 
-use super::settings::Sizes;
+use super::sizes::Sizes;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use limber_core::frozen::FrozenLinear;
