@@ -5,6 +5,7 @@ mod beit;
 mod clip_resnet;
 mod clip_vit;
 mod config;
+mod configs;
 mod decoders;
 mod demo;
 mod dinov2;
