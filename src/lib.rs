@@ -9,6 +9,7 @@ pub mod features;
 pub mod generation;
 pub mod images;
 pub mod model;
+pub mod needs;
 pub mod parts;
 pub mod shapes;
 pub mod stitch_file;

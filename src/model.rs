@@ -4,6 +4,7 @@ use crate::config::{Compat, Config, Section};
 use crate::features;
 use crate::generation::{Prompt, Segment};
 use crate::images::{self, DecodeOptions, Limits, PassOrder};
+use crate::needs::candidates;
 use crate::stitch_file::{StitchMetadata, features_text, fingerprint, prefix_text};
 use crate::text::Tokenizer;
 use crate::weights::{self, WeightSpec};
@@ -315,33 +316,30 @@ fn open<'a>(
     registry: &'a Registry,
     base: &Path,
 ) -> Result<(&'a Entry, Arc<dyn WeightSource>)> {
-    if section.kind != "auto" {
-        let entry = registry.get(role, &section.kind)?;
-        if !entry.needs_weights {
-            for (key, value) in [("weights", &section.weights), ("dtype", &section.dtype)] {
-                if let Some(value) = value {
-                    bail!("{key} is {value:?}, but {role} {:?} reads no weights; leave the key out", entry.kind)
-                }
+    let files = candidates(role, section, registry)?;
+    if section.kind == "auto" {
+        let source = source(role, section, &files, base)?;
+        return Ok((registry.detect(role, source.as_ref())?, source));
+    }
+    let entry = registry.get(role, &section.kind)?;
+    if !entry.needs_weights {
+        for (key, value) in [("weights", &section.weights), ("dtype", &section.dtype)] {
+            if let Some(value) = value {
+                bail!("{key} is {value:?}, but {role} {:?} reads no weights; leave the key out", entry.kind)
             }
-            return Ok((entry, weights::none()));
         }
-        return Ok((entry, source(role, &entry.kind, section, &entry.files, base)?));
+        return Ok((entry, weights::none()));
     }
-    let mut files: Vec<String> = Vec::new();
-    for entry in registry.entries().filter(|e| e.maker.role() == role) {
-        files.extend(entry.files.iter().filter(|f| !files.contains(f)).cloned().collect::<Vec<_>>());
-    }
-    let source = source(role, "auto", section, &files, base)?;
-    Ok((registry.detect(role, source.as_ref())?, source))
+    Ok((entry, source(role, section, &files, base)?))
 }
 
 /// The source of a part's weights: what the section names, or the embedded demo's.
-fn source(role: &str, kind: &str, section: &Section, files: &[String], base: &Path) -> Result<Arc<dyn WeightSource>> {
+fn source(role: &str, section: &Section, files: &[String], base: &Path) -> Result<Arc<dyn WeightSource>> {
     let Some(text) = &section.weights else {
         #[cfg(feature = "demo")]
-        return crate::demo::source(role, kind);
+        return crate::demo::source(role, &section.kind);
         #[cfg(not(feature = "demo"))]
-        bail!("the {role} {kind:?} names no weights, and this program was built without the demo model")
+        bail!("the {role} {:?} names no weights, and this program was built without the demo model", section.kind)
     };
     let spec: WeightSpec = text.parse()?;
     let files: Vec<&str> = files.iter().map(String::as_str).collect();

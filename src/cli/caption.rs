@@ -5,7 +5,6 @@ use super::output;
 use crate::config::Config;
 use crate::generation::{self, Feed, Finish, Generation, Prompt, Request, Timing};
 use crate::model::{Depth, Model};
-use crate::parts;
 use crate::text::TextStream;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -58,8 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let prompt = Prompt::caption(&config.prompt)?;
     sampling(&config).check()?;
-    let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
-    model.offline(arguments.shared.is_offline());
+    let model = arguments.shared.model(&config, Depth::Text)?;
     let load_s = start.elapsed().as_secs_f64();
     let mut request = request(&model, &config)?;
     if arguments.sampling.stream {

@@ -1,18 +1,15 @@
 //! `limber convert IN --out F.safetensors`: any readable checkpoint to one safetensors file.
 
+use super::options::Network;
 use super::output::{self, Progress};
+use crate::needs;
 use crate::weights::{ConvertOptions, WeightSpec, convert, open_checkpoint};
 use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use limber_core::WeightType;
-use limber_core::registry::DEFAULT_FILES;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-
-/// What a folder is searched for, beside what `save_pretrained` writes.
-const OTHER_FILES: [&str; 4] =
-    ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "proj.ckpt", "pytorch_model.pt"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -25,6 +22,8 @@ pub struct Arguments {
     /// Type that floats are rounded to; as they are where nothing is said. q8_0 and q4_k are for matrices alone
     #[arg(long, value_parser = dtype_parser(), value_name = "TYPE")]
     dtype: Option<String>,
+    #[command(flatten)]
+    network: Network,
     /// Prints one JSON object a line
     #[arg(long)]
     json: bool,
@@ -36,8 +35,10 @@ fn dtype_parser() -> PossibleValuesParser {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let spec: WeightSpec = arguments.input.parse()?;
-    let files: Vec<&str> = DEFAULT_FILES.iter().copied().chain(OTHER_FILES).collect();
-    let checkpoint = open_checkpoint(&spec, &files, Path::new("."))?;
+    if let WeightSpec::Hub { .. } = spec {
+        arguments.network.ensure(&[needs::of_spec(spec.clone())])?;
+    }
+    let checkpoint = open_checkpoint(&spec, &needs::known_files(), Path::new("."))?;
     let options =
         ConvertOptions { dtype: arguments.dtype.as_deref().and_then(WeightType::named), ..ConvertOptions::default() };
     let mut progress: Option<Progress> = None;

@@ -2,8 +2,8 @@
 
 use super::options::{Shared, text};
 use super::output;
-use crate::model::{Depth, Model};
-use crate::{features, parts, weights};
+use crate::model::Depth;
+use crate::{features, weights};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
@@ -52,8 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Stage::Features => Depth::Features,
         Stage::Prefix => Depth::Prefix,
     };
-    let mut model = Model::load(&config, &parts::registry()?, depth)?;
-    model.offline(arguments.shared.is_offline());
+    let model = arguments.shared.model(&config, depth)?;
     if depth == Depth::Pixels && model.input_spec().image().is_none() {
         bail!("--stage pixels: the encoder takes features from files, not images; allowed are features and prefix")
     }

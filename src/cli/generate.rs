@@ -5,7 +5,6 @@ use super::options::{SamplingFlags, Shared, sampling, text};
 use super::output;
 use crate::generation::{Prompt, generate};
 use crate::model::{Depth, Model};
-use crate::parts;
 use anyhow::Result;
 use candle_core::Tensor;
 use clap::Args;
@@ -32,8 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let images = arguments.image.len();
     let prompts: Vec<Prompt> = arguments.prompt.iter().map(|p| Prompt::parse(p, images)).collect::<Result<_>>()?;
     sampling(&config).check()?;
-    let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
-    model.offline(arguments.shared.is_offline());
+    let model = arguments.shared.model(&config, Depth::Text)?;
     let load_s = start.elapsed().as_secs_f64();
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;

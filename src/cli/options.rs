@@ -1,7 +1,12 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
+use super::output;
 use crate::config::{self, Compat, Config};
 use crate::generation::Sampling;
+use crate::model::{Depth, Model};
+use crate::needs::{self, Need};
+use crate::parts;
+use crate::weights::hub::{self, Settings};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
@@ -28,7 +33,14 @@ pub struct Shared {
     /// Prints one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Forbids the network
+    #[command(flatten)]
+    pub network: Network,
+}
+
+/// Whether the network may be used.
+#[derive(Debug, Clone, Args)]
+pub struct Network {
+    /// Forbids the network: weights come from the Hugging Face cache as it is
     #[arg(long)]
     pub offline: bool,
 }
@@ -96,7 +108,7 @@ impl Shared {
             None => demo(&sets)?,
         };
         for note in &loaded.notes {
-            super::output::note(&note.to_string());
+            output::note(&note.to_string());
         }
         if let Some(threads) = loaded.config.threads {
             // The pool can be built once; a second call in one process keeps the first.
@@ -116,11 +128,47 @@ fn demo(_sets: &[String]) -> Result<config::Loaded> {
     anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
 }
 
+impl Network {
+    /// How the hub is spoken to.
+    ///
+    /// # Errors
+    /// An environment that names no place for the cache, or an endpoint or token that are none.
+    pub fn settings(&self) -> Result<Settings> {
+        Settings::from_environment(self.offline)
+    }
+
+    /// Brings into the cache what it lacks of `needs`.
+    ///
+    /// # Errors
+    /// What the cache lacks and cannot get.
+    pub fn ensure(&self, needs: &[Need]) -> Result<()> {
+        if needs.is_empty() {
+            return Ok(());
+        }
+        let settings = self.settings()?;
+        let mut downloads = output::Downloads::new();
+        for need in needs {
+            let done = hub::ensure(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event));
+            match need.role {
+                Some(role) => done.with_context(|| format!("section {role:?}"))?,
+                None => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Shared {
-    /// Whether the network is forbidden, by `--offline` or as Hugging Face's libraries are told.
-    pub fn is_offline(&self) -> bool {
-        let variable = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_uppercase();
-        self.offline || matches!(variable.as_str(), "1" | "ON" | "YES" | "TRUE")
+    /// The model of a config as far as `depth` needs it, after what the cache lacks of its weights was downloaded.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and weights that cannot be had.
+    pub fn model(&self, config: &Config, depth: Depth) -> Result<Model> {
+        let registry = parts::registry()?;
+        self.network.ensure(&needs::of_config(config, &registry, depth)?)?;
+        let mut model = Model::load(config, &registry, depth)?;
+        model.offline(self.network.offline || hub::is_offline());
+        Ok(model)
     }
 }
 

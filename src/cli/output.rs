@@ -1,8 +1,11 @@
 //! Results on stdout, all else on stderr.
 
+use crate::weights::hub::Event;
 use anyhow::Result;
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// One line of result.
 ///
@@ -60,7 +63,7 @@ pub fn error(error: &anyhow::Error) {
 
 /// A progress bar on a terminal, nothing elsewhere but a line at the end.
 pub struct Progress {
-    bar: indicatif::ProgressBar,
+    bar: ProgressBar,
     what: &'static str,
 }
 
@@ -68,15 +71,14 @@ impl Progress {
     /// A bar over `total` steps of `what`.
     pub fn new(total: u64, what: &'static str) -> Self {
         let bar = if std::io::stderr().is_terminal() {
-            let style =
-                indicatif::ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
-            let bar = indicatif::ProgressBar::new(total).with_message(what);
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+            let bar = ProgressBar::new(total).with_message(what);
             match style {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
             }
         } else {
-            let bar = indicatif::ProgressBar::hidden();
+            let bar = ProgressBar::hidden();
             bar.set_length(total);
             bar
         };
@@ -93,5 +95,120 @@ impl Progress {
         let (count, seconds) = (self.bar.position(), self.bar.elapsed().as_secs_f64());
         self.bar.finish_and_clear();
         eprintln!("{count} {} in {seconds:.1} s", self.what);
+    }
+}
+
+/// What downloads say: a bar with rate and time to go on a terminal, plain lines elsewhere.
+pub struct Downloads {
+    bar: Option<ProgressBar>,
+    file: String,
+    /// Where the file began in this run, and when; when a plain line was written last.
+    start: (u64, Instant),
+    spoke: Instant,
+    size: Option<u64>,
+}
+
+impl Downloads {
+    /// How often a plain line tells how far a file is.
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// Nothing is said before a download begins.
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self { bar: None, file: String::new(), start: (0, now), spoke: now, size: None }
+    }
+
+    /// Tells of one event.
+    pub fn hear(&mut self, event: Event) {
+        match event {
+            Event::Begin { file, size, at, number, of } => self.begin(file, size, at, (number, of)),
+            Event::At(done) => self.at(done),
+            Event::End { size, .. } => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+                let seconds = self.start.1.elapsed().as_secs_f64();
+                eprintln!("{}: {} in {seconds:.1} s", self.file, HumanBytes(size));
+            }
+            Event::Note(text) => match &self.bar {
+                Some(bar) => bar.suspend(|| note(text)),
+                None => note(text),
+            },
+        }
+    }
+
+    fn begin(&mut self, file: &str, size: Option<u64>, at: u64, (number, of): (usize, usize)) {
+        let now = Instant::now();
+        self.file = if of > 1 { format!("{file} ({number} of {of})") } else { file.to_string() };
+        (self.start, self.spoke, self.size) = ((at, now), now, size);
+        if std::io::stderr().is_terminal() {
+            let known = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+            let unknown = "{msg} {spinner} {bytes} {bytes_per_sec}";
+            let style = ProgressStyle::with_template(if size.is_some() { known } else { unknown });
+            let bar = size.map_or_else(ProgressBar::no_length, ProgressBar::new).with_message(self.file.clone());
+            let bar = if let Ok(style) = style { bar.with_style(style) } else { bar };
+            // What an earlier run brought says nothing of the rate.
+            bar.set_position(at);
+            bar.reset_eta();
+            self.bar = Some(bar);
+            return;
+        }
+        let size = size.map_or_else(|| "of unknown length".to_string(), |size| HumanBytes(size).to_string());
+        let from = if at > 0 { format!(", going on after {}", HumanBytes(at)) } else { String::new() };
+        eprintln!("{}: {size}{from}", self.file);
+    }
+
+    fn at(&mut self, done: u64) {
+        if done < self.start.0 {
+            // It began anew.
+            self.start = (done, Instant::now());
+            if let Some(bar) = &self.bar {
+                bar.set_position(done);
+                bar.reset_eta();
+            }
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        } else if self.spoke.elapsed() >= Self::EVERY {
+            self.spoke = Instant::now();
+            eprintln!("{}: {}", self.file, progress(done, self.size, self.start.0, self.start.1.elapsed()));
+        }
+    }
+}
+
+/// How far a file is: bytes, share, rate and time to go.
+fn progress(done: u64, size: Option<u64>, start: u64, elapsed: Duration) -> String {
+    let rate = done.saturating_sub(start) as f64 / elapsed.as_secs_f64().max(1e-3);
+    let speed = format!("{}/s", HumanBytes(rate as u64));
+    match size {
+        Some(size) if rate > 0.0 && size > 0 => {
+            let left = Duration::from_secs_f64((size.saturating_sub(done) as f64 / rate).min(1e9));
+            let share = 100.0 * done as f64 / size as f64;
+            format!(
+                "{} of {} ({share:.0} %), {speed}, {} to go",
+                HumanBytes(done),
+                HumanBytes(size),
+                HumanDuration(left)
+            )
+        }
+        _ => format!("{}, {speed}", HumanBytes(done)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_lines_tell_rate_and_time_to_go() {
+        let second = Duration::from_secs(1);
+        let mib = 1 << 20;
+        for (done, size, start, elapsed, expected) in [
+            (30 * mib, Some(100 * mib), 10 * mib, 10, "30.00 MiB of 100.00 MiB (30 %), 2.00 MiB/s, 35 seconds to go"),
+            (30 * mib, None, 0, 10, "30.00 MiB, 3.00 MiB/s"),
+            (10 * mib, Some(100 * mib), 10 * mib, 10, "10.00 MiB, 0 B/s"),
+        ] {
+            assert_eq!(progress(done, size, start, second * elapsed), expected);
+        }
     }
 }

@@ -5,7 +5,6 @@ use super::options::{Shared, text};
 use super::output;
 use crate::generation::{IMAGE_MARK, Prompt, log_softmax};
 use crate::model::{Depth, Model};
-use crate::parts;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -50,8 +49,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )
     }
     let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
-    let mut model = Model::load(&config, &parts::registry()?, Depth::Text)?;
-    model.offline(arguments.shared.is_offline());
+    let model = arguments.shared.model(&config, Depth::Text)?;
     let tokens = model.tokenizer()?.encode(&arguments.text)?;
     if tokens.is_empty() {
         bail!("the text {:?} has no token to score", arguments.text)

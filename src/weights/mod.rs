@@ -16,7 +16,7 @@ mod checkpoint;
 mod convert;
 mod folder;
 mod format;
-mod hub;
+pub mod hub;
 mod mapped;
 mod nothing;
 mod pickle;

@@ -5,11 +5,25 @@ use super::folder::{Folder, unreadable};
 use super::format;
 use limber_core::weights::WeightError;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|e| format!("no index of shards: {e}"))
+    }
+
+    /// The shards' names, each once.
+    fn shards(&self) -> Result<BTreeSet<String>, String> {
+        match self.weight_map.values().find(|shard| !is_plain(shard)) {
+            Some(shard) => Err(format!("shard {shard:?} is no file name of the index's own folder")),
+            None => Ok(self.weight_map.values().cloned().collect()),
+        }
+    }
 }
 
 /// The tensors that the index `name` lists, from all its shards.
@@ -20,21 +34,16 @@ pub fn read(folder: &Folder, name: &str) -> Result<Contents, WeightError> {
     let label = folder.label(name);
     let fault = |message: String| unreadable(label.clone(), message);
     let text = folder.text(name)?.ok_or_else(|| fault("no such file".into()))?;
-    let index: Index = serde_json::from_str(&text).map_err(|e| fault(format!("no index of shards: {e}")))?;
-    let mut shards: BTreeMap<&str, Contents> = BTreeMap::new();
-    for shard in index.weight_map.values() {
-        if shards.contains_key(shard.as_str()) {
-            continue;
-        }
-        if !is_plain(shard) {
-            return Err(fault(format!("shard {shard:?} is no file name of the index's own folder")));
-        }
-        let bytes = folder.bytes(shard).map_err(|e| fault(format!("shard {shard:?} cannot be opened: {e}")))?;
-        shards.insert(shard, format::read(&folder.label(shard), bytes)?);
+    let index = Index::parse(&text).map_err(fault)?;
+    let mut shards: BTreeMap<String, Contents> = BTreeMap::new();
+    for shard in index.shards().map_err(fault)? {
+        let bytes = folder.bytes(&shard).map_err(|e| fault(format!("shard {shard:?} cannot be opened: {e}")))?;
+        let contents = format::read(&folder.label(&shard), bytes)?;
+        shards.insert(shard, contents);
     }
     let mut all = Contents::default();
     for (tensor, shard) in &index.weight_map {
-        let found = shards.get(shard.as_str()).and_then(|contents| contents.tensors.get(tensor));
+        let found = shards.get(shard).and_then(|contents| contents.tensors.get(tensor));
         let found = found.ok_or_else(|| fault(format!("tensor {tensor:?} is not in its shard {shard:?}")))?;
         all.tensors.insert(tensor.clone(), found.clone());
     }
@@ -42,6 +51,14 @@ pub fn read(folder: &Folder, name: &str) -> Result<Contents, WeightError> {
         all.metadata.get_or_insert_default().extend(metadata);
     }
     Ok(all)
+}
+
+/// The names of the shards that an index lists.
+///
+/// # Errors
+/// A text that is no index, a shard that does not lie in the index's own folder.
+pub fn shards(text: &str) -> Result<BTreeSet<String>, String> {
+    Index::parse(text)?.shards()
 }
 
 fn is_plain(name: &str) -> bool {
