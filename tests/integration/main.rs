@@ -13,6 +13,8 @@ mod features;
 mod golden;
 mod gpt2;
 mod gptj;
+#[cfg(feature = "hub")]
+mod hub;
 mod images;
 mod matrix;
 mod nf_resnet;

@@ -11,6 +11,7 @@ pub(super) fn limber(arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("LIMBER_LOG")
+        .env("HF_HUB_OFFLINE", "1")
         .output()
         .unwrap()
 }

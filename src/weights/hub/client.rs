@@ -195,6 +195,11 @@ impl Client {
             {
                 Trouble::Unreachable(message)
             }
+            // TLS failures, certificates among them, come as data that is not valid.
+            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                let hint = "a file of certificates to trust can be named in SSL_CERT_FILE";
+                Trouble::Never(anyhow!("{message}; {hint}"))
+            }
             ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Trouble::Again(message, None),
             _ => Trouble::Never(anyhow!(message)),
         }

@@ -3,8 +3,9 @@
 //! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a part that the next run goes on
 //! with. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
 
-use super::cache::{Place, make_parent};
+use super::cache::Place;
 use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
+use super::store::make_parent;
 use super::{Event, Report};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};

@@ -14,6 +14,8 @@ mod download;
 #[cfg(feature = "hub")]
 mod pull;
 mod settings;
+#[cfg(feature = "hub")]
+mod store;
 mod wanted;
 
 pub use settings::{Patience, Settings, Token, cache_folder, is_offline};
@@ -120,7 +122,8 @@ pub fn ensure(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: R
             settings.patience.tries = 1;
             settings.patience.connect = settings.patience.connect.min(std::time::Duration::from_secs(3));
             if let Err(error) = pull::complete(&named, &names, &settings, report) {
-                report(Event::Note(&format!("{spec}: the cache may lack {}: {error:#}", names.join(", "))));
+                let names = names.join(", ");
+                report(Event::Note(&format!("{spec}: the cache may lack {names}: {error:#} (--offline asks nobody)")));
             }
             Ok(())
         }

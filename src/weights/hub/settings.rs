@@ -298,6 +298,13 @@ mod tests {
         assert!(message.contains("the token in HF_TOKEN") && !message.contains("sec"), "{message}");
     }
 
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_there_is_no_network() {
+        let settings = Settings::read(&from(&[("HOME", "/u")]), false).unwrap();
+        assert!(settings.offline.unwrap().contains("built without the feature \"hub\""));
+    }
+
     #[cfg(feature = "hub")]
     #[test]
     fn the_network_is_forbidden_by_flag_and_by_variable() {
