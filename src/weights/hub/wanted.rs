@@ -149,14 +149,15 @@ impl<'a> Named<'a> {
             None => snapshot.join(""),
         };
         let why = why.map(|why| format!(", and {why}")).unwrap_or_default();
+        // A program without the network must not send the user to itself.
+        let own = if cfg!(feature = "hub") { format!("`limber pull {}` or ", self.spec) } else { String::new() };
         anyhow::anyhow!(
             "{}: {} at revision {:?} is not in the Hugging Face cache {}{why}; looked for {missing}; \
-             download it with `limber pull {}` or `hf download {} --revision {}`, or put it at {}",
+             download it with {own}`hf download {} --revision {}`, or put it at {}",
             self.spec,
             self.repository,
             self.revision,
             cache.display(),
-            self.spec,
             self.repository,
             self.revision,
             place.display(),

@@ -36,8 +36,8 @@ impl Case {
         hub.set("a/b", "main", &commit('1'), &[("config.json", b"{}"), ("model.safetensors", &weights())]);
         let folder = tempfile::tempdir().unwrap();
         let patience = Patience {
-            connect: Duration::from_secs(5),
-            idle: Duration::from_secs(5),
+            connect: Duration::from_secs(20),
+            idle: Duration::from_secs(20),
             tries: 4,
             pause: Duration::from_millis(1),
             longest_pause: Duration::from_secs(2),
@@ -262,7 +262,7 @@ fn a_server_that_is_busy_is_asked_again() {
 #[test]
 fn a_server_that_stays_silent_is_left() {
     let mut case = Case::new();
-    case.settings.patience.idle = Duration::from_millis(300);
+    case.settings.patience.idle = Duration::from_secs(1);
     case.hub.storage_faults([Fault { stall: Some(100_000), ..Fault::default() }]);
     let (pulled, notes) = case.pull_with_notes("hf:a/b");
     pulled.unwrap();
