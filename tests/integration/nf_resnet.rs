@@ -1,17 +1,15 @@
 //! NF-ResNet against timm: `tests/golden/nf_resnet`, every form a checkpoint comes in, and how timm initialises it.
 
 use super::golden::{check_draws, encoder, folder, lists, relative, source, tensors};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use limber::config;
-use limber::core::random::RandomSource;
-use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{FeatureKind, ImageSpec, ResizeFilter, WeightSource, Weights};
+use limber::core::weights::FrozenData;
+use limber::core::{FeatureKind, ImageSpec, ResizeFilter};
 use limber::images::{self, Draw, PassOrder, RgbImage};
 use limber::model::{Depth, Model};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 /// Some twenty convolutions in f32, summed in another order and with alpha and beta folded in.
 const CLOSE: f32 = 1e-5;

@@ -182,6 +182,7 @@ fn block(w: &Weights, s: &Sizes) -> Result<VitBlock, WeightError> {
     };
     let (e, inner) = (s.width, s.inner);
     Ok(VitBlock {
+        gate: None,
         norm1: LayerNorm::load(&w.pp("layernorm_before"), e, s.eps)?,
         q: linear("attention.attention.query", "attention.q_proj", e, e, true)?,
         // A bias of the keys would cancel in the softmax: BEiT has none.

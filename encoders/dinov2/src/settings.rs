@@ -282,7 +282,7 @@ impl Config {
     fn fill_from_shapes(&mut self, shapes: &Shapes) {
         let width = *self.hidden_size.get_or_insert(shapes.width);
         self.num_hidden_layers.get_or_insert(shapes.layers);
-        if width % 64 == 0 {
+        if width.is_multiple_of(64) {
             self.num_attention_heads.get_or_insert(width / 64);
         }
         let patch = *self.patch_size.get_or_insert(shapes.patch);

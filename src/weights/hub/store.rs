@@ -4,7 +4,7 @@ use super::super::write::replace;
 use super::cache::Place;
 use anyhow::{Context, Result};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 impl Place {
@@ -33,7 +33,7 @@ impl Place {
         }
         let path = self.folder().join("refs").join(revision);
         make_parent(&path)?;
-        replace(&path, |file| Ok(file.write_all(commit.as_bytes())?))
+        replace(&path, commit.as_bytes())
     }
 
     /// Notes that `commit` has no `file`.
