@@ -24,6 +24,12 @@ pub trait Decoder: Send + Sync {
     fn new_cache(&self, batch: usize, capacity: usize) -> Result<KvCache> {
         KvCache::new(&self.spec(), batch, capacity)
     }
+
+    /// Whether rows of up to `positions` that begin alike have the same keys and values there, whatever follows, so that
+    /// these may be computed once for many rows. False where a row's length changes how its first positions are seen.
+    fn begins_alike(&self, _positions: usize) -> bool {
+        true
+    }
 }
 
 /// Which positions need logits.

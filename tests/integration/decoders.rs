@@ -38,7 +38,7 @@ impl Case {
         super::golden::decoder(self.kind, &self.path())
     }
 
-    fn tensors(&self) -> HashMap<String, Tensor> {
+    pub fn tensors(&self) -> HashMap<String, Tensor> {
         let all = tensors(self.folder).into_iter();
         all.filter_map(|(name, tensor)| Some((name.strip_prefix(self.prefix)?.to_string(), tensor))).collect()
     }

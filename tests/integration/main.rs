@@ -12,10 +12,12 @@ mod dinov2;
 mod features;
 mod golden;
 mod gpt2;
+mod gpt_neox;
 mod gptj;
 #[cfg(feature = "hub")]
 mod hub;
 mod images;
+mod llama;
 mod matrix;
 mod nf_resnet;
 mod opt;

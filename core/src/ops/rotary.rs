@@ -100,6 +100,11 @@ impl Rotary {
         2 * self.frequencies.len()
     }
 
+    /// Positions up to which a row's length does not change its frequencies.
+    pub fn steady(&self) -> usize {
+        self.growth.map_or(self.positions, |growth| growth.trained)
+    }
+
     /// x `[B, T, H, head_dim]` f32, whose row b starts at position `past[b]`, turned by its positions.
     ///
     /// # Errors
@@ -268,6 +273,7 @@ mod tests {
         let x = random(&[2, 8, 1, 6]);
         let apply = |rotary: &Rotary, past: &[usize], lengths: &[usize]| rotary.apply_rows(&x, past, lengths).unwrap();
         assert_eq!(largest(&apply(&plain, &[0, 0], &[8, 8]), &apply(&grown, &[0, 0], &[8, 8])), 0.0);
+        assert_eq!((plain.steady(), grown.steady()), (64, 8));
         // Row 0 reaches position 10, row 1 is padding behind position 7.
         let (a, b) = (apply(&plain, &[2, 5], &[8, 2]), apply(&grown, &[2, 5], &[8, 2]));
         assert!(largest(&a.get(0).unwrap(), &b.get(0).unwrap()) > 1e-2);

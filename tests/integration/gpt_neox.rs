@@ -1,0 +1,152 @@
+//! GPT-NeoX against transformers: `tests/golden/gpt_neox`, blocks side by side and in series, old and new spellings.
+
+use super::decoders::{Case, all, settings_refused};
+use super::golden::{decoder, largest, lists, source, tensors};
+use limber::core::registry::PreparedDecoder;
+use serde_json::{Value, json};
+
+const CASES: [Case; 2] = [
+    Case { kind: "gpt-neox", folder: "gpt_neox", form: "pythia", prefix: "pythia." },
+    Case { kind: "gpt-neox", folder: "gpt_neox", form: "serial", prefix: "serial." },
+];
+
+fn form(form: &'static str) -> Case {
+    Case { form, ..CASES[0] }
+}
+
+fn prepared(settings: Value, weights: &str) -> anyhow::Result<PreparedDecoder> {
+    let registry = limber::parts::registry().unwrap();
+    registry.decoder("gpt-neox", settings, source(&registry, "decoder", "gpt-neox", weights).as_ref())
+}
+
+#[test]
+fn every_form_gives_transformers_logits() {
+    CASES.iter().for_each(|case| case.gives("logits"));
+    // Masks and frequencies as buffers; the head's newer name; names without `gpt_neox.`.
+    form("bin").gives("logits");
+    form("head").gives("f16.logits");
+    form("bare").gives("f16.logits");
+}
+
+#[test]
+fn the_whole_context_and_not_one_more() {
+    CASES.iter().for_each(Case::fills_its_context);
+}
+
+#[test]
+fn a_prefix_of_embeddings() {
+    CASES.iter().for_each(Case::continues_a_prefix);
+}
+
+#[test]
+fn step_by_step_over_a_cache() {
+    CASES.iter().for_each(Case::steps_over_a_cache);
+}
+
+#[test]
+fn rows_of_different_lengths_in_one_batch() {
+    CASES.iter().for_each(Case::generates_batches_as_singles);
+}
+
+#[test]
+fn hidden_states_and_attention() {
+    CASES.iter().for_each(Case::shows_hidden_states_and_attention);
+}
+
+#[test]
+fn the_gradient_of_a_training_step() {
+    CASES.iter().for_each(Case::trains_what_stands_before_it);
+}
+
+#[test]
+fn parts_of_heads_and_scaled_frequencies() {
+    let expected = tensors("gpt_neox");
+    let variants = lists("gpt_neox")["variants"].clone();
+    for (name, config) in variants.as_object().unwrap() {
+        let folder = form("bin").changed(config);
+        let model = decoder("gpt-neox", folder.path().to_str().unwrap());
+        let far = largest(&all(model.as_ref(), &expected["pythia.ids"]), &expected[&format!("pythia.{name}.logits")]);
+        // As in the other logits' comparisons.
+        assert!(far < 1e-4, "{name}: {far}");
+        // Frequencies that grow with the length forbid that beginnings are computed once.
+        assert_eq!((model.begins_alike(12), model.begins_alike(13)), (true, name != "dynamic"), "{name}");
+    }
+    assert_eq!(variants.as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn what_config_json_asks_for_and_gpt_neox_cannot_do_is_refused_by_name() {
+    let case = &CASES[0];
+    case.refuses("model_type", json!("gpt_neox_japanese"), &["model_type is \"gpt_neox_japanese\"", "\"gpt_neox\""]);
+    case.refuses("hidden_act", json!("mish"), &["hidden_act is \"mish\"", "supported is gelu, gelu_new"]);
+    case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config", "gpt-neox does not support"]);
+    case.refuses("sliding_window", json!(16), &["sliding_window is 16"]);
+    case.refuses("num_hidden_layers", json!(2.5), &["num_hidden_layers is 2.5", "whole number"]);
+    case.refuses("rope_scaling", json!({"type": "longrope"}), &["rope_scaling: type is \"longrope\"", "supported is"]);
+    // What the rope section says and what the old keys say.
+    case.refuses("rotary_pct", json!(0.5), &["rotary_pct is 0.5", "partial_rotary_factor is 0.25"]);
+    case.refuses("rotary_emb_base", json!(500), &["rotary_emb_base is 500", "rope_theta is 10000"]);
+    case.refuses("hidden_size", json!(33), &["hidden_size 33 is not a multiple of num_attention_heads 4"]);
+}
+
+#[test]
+fn settings_that_do_not_fit_each_other() {
+    let check = |changes: Value, expected: &str| {
+        let mut settings = json!({"model": "pythia-70m"});
+        settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        settings_refused("gpt-neox", settings, expected);
+    };
+    check(json!({"hidden_size": 10}), "hidden_size 10 is not a multiple of num_attention_heads 8");
+    check(json!({"vocab_size": 0}), "vocab_size is 0, allowed is 1 and above");
+    check(json!({"rotary_pct": 0.01}), "rotary_pct 0.01 of a head's 64 elements is not allowed");
+    check(json!({"rotary_pct": 1.5}), "it turns from 2 to 64 of them");
+    check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, allowed is above 1");
+    check(json!({"rope_scaling": {"rope_type": "linear", "factor": -1.0}}), "rope_scaling: factor is -1");
+    check(json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope");
+    check(json!({"layers": 3}), "unknown key \"layers\"");
+    check(json!({"model": "pythia-3b"}), "unknown gpt-neox model \"pythia-3b\"; known models: pythia-14m, pythia-31m");
+    settings_refused("gpt-neox", json!({}), "hidden_size is not set, and no config.json lies beside the weights");
+}
+
+#[test]
+fn models_by_name() {
+    // Parameters of the suite's table, in millions: embeddings, head and all (arXiv 2304.01373, table 1).
+    let sizes = [
+        ("pythia-70m", 70.426_624),
+        ("pythia-160m", 162.322_944),
+        ("pythia-410m", 405.334_016),
+        ("pythia-1b", 1_011.781_632),
+        ("pythia-1.4b", 1_414.647_808),
+        ("pythia-2.8b", 2_775.208_960),
+        ("pythia-6.9b", 6_857.302_016),
+        ("pythia-12b", 11_846.072_320),
+        ("gpt-neox-20b", 20_554.567_680),
+    ];
+    for (name, millions) in sizes {
+        let prepared = prepared(json!({"model": name}), "random:1").unwrap();
+        let size = |key: &str| prepared.settings[key].as_u64().unwrap() as usize;
+        let (d, inner, layers) = (size("hidden_size"), size("intermediate_size"), size("num_hidden_layers"));
+        let block = 3 * d * d + 3 * d + d * d + d + 2 * d * inner + inner + d + 4 * d;
+        let all = 2 * size("vocab_size") * d + layers * block + 2 * d;
+        assert_eq!(all as f64 / 1e6, millions, "{name}");
+        assert_eq!(prepared.spec.eos, [0]);
+    }
+    let resolved = prepared(json!({"model": "GPT-NeoX-20B"}), "random:1").unwrap();
+    assert_eq!(resolved.settings["hidden_act"], "gelu_new");
+    assert_eq!((resolved.spec.head_dim, resolved.spec.context), (96, 2048));
+}
+
+#[test]
+fn a_model_by_name_must_be_the_folders() {
+    let message = format!("{:#}", prepared(json!({"model": "pythia-70m"}), "gpt_neox/pythia").err().unwrap());
+    assert!(message.contains("config.json: vocab_size is 80, but 50304 in the model \"pythia-70m\""), "{message}");
+}
+
+#[test]
+fn the_kind_auto_is_told_by_config_json() {
+    let registry = limber::parts::registry().unwrap();
+    for form in ["pythia", "serial", "bin"] {
+        let source = source(&registry, "decoder", "gpt-neox", &format!("gpt_neox/{form}"));
+        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "gpt-neox");
+    }
+}
