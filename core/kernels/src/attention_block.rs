@@ -3,7 +3,7 @@
 use crate::attention::{Attention, Values};
 use crate::dot::Few;
 use crate::elementwise::softmax_row;
-use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_tile, tiles};
+use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_row, packed_floats};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
@@ -62,7 +62,7 @@ impl Task<'_> {
             let v = Dense { start: v, stride: a.v.strides[2] };
             let row = a.heads * dh;
             let out = self.out.add(((self.batch * a.queries + from) * a.heads + self.head) * dh);
-            let out = Target { c: Shared(out), stride: row, bias: std::ptr::null() };
+            let out = Target::new(out, row);
 
             if keys == 0 {
                 for i in 0..rows {
@@ -79,7 +79,7 @@ impl Task<'_> {
             }
             let mut scores = Scratch::take(rows * keys);
             let scores = scores.as_mut_ptr();
-            let s = Target { c: Shared(scores), stride: keys, bias: std::ptr::null() };
+            let s = Target::new(scores, keys);
             if rows <= FEW_QUERIES {
                 let few = Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
                 dispatch(I::LEVEL, few);
@@ -140,13 +140,12 @@ impl Task<'_> {
 /// C [rows, n] = A [rows, depth] B [depth, n] on one thread.
 #[inline(always)]
 unsafe fn multiply<I: Isa, C: Columns>(a: *const f32, rows: usize, depth: usize, columns: C, n: usize, to: Target) {
-    let mut packed = Scratch::take(rows * depth);
+    let mut packed = Scratch::take(packed_floats(rows, depth));
     let mut panels = Scratch::take(PANEL_FLOATS);
     // SAFETY: the caller's A, B and C have these sizes; the buffers are as large as needed.
     unsafe {
-        for (m, end) in tiles(rows, I::MR) {
-            let dst = packed.as_mut_ptr().add(m * depth);
-            pack_tile(a.add(m * depth), depth, end - m, depth, dst);
+        for row in 0..rows {
+            pack_row(a.add(row * depth), depth, row, rows, packed.as_mut_ptr());
         }
         for n0 in (0..n).step_by(C::N_BLOCK) {
             let block = Block {

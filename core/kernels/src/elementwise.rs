@@ -1,4 +1,4 @@
-//! What surrounds the matrix products: layer norm, softmax, GELU, each on all threads.
+//! What surrounds the matrix products: layer norm, softmax, each on all threads.
 
 use crate::isa::Isa;
 use crate::math::{Row, exp, fold, for_rows, largest, map, shared};

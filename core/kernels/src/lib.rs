@@ -8,12 +8,12 @@
 // their pointers and sizes one by one.
 #![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
 
+mod activation;
 mod attention;
 mod attention_block;
 mod convert;
 mod dot;
 mod elementwise;
-mod gelu;
 mod gemm;
 mod isa;
 mod linear;
@@ -28,10 +28,10 @@ mod rotary;
 mod scratch;
 mod weight;
 
+pub use activation::{Activation, activate, activate_in_place, activate_input_grad};
 pub use attention::{Attention, Heads, ScoreBias, Values, Visible};
 pub use convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 pub use elementwise::{layer_norm, layer_norm_input_grad, softmax, softmax_input_grad};
-pub use gelu::{gelu_new, gelu_new_in_place, gelu_new_input_grad};
 pub use half::{bf16, f16};
 pub use isa::{Level, with_level};
 pub use linear::{FEW_ROWS, Layer, linear, linear_input_grad, linear_multi};

@@ -3,7 +3,7 @@
 use crate::dot::Few;
 use crate::gemm::{self, ByColumn, ByRow, Columns, Packed, Product, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
-use crate::parallel::{self, Shared};
+use crate::parallel;
 #[cfg(target_arch = "x86_64")]
 use crate::q4_vnni;
 use crate::weight::{Dense, Q4, Q8, ShapeError, Source, Weight, check_len};
@@ -135,8 +135,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(layer: &mut Layer<'a>) -> Job<'a> {
-        let bias = layer.bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        let to = Target { c: Shared(layer.y.as_mut_ptr()), stride: layer.n_out, bias };
+        let to = Target::new(layer.y.as_mut_ptr(), layer.n_out).with_bias(layer.bias);
         Job { weight: layer.weight, to, n_out: layer.n_out }
     }
 }
@@ -225,7 +224,7 @@ pub fn linear_input_grad(
         return Ok(());
     }
     let packed = Packed::new(Level::current(), gy, rows, n_out);
-    let to = Target { c: Shared(gx.as_mut_ptr()), stride: n_in, bias: std::ptr::null() };
+    let to = Target::new(gx.as_mut_ptr(), n_in);
     with_source!(weight, n_in, source => run(&packed, ByColumn(source), n_in, to));
     Ok(())
 }

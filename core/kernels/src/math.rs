@@ -43,6 +43,33 @@ pub(crate) unsafe fn map<I: Isa>(src: *const f32, dst: *mut f32, len: usize, f: 
     }
 }
 
+/// Applies `f` to pairs of `len` numbers, as [`map`]; `dst` may be one of the sources.
+#[inline(always)]
+pub(crate) unsafe fn map2<I: Isa>(
+    a: *const f32,
+    b: *const f32,
+    dst: *mut f32,
+    len: usize,
+    f: impl Fn(I::V, I::V) -> I::V,
+) {
+    let mut i = 0;
+    // SAFETY: the caller's pointers are valid for `len`; the buffers hold the widest vector.
+    unsafe {
+        while i + I::LANES <= len {
+            I::store(dst.add(i), f(I::load(a.add(i)), I::load(b.add(i))));
+            i += I::LANES;
+        }
+        if i < len {
+            let (mut x, mut y) = ([0f32; 16], [0f32; 16]);
+            x.as_mut_ptr().copy_from_nonoverlapping(a.add(i), len - i);
+            y.as_mut_ptr().copy_from_nonoverlapping(b.add(i), len - i);
+            let v = f(I::load(x.as_ptr()), I::load(y.as_ptr()));
+            I::store(x.as_mut_ptr(), v);
+            dst.add(i).copy_from_nonoverlapping(x.as_ptr(), len - i);
+        }
+    }
+}
+
 /// Folds `N` sums over `len` positions: `f(sums, vectors)` for whole vectors of the two rows,
 /// zero-padded at the end.
 #[inline(always)]

@@ -4,29 +4,13 @@
 mod support;
 
 use limber_kernels::*;
-use support::{close, noise};
+use support::{close, differences, noise, wide};
 
 /// Runs `f` at every level.
 fn levels(f: impl Fn(&str)) {
     for level in Level::supported() {
         with_level(level, || f(&format!("{level:?}")));
     }
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&v| f64::from(v)).collect()
-}
-
-/// Central differences of `sum(f(x) g)` in f64.
-fn differences(x: &[f32], g: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
-    let x = wide(x);
-    let loss = |x: &[f64]| f(x).iter().zip(g).map(|(y, &g)| y * f64::from(g)).sum::<f64>();
-    let at = |i: usize, step: f64| {
-        let mut x = x.clone();
-        x[i] += step;
-        loss(&x)
-    };
-    (0..x.len()).map(|i| (at(i, 1e-5) - at(i, -1e-5)) / 2e-5).collect()
 }
 
 fn norm(x: &[f64], w: &[f32], b: &[f32], eps: f64) -> Vec<f64> {
@@ -137,40 +121,6 @@ fn softmax_and_its_gradient_match_f64() {
     assert_eq!(y, [0.0; 3]);
     softmax(&[f32::NEG_INFINITY, 0.0, -200.0], &mut y, 1, 3).unwrap();
     assert_eq!(y, [0.0, 1.0, 0.0]);
-}
-
-#[test]
-fn gelu_and_its_gradient_match_f64() {
-    let gelu = |x: &[f64]| -> Vec<f64> {
-        let c = (2.0 / std::f64::consts::PI).sqrt();
-        x.iter().map(|&x| 0.5 * x * (1.0 + (c * (x + 0.044715 * x.powi(3))).tanh())).collect()
-    };
-    for n in [1, 7, 100, 20_000] {
-        let mut x: Vec<f32> = noise(n, 1).iter().map(|v| v * 8.0).collect();
-        x[n / 2] = if n > 1 { -40.0 } else { x[0] };
-        let expected = gelu(&wide(&x));
-        levels(|level| {
-            let mut y = vec![f32::NAN; n];
-            gelu_new(&x, &mut y).unwrap();
-            // Near -4 the f64 reference itself loses digits of 1 + tanh.
-            for (i, (&y, e)) in y.iter().zip(&expected).enumerate() {
-                let error = (f64::from(y) - e).abs();
-                assert!(error <= 1e-6 * e.abs() + 1e-9, "{level} gelu({}) = {y}, not {e}", x[i]);
-            }
-            let mut z = x.clone();
-            gelu_new_in_place(&mut z);
-            assert_eq!(y, z);
-        });
-        if (2..=100).contains(&n) {
-            let gy = noise(n, 2);
-            let slope = differences(&x, &gy, gelu);
-            levels(|level| {
-                let mut gx = vec![f32::NAN; n];
-                gelu_new_input_grad(&x, &gy, &mut gx).unwrap();
-                close(&gx, &slope, 1e-5, level);
-            });
-        }
-    }
 }
 
 #[test]

@@ -67,3 +67,20 @@ pub fn close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
         assert!(error <= tolerance, "{what}: [{i}] is {f}, expected {e}: off by {error:.1e}");
     }
 }
+
+/// The same numbers in f64.
+pub fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Central differences of `sum(f(x) g)` in f64.
+pub fn differences(x: &[f32], g: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let x = wide(x);
+    let loss = |x: &[f64]| f(x).iter().zip(g).map(|(y, &g)| y * f64::from(g)).sum::<f64>();
+    let at = |i: usize, step: f64| {
+        let mut x = x.clone();
+        x[i] += step;
+        loss(&x)
+    };
+    (0..x.len()).map(|i| (at(i, 1e-5) - at(i, -1e-5)) / 2e-5).collect()
+}
