@@ -13,7 +13,7 @@ use crate::weight::{ShapeError, check_len};
 /// What is applied to every element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// max(x, 0); NaN gives 0.
+    /// max(x, 0).
     Relu,
     /// x Phi(x), Phi the normal distribution: PyTorch's default GELU.
     Gelu,
@@ -97,10 +97,10 @@ unsafe fn forward<I: Isa>(activation: Activation, x: I::V) -> I::V {
     // SAFETY: no pointers.
     unsafe {
         match activation {
-            Activation::Relu => I::max(x, I::splat(0.0)),
+            Activation::Relu => I::max(I::splat(0.0), x),
             Activation::Gelu => {
                 let (a, phi, _) = tail::<I>(x);
-                I::fnma(a, phi, I::max(x, I::splat(0.0)))
+                I::fnma(a, phi, I::max(I::splat(0.0), x))
             }
             Activation::GeluNew => I::mul(x, gate::<I>(x)),
             Activation::QuickGelu => I::mul(x, sigmoid::<I>(I::mul(x, I::splat(QUICK)))),
@@ -127,7 +127,7 @@ unsafe fn slope<I: Isa>(activation: Activation, x: I::V) -> I::V {
                 let sign = I::div(x, I::max(a, I::splat(f32::MIN_POSITIVE)));
                 let half = I::splat(0.5);
                 let whole = I::fma(sign, I::sub(half, phi), half);
-                I::fma(I::mul(x, I::splat(0.398_942_28)), e, whole)
+                I::fma(I::mul(x, I::splat(0.398_942_3)), e, whole)
             }
             Activation::GeluNew => {
                 // gate + x gate (1 - gate) 2 u'(x)

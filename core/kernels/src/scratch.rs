@@ -5,7 +5,12 @@ use std::cell::RefCell;
 /// A cache line of f32.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line(#[allow(dead_code, reason = "reached through pointers")] [f32; 16]);
+pub(crate) struct Line(#[allow(dead_code, reason = "reached through pointers")] [f32; 16]);
+
+/// Zeros, at least `len` floats of them.
+pub(crate) fn lines(len: usize) -> Vec<Line> {
+    vec![Line([0.0; 16]); len.div_ceil(16)]
+}
 
 /// Larger buffers go back to the system instead of staying with the thread.
 const KEEP_BYTES: usize = 32 << 20;

@@ -138,6 +138,9 @@ pub(crate) struct Area {
 }
 
 impl Area {
+    /// No memory.
+    pub(crate) const NONE: Area = Area { start: std::ptr::null(), stride: 0, count: 0, bytes: 0 };
+
     /// Asks for stretches `from .. to` in the second-level cache.
     #[inline(always)]
     pub(crate) unsafe fn prefetch<I: Isa>(self, from: usize, to: usize) {

@@ -99,6 +99,17 @@ fn gradients_match_differences() {
 }
 
 #[test]
+fn what_is_not_a_number_stays_so() {
+    for activation in Activation::ALL {
+        for level in Level::supported() {
+            let mut x = [f32::NAN; 21];
+            with_level(level, || activate_in_place(activation, &mut x));
+            assert!(x.iter().all(|v| v.is_nan()), "{level:?} {activation:?}");
+        }
+    }
+}
+
+#[test]
 fn lengths_that_differ_are_refused() {
     let error = activate(Activation::Silu, &[0.0; 3], &mut [0.0; 2]).unwrap_err();
     assert_eq!(error.to_string(), "y has 2 elements; its shape [3] needs 3");

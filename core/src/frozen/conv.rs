@@ -1,17 +1,27 @@
-//! A frozen 2-D convolution with its batch norm folded in: f32, no graph.
+//! A frozen 2-D convolution with its batch norm folded in: f32, no graph; on the CPU over weights packed at load.
 
+use super::contiguous_f32;
+use crate::ops::{Activation, channels_first, channels_last};
 use crate::weights::{Init, ONES, WeightError, Weights, ZEROS};
-use candle_core::Tensor;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use limber_kernels::Conv;
+use std::sync::Arc;
 
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
-/// y = conv(x, W) + b; x `[B, I, h, w]` f32 to `[B, O, h', w']` f32.
+/// y = conv(x, W) + b, over channels-first or channels-last activations.
 #[derive(Debug, Clone)]
 pub struct FrozenConv {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    stride: usize,
-    padding: usize,
+    weight: Weight,
+    n_in: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Weight {
+    /// On the CPU: packed for the kernel.
+    Cpu(Arc<Conv>),
+    /// On an accelerator: `[O, I, k, k]` and `[1, O, 1, 1]`.
+    Device { weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize },
 }
 
 /// The sizes of a convolution with a square kernel.
@@ -31,10 +41,31 @@ pub struct ConvShape {
 
 impl FrozenConv {
     /// A convolution of `weight` `[O, I, k, k]` and `bias` `[O]`.
+    ///
+    /// # Errors
+    /// A weight with other than four dimensions, a bias of another length, a stride of 0.
     pub fn new(weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize) -> Result<Self> {
-        let o = weight.dim(0)?;
-        let bias = bias.map(|b| b.reshape((1, o, 1, 1))).transpose()?;
-        Ok(Self { weight: weight.detach(), bias: bias.map(|b| b.detach()), stride, padding })
+        let (o, n_in, height, width) = weight.dims4()?;
+        if let Some(bias) = &bias
+            && bias.dims() != [o]
+        {
+            candle_core::bail!("a bias of shape {:?} for a convolution of {o} outputs", bias.dims())
+        }
+        if weight.device().is_cpu() {
+            let shape = limber_kernels::ConvShape {
+                n_in,
+                n_out: o,
+                kernel: [height, width],
+                stride: [stride; 2],
+                padding: [padding; 4],
+            };
+            let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
+            let weight = weight.flatten_all()?.to_vec1::<f32>()?;
+            let conv = Conv::new(shape, &weight, bias.as_deref()).map_err(candle_core::Error::wrap)?;
+            return Ok(Self { weight: Weight::Cpu(Arc::new(conv)), n_in });
+        }
+        let bias = bias.map(|b| b.reshape((1, o, 1, 1))).transpose()?.map(|b| b.detach());
+        Ok(Self { weight: Weight::Device { weight: weight.detach(), bias, stride, padding }, n_in })
     }
 
     /// `conv.weight` followed by the batch norm `norm.{weight, bias, running_mean, running_var}`, folded:
@@ -58,21 +89,137 @@ impl FrozenConv {
         fold().map_err(|e| WeightError::Read { source_label: conv.source().label(), message: e.to_string() })
     }
 
-    /// x `[B, I, h, w]` to `[B, O, h', w']`.
+    /// x `[B, I, h, w]` f32 to `[B, O, h', w']` f32.
+    ///
+    /// # Errors
+    /// Other channels, an image smaller than the kernel.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (o, i, k, _) = self.weight.dims4()?;
-        let y = if k == 1 && self.stride == 1 && self.padding == 0 {
-            // A 1 x 1 convolution is a matrix product over the channels; im2col would only copy.
-            let (b, c, h, w) = x.dims4()?;
-            let flat = x.contiguous()?.reshape((b, c, h * w))?;
-            let weight = self.weight.reshape((1, o, i))?.broadcast_as((b, o, i))?;
-            weight.matmul(&flat)?.reshape((b, o, h, w))?
-        } else {
-            x.conv2d(&self.weight, self.padding, self.stride, 1, 1)?
-        };
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
+        match &self.weight {
+            Weight::Cpu(_) => channels_first(&self.forward_nhwc(&channels_last(x)?, None, None)?),
+            Weight::Device { weight, bias, stride, padding } => {
+                let y = x.detach().conv2d(weight, *padding, *stride, 1, 1)?;
+                match bias {
+                    Some(bias) => y.broadcast_add(bias),
+                    None => Ok(y),
+                }
+            }
         }
+    }
+
+    /// The fast way, channels last: x `[B, h, w, I]` f32 to activation(conv(x) + residual) `[B, h', w', O]` f32.
+    ///
+    /// # Errors
+    /// Other channels, an image smaller than the kernel, a residual of another shape than the result's.
+    pub fn forward_nhwc(
+        &self,
+        x: &Tensor,
+        activation: Option<Activation>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (_, _, _, channels) = x.dims4()?;
+        if channels != self.n_in {
+            candle_core::bail!("an image {:?} (channels last) for a convolution of {} channels", x.dims(), self.n_in)
+        }
+        match &self.weight {
+            Weight::Cpu(conv) => {
+                let op = Forward { conv: conv.clone(), activation };
+                let x = x.contiguous()?;
+                match residual {
+                    Some(residual) => x.apply_op2_no_bwd(&residual.contiguous()?, &op),
+                    None => x.apply_op1_no_bwd(&op),
+                }
+            }
+            Weight::Device { .. } => {
+                let mut y = self.forward(&x.permute((0, 3, 1, 2))?.contiguous()?)?.permute((0, 2, 3, 1))?;
+                if let Some(residual) = residual {
+                    y = (y + residual.detach())?;
+                }
+                activation.map_or_else(|| y.contiguous(), |a| a.apply(&y.contiguous()?))
+            }
+        }
+    }
+}
+
+struct Forward {
+    conv: Arc<Conv>,
+    activation: Option<Activation>,
+}
+
+impl Forward {
+    fn run(&self, x: &[f32], layout: &Layout, residual: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let (b, h, w, _) = layout.shape().dims4()?;
+        let activation = self.activation.map(Activation::kernel);
+        let y = self.conv.run(x, [b, h, w], residual, activation).map_err(candle_core::Error::wrap)?;
+        let shape = self.conv.shape();
+        let (h, w) = shape.output(h, w).unwrap_or_default();
+        Ok((CpuStorage::F32(y), Shape::from((b, h, w, shape.n_out))))
+    }
+}
+
+impl CustomOp1 for Forward {
+    fn name(&self) -> &'static str {
+        "frozen-convolution"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.run(contiguous_f32("frozen-convolution", storage, layout)?, layout, None)
+    }
+}
+
+impl CustomOp2 for Forward {
+    fn name(&self) -> &'static str {
+        "frozen-convolution"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let residual = contiguous_f32("frozen-convolution", s2, l2)?;
+        self.run(contiguous_f32("frozen-convolution", s1, l1)?, l1, Some(residual))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
+    }
+
+    fn largest(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn both_layouts_equal_candles_convolution() {
+        for (n_in, n_out, kernel, stride, padding) in
+            [(3, 20, 7, 2, 3), (20, 17, 3, 1, 1), (9, 33, 1, 1, 0), (4, 5, 2, 2, 0)]
+        {
+            let weight = (random(&[n_out, n_in, kernel, kernel], 1) * 0.1).unwrap();
+            let (bias, x) = (random(&[n_out], 2), random(&[2, n_in, 11, 14], 3));
+            let theirs = x.conv2d(&weight, padding, stride, 1, 1).unwrap();
+            let theirs = theirs.broadcast_add(&bias.reshape((1, n_out, 1, 1)).unwrap()).unwrap();
+            let ours = FrozenConv::new(weight, Some(bias), stride, padding).unwrap();
+            // Sums of up to 180 terms of order 0.1 in f32.
+            assert!(largest(&ours.forward(&x).unwrap(), &theirs) < 1e-5);
+            let residual = random(theirs.dims(), 4);
+            let expected = (&theirs + &residual).unwrap().silu().unwrap();
+            let x = channels_last(&x).unwrap();
+            let y = ours.forward_nhwc(&x, Some(Activation::Silu), Some(&channels_last(&residual).unwrap())).unwrap();
+            assert!(largest(&channels_first(&y).unwrap(), &expected) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit() {
+        let conv = FrozenConv::new(random(&[4, 3, 3, 3], 1), None, 1, 0).unwrap();
+        let message = conv.forward_nhwc(&random(&[1, 5, 5, 2], 2), None, None).unwrap_err().to_string();
+        assert!(
+            message.starts_with("an image [1, 5, 5, 2] (channels last) for a convolution of 3 channels"),
+            "{message}"
+        );
+        let message = conv.forward(&random(&[1, 3, 2, 5], 2)).unwrap_err().to_string();
+        assert!(message.contains("side of a convolution's input is 2"), "{message}");
+        let message = FrozenConv::new(random(&[4, 3, 3, 3], 1), Some(random(&[3], 1)), 1, 0).unwrap_err().to_string();
+        assert!(message.starts_with("a bias of shape [3] for a convolution of 4 outputs"), "{message}");
     }
 }

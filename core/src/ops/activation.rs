@@ -48,14 +48,28 @@ impl Activation {
         }
     }
 
+    /// The kernels' name of it.
+    pub(crate) fn kernel(self) -> limber_kernels::Activation {
+        match self {
+            Self::Gelu => limber_kernels::Activation::Gelu,
+            Self::GeluNew => limber_kernels::Activation::GeluNew,
+            Self::QuickGelu => limber_kernels::Activation::QuickGelu,
+            Self::Relu => limber_kernels::Activation::Relu,
+            Self::Silu => limber_kernels::Activation::Silu,
+        }
+    }
+
     /// x f32 to f32 of the same shape.
     ///
     /// # Errors
     /// A tensor that is not f32.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() {
+            return x.contiguous()?.apply_op1(Forward(self));
+        }
         match self {
-            Self::Gelu => gelu_erf(x),
-            Self::GeluNew => gelu_tanh(x),
+            Self::Gelu => x.gelu_erf(),
+            Self::GeluNew => x.gelu(),
             Self::QuickGelu => {
                 // silu(1.702 x) / 1.702 is x sigmoid(1.702 x).
                 (x * 1.702)?.silu()? / 1.702
@@ -71,48 +85,48 @@ impl Activation {
 /// # Errors
 /// A tensor that is not f32.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(GeluTanh) } else { x.gelu() }
+    Activation::GeluNew.apply(x)
 }
 
 /// GELU by the error function: PyTorch's default.
 ///
 /// # Errors
-/// A tensor that is not a float tensor.
+/// A tensor that is not f32.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    x.gelu_erf()
+    Activation::Gelu.apply(x)
 }
 
-struct GeluTanh;
+struct Forward(Activation);
 
-impl CustomOp1 for GeluTanh {
+impl CustomOp1 for Forward {
     fn name(&self) -> &'static str {
-        "gelu-tanh"
+        "activation"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), storage, layout)?;
         let mut y = vec![0f32; x.len()];
-        limber_kernels::gelu_new(x, &mut y).map_err(candle_core::Error::wrap)?;
+        limber_kernels::activate(self.0.kernel(), x, &mut y).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(arg.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &GeluTanhGradient)?))
+        Ok(Some(arg.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &Backward(self.0))?))
     }
 }
 
-struct GeluTanhGradient;
+struct Backward(Activation);
 
-impl CustomOp2 for GeluTanhGradient {
+impl CustomOp2 for Backward {
     fn name(&self) -> &'static str {
-        "gelu-tanh-gradient"
+        "activation-gradient"
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), s1, l1)?;
         let gy = contiguous_f32(self.name(), s2, l2)?;
         let mut gx = vec![0f32; x.len()];
-        limber_kernels::gelu_new_input_grad(x, gy, &mut gx).map_err(candle_core::Error::wrap)?;
+        limber_kernels::activate_input_grad(self.0.kernel(), x, gy, &mut gx).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), l1.shape().clone()))
     }
 }

@@ -93,6 +93,9 @@ fn forward_equals_candles_own() {
     // One rounding of f32 sums of 16 terms apart.
     assert!(largest(&softmax(&x).unwrap(), &candle_nn::ops::softmax(&x, 2).unwrap()) < 1e-6);
     assert!(largest(&gelu_tanh(&x).unwrap(), &x.gelu().unwrap()) < 1e-6);
+    assert!(largest(&gelu_erf(&x).unwrap(), &x.gelu_erf().unwrap()) < 1e-6);
+    assert!(largest(&Activation::Silu.apply(&x).unwrap(), &x.silu().unwrap()) < 1e-6);
+    assert!(largest(&Activation::Relu.apply(&x).unwrap(), &x.relu().unwrap()) == 0.0);
     let (gain, shift) = (random(&[16], 2), random(&[16], 3));
     let ours = LayerNorm::new(gain.clone(), shift.clone(), 1e-5).unwrap().forward(&x).unwrap();
     assert!(largest(&ours, &candle_nn::ops::layer_norm(&x, &gain, &shift, 1e-5).unwrap()) < 1e-5);

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use limber_core::encoder::check_pixels;
 use limber_core::frozen::{ConvShape, FrozenConv};
+use limber_core::ops::{Activation, PoolShape, average_pool, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
@@ -106,16 +107,24 @@ impl Encoder for ClipResnet {
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
-        let mut x = pixels.detach();
+        // Channels last from here on, so that a 1 x 1 convolution is a matrix product over rows of pixels.
+        let mut x = channels_last(pixels)?; // [B, S, S, 3]
         for conv in &self.stem {
-            x = conv.forward(&x)?.relu()?;
+            x = conv.forward_nhwc(&x, RELU, None)?;
         }
-        x = x.avg_pool2d(2)?; // [B, width, S/4, S/4]
+        x = average_pool(&x, halves(2))?; // [B, S/4, S/4, width]
         for block in self.stages.iter().flatten() {
             x = block.forward(&x)?;
         }
-        x.flatten_from(2)?.transpose(1, 2)?.contiguous() // [B, N, E]
+        x.flatten(1, 2) // [B, N, E]
     }
+}
+
+const RELU: Option<Activation> = Some(Activation::Relu);
+
+/// Windows of a side, one beside the other; what is left over at the end is dropped.
+fn halves(stride: usize) -> PoolShape {
+    PoolShape { kernel: stride, stride, padding: 0, ceil: false }
 }
 
 /// 1 x 1, 3 x 3, average pool, 1 x 1, and a shortcut; expansion 4.
@@ -145,15 +154,14 @@ impl Bottleneck {
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let pool = |x: Tensor| if self.stride > 1 { x.avg_pool2d(self.stride) } else { Ok(x) };
-        let y = self.conv1.forward(x)?.relu()?;
-        let y = pool(self.conv2.forward(&y)?.relu()?)?;
-        let y = self.conv3.forward(&y)?;
+        let pool = |x: Tensor| if self.stride > 1 { average_pool(&x, halves(self.stride)) } else { Ok(x) };
+        let y = self.conv1.forward_nhwc(x, RELU, None)?;
+        let y = pool(self.conv2.forward_nhwc(&y, RELU, None)?)?;
         let identity = match &self.shortcut {
-            Some(conv) => conv.forward(&pool(x.clone())?)?,
+            Some(conv) => conv.forward_nhwc(&pool(x.clone())?, None, None)?,
             None => x.clone(),
         };
-        (y + identity)?.relu()
+        self.conv3.forward_nhwc(&y, RELU, Some(&identity))
     }
 }
 

@@ -9,7 +9,7 @@ mod columns;
 mod tile;
 
 pub(crate) use columns::{ByColumn, ByRow, Columns};
-pub(crate) use tile::Target;
+pub(crate) use tile::{Target, finish};
 
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
@@ -111,7 +111,7 @@ impl Kernel for Multiply {
                         }
                         sizes!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                         if last {
-                            tile::finish::<I>(to, m, end, self.n0 + n, width);
+                            finish::<I>(to, m, end, self.n0 + n, width);
                         }
                     }
                 }

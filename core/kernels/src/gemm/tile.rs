@@ -109,7 +109,7 @@ pub(super) unsafe fn place<I: Isa, const M: usize>(
 
 /// Residual and activation of rows `m .. end`, columns `n .. n + width` of C, while they are in the nearest cache.
 #[inline(always)]
-pub(super) unsafe fn finish<I: Isa>(to: &Target, m: usize, end: usize, n: usize, width: usize) {
+pub(crate) unsafe fn finish<I: Isa>(to: &Target, m: usize, end: usize, n: usize, width: usize) {
     // SAFETY: the caller's tile lies within C and the residual.
     unsafe {
         for row in m..end {

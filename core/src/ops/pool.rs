@@ -1,0 +1,86 @@
+//! Pools of images `[B, h, w, C]` (channels last) and the way to that layout and back; no graph.
+
+use crate::frozen::contiguous_f32;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+pub use limber_kernels::PoolShape;
+
+/// `[B, C, h, w]` f32 to `[B, h, w, C]`.
+///
+/// # Errors
+/// Other than four dimensions.
+pub fn channels_last(x: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    transposed(x, (b, c, h * w))?.reshape((b, h, w, c))
+}
+
+/// `[B, h, w, C]` f32 to `[B, C, h, w]`.
+///
+/// # Errors
+/// Other than four dimensions.
+pub fn channels_first(x: &Tensor) -> Result<Tensor> {
+    let (b, h, w, c) = x.dims4()?;
+    transposed(x, (b, h * w, c))?.reshape((b, c, h, w))
+}
+
+fn transposed(x: &Tensor, shape: (usize, usize, usize)) -> Result<Tensor> {
+    let x = x.detach().contiguous()?.reshape(shape)?;
+    if x.device().is_cpu() { x.apply_op1_no_bwd(&Transpose) } else { x.transpose(1, 2)?.contiguous() }
+}
+
+struct Transpose;
+
+impl CustomOp1 for Transpose {
+    fn name(&self) -> &'static str {
+        "transpose"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (b, rows, columns) = layout.shape().dims3()?;
+        let x = contiguous_f32(self.name(), storage, layout)?;
+        let y = limber_kernels::transpose(x, [b, rows, columns]).map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(y), Shape::from((b, columns, rows))))
+    }
+}
+
+/// Means of windows of x `[B, h, w, C]` f32, over the pixels inside the image alone: `[B, h', w', C]`.
+///
+/// # Errors
+/// An image smaller than the window.
+pub fn average_pool(x: &Tensor, shape: PoolShape) -> Result<Tensor> {
+    pool(x, Pool { shape, mean: true })
+}
+
+/// Largest values of windows of x `[B, h, w, C]` f32: `[B, h', w', C]`.
+///
+/// # Errors
+/// An image smaller than the window.
+pub fn max_pool(x: &Tensor, shape: PoolShape) -> Result<Tensor> {
+    pool(x, Pool { shape, mean: false })
+}
+
+fn pool(x: &Tensor, op: Pool) -> Result<Tensor> {
+    // candle pools neither with padding nor with windows partly outside: an accelerator leaves this to the CPU.
+    let host = x.detach().contiguous()?.to_device(&candle_core::Device::Cpu)?;
+    host.apply_op1_no_bwd(&op)?.to_device(x.device())
+}
+
+struct Pool {
+    shape: PoolShape,
+    mean: bool,
+}
+
+impl CustomOp1 for Pool {
+    fn name(&self) -> &'static str {
+        "pool"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (b, h, w, c) = layout.shape().dims4()?;
+        let x = contiguous_f32(self.name(), storage, layout)?;
+        let pool = if self.mean { limber_kernels::average_pool } else { limber_kernels::max_pool };
+        let y = pool(x, [b, h, w, c], self.shape).map_err(candle_core::Error::wrap)?;
+        let (h, w) = self.shape.outputs(h, w).unwrap_or_default();
+        Ok((CpuStorage::F32(y), Shape::from((b, h, w, c))))
+    }
+}
