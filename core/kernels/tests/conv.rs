@@ -92,6 +92,21 @@ fn three_by_three_at_stride_one() {
 }
 
 #[test]
+fn a_scale_multiplies_the_outputs_weights() {
+    for kernel in [1, 3] {
+        let shape = ConvShape::square(20, 35, kernel, 1, kernel / 2);
+        let (weight, scale, x) = (noise(35 * 20 * kernel * kernel, 1), noise(35, 2), noise(6 * 6 * 20, 3));
+        let scaled: Vec<f32> = weight.iter().enumerate().map(|(i, w)| w * scale[i / (20 * kernel * kernel)]).collect();
+        let run = |conv: Conv| conv.run(&x, [1, 6, 6], None, None).unwrap();
+        assert_eq!(
+            run(Conv::scaled(shape, &weight, &scale, None).unwrap()),
+            run(Conv::new(shape, &scaled, None).unwrap())
+        );
+        assert!(Conv::scaled(shape, &weight, &scale[1..], None).is_err());
+    }
+}
+
+#[test]
 fn a_call_may_have_no_images() {
     let conv = Conv::new(ConvShape::square(16, 16, 3, 1, 1), &noise(16 * 16 * 9, 1), None).unwrap();
     assert!(conv.run(&[], [0, 4, 4], None, None).unwrap().is_empty());

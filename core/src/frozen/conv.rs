@@ -3,7 +3,7 @@
 use super::contiguous_f32;
 use crate::ops::{Activation, channels_first, channels_last};
 use crate::weights::{Init, ONES, WeightError, Weights, ZEROS};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Storage, Tensor};
 use limber_kernels::Conv;
 use std::sync::Arc;
 
@@ -45,6 +45,17 @@ impl FrozenConv {
     /// # Errors
     /// A weight with other than four dimensions, a bias of another length, a stride of 0.
     pub fn new(weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize) -> Result<Self> {
+        Self::scaled(weight, None, bias, stride, padding)
+    }
+
+    /// [`Self::new`] with the outputs' weights multiplied with `scale` `[O]` first.
+    fn scaled(
+        weight: Tensor,
+        scale: Option<Tensor>,
+        bias: Option<Tensor>,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
         let (o, n_in, height, width) = weight.dims4()?;
         if let Some(bias) = &bias
             && bias.dims() != [o]
@@ -59,11 +70,23 @@ impl FrozenConv {
                 stride: [stride; 2],
                 padding: [padding; 4],
             };
-            let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
-            let weight = weight.flatten_all()?.to_vec1::<f32>()?;
-            let conv = Conv::new(shape, &weight, bias.as_deref()).map_err(candle_core::Error::wrap)?;
-            return Ok(Self { weight: Weight::Cpu(Arc::new(conv)), n_in });
+            let list = |t: Option<Tensor>| t.map(|t| t.to_vec1::<f32>()).transpose();
+            let (scale, bias) = (list(scale)?, list(bias)?);
+            let weight = weight.contiguous()?;
+            let (storage, layout) = weight.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else { candle_core::bail!("a CPU tensor that is elsewhere") };
+            let weight = contiguous_f32("frozen-convolution", storage, layout)?;
+            let conv = match &scale {
+                Some(scale) => Conv::scaled(shape, weight, scale, bias.as_deref()),
+                None => Conv::new(shape, weight, bias.as_deref()),
+            };
+            let conv = Arc::new(conv.map_err(candle_core::Error::wrap)?);
+            return Ok(Self { weight: Weight::Cpu(conv), n_in });
         }
+        let weight = match scale {
+            Some(scale) => weight.broadcast_mul(&scale.reshape((o, 1, 1, 1))?)?,
+            None => weight,
+        };
         let bias = bias.map(|b| b.reshape((1, o, 1, 1))).transpose()?.map(|b| b.detach());
         Ok(Self { weight: Weight::Device { weight: weight.detach(), bias, stride, padding }, n_in })
     }
@@ -82,9 +105,8 @@ impl FrozenConv {
         let var = norm.tensor("running_var", &[n_out], ONES)?;
         let fold = || -> Result<Self> {
             let scale = (gain / (var + 1e-5)?.sqrt()?)?; // [O]
-            let weight = weight.broadcast_mul(&scale.reshape((n_out, 1, 1, 1))?)?;
-            let bias = (shift - (mean * scale)?)?;
-            Self::new(weight, Some(bias), stride, padding)
+            let bias = (shift - (mean * &scale)?)?;
+            Self::scaled(weight, Some(scale), Some(bias), stride, padding)
         };
         fold().map_err(|e| WeightError::Read { source_label: conv.source().label(), message: e.to_string() })
     }

@@ -14,7 +14,7 @@ const MOST: [usize; 2] = [168, 256];
 const LEAST: [usize; 2] = [42, 64];
 
 /// Panels `[panel, depth, 2 LANES]` of `weight` `[O, I, kh, kw]`; the depth is ordered (ky, kx, channel).
-pub(super) fn pack(level: Level, shape: &ConvShape, weight: &[f32]) -> Vec<Line> {
+pub(super) fn pack(level: Level, shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Vec<Line> {
     let wide = panel_width(level);
     let (depth, taps) = (shape.depth(), shape.kernel[0] * shape.kernel[1]);
     let panels = shape.n_out.div_ceil(wide);
@@ -22,12 +22,13 @@ pub(super) fn pack(level: Level, shape: &ConvShape, weight: &[f32]) -> Vec<Line>
     let to = Shared(out.as_mut_ptr().cast::<f32>());
     parallel::for_each(panels, |panel| {
         for lane in 0..wide.min(shape.n_out - panel * wide) {
-            let row = &weight[(panel * wide + lane) * depth..][..depth];
+            let o = panel * wide + lane;
+            let (row, scale) = (&weight[o * depth..][..depth], scale.map_or(1.0, |s| s[o]));
             for channel in 0..shape.n_in {
                 for tap in 0..taps {
                     let k = tap * shape.n_in + channel;
                     // SAFETY: `out` holds all panels; each is written by one piece of work.
-                    unsafe { *to.get().add((panel * depth + k) * wide + lane) = row[channel * taps + tap] };
+                    unsafe { *to.get().add((panel * depth + k) * wide + lane) = row[channel * taps + tap] * scale };
                 }
             }
         }

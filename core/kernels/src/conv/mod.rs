@@ -96,7 +96,7 @@ impl Conv {
     ///
     /// Where a slice does not have its shape's length, or a stride is 0.
     pub fn new(shape: ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Result<Conv, ShapeError> {
-        Conv::by(shape, weight, bias, shape.suits_winograd())
+        Conv::by(shape, weight, None, bias, shape.suits_winograd())
     }
 
     /// The same without Winograd's algorithm: as many products as the definition has, and its rounding.
@@ -105,10 +105,26 @@ impl Conv {
     ///
     /// As for [`Conv::new`].
     pub fn direct(shape: ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Result<Conv, ShapeError> {
-        Conv::by(shape, weight, bias, false)
+        Conv::by(shape, weight, None, bias, false)
     }
 
-    fn by(shape: ConvShape, weight: &[f32], bias: Option<&[f32]>, winograd: bool) -> Result<Conv, ShapeError> {
+    /// [`Conv::new`] of a weight whose output channels are multiplied with `scale` `[n_out]` first, as a batch norm does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Conv::new`].
+    pub fn scaled(shape: ConvShape, weight: &[f32], scale: &[f32], bias: Option<&[f32]>) -> Result<Conv, ShapeError> {
+        check_len("scale of a convolution", &[shape.n_out], scale.len())?;
+        Conv::by(shape, weight, Some(scale), bias, shape.suits_winograd())
+    }
+
+    fn by(
+        shape: ConvShape,
+        weight: &[f32],
+        scale: Option<&[f32]>,
+        bias: Option<&[f32]>,
+        winograd: bool,
+    ) -> Result<Conv, ShapeError> {
         let ConvShape { n_in, n_out, kernel, stride, .. } = shape;
         check_len("convolution weight", &[n_out, n_in, kernel[0], kernel[1]], weight.len())?;
         check_len("convolution bias", &[n_out], bias.map_or(n_out, <[f32]>::len))?;
@@ -117,8 +133,8 @@ impl Conv {
         }
         let level = Level::current();
         let panels = match winograd {
-            true => winograd::pack(level, &shape, weight),
-            false => direct::pack(level, &shape, weight),
+            true => winograd::pack(level, &shape, weight, scale),
+            false => direct::pack(level, &shape, weight, scale),
         };
         Ok(Conv { shape, level, winograd, panels, bias: bias.map(<[f32]>::to_vec) })
     }

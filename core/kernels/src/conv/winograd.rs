@@ -46,17 +46,18 @@ fn kernel([a, b, c]: [f64; 3]) -> [f64; N] {
 }
 
 /// Panels `[value, panel, channel, 2 LANES]` of the transformed `weight` `[O, I, 3, 3]`.
-pub(super) fn pack(level: Level, shape: &ConvShape, weight: &[f32]) -> Vec<Line> {
+pub(super) fn pack(level: Level, shape: &ConvShape, weight: &[f32], scale: Option<&[f32]>) -> Vec<Line> {
     let wide = panel_width(level);
     let (n_in, panels) = (shape.n_in, shape.n_out.div_ceil(wide));
     let mut out = lines(T * panels * n_in * wide);
     let to = Shared(out.as_mut_ptr().cast::<f32>());
     parallel::for_each(panels, |panel| {
         for lane in 0..wide.min(shape.n_out - panel * wide) {
-            let row = &weight[(panel * wide + lane) * n_in * 9..][..n_in * 9];
+            let o = panel * wide + lane;
+            let (row, scale) = (&weight[o * n_in * 9..][..n_in * 9], scale.map_or(1.0, |s| s[o]));
             for (channel, g) in row.chunks_exact(9).enumerate() {
                 let rows: [[f64; N]; 3] =
-                    std::array::from_fn(|y| kernel(std::array::from_fn(|x| f64::from(g[3 * y + x]))));
+                    std::array::from_fn(|y| kernel(std::array::from_fn(|x| f64::from(g[3 * y + x] * scale))));
                 for x in 0..N {
                     for (y, u) in kernel([rows[0][x], rows[1][x], rows[2][x]]).into_iter().enumerate() {
                         let at = (((y * N + x) * panels + panel) * n_in + channel) * wide + lane;
