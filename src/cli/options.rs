@@ -9,6 +9,7 @@ use crate::parts;
 use crate::weights::hub::{self, Settings};
 use anyhow::{Context, Result};
 use clap::Args;
+use limber_core::Registry;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -159,13 +160,21 @@ impl Network {
 }
 
 impl Shared {
+    /// Downloads what the cache lacks of a config's weights, as far as `depth` needs them.
+    ///
+    /// # Errors
+    /// An unknown kind, weights that cannot be had.
+    pub fn bring(&self, config: &Config, registry: &Registry, depth: Depth) -> Result<()> {
+        self.network.ensure(&needs::of_config(config, registry, depth)?)
+    }
+
     /// The model of a config as far as `depth` needs it, after what the cache lacks of its weights was downloaded.
     ///
     /// # Errors
     /// As [`Model::load`], and weights that cannot be had.
     pub fn model(&self, config: &Config, depth: Depth) -> Result<Model> {
         let registry = parts::registry()?;
-        self.network.ensure(&needs::of_config(config, &registry, depth)?)?;
+        self.bring(config, &registry, depth)?;
         let mut model = Model::load(config, &registry, depth)?;
         model.offline(self.network.offline || hub::is_offline());
         Ok(model)

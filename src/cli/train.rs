@@ -2,6 +2,7 @@
 
 use super::options::Shared;
 use super::output;
+use crate::model::Depth;
 use crate::parts;
 use crate::train::{Options, Record, train};
 use anyhow::{Context, Result};
@@ -27,6 +28,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.shared.load(None)?;
+    let registry = parts::registry()?;
+    arguments.shared.bring(&config, &registry, Depth::Text)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     ctrlc::set_handler(move || {
@@ -40,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let steps = config.train.as_ref().map_or(0, |t| t.steps);
     let mut progress = Progress::new(steps as u64);
     let options = Options { resume: arguments.resume, stop: &stop };
-    let outcome = train(&config, &parts::registry()?, &options, &mut |record| progress.step(record))?;
+    let outcome = train(&config, &registry, &options, &mut |record| progress.step(record))?;
     progress.bar.finish_and_clear();
     if outcome.skipped > 0 {
         output::note(&format!("{} items could not be read; skipped.jsonl names them", outcome.skipped));

@@ -170,6 +170,9 @@ fn a_config_brings_what_its_parts_read() {
     let (code, _, stderr) = run(limber(&hub, home.path()).args(["pull", "--config", config]));
     assert_eq!(code, Some(1));
     assert!(stderr.contains("there is no repository tiny/absent"), "{stderr}");
+    let (code, _, stderr) = run(limber(&hub, home.path()).args(["train", "--offline", "--config", config]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("section \"decoder\": hf:tiny/absent: ") && stderr.contains("--offline"), "{stderr}");
     let decoder = format!("decoder.weights={}", golden("gptj/f32").display());
     let (code, stdout, stderr) = run(limber(&hub, home.path()).args(["pull", "--config", config, "--set", &decoder]));
     assert_eq!((code, stderr.as_str(), stdout.lines().count()), (Some(0), "", 1));
