@@ -25,7 +25,7 @@ const SIZES: [(&str, [usize; 4]); 16] = [
     ("combine/clip_vit_opt.yaml", [256, 1024, 256, 2048]),
     ("combine/dinov2_pythia.yaml", [256, 768, 256, 1024]),
     ("combine/siglip_qwen.yaml", [196, 768, 196, 896]),
-    ("demo.yaml", [9, 256, 9, 192]),
+    ("demo.yaml", [16, 768, 16, 160]),
 ];
 
 fn configs() -> PathBuf {

@@ -175,7 +175,7 @@ fn every_wrong_input_has_its_message() {
     fails(&["caption", "--config", "no-such.yaml", &a], &["no-such.yaml"]);
     fails(
         &["caption", "--set", "decoder.kind=gptx", &a],
-        &["unknown decoder kind \"gptx\"", "did you mean \"gptj\"", "known kinds: gptj"],
+        &["unknown decoder kind \"gptx\"", "did you mean \"gpt", "gptj, llama"],
     );
     fails(&["caption", "--set", "generate.heat=1", &a], &["generate", "heat", "unknown key", "temperature"]);
     fails(
