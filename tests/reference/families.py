@@ -33,6 +33,13 @@ FAMILIES = {
     "gpt2": Family("gpt2", "gpt2-xl", 1600, 25, 1024, 50257),
     "opt": Family("opt", "opt-1.3b", 2048, 32, 2048, 50272,
                   lambda width: {"ffn_dim": 4 * width, "word_embed_proj_dim": width}, layout="opt"),
+    "gpt-neox": Family("gpt_neox", "pythia-410m", 1024, 16, 2048, 50304,
+                       lambda width: {"intermediate_size": 4 * width, "rotary_pct": 0.25, "tie_word_embeddings": False}),
+    "llama": Family("llama", "llama-3-8b", 4096, 32, 8192, 128256,
+                    lambda width: {"num_key_value_heads": 8, "intermediate_size": 7 * width // 2, "tie_word_embeddings": False,
+                                   "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
+    "qwen2": Family("qwen2", "qwen2.5-0.5b", 896, 14, 32768, 151936,
+                    lambda width: {"num_key_value_heads": 2, "intermediate_size": 4864, "tie_word_embeddings": True}),
 }
 
 
