@@ -3,9 +3,9 @@
 //! Pixels `[B, 3, S, S]` to patch tokens after the last layer norm `[B, N, E]`, N = floor(S / P)² row-major, or to the one
 //! vector `[B, 1, E]` of the attention-pooling head. Source followed: transformers' `modeling_siglip.py`.
 //!
-//! candle-transformers' `siglip.rs` computes the tower and its head from tensors that [`names`] answers: it resizes
+//! candle-transformers' `siglip.rs` computes the tower and its head from tensors that `names` answers: it resizes
 //! positions to the nearest, so they reach it resized as transformers does it, and its matrices are dense f32 copies. It
-//! always ends in the layer norm, so a hidden state without it comes from core's blocks ([`cut`]).
+//! always ends in the layer norm, so a hidden state without it comes from core's blocks (`cut`).
 
 use anyhow::Result;
 use candle_core::Tensor;
