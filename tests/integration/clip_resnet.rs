@@ -78,3 +78,12 @@ fn a_wrong_size_names_the_tensor_and_both_shapes() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+#[test]
+fn random_weights_are_drawn_as_open_clip_draws_them() {
+    let text = std::fs::read_to_string(super::golden::folder("clip_resnet/drawn.json")).unwrap();
+    let theirs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let settings = serde_json::json!({"layers": [1, 2, 1, 1], "width": 32, "image_size": 64});
+    // Filters alone are random: 3 of the stem, 3 of each of 5 blocks, 4 shortcuts.
+    assert_eq!(super::golden::check_draws("clip-resnet", settings, &theirs), 22);
+}

@@ -92,14 +92,21 @@ impl FrozenConv {
     }
 
     /// `conv.weight` followed by the batch norm `norm.{weight, bias, running_mean, running_var}`, folded:
-    /// W' = W g / sqrt(var + eps), b' = beta - mean g / sqrt(var + eps), eps = 1e-5.
+    /// W' = W g / sqrt(var + eps), b' = beta - mean g / sqrt(var + eps), eps = 1e-5. Where the source is random, `init`
+    /// draws the filters and `gain` the norm's weight g.
     ///
     /// # Errors
     /// Weights that are missing or of another shape.
-    pub fn with_batch_norm(conv: &Weights, norm: &Weights, shape: ConvShape, init: Init) -> Result<Self, WeightError> {
+    pub fn with_batch_norm(
+        conv: &Weights,
+        norm: &Weights,
+        shape: ConvShape,
+        init: Init,
+        gain: Init,
+    ) -> Result<Self, WeightError> {
         let ConvShape { n_in, n_out, kernel, stride, padding } = shape;
         let weight = conv.tensor("weight", &[n_out, n_in, kernel, kernel], init)?;
-        let gain = norm.tensor("weight", &[n_out], ONES)?;
+        let gain = norm.tensor("weight", &[n_out], gain)?;
         let shift = norm.tensor("bias", &[n_out], ZEROS)?;
         let mean = norm.tensor("running_mean", &[n_out], ZEROS)?;
         let var = norm.tensor("running_var", &[n_out], ONES)?;

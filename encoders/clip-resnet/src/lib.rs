@@ -10,7 +10,7 @@ use limber_core::encoder::check_pixels;
 use limber_core::frozen::{ConvShape, FrozenConv};
 use limber_core::ops::{Activation, PoolShape, average_pool, channels_last};
 use limber_core::registry::EncoderSpecs;
-use limber_core::weights::WeightError;
+use limber_core::weights::{ONES, WeightError, ZEROS};
 use limber_core::{
     Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, WeightSource, Weights, register,
 };
@@ -177,5 +177,7 @@ fn conv(
     let shape = ConvShape { n_in, n_out, kernel, stride, padding: kernel / 2 };
     // PyTorch's default for convolutions: Kaiming uniform with a = sqrt(5).
     let init = Init::fan_in(n_in * kernel * kernel);
-    FrozenConv::with_batch_norm(&w.pp(conv), &w.pp(norm), shape, init)
+    // The last norm of a block (the stem's bn3 follows a 3 x 3 convolution) begins at 0 in OpenAI's code and open_clip's.
+    let gain = if (norm, kernel) == ("bn3", 1) { ZEROS } else { ONES };
+    FrozenConv::with_batch_norm(&w.pp(conv), &w.pp(norm), shape, init, gain)
 }
