@@ -5,7 +5,7 @@ use super::decoders::{
     told_by_its_folder,
 };
 use super::golden::{largest, source, tensors};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use limber::core::{WeightType, Weights};
 use serde_json::{Value, json};
 
@@ -99,6 +99,23 @@ fn a_type_asked_for_rounds_the_turned_matrices() {
     // No row of 24 or 60 is whole blocks, so q8_0 falls back to f32.
     let far = largest(&all(with(WeightType::Q8_0).as_ref(), &expected["ids"]), &expected["logits"]);
     assert!(far < super::decoders::CLOSE, "{far}");
+}
+
+#[test]
+fn turned_matrices_are_quantised_along_their_own_rows() {
+    let registry = limber::parts::registry().unwrap();
+    let settings =
+        json!({"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 90, "n_positions": 32, "initializer_range": 0.1});
+    let logits = |dtype| {
+        let source = source(&registry, "decoder", "gpt2", "random:1");
+        let prepared = registry.decoder("gpt2", settings.clone(), source.as_ref()).unwrap();
+        let model = prepared.build(&Weights::new(source, Device::Cpu, dtype)).unwrap();
+        all(model.as_ref(), &Tensor::new(&[[1u32, 7, 50, 3, 89]], &Device::Cpu).unwrap())
+    };
+    let (plain, blocks) = (logits(None), logits(Some(WeightType::Q8_0)));
+    let far = super::golden::relative(&blocks, &plain);
+    // A number of q8_0 is off by half of 1/127 of its block's largest; blocks of the wrong rows would be off by all.
+    assert!(far < 0.02 && far > 0.0, "{far}");
 }
 
 #[test]
