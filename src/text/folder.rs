@@ -17,6 +17,8 @@ const MERGES: &str = "merges.txt";
 const ADDED: &str = "added_tokens.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const CONFIG: &str = "tokenizer_config.json";
+/// The class whose `vocab.json` and `merges.txt` say all: GPT-2's, also that of GPT-J's and OPT's folders.
+const BYTE_LEVEL: &str = "GPT2Tokenizer";
 
 /// Gives the text of a file by its name, None where it is not there.
 type Read<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
@@ -52,8 +54,18 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
 /// of text, the end of text and the unknown token (OPT's name `</s>` for all three).
 fn byte_level_bpe(label: &str, read: Read, config: &Value, special: &Value) -> Result<tokenizers::Tokenizer> {
     let (Some(vocab), Some(merges)) = (read(VOCAB)?, read(MERGES)?) else {
-        bail!("no tokenizer in {label}: looked for {TOKENIZER}, and for {VOCAB} with {MERGES}")
+        bail!(
+            "no tokenizer in {label}: looked for {TOKENIZER}, and for {VOCAB} with {MERGES}; a sentencepiece tokenizer.model alone is not read: transformers' save_pretrained writes {TOKENIZER} of it"
+        )
     };
+    // Other byte-level tokenizers split texts by patterns of their own, which these two files do not hold.
+    if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
+        && class.trim_end_matches("Fast") != BYTE_LEVEL
+    {
+        bail!(
+            "{label}/{CONFIG}: tokenizer_class is {class:?}; without {TOKENIZER} supported is {BYTE_LEVEL}; transformers' save_pretrained writes {TOKENIZER} of any other"
+        )
+    }
     let vocab: BTreeMap<String, u32> = parse(label, VOCAB, &vocab)?;
     let mut pairs = Vec::new();
     for (line, text) in merges.lines().enumerate() {
@@ -177,6 +189,12 @@ mod tests {
         };
         check(&[], &["no tokenizer in folder", TOKENIZER, VOCAB, MERGES]);
         check(&[(VOCAB, "{}")], &["no tokenizer in folder", MERGES]);
+        check(&[("tokenizer.model", "")], &["sentencepiece tokenizer.model", TOKENIZER]);
+        let qwen = r#"{"tokenizer_class": "Qwen2Tokenizer"}"#;
+        check(
+            &[(VOCAB, "{}"), (MERGES, ""), (CONFIG, qwen)],
+            &["tokenizer_class is \"Qwen2Tokenizer\"", "supported is GPT2Tokenizer", TOKENIZER],
+        );
         check(&[(TOKENIZER, "{\n \"model\": }")], &["folder/tokenizer.json", "line 2 column 11"]);
         check(&[(TOKENIZER, "{}")], &["folder/tokenizer.json", "not a tokenizer"]);
         check(&[(VOCAB, "{\"a\": \"b\"}"), (MERGES, "")], &["folder/vocab.json", "line 1 column"]);
