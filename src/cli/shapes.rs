@@ -1,9 +1,9 @@
 //! `limber shapes --count N --seed S --out DIR`: the demo's world as a data set.
 
 use super::output::Progress;
-use crate::shapes::{WorldOptions, write_dataset};
+use crate::shapes::{Split, WorldOptions, write_dataset};
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -14,7 +14,10 @@ pub struct Arguments {
     /// Seed of the world; scene i depends on the seed and i alone
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// The folder, written in the original's layout (images/, image_data/)
+    /// Scenes to learn from, or held-out ones of the same world
+    #[arg(long, value_enum, default_value_t = Part::Train)]
+    split: Part,
+    /// The folder, written in the original's layout (images/, image_data/), with captions.json, questions.json, annotations.json and labels.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Side of the images in pixels
@@ -25,6 +28,14 @@ pub struct Arguments {
     objects: String,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The scenes of the seed itself
+    Train,
+    /// Scenes that no training split has
+    Val,
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (low, high) = arguments.objects.split_once('-').unwrap_or((&arguments.objects, &arguments.objects));
     let (Ok(min_objects), Ok(max_objects)) = (low.parse(), high.parse()) else {
@@ -33,6 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let options = WorldOptions {
         count: arguments.count,
         seed: arguments.seed,
+        split: if arguments.split == Part::Val { Split::Val } else { Split::Train },
         size: arguments.size,
         min_objects,
         max_objects,

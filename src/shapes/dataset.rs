@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/images/<sub>/<name>.png        <sub> holds a thousand scenes
 //! DIR/image_data/<sub>/<name>.json   {"image_path", "captions", "metadata"}
+//! DIR/captions.json ...              lists over all scenes: `lists.rs` says which
 //! ```
 //!
 //! Each file appears whole or not at all, the JSON after its image, so that a run that was cut short goes on
@@ -17,12 +18,44 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{MIN_SIDE, draw};
 use super::language::{Question, captions, questions};
+use super::lists::{self, Listed};
 use super::scene::{Background, MAX_OBJECTS, Object, Options, Scene, scene};
 
 /// Largest side that is drawn.
 const MAX_SIDE: u32 = 4096;
 /// Scenes in one folder.
 const FOLDER: u64 = 1000;
+
+/// Which part of a world is drawn; the two share no scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Split {
+    /// To learn from: the scenes of the seed itself.
+    #[default]
+    Train,
+    /// Held out.
+    Val,
+}
+
+impl Split {
+    /// What held-out scenes' seed has beyond the seed of the world.
+    const HELD_OUT: u64 = 1 << 32;
+
+    /// The name in options and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Val => "val",
+        }
+    }
+
+    /// The seed of this split's scenes in the world of `seed`.
+    pub fn seed(self, seed: u64) -> u64 {
+        match self {
+            Self::Train => seed,
+            Self::Val => seed ^ Self::HELD_OUT,
+        }
+    }
+}
 
 /// What to write where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +64,8 @@ pub struct WorldOptions {
     pub count: u64,
     /// Seed of the world; another seed is another, disjoint stream of lots.
     pub seed: u64,
+    /// Which part of it.
+    pub split: Split,
     /// Side of the images in pixels, at least [`MIN_SIDE`].
     pub size: u32,
     /// Fewest objects in a scene.
@@ -45,7 +80,8 @@ impl WorldOptions {
     /// Options with the usual size (64) and number of objects (1 to 3).
     pub fn new(count: u64, seed: u64, out: impl Into<PathBuf>) -> Self {
         let Options { min_objects, max_objects } = Options::default();
-        Self { count, seed, size: MIN_SIDE, min_objects, max_objects, out: out.into() }
+        let (split, size) = (Split::Train, MIN_SIDE);
+        Self { count, seed, split, size, min_objects, max_objects, out: out.into() }
     }
 
     fn check(&self) -> Result<Options> {
@@ -90,19 +126,18 @@ struct Metadata {
 /// scenes of another seed, size or number of objects under the names that this run would use.
 pub fn write_dataset(options: &WorldOptions, progress: &mut dyn FnMut(u64)) -> Result<()> {
     let bounds = options.check()?;
+    let seed = options.split.seed(options.seed);
     for index in 0..options.count {
-        let sub = format!("{:05}", index / FOLDER);
-        let name = format!("{index:08}");
-        let image_path = format!("images/{sub}/{name}.png");
+        let image_path = image_path(index);
         let image = options.out.join(&image_path);
-        let json = options.out.join(format!("image_data/{sub}/{name}.json"));
+        let json = options.out.join(format!("image_data/{:05}/{index:08}.json", index / FOLDER));
         if index % FOLDER == 0 {
             for file in [&image, &json] {
                 let folder = file.parent().unwrap_or(&options.out);
                 fs::create_dir_all(folder).with_context(|| format!("cannot make folder {}", folder.display()))?;
             }
         }
-        let scene = scene(options.seed, index, &bounds);
+        let scene = scene(seed, index, &bounds);
         if image.is_file() && json.is_file() {
             check_same(&json, &scene, options.size)?;
         } else {
@@ -128,7 +163,15 @@ pub fn write_dataset(options: &WorldOptions, progress: &mut dyn FnMut(u64)) -> R
         }
         progress(index + 1);
     }
-    Ok(())
+    let count = options.count;
+    let listed = move |index| Listed { scene: scene(seed, index, &bounds), file_name: image_path(index) };
+    let scenes = || -> Box<dyn Iterator<Item = Listed>> { Box::new((0..count).map(listed)) };
+    lists::write(&options.out, seed, options.split.name(), &scenes)
+}
+
+/// Where the image of scene `index` lies in its data set's folder.
+pub fn image_path(index: u64) -> String {
+    format!("images/{:05}/{index:08}.png", index / FOLDER)
 }
 
 /// Refuses to go on in a folder that holds another world.
@@ -193,8 +236,62 @@ mod tests {
         let longer = WorldOptions { count: 7, ..options.clone() };
         assert_eq!(write(&longer).expect("extended"), 7);
 
-        let error = write(&WorldOptions { seed: 4, ..options }).expect_err("another world");
+        let error = write(&WorldOptions { seed: 4, ..options.clone() }).expect_err("another world");
         assert!(error.to_string().contains("seed 3"), "{error}");
+        // The held-out scenes of the same seed are other scenes.
+        let error = write(&WorldOptions { split: Split::Val, ..options }).expect_err("the other split");
+        assert!(error.to_string().contains("seed 4294967299"), "{error}");
+    }
+
+    #[test]
+    fn the_lists_hold_every_scene_and_agree_with_each_other() {
+        use serde_json::Value;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = WorldOptions { split: Split::Val, ..WorldOptions::new(12, 3, folder.path()) };
+        write(&options).expect("written");
+        let read = |name: &str| -> Value {
+            let text = fs::read(folder.path().join(name)).expect("a list");
+            serde_json::from_slice(&text).expect("JSON")
+        };
+        let files = ["captions.json", "questions.json", "annotations.json", "labels.json"];
+        let [captioned, asked, answered, labelled] = files.map(read);
+        for list in [&captioned, &asked, &answered, &labelled] {
+            assert_eq!((&list["info"]["split"], &list["info"]["seed"]), (&"val".into(), &4_294_967_299_u64.into()));
+        }
+        assert_eq!(captioned["images"].as_array().expect("images").len(), 12);
+        for (index, image) in captioned["images"].as_array().expect("images").iter().enumerate() {
+            assert_eq!(image["id"], index);
+            assert!(folder.path().join(image["file_name"].as_str().expect("a name")).is_file());
+            assert_eq!(labelled["images"][index]["file_name"], image["file_name"]);
+            let json = folder.path().join(format!("image_data/00000/{index:08}.json"));
+            let entry: Entry = serde_json::from_slice(&fs::read(json).expect("json")).expect("entry");
+            let own = |list: &Value, key: &str, what: &str| -> Vec<String> {
+                let of = list[key].as_array().expect("a list").iter().filter(|item| item["image_id"] == index);
+                of.map(|item| item[what].as_str().expect("text").to_string()).collect()
+            };
+            assert_eq!(own(&captioned, "annotations", "caption"), entry.captions);
+            let mut there: Vec<(String, String)> = Vec::new();
+            for q in entry.metadata.questions {
+                if !there.iter().any(|(question, _)| *question == q.question) {
+                    there.push((q.question, q.answer));
+                }
+            }
+            let listed = own(&asked, "questions", "question").into_iter();
+            let answers = own(&answered, "annotations", "multiple_choice_answer");
+            assert_eq!(listed.zip(answers).collect::<Vec<_>>(), there);
+        }
+        let (questions, annotations) = (&asked["questions"], &answered["annotations"]);
+        let ids = |list: &Value| -> Vec<u64> {
+            list.as_array().expect("a list").iter().map(|q| q["question_id"].as_u64().expect("a number")).collect()
+        };
+        assert_eq!(ids(questions), ids(annotations));
+        assert!(ids(questions).windows(2).all(|pair| pair[0] < pair[1]));
+        for annotation in annotations.as_array().expect("a list") {
+            let answers = annotation["answers"].as_array().expect("answers");
+            assert_eq!(answers.len(), 10);
+            assert!(answers.iter().all(|answer| answer["answer"] == annotation["multiple_choice_answer"]));
+            assert!(["yes/no", "number", "other"].contains(&annotation["answer_type"].as_str().expect("text")));
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod write;
 pub use checkpoint::Checkpoint;
 pub use convert::{ConvertOptions, ConvertProgress, ConvertSummary, convert};
 pub use spec::WeightSpec;
-pub use write::{replace, save};
+pub use write::{fill, replace, save};
 
 pub(crate) use checkpoint::Contents;
 pub(crate) use mapped::map;
