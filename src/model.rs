@@ -310,7 +310,7 @@ pub fn device(name: &str) -> Result<Device> {
 }
 
 /// A section's entry and the source of its weights; the kind `auto` is told by what lies beside them.
-fn open<'a>(
+pub(crate) fn open<'a>(
     role: &str,
     section: &Section,
     registry: &'a Registry,

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed with one message, 2 wrong usage.
 
+mod bench;
 mod caption;
 mod components;
 mod config;
@@ -49,6 +50,8 @@ enum Command {
     Convert(convert::Arguments),
     /// Downloads weights from the Hugging Face hub into its standard cache
     Pull(pull::Arguments),
+    /// Measures each stage beside the limits of this machine
+    Bench(bench::Arguments),
     /// Draws scenes of shapes with captions and questions: the demo's world
     Shapes(shapes::Arguments),
 }
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<()> {
         Command::Config(arguments) => config::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),
     }
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod beit;
+mod bench;
 mod clip_resnet;
 mod clip_vit;
 mod config;
