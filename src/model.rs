@@ -1,11 +1,12 @@
 //! A config's parts put together: prepared first, checked against each other, then loaded as far as is needed.
 
 use crate::config::{Compat, Config, Section};
+use crate::data::Picture;
 use crate::features;
 use crate::generation::{Prompt, Segment};
 use crate::images::{self, DecodeOptions, Limits, PassOrder};
 use crate::needs::candidates;
-use crate::stitch_file::{StitchMetadata, features_text, fingerprint, prefix_text};
+use crate::stitch_file::{StitchMetadata, features_text, fingerprint, prefix_text, preparation_fingerprint};
 use crate::text::Tokenizer;
 use crate::weights::{self, WeightSpec};
 use anyhow::{Context, Result, bail};
@@ -39,6 +40,8 @@ pub struct Model {
     stitch: Option<Box<dyn Stitch>>,
     metadata: Option<StitchMetadata>,
     language: Option<Language>,
+    /// Kind and fingerprint of the encoder.
+    encoder_is: Option<(String, String)>,
     device: Device,
     decode: DecodeOptions,
     order: PassOrder,
@@ -75,11 +78,12 @@ impl Model {
             stitch: None,
             metadata: None,
             language: None,
+            encoder_is: None,
             device: device.clone(),
             decode: DecodeOptions {
                 limits: Limits { max_pixels: config.images.max_pixels, ..Limits::default() },
                 exif_orientation: config.images.exif_orientation,
-                offline: false,
+                offline: weights::hub::is_offline(),
             },
             // The original ran on a Pillow whose passes came in the other order.
             order: match config.compat {
@@ -104,8 +108,9 @@ impl Model {
         let (kind, settings, specs) =
             (encoder.prepared.kind.clone(), encoder.prepared.settings.clone(), encoder.prepared.spec);
         model.encoder = Some(encoder.prepared.build(&encoder.weights).context("section \"encoder\"")?);
+        let now = fingerprint(&kind, &settings, &specs, &encoder.weights)?;
+        model.encoder_is = Some((kind.clone(), now.clone()));
         if let Some((ready, metadata)) = stitch {
-            let now = fingerprint(&kind, &settings, &specs, &encoder.weights)?;
             if let Some(metadata) = metadata {
                 metadata
                     .check_fingerprint(&ready.weights.source().label(), &kind, &now)
@@ -158,15 +163,23 @@ impl Model {
     /// # Errors
     /// An image too thin to be resized, an encoder that takes features.
     pub fn pixels(&self, image: &RgbImage) -> Result<Tensor> {
+        self.varied(image, None)
+    }
+
+    /// As [`Self::pixels`]; `variation` is the seed of a draw for this image alone.
+    fn varied(&self, image: &RgbImage, variation: Option<u64>) -> Result<Tensor> {
         let InputSpec::Image(spec) = &self.input_spec else {
             bail!("the encoder takes features from a file, not an image")
         };
         let s = spec.side;
-        let square = match self.augment {
-            Some(seed) if !spec.augment.is_none() => {
-                images::augment(image, spec, &images::Draw::new(image, s, seed), self.order)?
-            }
-            _ => images::fit(image, spec, self.order)?,
+        let draw = match (variation, self.augment) {
+            _ if spec.augment.is_none() => None,
+            (Some(seed), _) => Some(images::Draw::seeded(s, seed)),
+            (None, seed) => seed.map(|seed| images::Draw::new(image, s, seed)),
+        };
+        let square = match draw {
+            Some(draw) => images::augment(image, spec, &draw, self.order)?,
+            None => images::fit(image, spec, self.order)?,
         };
         Ok(Tensor::from_vec(images::normalise(&square, spec), (3, s, s), &self.device)?)
     }
@@ -180,19 +193,63 @@ impl Model {
             InputSpec::Image(_) => self.pixels(&self.read_image(path)?),
             InputSpec::Features => {
                 let FeatureSpec { tokens, width, .. } = self.feature_spec;
-                let values = features::read(path, tokens, width)?;
-                Ok(Tensor::from_vec(values, (tokens, width), &self.device)?)
+                self.stored(features::read(path, tokens, width)?)
             }
         }
     }
 
-    /// Inputs, each as [`Self::input`] gives them, to features `[B, N, E]` f32.
+    /// As [`Self::input`], of an image of a data set. With a `variation`, an encoder whose images are varied at random
+    /// (NF-ResNet) sees it as drawn from that seed; without one, as at inference.
+    ///
+    /// # Errors
+    /// As [`Self::input`], and a shard that cannot be read.
+    pub fn picture(&self, picture: &Picture, variation: Option<u64>) -> Result<Tensor> {
+        let place = || format!("{picture}");
+        match (self.input_spec, picture.path()?) {
+            (InputSpec::Image(_), Some(path)) => self.varied(&self.read_image(path)?, variation),
+            (InputSpec::Features, Some(path)) => self.input(path),
+            (InputSpec::Image(_), None) => {
+                let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
+                self.varied(&images::decode(&bytes, &self.decode).with_context(place)?, variation)
+            }
+            (InputSpec::Features, None) => {
+                let FeatureSpec { tokens, width, .. } = self.feature_spec;
+                let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
+                self.stored(features::read_bytes(&place(), bytes, tokens, width)?)
+            }
+        }
+    }
+
+    /// Features `[N, E]` that were computed before.
+    fn stored(&self, values: Vec<f32>) -> Result<Tensor> {
+        let FeatureSpec { tokens, width, .. } = self.feature_spec;
+        Ok(Tensor::from_vec(values, (tokens, width), &self.device)?)
+    }
+
+    /// Inputs, each as [`Self::input`] gives them, to features `[B, N, E]` f32. Features `[N, E]` that were computed
+    /// before are put together as they are.
     ///
     /// # Errors
     /// What the encoder reports.
     pub fn features(&self, inputs: &[Tensor]) -> Result<Tensor> {
         let encoder = self.encoder.as_ref().context("the encoder is not loaded at this depth")?;
-        Ok(encoder.encode(&Tensor::stack(inputs, 0)?)?)
+        let inputs = Tensor::stack(inputs, 0)?;
+        let FeatureSpec { tokens, width, .. } = self.feature_spec;
+        match inputs.dims() {
+            [_, n, e] if (*n, *e) == (tokens, width) => Ok(inputs),
+            _ => Ok(encoder.encode(&inputs)?),
+        }
+    }
+
+    /// The encoder's kind, and a hash of all that decides the features of an image: settings, weights, preparation.
+    ///
+    /// # Errors
+    /// A model that was loaded for pixels alone.
+    pub fn features_fingerprint(&self) -> Result<(String, String)> {
+        let (kind, encoder) = self.encoder_is.as_ref().context("the encoder is not loaded at this depth")?;
+        let Some(spec) = self.input_spec.image() else { return Ok((kind.clone(), encoder.clone())) };
+        let seed = self.augment.filter(|_| !spec.augment.is_none());
+        Ok((kind.clone(), preparation_fingerprint(encoder, self.decode.exif_orientation, self.order, seed)))
     }
 
     /// Features `[B, N, E]` to a prefix `[B, K, D]` f32, without dropout.

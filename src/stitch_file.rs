@@ -2,6 +2,7 @@
 //!
 //! The metadata of our safetensors; a bare `proj.ckpt` of the original has none, and its shapes alone are checked.
 
+use crate::images::PassOrder;
 use anyhow::{Context, Result, bail};
 use limber_core::registry::{EncoderSpecs, PartContext};
 use limber_core::stitch::PrefixSpec;
@@ -122,4 +123,11 @@ pub fn fingerprint(kind: &str, settings: &Value, specs: &EncoderSpecs, weights: 
     let settings: BTreeMap<String, Value> = serde_json::from_value(settings.clone())?;
     let text = serde_json::to_string(&(kind, settings, specs.input.image(), weights.fingerprint()))?;
     Ok(Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
+}
+
+/// A hash of an encoder's fingerprint and of how images are prepared for it: turned upright or not, the order of the
+/// resize's passes, the seed of a random crop.
+pub fn preparation_fingerprint(encoder: &str, upright: bool, order: PassOrder, seed: Option<u64>) -> String {
+    let text = format!("{encoder} {upright} {order:?} {seed:?}");
+    Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
 }

@@ -42,7 +42,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     .context("cannot listen to Ctrl-C")?;
     let steps = config.train.as_ref().map_or(0, |t| t.steps);
     let mut progress = Progress::new(steps as u64);
-    let options = Options { resume: arguments.resume, stop: &stop };
+    let offline = arguments.shared.network.offline;
+    let options = Options { resume: arguments.resume, offline, stop: &stop };
     let outcome = train(&config, &registry, &options, &mut |record| progress.step(record))?;
     progress.bar.finish_and_clear();
     if outcome.skipped > 0 {

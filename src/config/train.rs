@@ -143,6 +143,10 @@ pub struct Data {
     /// Folder of features that were computed before; images are then not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<String>,
+    /// Varies images anew in every epoch, where the encoder says how (NF-ResNet: random crop and flip); absent, as the
+    /// original does under `compat: original`, else not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<bool>,
     /// A new order each epoch, a function of seed and epoch.
     pub shuffle: bool,
     /// Threads that read and decode ahead of the step; 0 reads in the step's own.
@@ -162,6 +166,7 @@ impl Data {
             format: format.unwrap_or(DataFormat::Magma),
             path: path.clone().unwrap_or_default(),
             features: r.name("features"),
+            augment: r.flag("augment"),
             shuffle: r.flag("shuffle").unwrap_or(true),
             workers: r.size("workers", 0).unwrap_or(2),
             max_skipped: r.number("max_skipped", Range::SHARE_OR_NONE).unwrap_or(0.05),

@@ -2,34 +2,44 @@
 //!
 //! Images lie in a folder beside the annotations: `../<name of the split>/`, `../images/`, or the file's own folder.
 
-use super::{Dataset, Item, captions};
+use super::{Dataset, Item, captions, key, named};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 #[derive(Deserialize)]
-struct File {
-    images: Vec<Image>,
-    annotations: Vec<Annotation>,
+struct File<'a> {
+    #[serde(borrow)]
+    images: Vec<Image<'a>>,
+    #[serde(borrow)]
+    annotations: Vec<Annotation<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Image {
+struct Image<'a> {
     id: u64,
-    file_name: String,
+    #[serde(borrow)]
+    file_name: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
-struct Annotation {
+struct Annotation<'a> {
     image_id: u64,
-    caption: String,
+    #[serde(borrow)]
+    caption: Cow<'a, str>,
 }
 
 /// Images with their captions, by id.
 pub struct Coco {
     folder: PathBuf,
-    items: Vec<(u64, String, Vec<String>)>,
+    /// Id, where its name lies in `text`, and its captions' numbers.
+    items: Vec<(u64, Range<usize>, Range<usize>)>,
+    /// Where each caption lies in `text`, those of an image side by side.
+    captions: Vec<Range<usize>>,
+    /// Names and captions, one behind the other: millions of small strings would cost more than they hold.
+    text: String,
 }
 
 /// Reads the annotations `path`.
@@ -37,22 +47,41 @@ pub struct Coco {
 /// # Errors
 /// A file that is not COCO's, a caption of an image that is not listed.
 pub fn open(path: &Path) -> Result<Coco> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file: File = serde_json::from_str(&text)
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut file: File = serde_json::from_slice(&bytes)
         .with_context(|| format!("{}: not COCO's captions, which have images and annotations", path.display()))?;
-    let mut items: BTreeMap<u64, (String, Vec<String>)> =
-        file.images.into_iter().map(|image| (image.id, (image.file_name, Vec::new()))).collect();
-    for Annotation { image_id, caption } in file.annotations {
-        match items.get_mut(&image_id) {
-            Some((_, captions)) => captions.push(caption),
-            None => bail!("{}: a caption names image {image_id}, which is not listed", path.display()),
+    // Stable, so that an image's captions keep their order.
+    file.images.sort_by_key(|image| image.id);
+    file.annotations.sort_by_key(|note| note.image_id);
+    let (mut text, mut captions, mut items) = (String::new(), Vec::with_capacity(file.annotations.len()), Vec::new());
+    let mut push = |part: &str| {
+        text.push_str(part);
+        text.len() - part.len()..text.len()
+    };
+    let unlisted = |id: u64| format!("{}: a caption names image {id}, which is not listed", path.display());
+    let mut notes = file.annotations.iter().peekable();
+    for (at, image) in file.images.iter().enumerate() {
+        if file.images.get(at + 1).is_some_and(|next| next.id == image.id) {
+            // Listed again: the last one counts.
+            continue;
+        }
+        let first = captions.len();
+        while let Some(note) = notes.next_if(|note| note.image_id <= image.id) {
+            if note.image_id < image.id {
+                bail!(unlisted(note.image_id))
+            }
+            captions.push(push(&note.caption));
+        }
+        // Images without any caption are a test split's; there is nothing to learn from them.
+        if captions.len() > first {
+            items.push((image.id, push(&image.file_name), first..captions.len()));
         }
     }
-    // Images without any caption are a test split's; there is nothing to learn from them.
-    let items: Vec<_> =
-        items.into_iter().filter(|(_, (_, c))| !c.is_empty()).map(|(id, (name, c))| (id, name, c)).collect();
-    let folder = images_folder(path, items.first().map(|(_, name, _)| name.as_str()).unwrap_or_default());
-    Ok(Coco { folder, items })
+    if let Some(note) = notes.next() {
+        bail!(unlisted(note.image_id))
+    }
+    let example = items.first().map(|(_, name, _)| &text[name.clone()]).unwrap_or_default();
+    Ok(Coco { folder: images_folder(path, example), items, captions, text })
 }
 
 /// The first of the usual folders that holds `example`; the file's own where none does.
@@ -71,12 +100,15 @@ impl Dataset for Coco {
     }
 
     fn name(&self, index: usize) -> String {
-        format!("image {} ({})", self.items[index].0, self.items[index].1)
+        let (id, name, _) = &self.items[index];
+        format!("image {id} ({})", &self.text[name.clone()])
     }
 
     fn item(&self, index: usize) -> Result<Item> {
-        let (_, file, texts) = &self.items[index];
-        let captions = captions(texts.iter().cloned()).with_context(|| self.name(index))?;
-        Ok(Item { name: self.name(index), image: self.folder.join(file), captions })
+        let (_, file, notes) = &self.items[index];
+        let file = &self.text[file.clone()];
+        let texts = self.captions[notes.clone()].iter().map(|span| self.text[span.clone()].to_string());
+        let captions = captions(texts).with_context(|| self.name(index))?;
+        Ok(Item { index, name: self.name(index), key: key(file), image: named(&self.folder, file), captions })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The file stays where it is: only the beginnings of its lines are kept.
 
-use super::{Dataset, Item, captions};
+use super::span::read_at;
+use super::{Dataset, Item, captions, key, named};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::fs::File;
@@ -76,25 +77,6 @@ impl Dataset for Lines {
             .with_context(|| format!("{name}: not {{\"image\": path, \"caption\": text}} or \"captions\": [texts]"))?;
         let all = line.captions.unwrap_or_default().into_iter().chain(line.caption);
         let captions = captions(all).with_context(|| name.clone())?;
-        Ok(Item { name, image: self.folder.join(line.image), captions })
+        Ok(Item { index, name, key: key(&line.image), image: named(&self.folder, &line.image), captions })
     }
-}
-
-/// Bytes from `start` on, whichever thread asks.
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
-    let mut done = 0;
-    while done < bytes.len() {
-        match file.seek_read(&mut bytes[done..], start + done as u64)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => done += n,
-        }
-    }
-    Ok(())
 }

@@ -3,22 +3,21 @@
 //! A corrupt item is replaced by another, drawn from the seed and the place, as the original replaces it; what was
 //! passed over travels with the sample that stands in for it, so that a resumed run tells the same story.
 
-use super::{Dataset, Item, Order};
+use super::{Ahead, Dataset, Item, Order};
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// Replacements that are tried for one place.
 const TRIES: u64 = 64;
 
 /// What turns an item into tensors.
 pub trait Reading: Sync {
-    /// The encoder's input for the item's image, and the ids of one caption.
+    /// The encoder's input for the item's image (or its features `[N, E]`), and the ids of one caption. `variation` is
+    /// a function of seed, epoch and item, from which an image that is varied at random is drawn.
     ///
     /// # Errors
     /// What is wrong with this item.
-    fn read(&self, item: &Item, caption: &str) -> Result<(Tensor, Vec<u32>)>;
+    fn read(&self, item: &Item, caption: &str, variation: u64) -> Result<(Tensor, Vec<u32>)>;
 }
 
 /// One sample, ready for the step.
@@ -35,57 +34,18 @@ pub struct Sample {
 }
 
 /// Samples of a range of places, read by other threads.
-pub struct Loader<'a> {
-    set: &'a dyn Dataset,
-    order: Order,
-    reading: &'a dyn Reading,
-    end: u64,
-    ahead: u64,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    /// The next place that a thread takes.
-    next: u64,
-    /// The next place that is delivered.
-    delivered: u64,
-    ready: BTreeMap<u64, Result<Sample>>,
-    stop: bool,
-}
+pub struct Loader<'a>(Ahead<'a, Result<Sample>>);
 
 impl<'a> Loader<'a> {
     /// The samples at places `start..end` of the run, at most `ahead` of them in memory.
-    pub fn new(
-        set: &'a dyn Dataset,
-        order: Order,
-        reading: &'a dyn Reading,
-        (start, end): (u64, u64),
-        ahead: usize,
-    ) -> Self {
-        let state = State { next: start, delivered: start, ready: BTreeMap::new(), stop: false };
-        let ahead = ahead.max(1) as u64;
-        Self { set, order, reading, end, ahead, state: Mutex::new(state), changed: Condvar::new() }
+    pub fn new(set: &'a dyn Dataset, order: Order, reading: &'a dyn Reading, places: (u64, u64), ahead: usize) -> Self {
+        let source = Source { set, order, reading };
+        Self(Ahead::new(places, ahead, move |place| source.sample(place)))
     }
 
     /// What a reading thread does: takes places until there are none left or [`Self::stop`] was called.
     pub fn work(&self) {
-        loop {
-            let place = {
-                let mut state = self.lock();
-                while !state.stop && state.next < self.end && state.next >= state.delivered + self.ahead {
-                    state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
-                }
-                if state.stop || state.next >= self.end {
-                    return;
-                }
-                state.next += 1;
-                state.next - 1
-            };
-            let sample = self.sample(place);
-            self.lock().ready.insert(place, sample);
-            self.changed.notify_all();
-        }
+        self.0.work();
     }
 
     /// The next sample in order. Without reading threads the caller's own reads it.
@@ -93,37 +53,23 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// A place for which no item could be read.
     pub fn next(&self) -> Result<Sample> {
-        let mut state = self.lock();
-        let place = state.delivered;
-        loop {
-            if let Some(sample) = state.ready.remove(&place) {
-                state.delivered += 1;
-                self.changed.notify_all();
-                return sample;
-            }
-            if state.next == place {
-                // Nobody has taken it: there are no threads, or they are behind.
-                state.next += 1;
-                drop(state);
-                let sample = self.sample(place);
-                state = self.lock();
-                state.ready.insert(place, sample);
-                continue;
-            }
-            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
-        }
+        self.0.next()
     }
 
     /// Lets the reading threads end.
     pub fn stop(&self) {
-        self.lock().stop = true;
-        self.changed.notify_all();
+        self.0.stop();
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
+/// Where samples come from.
+struct Source<'a> {
+    set: &'a dyn Dataset,
+    order: Order,
+    reading: &'a dyn Reading,
+}
 
+impl Source<'_> {
     fn sample(&self, place: u64) -> Result<Sample> {
         let mut skipped = Vec::new();
         for attempt in 0..TRIES {
@@ -148,7 +94,8 @@ impl<'a> Loader<'a> {
         let Some(caption) = item.captions.get((which % item.captions.len().max(1) as u64) as usize) else {
             bail!("it has no caption")
         };
-        let (input, ids) = self.reading.read(&item, caption)?;
+        let variation = self.order.variation(self.order.at(place).1, index);
+        let (input, ids) = self.reading.read(&item, caption, variation)?;
         if ids.is_empty() {
             bail!("the caption {caption:?} has no token")
         }
@@ -159,6 +106,7 @@ impl<'a> Loader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Picture;
     use candle_core::Device;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -173,7 +121,8 @@ mod tests {
         }
         fn item(&self, index: usize) -> Result<Item> {
             let captions = vec![format!("{index}"), format!("{index}")];
-            Ok(Item { name: self.name(index), image: format!("{index}").into(), captions })
+            let (name, key) = (self.name(index), format!("{index}"));
+            Ok(Item { name, index, image: Picture::File(key.clone().into()), key, captions })
         }
     }
 
@@ -183,7 +132,7 @@ mod tests {
     }
 
     impl Reading for Read {
-        fn read(&self, _item: &Item, caption: &str) -> Result<(Tensor, Vec<u32>)> {
+        fn read(&self, _item: &Item, caption: &str, _variation: u64) -> Result<(Tensor, Vec<u32>)> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             let n: usize = caption.parse()?;
             if (self.bad)(n) {

@@ -1,8 +1,9 @@
 //! The original's layout: `images/<sub>/<name>.jpg` and `image_data/<sub>/<name>.json` with
 //! `{"image_path", "captions", "metadata"}`; where `image_path` is absent, the image of the same name.
 
-use super::{Dataset, Item, captions};
+use super::{Dataset, Item, Picture, captions, key, named};
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -36,28 +37,31 @@ pub fn open(root: &Path) -> Result<Magma> {
             root.display()
         )
     }
-    let mut files = Vec::new();
-    list(&data, "", &mut files)?;
-    files.sort_unstable();
+    let mut files = list(&data, "")?;
+    files.par_sort_unstable();
     Ok(Magma { root: root.to_path_buf(), files })
 }
 
-fn list(folder: &Path, under: &str, files: &mut Vec<String>) -> Result<()> {
+/// The JSON files below a folder, `under` in front of each; subfolders are listed side by side.
+fn list(folder: &Path, under: &str) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { bail!("{}: the name is not UTF-8", entry.path().display()) };
         let path = if under.is_empty() { name.to_string() } else { format!("{under}/{name}") };
+        let kind = entry.file_type()?;
         // A link may name a folder on another disk.
-        let is_folder = entry.file_type()?.is_dir() || entry.file_type()?.is_symlink() && entry.path().is_dir();
-        if is_folder {
-            list(&entry.path(), &path, files)?;
+        if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
+            folders.push((entry.path(), path));
         } else if name.ends_with(".json") {
             files.push(path);
         }
     }
-    Ok(())
+    let below: Vec<Vec<String>> = folders.par_iter().map(|(path, under)| list(path, under)).collect::<Result<_>>()?;
+    files.extend(below.into_iter().flatten());
+    Ok(files)
 }
 
 impl Dataset for Magma {
@@ -74,18 +78,23 @@ impl Dataset for Magma {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let description: Description =
             serde_json::from_str(&text).with_context(|| format!("{} is no description", path.display()))?;
-        let image = match &description.image_path {
-            Some(image) => self.root.join(image),
+        // A list of features has images/<sub>/<name>.jpg as <sub>/<name>.jpg.npy.
+        let below = |path: &str| match path.strip_prefix("images/") {
+            Some(below) => key(below),
+            None => format!("@data/{}", key(path)),
+        };
+        let (image, key) = match &description.image_path {
+            Some(image) => (named(&self.root, image), below(image.trim_start_matches("./"))),
             None => {
-                let stem = self.root.join("images").join(self.files[index].trim_end_matches(".json"));
-                let with = |ending: &str| PathBuf::from(format!("{}.{ending}", stem.display()));
-                match IMAGES.iter().map(|ending| with(ending)).find(|path| path.is_file()) {
-                    Some(image) => image,
-                    None => bail!("{}: no image_path, and no image {}.*", path.display(), stem.display()),
-                }
+                let stem = self.files[index].trim_end_matches(".json");
+                let path = |ending: &str| format!("images/{stem}.{ending}");
+                let there = IMAGES.iter().map(|ending| path(ending)).find(|path| self.root.join(path).is_file());
+                // Where there is none, reading it says so; features may have been computed before it went.
+                let image = there.unwrap_or_else(|| path(IMAGES[0]));
+                (Picture::File(self.root.join(&image)), below(&image))
             }
         };
         let captions = captions(description.captions).with_context(|| path.display().to_string())?;
-        Ok(Item { name: self.name(index), image, captions })
+        Ok(Item { index, name: self.name(index), key, image, captions })
     }
 }

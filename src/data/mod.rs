@@ -1,17 +1,25 @@
 //! Data sets of images and captions: what lies where, in which order it is read, and reading ahead of the step.
 //!
-//! A data set is listed first (names alone), so that a sample is found by its number: the order of an epoch is a
-//! function of seed and epoch, and going on at any sample costs nothing.
+//! A data set is listed first (names or offsets alone), so that a sample is found by its number: the order of an epoch
+//! is a function of seed and epoch, and going on at any sample costs nothing.
 
+mod ahead;
 mod coco;
 mod jsonl;
 mod loader;
 mod magma;
 mod order;
+mod picture;
+mod reading;
+mod span;
 mod table;
+mod webdataset;
 
+pub use ahead::Ahead;
 pub use loader::{Loader, Reading, Sample};
 pub use order::Order;
+pub use picture::Picture;
+pub use reading::Reader;
 
 use crate::config::{Data, DataFormat};
 use anyhow::{Result, bail};
@@ -22,8 +30,13 @@ use std::path::{Path, PathBuf};
 pub struct Item {
     /// What messages and lists call it.
     pub name: String,
-    /// The image file, or a file of features.
-    pub image: PathBuf,
+    /// Its number in the set.
+    pub index: usize,
+    /// What its features are called: the image's path in the data set, parts joined by `/`, none of them `..`.
+    /// Items of one image share it.
+    pub key: String,
+    /// The image, or a file of features.
+    pub image: Picture,
     /// The captions; none of them is empty.
     pub captions: Vec<String>,
 }
@@ -59,9 +72,7 @@ pub fn open(data: &Data, base: &Path) -> Result<Box<dyn Dataset>> {
         DataFormat::Coco => Box::new(coco::open(&path)?),
         DataFormat::Jsonl => Box::new(jsonl::open(&path)?),
         DataFormat::Csv => Box::new(table::open(&path)?),
-        DataFormat::Webdataset => {
-            bail!("{}: format \"webdataset\" cannot be read yet; allowed are magma, coco, jsonl, csv", path.display())
-        }
+        DataFormat::Webdataset => Box::new(webdataset::open(&data.path, base)?),
     };
     if set.is_empty() {
         bail!("{}: the data set holds no item", path.display())
@@ -76,4 +87,58 @@ fn captions(all: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
         bail!("it has no caption that is not empty")
     }
     Ok(kept)
+}
+
+/// An image that a list in `folder` names: a path, relative to the folder, or an address.
+fn named(folder: &Path, text: &str) -> Picture {
+    Picture::File(if is_address(text) { PathBuf::from(text) } else { folder.join(text) })
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// The key of an image that a list spells as `text`: two images of a list never share one.
+fn key(text: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if text.starts_with('/') {
+        parts.push("@root".to_string());
+    }
+    // Backslashes part folders on Windows alone.
+    let text = if cfg!(windows) { text.replace('\\', "/") } else { text.to_string() };
+    for part in text.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        parts.push(match part {
+            ".." => "@up".to_string(),
+            // What we write ourselves begins with one @.
+            _ if part.starts_with('@') => format!("@{part}"),
+            _ => part.to_string(),
+        });
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_in_their_folder_and_apart() {
+        for (text, expected) in [
+            ("a/b.jpg", "a/b.jpg"),
+            ("./a//b.jpg", "a/b.jpg"),
+            ("/a/b.jpg", "@root/a/b.jpg"),
+            ("@root/a/b.jpg", "@@root/a/b.jpg"),
+            ("../a/../b.jpg", "@up/a/@up/b.jpg"),
+            ("https://x.org/b.jpg", "https:/x.org/b.jpg"),
+        ] {
+            assert_eq!(key(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_not_paths() {
+        let folder = Path::new("/data");
+        assert_eq!(named(folder, "a.jpg"), Picture::File("/data/a.jpg".into()));
+        assert_eq!(named(folder, "http://x.org/a.jpg"), Picture::File("http://x.org/a.jpg".into()));
+    }
 }

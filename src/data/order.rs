@@ -30,12 +30,17 @@ impl Order {
 
     /// A number drawn for place `at`: which caption, for instance.
     pub fn draw(&self, at: u64, purpose: &str) -> u64 {
-        let hash = Sha256::new()
-            .chain_update(self.seed.to_le_bytes())
-            .chain_update(at.to_le_bytes())
-            .chain_update(purpose.as_bytes())
-            .finalize();
-        hash.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+        self.hash(&[&at.to_le_bytes(), purpose.as_bytes()])
+    }
+
+    /// A number drawn for item `index` in an epoch, wherever in it the item stands: how its image is varied.
+    pub fn variation(&self, epoch: u64, index: usize) -> u64 {
+        self.hash(&[b"variation", &epoch.to_le_bytes(), &(index as u64).to_le_bytes()])
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> u64 {
+        let hash = parts.iter().fold(Sha256::new().chain_update(self.seed.to_le_bytes()), |h, p| h.chain_update(p));
+        hash.finalize().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
     }
 
     /// Whether each epoch has its own order.

@@ -11,6 +11,7 @@ use crate::weights::{Contents, StoredTensor, map, read_safetensors};
 use anyhow::{Context, Result, bail};
 use limber_core::weights::SharedBytes;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The features `[N, E]` that `name` says, row-major: a file, or `FILE#NAME` for one array of several.
 ///
@@ -23,8 +24,20 @@ pub fn read(name: &str, n: usize, e: usize) -> Result<Vec<f32>> {
     }
     let (file, array) = split(name);
     let bytes = map(Path::new(file)).with_context(|| format!("cannot read the features {file:?}"))?;
-    let values =
-        select(bytes, array, n, e).map_err(anyhow::Error::msg).with_context(|| format!("features {name:?}"))?;
+    finite(name, select(bytes, array, n, e), e)
+}
+
+/// The features `[N, E]` of a file's bytes; `name` is for messages.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(name: &str, bytes: Vec<u8>, n: usize, e: usize) -> Result<Vec<f32>> {
+    finite(name, select(Arc::new(bytes), None, n, e), e)
+}
+
+/// Refuses values that are not finite.
+fn finite(name: &str, values: Result<Vec<f32>, String>, e: usize) -> Result<Vec<f32>> {
+    let values = values.map_err(anyhow::Error::msg).with_context(|| format!("features {name:?}"))?;
     if let Some(at) = values.iter().position(|v| !v.is_finite()) {
         bail!(
             "features {name:?}: the value of token {}, dimension {} is {}, it must be finite",

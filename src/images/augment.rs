@@ -40,7 +40,16 @@ impl Draw {
         hash.update(seed.to_le_bytes());
         hash.update(image.width().to_le_bytes());
         hash.update(image.as_raw());
-        let mut rng = ChaCha8Rng::from_seed(hash.finalize().into());
+        Self::from(side, hash.finalize().into())
+    }
+
+    /// What `seed` draws, whatever the image.
+    pub fn seeded(side: usize, seed: u64) -> Self {
+        Self::from(side, Sha256::digest(seed.to_le_bytes()).into())
+    }
+
+    fn from(side: usize, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(seed);
         // Multiplied and shifted: even up to 2^-32 for numbers this small.
         let mut below = |n: usize| ((u64::from(rng.next_u32()) * n as u64) >> 32) as usize;
         let size = side + below(2);

@@ -13,11 +13,10 @@ pub use log::Record;
 pub use schedule::learning_rate;
 
 use crate::config::{Compat, Config, Train};
-use crate::data::{self, Item, Loader, Order, Reading, Sample};
+use crate::data::{self, Loader, Order, Reader, Sample};
 use crate::model::{Depth, Model};
 use crate::weights;
 use anyhow::{Context, Result, bail};
-use candle_core::Tensor;
 use checkpoint::State;
 use limber_core::{Mode, Registry};
 use log::Log;
@@ -35,6 +34,8 @@ const FIRST_SAMPLES: u64 = 100;
 pub struct Options<'a> {
     /// Go on from the newest checkpoint.
     pub resume: bool,
+    /// Reads no image from an address.
+    pub offline: bool,
     /// Set when the run shall end after its step, with a checkpoint.
     pub stop: &'a AtomicBool,
 }
@@ -75,7 +76,8 @@ pub fn train(
     std::fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
     let set = data::open(&data, &config.folder).context("section \"data\"")?;
     let config = &starting(config, &settings);
-    let model = Model::load(config, registry, Depth::Text)?;
+    let mut model = Model::load(config, registry, Depth::Text)?;
+    model.offline(options.offline || weights::hub::is_offline());
     let adam = AdamW { betas: settings.betas, eps: settings.eps, weight_decay: settings.weight_decay };
     let mut optimizer = Optimizer::new(adam, model.stitch()?.variables());
     let mut state = State { step: 0, seed: settings.seed, skipped: 0, samples: 0 };
@@ -86,8 +88,10 @@ pub fn train(
     let order = Order::new(set.len(), settings.seed, data.shuffle);
     let per_step = (settings.batch * settings.accumulate) as u64;
     let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
-    let reading = Read(&model);
-    let loader = Loader::new(set.as_ref(), order, &reading, places, per_step.max(2 * data.workers as u64) as usize);
+    let reading = Reader::new(&model, config, &data)?;
+    // Two micro-batches, so that one is read while the other is learnt from; a whole step may be thousands of images.
+    let ahead = 2 * settings.batch.max(data.workers);
+    let loader = Loader::new(set.as_ref(), order, &reading, places, ahead);
     let mut run = Trainer { config, settings: &settings, model: &model, optimizer, state, output: &output };
     std::thread::scope(|scope| {
         for _ in 0..data.workers {
@@ -133,16 +137,6 @@ fn starting(config: &Config, settings: &Train) -> Config {
         config.stitch.weights = Some(format!("random:{}", settings.seed));
     }
     config
-}
-
-/// Reads an image and a caption with a model's own preparation.
-struct Read<'a>(&'a Model);
-
-impl Reading for Read<'_> {
-    fn read(&self, item: &Item, caption: &str) -> Result<(Tensor, Vec<u32>)> {
-        let path = item.image.to_str().with_context(|| format!("the path {:?} is not UTF-8", item.image))?;
-        Ok((self.0.input(path)?, self.0.tokenizer()?.encode(caption)?))
-    }
 }
 
 /// A run under way.

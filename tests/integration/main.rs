@@ -28,4 +28,5 @@ mod siglip;
 mod structure;
 mod tokenizer;
 mod train;
+mod webdataset;
 mod weights;

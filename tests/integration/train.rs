@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 /// A config of the golden parts and data, as JSON (which is YAML), in `output`'s folder.
-fn config(output: &Path, changes: &[(&str, Value)]) -> PathBuf {
+pub(super) fn config(output: &Path, changes: &[(&str, Value)]) -> PathBuf {
     let golden = folder("train");
     let mut tree = json!({
         "encoder": {"kind": "features", "tokens": 4, "width": 24},
@@ -43,12 +43,12 @@ fn train(config: &Path, more: &[&str]) -> Output {
     command(config, more).output().unwrap()
 }
 
-fn trained(config: &Path, more: &[&str]) {
+pub(super) fn trained(config: &Path, more: &[&str]) {
     let output = train(config, more);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn fails(config: &Path, more: &[&str], expected: &[&str]) {
+pub(super) fn fails(config: &Path, more: &[&str], expected: &[&str]) {
     let output = train(config, more);
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -58,13 +58,13 @@ fn fails(config: &Path, more: &[&str], expected: &[&str]) {
     }
 }
 
-fn log(output: &Path) -> Vec<Value> {
+pub(super) fn log(output: &Path) -> Vec<Value> {
     let text = fs::read_to_string(output.join("log.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The log without its seconds.
-fn numbers(output: &Path) -> Vec<Value> {
+pub(super) fn numbers(output: &Path) -> Vec<Value> {
     let keep = ["step", "loss", "lr", "grad_norm", "tokens", "samples"];
     log(output).iter().map(|line| keep.iter().map(|key| line[*key].clone()).collect()).collect()
 }

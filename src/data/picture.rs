@@ -1,0 +1,67 @@
+//! Where an image of a data set lies: a file of its own, an address, or a member of a tar shard.
+
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// An image, or features in its place, found but not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Picture {
+    /// A file, or an `http(s)` address.
+    File(PathBuf),
+    /// The data of a tar file's member.
+    Member {
+        /// The tar file.
+        shard: Arc<PathBuf>,
+        /// The member's name.
+        name: String,
+        /// First byte of its data.
+        start: u64,
+        /// Bytes of its data.
+        length: u64,
+    },
+}
+
+impl Picture {
+    /// The path or address of a file, None where it lies in a shard.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn path(&self) -> Result<Option<&str>> {
+        match self {
+            Picture::File(path) => path.to_str().map(Some).with_context(|| format!("the path {path:?} is not UTF-8")),
+            Picture::Member { .. } => Ok(None),
+        }
+    }
+
+    /// The bytes of a member, at most `limit`; None where it is a file.
+    ///
+    /// # Errors
+    /// A shard that cannot be read or is shorter than it was, a member over the limit.
+    pub fn bytes(&self, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Picture::Member { shard, name, start, length } = self else { return Ok(None) };
+        let place = || format!("cannot read {name} of {}", shard.display());
+        if *length > limit {
+            bail!("{}: {length} bytes, allowed are {limit}", place())
+        }
+        let mut file = File::open(shard.as_path()).with_context(place)?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(*start)).with_context(place)?;
+        let mut bytes = Vec::with_capacity(*length as usize);
+        file.take(*length).read_to_end(&mut bytes).with_context(place)?;
+        if bytes.len() as u64 != *length {
+            bail!("{}: cut short, {} of {length} bytes are there", place(), bytes.len())
+        }
+        Ok(Some(bytes))
+    }
+}
+
+impl std::fmt::Display for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Picture::File(path) => write!(f, "{}", path.display()),
+            Picture::Member { shard, name, .. } => write!(f, "{} of {}", name, shard.display()),
+        }
+    }
+}

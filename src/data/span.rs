@@ -1,0 +1,46 @@
+//! Parts of a file that stays open, read by any thread.
+
+use std::fs::File;
+
+/// Fills `bytes` from `start` on.
+///
+/// # Errors
+/// A file that cannot be read, or that ends before.
+#[cfg(unix)]
+pub fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
+}
+
+/// As many bytes from `start` on as one read gives; 0 at the file's end.
+///
+/// # Errors
+/// A file that cannot be read.
+#[cfg(unix)]
+pub fn read_some_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, start)
+}
+
+/// Fills `bytes` from `start` on.
+///
+/// # Errors
+/// A file that cannot be read, or that ends before.
+#[cfg(windows)]
+pub fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match read_some_at(file, &mut bytes[done..], start + done as u64)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+/// As many bytes from `start` on as one read gives; 0 at the file's end.
+///
+/// # Errors
+/// A file that cannot be read.
+#[cfg(windows)]
+pub fn read_some_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, bytes, start)
+}

@@ -1,0 +1,310 @@
+//! Where the samples of tar files begin: headers are read, data are skipped.
+//!
+//! The crate `tar` reads every kind of header (ustar, GNU's long names, pax); it runs over a window that is filled with
+//! one read, since the small members behind an image and the next image's header lie in it together.
+
+use super::super::span::{read_at, read_some_at};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tar::{Archive, EntryType};
+
+/// Bytes of one read.
+const WINDOW: usize = 8192;
+/// Bytes that a member's data are padded to.
+const BLOCK: u64 = 512;
+/// Shards that are listed side by side: a disk far away answers slowly, but answers many at once.
+const THREADS: usize = 16;
+/// How a gzip file begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// One shard with where its samples begin.
+pub struct Shard {
+    /// The file.
+    pub path: Arc<PathBuf>,
+    /// What features of its samples are called by.
+    pub label: String,
+    file: File,
+    length: u64,
+    /// First byte of every sample's first header.
+    starts: Vec<u64>,
+    /// Where the rest cannot be read, and why: an item of its own behind the samples.
+    broken: Option<(u64, String)>,
+}
+
+/// One member of a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its ending, in lower case, all after the first dot of the name.
+    pub ending: String,
+    /// First byte of its data.
+    pub start: u64,
+    /// Bytes of its data.
+    pub length: u64,
+}
+
+/// A sample's members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Folder and name up to the first dot.
+    pub name: String,
+    /// Its members, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Sample {
+    /// The endings, for messages.
+    pub fn endings(&self) -> String {
+        self.parts.iter().map(|part| part.ending.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Lists all shards, several side by side.
+///
+/// # Errors
+/// The first shard that is not there or is compressed.
+pub fn read(files: Vec<(PathBuf, String)>) -> Result<Vec<Shard>> {
+    let next = AtomicUsize::new(0);
+    let list = || {
+        let mut mine = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some((path, label)) = files.get(at) else { return mine };
+            mine.push((at, Shard::open(path.clone(), label.clone())));
+        }
+    };
+    let mut listed = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS.min(files.len())).map(|_| scope.spawn(list)).collect();
+        let mut listed = Vec::with_capacity(files.len());
+        for thread in threads {
+            match thread.join() {
+                Ok(mine) => listed.extend(mine),
+                Err(_) => bail!("the listing of shards gave up"),
+            }
+        }
+        Ok(listed)
+    })?;
+    listed.sort_by_key(|(at, _)| *at);
+    listed.into_iter().map(|(_, shard)| shard).collect()
+}
+
+impl Shard {
+    fn open(path: PathBuf, label: String) -> Result<Self> {
+        let place = || format!("cannot read the shard {}", path.display());
+        let file = File::open(&path).with_context(place)?;
+        let length = file.metadata().with_context(place)?.len();
+        let mut magic = [0; 2];
+        if length >= 2 {
+            read_at(&file, &mut magic, 0).with_context(place)?;
+        }
+        if magic == GZIP {
+            bail!("{}: it is compressed; samples are read one by one, which needs a plain tar file", path.display())
+        }
+        let (mut starts, mut last) = (Vec::new(), String::new());
+        let walked = walk(&file, 0, |member| {
+            if member.name != last {
+                starts.push(member.begin);
+                last.clear();
+                last.push_str(member.name);
+            }
+            true
+        });
+        let broken = walked.err();
+        if let Some((at, reason)) = &broken {
+            tracing::warn!("{}: nothing is read from byte {at} on: {reason}", path.display());
+        }
+        Ok(Self { path: Arc::new(path), label, file, length, starts, broken })
+    }
+
+    /// Samples, and one more where the rest cannot be read.
+    pub fn len(&self) -> usize {
+        self.starts.len() + usize::from(self.broken.is_some())
+    }
+
+    /// The name of sample `at`, where its header can be read.
+    pub fn name(&self, at: usize) -> Option<String> {
+        let mut name = None;
+        let _ = walk(&self.file, *self.starts.get(at)?, |member| {
+            name = Some(member.name.to_string());
+            false
+        });
+        name
+    }
+
+    /// The members of sample `at`.
+    ///
+    /// # Errors
+    /// A member that is cut short, the part of a shard that cannot be read.
+    pub fn sample(&self, at: usize) -> Result<Sample> {
+        let Some(start) = self.starts.get(at) else {
+            match &self.broken {
+                Some((at, reason)) => bail!("nothing is read from byte {at} on: {reason}"),
+                None => bail!("there is no such sample"),
+            }
+        };
+        let mut sample = Sample { name: String::new(), parts: Vec::new() };
+        // What is broken behind this sample is another item's.
+        let _ = walk(&self.file, *start, |member| {
+            let is_first = sample.parts.is_empty();
+            if is_first {
+                sample.name = member.name.to_string();
+            }
+            let is_ours = member.name == sample.name;
+            if is_ours {
+                let ending = member.ending.to_ascii_lowercase();
+                sample.parts.push(Part { ending, start: member.start, length: member.length });
+            }
+            is_ours
+        });
+        for part in &sample.parts {
+            if part.start.saturating_add(part.length) > self.length {
+                bail!(
+                    "its .{} of {} bytes begins at byte {}, the shard has {} bytes: cut short",
+                    part.ending,
+                    part.length,
+                    part.start,
+                    self.length
+                )
+            }
+        }
+        Ok(sample)
+    }
+
+    /// The data of a member.
+    ///
+    /// # Errors
+    /// A shard that cannot be read.
+    pub fn read(&self, part: &Part) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; part.length as usize];
+        let place = || format!("cannot read its .{}", part.ending);
+        read_at(&self.file, &mut bytes, part.start).with_context(place)?;
+        Ok(bytes)
+    }
+}
+
+/// A file of a shard, seen while walking.
+struct Member<'a> {
+    /// Folder and name up to the first dot.
+    name: &'a str,
+    /// All after that dot.
+    ending: &'a str,
+    /// First byte of its headers.
+    begin: u64,
+    /// First byte of its data.
+    start: u64,
+    /// Bytes of its data.
+    length: u64,
+}
+
+/// Shows `visit` the files of a shard from byte `from` on, which begins a header, until it says false.
+///
+/// # Errors
+/// Where no further header can be read, and why.
+fn walk(file: &File, from: u64, mut visit: impl FnMut(Member) -> bool) -> Result<(), (u64, String)> {
+    let mut archive = Archive::new(Window::new(file, from));
+    let mut begin = from;
+    let broken = |at: u64, error: io::Error| (at, error.to_string());
+    for entry in archive.entries_with_seek().map_err(|e| broken(from, e))? {
+        let entry = entry.map_err(|e| broken(begin, e))?;
+        let length = entry.size();
+        let start = from + entry.raw_file_position();
+        let this = begin;
+        begin = start.saturating_add(length.div_ceil(BLOCK).saturating_mul(BLOCK));
+        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
+            continue;
+        }
+        let path = entry.path_bytes();
+        let Ok(path) = std::str::from_utf8(&path) else { continue };
+        if let Some((name, ending)) = split(path)
+            && !visit(Member { name, ending, begin: this, start, length })
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A sample's name and an ending, as webdataset parts them at the first dot of the file's name; None where there is
+/// none, and for webdataset's own files (`__index__`).
+fn split(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    let file = path.rfind('/').map_or(0, |at| at + 1);
+    let first = path.split('/').next().unwrap_or_default();
+    let is_meta = first.len() >= 4 && first.starts_with("__") && first.ends_with("__");
+    let dot = file + path[file..].find('.').filter(|at| *at > 0)?;
+    (!is_meta).then(|| (&path[..dot], &path[dot + 1..]))
+}
+
+/// A file from a byte on, read through one buffer, in which it seeks without asking the system.
+struct Window<'a> {
+    file: &'a File,
+    from: u64,
+    /// Where the next byte is read.
+    at: u64,
+    /// The buffer's first byte, seen from the file's beginning, and how many there are.
+    first: u64,
+    filled: usize,
+    buffer: Box<[u8; WINDOW]>,
+}
+
+impl<'a> Window<'a> {
+    fn new(file: &'a File, from: u64) -> Self {
+        Self { file, from, at: from, first: 0, filled: 0, buffer: Box::new([0; WINDOW]) }
+    }
+}
+
+impl Read for Window<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        let inside = self.at >= self.first && self.at < self.first + self.filled as u64;
+        if !inside {
+            self.filled = 0;
+            self.filled = read_some_at(self.file, self.buffer.as_mut_slice(), self.at)?;
+            self.first = self.at;
+        }
+        let behind = (self.at - self.first) as usize;
+        let count = out.len().min(self.filled - behind);
+        out[..count].copy_from_slice(&self.buffer[behind..behind + count]);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Window<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => self.from.checked_add(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+        };
+        // A header may ask for more than there is.
+        self.at = at.filter(|at| *at >= self.from && i64::try_from(*at).is_ok()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at - self.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_part_at_the_first_dot_of_the_file() {
+        for (path, expected) in [
+            ("000.jpg", Some(("000", "jpg"))),
+            ("./a/000.seg.png", Some(("a/000", "seg.png"))),
+            ("a.b/c.txt", Some(("a.b/c", "txt"))),
+            ("a/plain", None),
+            (".hidden.jpg", None),
+            ("__meta__/x.json", None),
+            ("__x.json", Some(("__x", "json"))),
+            ("x.", Some(("x", ""))),
+        ] {
+            assert_eq!(split(path), expected, "{path}");
+        }
+    }
+}
