@@ -150,6 +150,11 @@ impl Model {
         self.feature_spec
     }
 
+    /// Where tensors lie.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Reads an image from a file, or from an address where the feature `hub` is on.
     ///
     /// # Errors

@@ -4,8 +4,12 @@ use crate::weights::hub::Event;
 use anyhow::Result;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
+
+/// How often a plain line tells how far long work is.
+const EVERY: Duration = Duration::from_secs(30);
 
 /// One line of result.
 ///
@@ -61,10 +65,14 @@ pub fn error(error: &anyhow::Error) {
     eprintln!("error: {message}");
 }
 
-/// A progress bar on a terminal, nothing elsewhere but a line at the end.
+/// A progress bar on a terminal, elsewhere a line now and then and one at the end.
 pub struct Progress {
     bar: ProgressBar,
     what: &'static str,
+    /// Steps that an earlier run had done, which say nothing of the rate.
+    before: Cell<u64>,
+    /// When a plain line was written last.
+    spoke: Cell<Instant>,
 }
 
 impl Progress {
@@ -82,20 +90,39 @@ impl Progress {
             bar.set_length(total);
             bar
         };
-        Self { bar, what }
+        Self { bar, what, before: Cell::new(0), spoke: Cell::new(Instant::now()) }
+    }
+
+    /// An earlier run had done `position` steps.
+    pub fn from(&self, position: u64) {
+        self.before.set(position);
+        self.bar.set_position(position);
+        self.bar.reset_eta();
     }
 
     /// `position` steps are done.
     pub fn at(&self, position: u64) {
         self.bar.set_position(position);
+        if self.bar.is_hidden() && self.spoke.get().elapsed() >= EVERY {
+            self.spoke.set(Instant::now());
+            let total = self.bar.length().unwrap_or(position);
+            eprintln!("{}", steps(position, total, self.before.get(), self.bar.elapsed(), self.what));
+        }
     }
 
     /// All is done.
     pub fn finish(self) {
-        let (count, seconds) = (self.bar.position(), self.bar.elapsed().as_secs_f64());
+        let (count, seconds) = (self.bar.position() - self.before.get(), self.bar.elapsed().as_secs_f64());
         self.bar.finish_and_clear();
         eprintln!("{count} {} in {seconds:.1} s", self.what);
     }
+}
+
+/// How far long work is: count, rate and time to go.
+fn steps(done: u64, total: u64, before: u64, elapsed: Duration, what: &str) -> String {
+    let rate = done.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(1e-3);
+    let left = Duration::from_secs_f64((total.saturating_sub(done) as f64 / rate.max(1e-9)).min(1e9));
+    format!("{done}/{total} {what}, {rate:.1} a second, {} to go", HumanDuration(left))
 }
 
 /// What downloads say: a bar with rate and time to go on a terminal, plain lines elsewhere.
@@ -198,6 +225,13 @@ fn progress(done: u64, size: Option<u64>, start: u64, elapsed: Duration) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_lines_tell_how_far_work_is() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(steps(70, 100, 50, ten, "images"), "70/100 images, 2.0 a second, 15 seconds to go");
+        assert!(steps(0, 100, 0, Duration::ZERO, "images").starts_with("0/100 images, 0.0 a second, "));
+    }
 
     #[test]
     fn plain_lines_tell_rate_and_time_to_go() {

@@ -110,7 +110,7 @@ impl Train {
 }
 
 /// How a data set is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataFormat {
     /// The original's: `images/<sub>/<name>.jpg` and `image_data/<sub>/<name>.json`.
@@ -156,20 +156,25 @@ pub struct Data {
 }
 
 impl Data {
+    /// A data set with every other key at its default.
+    pub fn new(format: DataFormat, path: impl Into<String>) -> Self {
+        Self { format, path: path.into(), features: None, augment: None, shuffle: true, workers: 2, max_skipped: 0.05 }
+    }
+
     /// The section of a tree.
     pub(super) fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
         let (before, is_map) = (problems.len(), value.is_object());
         let mut r = Reader::new("data", value, problems);
         let format = r.choice("format", &FORMATS);
         let path = r.name("path");
+        let usual = Self::new(format.unwrap_or(DataFormat::Magma), path.clone().unwrap_or_default());
         let data = Self {
-            format: format.unwrap_or(DataFormat::Magma),
-            path: path.clone().unwrap_or_default(),
             features: r.name("features"),
             augment: r.flag("augment"),
-            shuffle: r.flag("shuffle").unwrap_or(true),
-            workers: r.size("workers", 0).unwrap_or(2),
-            max_skipped: r.number("max_skipped", Range::SHARE_OR_NONE).unwrap_or(0.05),
+            shuffle: r.flag("shuffle").unwrap_or(usual.shuffle),
+            workers: r.size("workers", 0).unwrap_or(usual.workers),
+            max_skipped: r.number("max_skipped", Range::SHARE_OR_NONE).unwrap_or(usual.max_skipped),
+            ..usual
         };
         r.finish();
         let names = FORMATS.map(|(name, _)| name).join(", ");

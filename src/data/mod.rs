@@ -80,6 +80,25 @@ pub fn open(data: &Data, base: &Path) -> Result<Box<dyn Dataset>> {
     Ok(set)
 }
 
+/// The format that a path has by its looks: a folder with `image_data`, a folder or names of tar files, an ending.
+///
+/// # Errors
+/// A path that looks like none of them.
+pub fn format_of(path: &str) -> Result<DataFormat> {
+    let place = Path::new(path);
+    if place.is_dir() {
+        return Ok(if place.join("image_data").is_dir() { DataFormat::Magma } else { DataFormat::Webdataset });
+    }
+    let ending = place.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    Ok(match ending.as_str() {
+        "jsonl" => DataFormat::Jsonl,
+        "json" => DataFormat::Coco,
+        "csv" | "tsv" => DataFormat::Csv,
+        "tar" => DataFormat::Webdataset,
+        _ => bail!("{path:?} does not say how the data lie; name it with --format"),
+    })
+}
+
 /// Captions without those that are empty.
 fn captions(all: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
     let kept: Vec<String> = all.into_iter().filter(|text| !text.trim().is_empty()).collect();

@@ -3,29 +3,36 @@
 
 use super::{Item, Reading};
 use crate::config::{Compat, Config, Data};
+use crate::features::Stored;
 use crate::model::Model;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 
 /// Reads the items of a data set for a model.
 pub struct Reader<'a> {
     model: &'a Model,
+    features: Option<Stored>,
     /// Whether an image is varied anew each time, where the encoder varies images.
     vary: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of a config's section `data`.
+    /// A reader of a config's section `data`, whose set has `items` items.
     ///
     /// # Errors
     /// Features of another encoder, or of another data set; features together with random variation.
-    pub fn new(model: &'a Model, config: &Config, data: &Data) -> Result<Self> {
+    pub fn new(model: &'a Model, config: &Config, data: &Data, items: usize) -> Result<Self> {
         let is_varied = model.input_spec().image().is_some_and(|spec| !spec.augment.is_none());
         let vary = is_varied && data.augment.unwrap_or(config.compat == Some(Compat::Original));
-        if data.features.is_some() {
-            bail!("data.features cannot be read yet; give the features in place of images")
-        }
-        Ok(Self { model, vary })
+        let features = match &data.features {
+            None => None,
+            Some(_) if vary => bail!(
+                "data.features holds one view of each image, but the encoder's images are varied anew in every epoch; \
+                 set data.augment to false, or leave data.features out"
+            ),
+            Some(folder) => Some(Stored::open(&config.resolve(folder), model, items).context("data.features")?),
+        };
+        Ok(Self { model, features, vary })
     }
 
     /// The same without random variation, for images that are looked at and not learnt from.
@@ -39,7 +46,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// What is wrong with this item.
     pub fn input(&self, item: &Item, variation: u64) -> Result<Tensor> {
-        self.model.picture(&item.image, self.vary.then_some(variation))
+        match &self.features {
+            Some(stored) => Ok(stored.read(item)?),
+            None => self.model.picture(&item.image, self.vary.then_some(variation)),
+        }
     }
 }
 

@@ -1,11 +1,18 @@
 //! Features that were computed before, from files: `.npy`, `.npz` or safetensors, by their first bytes.
 //!
 //! One array is the features `[N, E]` of one image. A file with several, such as `limber encode` writes, is named with
-//! its array: `FILE#NAME`. Sides of length 1 do not count, as in the original, which squeezes what it loads: `[1, N, E]`
+//! its array: `FILE#NAME`. A whole data set's features lie in a folder, see [`encode()`] and [`Stored`]. Sides of length 1 do not count, as in the original, which squeezes what it loads: `[1, N, E]`
 //! is read too, and for one token `[E]` or `[1, E, 1, 1]`. Floats and integers of every width become f32.
 
+mod encode;
+mod manifest;
 mod npy;
 mod npz;
+mod stored;
+
+pub use encode::{Encoding, Summary, encode};
+pub use manifest::{Layout, Manifest, Precision};
+pub use stored::Stored;
 
 use crate::weights::{Contents, StoredTensor, map, read_safetensors};
 use anyhow::{Context, Result, bail};

@@ -88,7 +88,7 @@ pub fn train(
     let order = Order::new(set.len(), settings.seed, data.shuffle);
     let per_step = (settings.batch * settings.accumulate) as u64;
     let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
-    let reading = Reader::new(&model, config, &data)?;
+    let reading = Reader::new(&model, config, &data, set.len())?;
     // Two micro-batches, so that one is read while the other is learnt from; a whole step may be thousands of images.
     let ahead = 2 * settings.batch.max(data.workers);
     let loader = Loader::new(set.as_ref(), order, &reading, places, ahead);

@@ -35,6 +35,7 @@ pub(crate) use checkpoint::Contents;
 pub(crate) use mapped::map;
 pub(crate) use safetensors::read as read_safetensors;
 pub(crate) use stored::{Element, Storage, StoredTensor};
+pub(crate) use write::{fill_through, save_through};
 
 use anyhow::{Result, bail};
 use folder::Folder;

@@ -41,15 +41,34 @@ pub struct Planned<'a> {
 /// # Errors
 /// A folder that is not there or cannot be written, a full disk, a tensor named `__metadata__`.
 pub fn save(path: &Path, tensors: &BTreeMap<String, FrozenData>, metadata: &BTreeMap<String, String>) -> Result<()> {
+    fill(path, |file| put(file, tensors, metadata))
+}
+
+/// As [`save`], through the temporary file `part`, see [`fill_through`].
+///
+/// # Errors
+/// As [`save`].
+pub fn save_through(
+    path: &Path,
+    part: &Path,
+    tensors: &BTreeMap<String, FrozenData>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
+    fill_through(path, part, true, |file| put(file, tensors, metadata))
+}
+
+fn put(
+    file: &mut BufWriter<&mut File>,
+    tensors: &BTreeMap<String, FrozenData>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
     let mut planned: Vec<Planned> = tensors.iter().map(|(name, data)| plan(name, data)).collect();
     sort(&mut planned);
-    fill(path, |file| {
-        file.write_all(&header(&planned, metadata)?)?;
-        for tensor in &planned {
-            file.write_all(tensors[tensor.name].bytes())?;
-        }
-        Ok(())
-    })
+    file.write_all(&header(&planned, metadata)?)?;
+    for tensor in &planned {
+        file.write_all(tensors[tensor.name].bytes())?;
+    }
+    Ok(())
 }
 
 fn plan<'a>(name: &'a str, data: &'a FrozenData) -> Planned<'a> {
@@ -140,6 +159,39 @@ pub fn fill(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// As [`fill`], through a temporary file of a name of its own: what a run that was killed has left there, the next run,
+/// which makes the same file again, writes over. Without `durable` the disk may keep the name before the bytes.
+///
+/// # Errors
+/// As [`fill`].
+pub fn fill_through(
+    path: &Path,
+    part: &Path,
+    durable: bool,
+    fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+) -> Result<()> {
+    let write = || -> Result<()> {
+        let mut file = File::create(part)?;
+        let mut writer = BufWriter::with_capacity(1 << 20, &mut file);
+        fill(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        if durable {
+            file.sync_all()?;
+        }
+        std::fs::rename(part, path)?;
+        if durable && let Some(folder) = path.parent() {
+            File::open(folder).and_then(|f| f.sync_all()).ok();
+        }
+        Ok(())
+    };
+    let written = write().with_context(|| format!("cannot write {}", path.display()));
+    if written.is_err() {
+        std::fs::remove_file(part).ok();
+    }
+    written
 }
 
 /// A temporary file with the permissions of an ordinary one.

@@ -10,6 +10,7 @@ mod configs;
 mod decoders;
 mod demo;
 mod dinov2;
+mod encode;
 mod features;
 mod golden;
 mod gpt2;

@@ -10,15 +10,7 @@ use std::io::Write;
 use std::path::Path;
 
 fn open(path: &str, base: &Path) -> anyhow::Result<Box<dyn Dataset>> {
-    let data = Data {
-        format: DataFormat::Webdataset,
-        path: path.to_string(),
-        features: None,
-        augment: None,
-        shuffle: false,
-        workers: 0,
-        max_skipped: 0.0,
-    };
+    let data = Data::new(DataFormat::Webdataset, path);
     data::open(&data, base)
 }
 

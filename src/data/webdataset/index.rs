@@ -1,7 +1,8 @@
 //! Where the samples of tar files begin: headers are read, data are skipped.
 //!
-//! The crate `tar` reads every kind of header (ustar, GNU's long names, pax); it runs over a window that is filled with
-//! one read, since the small members behind an image and the next image's header lie in it together.
+//! The crate `tar` understands every kind of header (ustar, GNU's long names, pax); those that stand alone are taken one
+//! by one out of a window that is filled with one read, since the small members behind an image and the next image's
+//! header lie in it together.
 
 use super::super::span::{read_at, read_some_at};
 use anyhow::{Context, Result, bail};
@@ -10,12 +11,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tar::{Archive, EntryType};
+use tar::{Archive, EntryType, Header};
 
 /// Bytes of one read.
-const WINDOW: usize = 8192;
-/// Bytes that a member's data are padded to.
+const WINDOW: usize = 4096;
+/// Bytes of a header, and what a member's data are padded to.
 const BLOCK: u64 = 512;
+/// Where a header's checksum stands.
+const SUM: std::ops::Range<usize> = 148..156;
 /// Shards that are listed side by side: a disk far away answers slowly, but answers many at once.
 const THREADS: usize = 16;
 /// How a gzip file begins.
@@ -103,7 +106,7 @@ impl Shard {
         if magic == GZIP {
             bail!("{}: it is compressed; samples are read one by one, which needs a plain tar file", path.display())
         }
-        let (mut starts, mut last) = (Vec::new(), String::new());
+        let (mut starts, mut last): (Vec<u64>, String) = (Vec::new(), String::new());
         let walked = walk(&file, 0, |member| {
             if member.name != last {
                 starts.push(member.begin);
@@ -204,27 +207,52 @@ struct Member<'a> {
 /// # Errors
 /// Where no further header can be read, and why.
 fn walk(file: &File, from: u64, mut visit: impl FnMut(Member) -> bool) -> Result<(), (u64, String)> {
-    let mut archive = Archive::new(Window::new(file, from));
-    let mut begin = from;
-    let broken = |at: u64, error: io::Error| (at, error.to_string());
-    for entry in archive.entries_with_seek().map_err(|e| broken(from, e))? {
-        let entry = entry.map_err(|e| broken(begin, e))?;
-        let length = entry.size();
-        let start = from + entry.raw_file_position();
-        let this = begin;
-        begin = start.saturating_add(length.div_ceil(BLOCK).saturating_mul(BLOCK));
-        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
+    let mut window = Window::new(file, from);
+    let mut at = from;
+    loop {
+        let begin = at;
+        let broken = |reason: String| (begin, reason);
+        let Some(block) = window.block(begin).map_err(|e| broken(e.to_string()))? else { return Ok(()) };
+        // Almost every header stands alone; this is what opening a million samples waits for.
+        let header = Header::from_byte_slice(block);
+        if block.iter().any(|byte| *byte != 0) && header.entry_type() == EntryType::Regular {
+            let sum = block.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+            // The sum counts its own eight bytes as spaces.
+            let sum = sum - block[SUM].iter().map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
+            if header.cksum().ok() != Some(sum) {
+                return Err(broken("the header's checksum does not fit".to_string()));
+            }
+            let length = header.entry_size().map_err(|e| broken(e.to_string()))?;
+            let start = begin + BLOCK;
+            at = behind(start, length);
+            if !show(&header.path_bytes(), begin, start, length, &mut visit) {
+                return Ok(());
+            }
             continue;
         }
-        let path = entry.path_bytes();
-        let Ok(path) = std::str::from_utf8(&path) else { continue };
-        if let Some((name, ending)) = split(path)
-            && !visit(Member { name, ending, begin: this, start, length })
-        {
+        let mut archive = Archive::new(Window::new(file, begin));
+        let mut entries = archive.entries_with_seek().map_err(|e| broken(e.to_string()))?;
+        // None is the mark at the archive's end.
+        let Some(entry) = entries.next() else { return Ok(()) };
+        let entry = entry.map_err(|e| broken(e.to_string()))?;
+        let (start, length) = (begin + entry.raw_file_position(), entry.size());
+        at = behind(start, length);
+        let is_file = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
+        if is_file && !show(&entry.path_bytes(), begin, start, length, &mut visit) {
             return Ok(());
         }
     }
-    Ok(())
+}
+
+/// The byte behind a member's padded data.
+fn behind(start: u64, length: u64) -> u64 {
+    start.saturating_add(length.div_ceil(BLOCK).saturating_mul(BLOCK))
+}
+
+/// Shows one file that belongs to a sample; false ends the walk.
+fn show(path: &[u8], begin: u64, start: u64, length: u64, visit: &mut impl FnMut(Member) -> bool) -> bool {
+    let parted = std::str::from_utf8(path).ok().and_then(split);
+    parted.is_none_or(|(name, ending)| visit(Member { name, ending, begin, start, length }))
 }
 
 /// A sample's name and an ending, as webdataset parts them at the first dot of the file's name; None where there is
@@ -253,6 +281,28 @@ struct Window<'a> {
 impl<'a> Window<'a> {
     fn new(file: &'a File, from: u64) -> Self {
         Self { file, from, at: from, first: 0, filled: 0, buffer: Box::new([0; WINDOW]) }
+    }
+}
+
+impl Window<'_> {
+    /// The block that begins at byte `at`; None at the file's end.
+    fn block(&mut self, at: u64) -> io::Result<Option<&[u8]>> {
+        let block = BLOCK as usize;
+        if at < self.first || at.saturating_add(BLOCK) > self.first + self.filled as u64 {
+            // A read may give less than there is.
+            (self.first, self.filled) = (at, 0);
+            while self.filled < block && i64::try_from(at).is_ok() {
+                match read_some_at(self.file, &mut self.buffer[self.filled..], at + self.filled as u64)? {
+                    0 => break,
+                    n => self.filled += n,
+                }
+            }
+        }
+        match self.filled - ((at - self.first) as usize).min(self.filled) {
+            0 => Ok(None),
+            n if n < block => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a header is cut short")),
+            _ => Ok(Some(&self.buffer[(at - self.first) as usize..][..block])),
+        }
     }
 }
 
