@@ -44,19 +44,18 @@ impl VitBlock {
     pub fn forward(&self, x: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
         let (b, n, _) = x.dims3()?;
         let normed = self.norm1.forward(x)?;
-        let mut qkv = forward_all(&[&self.q, &self.k, &self.v], &normed)?.into_iter();
-        let mut next = || match qkv.next() {
-            Some(x) => x.reshape((b, n, heads.queries, heads.dim)),
-            None => candle_core::bail!("three linear layers gave fewer than three outputs"),
-        };
-        let (q, k, v) = (next()?, next()?, next()?);
+        let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
+        let split = |x: Tensor| x.reshape((b, n, heads.queries, heads.dim));
+        let (q, k, v) = (split(q)?, split(k)?, split(v)?);
         let attention = self.out.forward(&attend_all(&q, &k, &v, heads, bias)?)?;
         let x = (x + scaled(attention, &self.scale1)?)?;
         let normed = self.norm2.forward(&x)?;
-        let hidden = self.fc1.forward(&normed)?;
         let mlp = match &self.gate {
-            Some(gate) => (self.activation.apply(&gate.forward(&normed)?)? * hidden)?,
-            None => self.activation.apply(&hidden)?,
+            Some(gate) => {
+                let [hidden, gate] = forward_all([&self.fc1, gate], &normed)?;
+                (self.activation.apply(&gate)? * hidden)?
+            }
+            None => self.activation.apply(&self.fc1.forward(&normed)?)?,
         };
         x + scaled(self.fc2.forward(&mlp)?, &self.scale2)?
     }

@@ -3,7 +3,9 @@
 //! candle's `matmul` computes and keeps the gradient of both sides; here the backward gives the input's alone.
 
 use crate::weights::{FrozenData, WeightType};
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Storage, Tensor};
+use limber_kernels::Layer;
+use std::sync::Mutex;
 
 /// A frozen linear layer: `[.., n_in]` f32 to `[.., n_out]` f32.
 #[derive(Debug, Clone)]
@@ -60,38 +62,76 @@ impl FrozenLinear {
     /// # Errors
     /// A last dimension that is not n_in.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut dims = x.dims().to_vec();
-        match dims.last_mut() {
-            Some(last) if *last == self.n_in => *last = self.n_out,
-            _ => candle_core::bail!("input of shape {:?} for a linear layer of width {}", x.dims(), self.n_in),
-        }
-        match &self.weight {
-            Weight::Cpu(weight, bias) => x.contiguous()?.apply_op1(Forward {
-                weight: weight.clone(),
-                bias: bias.clone(),
-                n_in: self.n_in,
-                n_out: self.n_out,
-            }),
-            Weight::Device(weight) => {
-                let rows = x.elem_count() / self.n_in;
-                let flat = x.reshape((rows, self.n_in))?.to_dtype(weight.dtype())?;
-                let y = flat.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
-                let y = match &self.bias {
-                    Some(bias) => y.broadcast_add(bias)?,
-                    None => y,
-                };
-                y.reshape(dims)
-            }
+        let [y] = forward_all([self], x)?;
+        Ok(y)
+    }
+
+    /// The shape of the output for an input of `dims`.
+    fn output(&self, dims: &[usize]) -> Result<Vec<usize>> {
+        match dims {
+            [leading @ .., last] if *last == self.n_in => Ok([leading, &[self.n_out]].concat()),
+            _ => candle_core::bail!("input of shape {dims:?} for a linear layer of width {}", self.n_in),
         }
     }
 }
 
-/// The outputs of several layers over one input `[.., n_in]`: q, k and v for instance.
+/// The outputs of several layers over one input x `[.., n_in]` f32, in one pass over it: q, k and v for instance.
+/// The input's gradient flows from each.
 ///
 /// # Errors
-/// A last dimension that is not n_in.
-pub fn forward_all(layers: &[&FrozenLinear], x: &Tensor) -> Result<Vec<Tensor>> {
-    layers.iter().map(|layer| layer.forward(x)).collect()
+/// A last dimension that is not every layer's n_in.
+pub fn forward_all<const N: usize>(layers: [&FrozenLinear; N], x: &Tensor) -> Result<[Tensor; N]> {
+    let mut outputs = layers.iter().map(|layer| layer.output(x.dims())).collect::<Result<Vec<_>>>()?;
+    let x = x.contiguous()?;
+    let mut computed = compute(&layers, &x)?.into_iter();
+    let mut results = Vec::with_capacity(N);
+    for (layer, dims) in layers.into_iter().zip(outputs.drain(..)) {
+        results.push(match (&layer.weight, computed.next()) {
+            (Weight::Device(weight), _) => {
+                let rows = x.elem_count() / layer.n_in.max(1);
+                let flat = x.reshape((rows, layer.n_in))?.to_dtype(weight.dtype())?;
+                let y = flat.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
+                let y = match &layer.bias {
+                    Some(bias) => y.broadcast_add(bias)?,
+                    None => y,
+                };
+                y.reshape(dims)?
+            }
+            (Weight::Cpu(weight, _), Some(y)) => {
+                x.apply_op1(Forward { weight: weight.clone(), y: Mutex::new(y), n_in: layer.n_in, n_out: layer.n_out })?
+            }
+            (Weight::Cpu(..), None) => candle_core::bail!("a layer on the cpu without an output"),
+        });
+    }
+    match results.try_into() {
+        Ok(results) => Ok(results),
+        Err(_) => candle_core::bail!("{N} linear layers gave another number of outputs"),
+    }
+}
+
+/// The outputs of layers on the CPU; none where they are elsewhere.
+fn compute(layers: &[&FrozenLinear], x: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let on_cpu = |layer: &&FrozenLinear| matches!(layer.weight, Weight::Cpu(..));
+    if !layers.iter().all(on_cpu) {
+        return Ok(Vec::new());
+    }
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        candle_core::bail!("an input on {:?} for weights on the cpu", x.device().location())
+    };
+    let data = contiguous_f32("frozen-linear", storage, layout)?;
+    let n_in = layers.first().map_or(1, |layer| layer.n_in);
+    let rows = data.len() / n_in.max(1);
+    let mut outputs: Vec<Vec<f32>> = layers.iter().map(|layer| vec![0f32; rows * layer.n_out]).collect();
+    let mut jobs = Vec::with_capacity(layers.len());
+    for (layer, y) in layers.iter().zip(&mut outputs) {
+        if let Weight::Cpu(weight, bias) = &layer.weight {
+            let weight = weight.kernel_weight();
+            jobs.push(Layer { weight, bias: bias.as_deref(), y, n_out: layer.n_out });
+        }
+    }
+    limber_kernels::linear_multi(data, &mut jobs, rows, n_in).map_err(candle_core::Error::wrap)?;
+    Ok(outputs)
 }
 
 /// A frozen tensor as a candle tensor in its own type on `device`.
@@ -111,9 +151,10 @@ pub(super) fn device_tensor(data: &FrozenData, device: &Device) -> Result<Tensor
     Tensor::from_raw_buffer(data.bytes(), dtype, data.shape(), device)
 }
 
+/// x to y, which several layers have been given in one pass: the operation hands it over, and knows the way back.
 struct Forward {
     weight: FrozenData,
-    bias: Option<Vec<f32>>,
+    y: Mutex<Vec<f32>>,
     n_in: usize,
     n_out: usize,
 }
@@ -123,20 +164,12 @@ impl CustomOp1 for Forward {
         "frozen-linear"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), storage, layout)?;
+    fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, shape) = rows_and_shape(layout, self.n_in, self.n_out);
-        let mut y = vec![0f32; rows * self.n_out];
-        limber_kernels::linear(
-            x,
-            self.weight.kernel_weight(),
-            self.bias.as_deref(),
-            &mut y,
-            rows,
-            self.n_in,
-            self.n_out,
-        )
-        .map_err(candle_core::Error::wrap)?;
+        let y = std::mem::take(&mut *self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?);
+        if y.len() != rows * self.n_out {
+            candle_core::bail!("{} outputs computed for {:?}", y.len(), shape)
+        }
         Ok((CpuStorage::F32(y), shape))
     }
 

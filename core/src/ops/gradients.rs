@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decoder::Run;
-use crate::frozen::FrozenLinear;
+use crate::frozen::{FrozenLinear, forward_all};
 use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType, Weights};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -56,6 +56,23 @@ fn input_gradients() {
         let linear = FrozenLinear::new(weight, Some(random(&[5], 6)), &Device::Cpu).unwrap();
         check("linear", &[2, 3, 8], |x| linear.forward(x));
     }
+    // Several layers in one pass, of different widths and types: what each gives back adds up.
+    let layers = [(5, WeightType::F32), (9, WeightType::Bf16), (3, WeightType::F16)].map(|(n_out, dtype)| {
+        let request = Request { name: "w", shape: &[n_out, 8], init: Init::normal(0.5), dtype };
+        let weight = crate::random::RandomSource::new(n_out as u64).read(&request).unwrap();
+        FrozenLinear::new(weight, Some(random(&[n_out], 6)), &Device::Cpu).unwrap()
+    });
+    let layers = layers.each_ref();
+    for rows in [1, 3, 40] {
+        check("linear layers in one pass", &[rows, 8], |x| Tensor::cat(&forward_all(layers, x)?, 1));
+        let x = random(&[2, rows, 8], 1);
+        for (y, layer) in forward_all(layers, &x).unwrap().iter().zip(layers) {
+            assert_eq!(largest(y, &layer.forward(&x).unwrap()), 0.0);
+        }
+    }
+    let wide = FrozenLinear::new(FrozenData::from_f32(vec![0.0; 27], &[3, 9]), None, &Device::Cpu).unwrap();
+    let message = forward_all([layers[0], &wide], &random(&[2, 8], 1)).unwrap_err().to_string();
+    assert!(message.starts_with("input of shape [2, 8] for a linear layer of width 9"), "{message}");
     // Beyond one block of every kernel, and beside it.
     for (rows, n_in, n_out) in [(1, 32, 300), (26, 32, 300), (26, 128, 32), (26, 32, 128), (147, 65, 33)] {
         let request = Request { name: "w", shape: &[n_out, n_in], init: Init::normal(0.1), dtype: WeightType::F32 };
@@ -202,23 +219,24 @@ fn a_window_hides_earlier_keys_in_both_ways() {
 #[test]
 fn attention_of_every_token_equals_the_composed_one() {
     let heads = Heads { queries: 4, keys: 4, dim: 6, scale: 0.4 };
-    for (n, biased) in [(3, false), (17, true), (50, true)] {
+    let bias = |g: usize| AttentionBias::by_distance(&random(&[(2 * g - 1) * (2 * g - 1) + 3, 4], 4), g).unwrap();
+    for (n, grid) in [(3, None), (17, Some(4)), (50, Some(7))] {
         let (q, k, v) = (random(&[2, n, 4, 6], 1), random(&[2, n, 4, 6], 2), random(&[2, n, 4, 6], 3));
-        let bias = random(&[4, n, n], 4);
-        let ours = attend_all(&q, &k, &v, heads, biased.then(|| AttentionBias::new(&bias).unwrap()).as_ref()).unwrap();
+        let bias = grid.map(bias);
+        let ours = attend_all(&q, &k, &v, heads, bias.as_ref()).unwrap();
         let heads_first = |x: &Tensor| x.transpose(1, 2).unwrap().contiguous().unwrap();
         let (q, k, v) = (heads_first(&q), heads_first(&k), heads_first(&v));
         let mut scores = (q.matmul(&k.t().unwrap().contiguous().unwrap()).unwrap() * 0.4).unwrap();
-        if biased {
-            scores = scores.broadcast_add(&bias.unsqueeze(0).unwrap()).unwrap();
+        if let Some(bias) = &bias {
+            scores = scores.broadcast_add(&bias.expanded(&Device::Cpu).unwrap()).unwrap();
         }
         let expected = softmax(&scores).unwrap().matmul(&v).unwrap().transpose(1, 2).unwrap();
         // Sums of up to 50 terms of order 1 in f32.
-        assert!(largest(&ours, &expected.contiguous().unwrap().reshape((2, n, 24)).unwrap()) < 1e-5, "{n} {biased}");
+        assert!(largest(&ours, &expected.contiguous().unwrap().reshape((2, n, 24)).unwrap()) < 1e-5, "{n} {grid:?}");
     }
-    let (q, bias) = (random(&[1, 5, 4, 6], 1), AttentionBias::new(&random(&[4, 6, 6], 4)).unwrap());
-    let message = attend_all(&q, &q, &q, heads, Some(&bias)).unwrap_err().to_string();
-    assert!(message.starts_with("a bias of 4 heads and 6 tokens for 4 heads and 5 tokens"), "{message}");
+    let q = random(&[1, 6, 4, 6], 1);
+    let message = attend_all(&q, &q, &q, heads, Some(&bias(2))).unwrap_err().to_string();
+    assert!(message.starts_with("a bias of 4 heads and 5 tokens for 4 heads and 6 tokens"), "{message}");
 }
 
 #[test]

@@ -143,12 +143,12 @@ impl Layer for Block {
         let (b, t, _) = x.dims3()?;
         let heads = self.heads;
         let normed = self.norm.forward(x)?;
-        let qkv = forward_all(&[&self.q, &self.k, &self.v], &normed)?;
-        let split = |x: &Tensor| x.reshape((b, t, heads.queries, heads.dim));
-        let q = self.rotary.apply(&split(&qkv[0])?, past)?;
-        let k = self.rotary.apply(&split(&qkv[1])?, past)?;
-        let attention = self.out.forward(&attend(index, &q, &k, &split(&qkv[2])?, heads, run)?)?;
-        let mlp = self.fc_out.forward(&gelu_tanh(&self.fc_in.forward(&normed)?)?)?;
+        let [q, k, v, hidden] = forward_all([&self.q, &self.k, &self.v, &self.fc_in], &normed)?;
+        let split = |x: Tensor| x.reshape((b, t, heads.queries, heads.dim));
+        let q = self.rotary.apply(&split(q)?, past)?;
+        let k = self.rotary.apply(&split(k)?, past)?;
+        let attention = self.out.forward(&attend(index, &q, &k, &split(v)?, heads, run)?)?;
+        let mlp = self.fc_out.forward(&gelu_tanh(&hidden)?)?;
         (x + attention)? + mlp
     }
 }

@@ -162,14 +162,14 @@ impl Layer for Block {
         let (b, t, _) = x.dims3()?;
         let Heads { queries, keys, dim, .. } = self.heads;
         let lengths = run.row_lengths(b, t)?;
-        let qkv = forward_all(&[&self.q, &self.k, &self.v], &self.norm1.forward(x)?)?;
-        let q = self.rotary.apply_rows(&qkv[0].reshape((b, t, queries, dim))?, past, &lengths)?;
-        let k = self.rotary.apply_rows(&qkv[1].reshape((b, t, keys, dim))?, past, &lengths)?;
-        let v = qkv[2].reshape((b, t, keys, dim))?;
+        let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &self.norm1.forward(x)?)?;
+        let q = self.rotary.apply_rows(&q.reshape((b, t, queries, dim))?, past, &lengths)?;
+        let k = self.rotary.apply_rows(&k.reshape((b, t, keys, dim))?, past, &lengths)?;
+        let v = v.reshape((b, t, keys, dim))?;
         let attention = attend_within(index, &q, &k, &v, self.heads, self.window, run)?;
         let x = (x + self.out.forward(&attention)?)?;
-        let gated = forward_all(&[&self.gate, &self.up], &self.norm2.forward(&x)?)?;
-        let mlp = (self.activation.apply(&gated[0])? * &gated[1])?;
+        let [gate, up] = forward_all([&self.gate, &self.up], &self.norm2.forward(&x)?)?;
+        let mlp = (self.activation.apply(&gate)? * up)?;
         &x + self.down.forward(&mlp)?
     }
 }

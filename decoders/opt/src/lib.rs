@@ -194,9 +194,9 @@ impl Layer for Block {
         let _ = past; // Positions are in x already.
         let (b, t, _) = x.dims3()?;
         let normed = self.normed(&self.norm1, x.clone(), true)?;
-        let qkv = forward_all(&[&self.q, &self.k, &self.v], &normed)?;
-        let part = |i: usize| qkv[i].reshape((b, t, self.heads.queries, self.heads.dim));
-        let attention = attend(index, &part(0)?, &part(1)?, &part(2)?, self.heads, run)?;
+        let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
+        let split = |x: Tensor| x.reshape((b, t, self.heads.queries, self.heads.dim));
+        let attention = attend(index, &split(q)?, &split(k)?, &split(v)?, self.heads, run)?;
         let x = self.normed(&self.norm1, (x + self.out.forward(&attention)?)?, false)?;
         let normed = self.normed(&self.norm2, x.clone(), true)?;
         let mlp = self.fc2.forward(&self.activation.apply(&self.fc1.forward(&normed)?)?)?;
