@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
+use limber_core::ops::{Activation, PoolShape, average_pool, channels_last, max_pool};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
@@ -116,17 +117,16 @@ impl Encoder for NfResnet {
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
-        let x = self.stem.forward(&pixels.detach())?; // [B, 64, S/2, S/2]
-        // A border of repeated pixels never exceeds what it repeats, as a border of minus infinity does not.
-        let mut x = x.pad_with_same(2, 1, 1)?.pad_with_same(3, 1, 1)?.max_pool2d_with_stride(3, 2)?; // [B, 64, S/4, S/4]
-        for block in &self.blocks {
-            x = block.forward(&x)?;
+        // Channels last, so that a 1 x 1 convolution is a matrix product over rows of pixels. The first block's ReLU
+        // stands before the pool: the largest of a window stays the largest.
+        let x = self.stem.forward_nhwc(&channels_last(pixels)?, RELU, None)?; // [B, S/2, S/2, 64]
+        let mut x = max_pool(&x, PoolShape { kernel: 3, stride: 2, padding: 1, ceil: false })?; // [B, S/4, S/4, 64]
+        for (i, block) in self.blocks.iter().enumerate() {
+            let opens = self.blocks.get(i + 1).is_none_or(|next| next.downsample.is_some());
+            x = block.forward(&x, if opens { RELU } else { None })?;
         }
-        let x = x.relu()?.flatten_from(2)?; // [B, E, N]
-        match self.pool {
-            true => x.mean_keepdim(2)?.transpose(1, 2)?.contiguous(), // [B, 1, E]
-            false => x.transpose(1, 2)?.contiguous(),                 // [B, N, E]
-        }
+        let x = x.flatten(1, 2)?; // [B, N, E]
+        if self.pool { x.mean_keepdim(1) } else { Ok(x) }
     }
 }
 
@@ -159,25 +159,21 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let open = x.relu()?;
-        let y = self.conv1.forward(&open)?.relu()?;
-        let y = self.conv2.forward(&y)?.relu()?;
-        let y = self.conv3.forward(&y)?;
-        let shortcut = match &self.downsample {
-            Some(conv) if self.stride > 1 => conv.forward(&halve(&open)?)?,
-            Some(conv) => conv.forward(&open)?,
-            None => x.clone(),
+    /// x `[B, h, w, n_in]` to the next block's input, `last` applied to it. Where the shortcut is a convolution nothing
+    /// reads x before its ReLU: the block before has applied it.
+    fn forward(&self, x: &Tensor, last: Option<Activation>) -> candle_core::Result<Tensor> {
+        let (open, shortcut) = match &self.downsample {
+            Some(conv) if self.stride > 1 => (x.clone(), conv.forward_nhwc(&average_pool(x, HALVES)?, None, None)?),
+            Some(conv) => (x.clone(), conv.forward_nhwc(x, None, None)?),
+            None => (Activation::Relu.apply(x)?, x.clone()),
         };
-        y + shortcut
+        let y = self.conv1.forward_nhwc(&open, RELU, None)?;
+        let y = self.conv2.forward_nhwc(&y, RELU, None)?;
+        self.conv3.forward_nhwc(&y, last, Some(&shortcut))
     }
 }
 
-/// 2 x 2 averages of `[B, C, h, w]`; where a side is odd the last are over the pixels there are.
-fn halve(x: &Tensor) -> candle_core::Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
-    // Averaged with its own repetition, the last row or column stays what it is.
-    let x = if h % 2 == 1 { x.pad_with_same(2, 0, 1)? } else { x.clone() };
-    let x = if w % 2 == 1 { x.pad_with_same(3, 0, 1)? } else { x };
-    x.avg_pool2d(2)
-}
+const RELU: Option<Activation> = Some(Activation::Relu);
+
+/// 2 x 2 averages; where a side is odd the last are over the pixels there are.
+const HALVES: PoolShape = PoolShape { kernel: 2, stride: 2, padding: 0, ceil: true };
