@@ -59,13 +59,58 @@ pub enum Visible<'a> {
     All(&'a [usize]),
 }
 
-/// Numbers added to the scaled scores, `[B, H, T, P]` with strides that may be zero.
+/// Numbers added to the scaled scores.
 #[derive(Clone, Copy, Debug)]
-pub struct ScoreBias<'a> {
-    /// The numbers; rows over P are contiguous.
-    pub data: &'a [f32],
-    /// Elements from one batch row, head and query to the next.
-    pub strides: [usize; 3],
+pub enum ScoreBias<'a> {
+    /// One for each score, `[B, H, T, P]`; rows over P are contiguous.
+    Each {
+        /// The numbers.
+        data: &'a [f32],
+        /// Elements from one batch row, head and query to the next; may be zero.
+        strides: [usize; 3],
+    },
+    /// One for each distance on a grid.
+    Grid(GridBias<'a>),
+}
+
+/// Numbers by where a key lies from its query: a leading token, then g x g places, row-major, T = P = 1 + g².
+#[derive(Clone, Copy, Debug)]
+pub struct GridBias<'a> {
+    /// `[H, (2 g - 1)² + 3]`: of the key that lies `down` below and `right` beside its query at
+    /// `(g - 1 + down) (2 g - 1) + g - 1 + right`; then of the leading token with any place, of a place with the leading
+    /// token, and of that with itself.
+    pub tables: &'a [f32],
+    /// g.
+    pub grid: usize,
+}
+
+impl GridBias<'_> {
+    /// Numbers of a head's table before the last three.
+    fn distances(&self) -> usize {
+        (2 * self.grid).saturating_sub(1).pow(2)
+    }
+
+    /// Adds the numbers of query `t` of `head` to the scores of all its keys.
+    #[inline(always)]
+    pub(crate) fn add(&self, head: usize, t: usize, scores: &mut [f32]) {
+        let (g, distances) = (self.grid, self.distances());
+        let table = &self.tables[head * (distances + 3)..][..distances + 3];
+        let (table, ends) = table.split_at(distances);
+        let &[from_leading, to_leading, itself] = ends else { return };
+        let Some((leading, places)) = scores.split_first_mut() else { return };
+        let Some(place) = t.checked_sub(1) else {
+            *leading += itself;
+            places.iter_mut().for_each(|score| *score += from_leading);
+            return;
+        };
+        *leading += to_leading;
+        // Keys of one row of the grid lie beside each other in the table too.
+        let first = (g - 1 - place / g) * (2 * g - 1) + g - 1 - place % g;
+        for (row, scores) in places.chunks_exact_mut(g).enumerate() {
+            let numbers = &table[first + row * (2 * g - 1)..][..g];
+            scores.iter_mut().zip(numbers).for_each(|(score, number)| *score += number);
+        }
+    }
 }
 
 /// Attention of `T` new queries a row: `softmax(scale q k^T + bias) v`.
@@ -191,9 +236,24 @@ impl Attention<'_> {
         if let Some(mask) = self.mask {
             check_len("mask", &[b, p], mask.len())?;
         }
-        if let Some(bias) = self.bias {
-            let shape = [b, self.heads, self.queries, most];
-            reach("bias", &shape, &bias.strides, bias.data.len())?;
+        match self.bias {
+            Some(ScoreBias::Each { data, strides }) => {
+                reach("bias", &[b, self.heads, self.queries, most], &strides, data.len())?;
+            }
+            Some(ScoreBias::Grid(bias)) => {
+                check_len("bias tables", &[self.heads, bias.distances() + 3], bias.tables.len())?;
+                let tokens = 1 + bias.grid * bias.grid;
+                let whole = matches!(self.visible, Visible::All(keys) if keys.iter().all(|keys| *keys == tokens));
+                if self.queries != tokens || !whole {
+                    let allowed = "all queries and keys of the bias's grid, and the leading token";
+                    return Err(ShapeError::Size {
+                        what: "queries of a biased attention",
+                        found: self.queries,
+                        allowed,
+                    });
+                }
+            }
+            None => {}
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! One head and one block of queries of [`Attention`]: scores, softmax, mixture of values.
 
-use crate::attention::{Attention, Values};
+use crate::attention::{Attention, ScoreBias, Values};
 use crate::dot::Few;
 use crate::elementwise::softmax_row;
 use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_row, packed_floats};
@@ -107,12 +107,17 @@ impl Task<'_> {
             unsafe {
                 let row = scores.add((t - from) * keys);
                 let window = row.add(hidden - first);
-                if let Some(bias) = a.bias {
-                    let [b, h, q] = bias.strides;
-                    let at = self.batch * b + self.head * h + t * q;
-                    for (i, v) in bias.data[at + hidden..at + seen].iter().enumerate() {
-                        *window.add(i) += v;
+                match a.bias {
+                    Some(ScoreBias::Each { data, strides: [b, h, q] }) => {
+                        let at = self.batch * b + self.head * h + t * q;
+                        for (i, v) in data[at + hidden..at + seen].iter().enumerate() {
+                            *window.add(i) += v;
+                        }
                     }
+                    Some(ScoreBias::Grid(bias)) => {
+                        bias.add(self.head, t, std::slice::from_raw_parts_mut(window, seen - hidden));
+                    }
+                    None => {}
                 }
                 if let Some(mask) = a.mask {
                     let mask = &mask[self.batch * a.positions..][hidden..seen];

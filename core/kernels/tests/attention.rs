@@ -3,7 +3,9 @@
 
 mod support;
 
-use limber_kernels::{Attention, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level};
+use limber_kernels::{
+    Attention, GridBias, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
+};
 use support::{close, noise};
 
 struct Case {
@@ -91,7 +93,7 @@ fn check(case: &Case) {
             (false, _) => Visible::All(&case.counts),
         },
         mask: case.mask.as_deref(),
-        bias: case.biased.then_some(ScoreBias { data: &bias, strides: [0, t * p, p] }),
+        bias: case.biased.then_some(ScoreBias::Each { data: &bias, strides: [0, t * p, p] }),
     };
     for level in Level::supported() {
         let mut y = vec![f32::NAN; out.len()];
@@ -176,6 +178,64 @@ fn a_window_hides_what_lies_before_it() {
     check(&window([1, 1, 1, 37, 41, 7], &[4], 1));
     check(&window([1, 2, 2, 3, 20, 40], &[17], 1000));
     check(&Case { kind: "bf16", ..window([2, 2, 1, 70, 300, 80], &[3, 230], 33) });
+}
+
+#[test]
+fn a_bias_by_distance_is_that_of_every_pair() {
+    let heads = 3;
+    for (grid, dh) in [(1usize, 8), (2, 5), (7, 16), (14, 32)] {
+        let (n, side) = (1 + grid * grid, 2 * grid - 1);
+        let tables = noise(heads * (side * side + 3), 5);
+        let table = |head: usize, at: usize| tables[head * (side * side + 3) + at];
+        let mut pairs = vec![0f32; heads * n * n];
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            let (head, query, key) = (i / (n * n), i / n % n, i % n);
+            *pair = table(
+                head,
+                match (query, key) {
+                    (0, 0) => side * side + 2,
+                    (0, _) => side * side,
+                    (_, 0) => side * side + 1,
+                    (query, key) => {
+                        let (q, k) = (query - 1, key - 1);
+                        (grid - 1 + k / grid - q / grid) * side + grid - 1 + k % grid - q % grid
+                    }
+                },
+            );
+        }
+        let x: Vec<Vec<f32>> = (1..4).map(|seed| noise(2 * heads * n * dh, seed)).collect();
+        let strides = [heads * n * dh, n * dh, dh];
+        let attention = Attention {
+            q: Heads { data: &x[0], strides },
+            k: Heads { data: Values::F32(&x[1]), strides },
+            v: Heads { data: Values::F32(&x[2]), strides },
+            batch: 2,
+            heads,
+            kv_heads: heads,
+            queries: n,
+            positions: n,
+            head_dim: dh,
+            scale: 0.3,
+            visible: Visible::All(&[n, n]),
+            mask: None,
+            bias: Some(ScoreBias::Each { data: &pairs, strides: [0, n * n, n] }),
+        };
+        let bias = GridBias { tables: &tables, grid };
+        let by_distance = Attention { bias: Some(ScoreBias::Grid(bias)), ..attention };
+        let mut out = [vec![0f32; x[0].len()], vec![0f32; x[0].len()]];
+        attention.run(&mut out[0], None).unwrap();
+        by_distance.run(&mut out[1], None).unwrap();
+        assert_eq!(out[0], out[1], "a grid of {grid}");
+        let refused = |bias: GridBias, visible: Visible| {
+            let mut out = vec![0f32; x[0].len()];
+            let other = Attention { bias: Some(ScoreBias::Grid(bias)), visible, ..attention };
+            other.run(&mut out, None).unwrap_err().to_string()
+        };
+        let message = refused(bias, Visible::All(&[n, n - 1]));
+        assert!(message.contains("all queries and keys of the bias's grid"), "{message}");
+        let message = refused(GridBias { tables: &tables[1..], grid }, Visible::All(&[n, n]));
+        assert!(message.contains("bias tables"), "{message}");
+    }
 }
 
 #[test]

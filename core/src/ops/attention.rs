@@ -4,12 +4,11 @@
 //! Two ways, tested equal: composed of differentiable operations where a graph or the probabilities are wanted,
 //! and one kernel over the cache, without copies, everywhere else.
 
-use super::softmax;
+use super::{AttentionBias, softmax};
 use crate::decoder::Run;
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
 use limber_kernels::{Attention, Heads as Strided, ScoreBias, Values, Visible};
-use std::sync::Arc;
 
 /// How a layer's heads are laid out.
 #[derive(Debug, Clone, Copy)]
@@ -83,28 +82,6 @@ pub fn attend_within(
     probabilities.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))
 }
 
-/// What an encoder adds to its scores: `[H, N, N]`, the same for every image.
-#[derive(Debug, Clone)]
-pub struct AttentionBias {
-    values: Arc<[f32]>,
-    heads: usize,
-    tokens: usize,
-}
-
-impl AttentionBias {
-    /// The bias of `values` `[H, N, N]` f32.
-    ///
-    /// # Errors
-    /// Another shape.
-    pub fn new(values: &Tensor) -> Result<Self> {
-        let (heads, tokens, keys) = values.dims3()?;
-        if tokens != keys {
-            candle_core::bail!("a bias of shape {:?}, allowed is [H, N, N]", values.dims())
-        }
-        Ok(Self { values: values.flatten_all()?.to_vec1::<f32>()?.into(), heads, tokens })
-    }
-}
-
 /// Attention in which every token sees every token: q, k and v `[B, N, H, dim]` f32 to `[B, N, H * dim]`, no graph.
 ///
 /// # Errors
@@ -112,9 +89,9 @@ impl AttentionBias {
 pub fn attend_all(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
     let (b, n, h, d) = q.dims4()?;
     if let Some(bias) = bias
-        && (bias.heads, bias.tokens) != (h, n)
+        && (bias.heads(), bias.tokens()) != (h, n)
     {
-        candle_core::bail!("a bias of {} heads and {} tokens for {h} heads and {n} tokens", bias.heads, bias.tokens)
+        candle_core::bail!("a bias of {} heads and {} tokens for {h} heads and {n} tokens", bias.heads(), bias.tokens())
     }
     let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, N, dim]
     if q.device().is_cpu() {
@@ -124,7 +101,7 @@ pub fn attend_all(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, bias: Option
     let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
     let mut scores = (q.transpose(1, 2)?.contiguous()?.matmul(&k.transpose(2, 3)?)? * heads.scale)?;
     if let Some(bias) = bias {
-        scores = scores.broadcast_add(&Tensor::new(&*bias.values, q.device())?.reshape((1, h, n, n))?)?;
+        scores = scores.broadcast_add(&bias.expanded(q.device())?)?;
     }
     softmax(&scores)?.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, n, h * d))
 }
@@ -220,7 +197,7 @@ impl CustomOp3 for Fused {
             scale: self.heads.scale as f32,
             visible,
             mask: self.mask.as_deref(),
-            bias: bias.map(|b| ScoreBias { data: &b.values, strides: [0, b.tokens * b.tokens, b.tokens] }),
+            bias: bias.map(|bias| ScoreBias::Grid(bias.kernel())),
         };
         let mut out = vec![0f32; batch * queries * heads * head_dim];
         kernel.run(&mut out, None).map_err(candle_core::Error::wrap)?;

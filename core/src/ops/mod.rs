@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod attention_bias;
 mod cross_entropy;
 mod dropout;
 mod interpolate;
@@ -16,7 +17,8 @@ mod rotary;
 mod softmax;
 
 pub use activation::{Activation, gelu_erf, gelu_tanh};
-pub use attention::{AttentionBias, Heads, attend, attend_all, attend_within};
+pub use attention::{Heads, attend, attend_all, attend_within};
+pub use attention_bias::AttentionBias;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use interpolate::{Interpolation, interpolate};

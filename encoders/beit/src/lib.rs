@@ -8,7 +8,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
-use limber_core::ops::{AttentionBias, Heads, LayerNorm};
+use limber_core::ops::{AttentionBias, Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::weights::{WeightError, ZEROS};
@@ -101,7 +101,8 @@ impl EncoderPart for Beit {
             }
             false => None,
         };
-        let folded = shared.as_ref().map(AttentionBias::new).transpose()?;
+        let by_distance = |table: &Tensor| AttentionBias::by_distance(table, s.grid);
+        let everywhere = shared.as_ref().map(by_distance).transpose()?;
         let mut blocks = Vec::with_capacity(s.blocks);
         for index in 0..s.blocks {
             let at =
@@ -113,9 +114,9 @@ impl EncoderPart for Beit {
                     Some(shared) => (own + shared)?,
                     None => own,
                 };
-                Some(AttentionBias::new(&both)?)
+                Some(by_distance(&both)?)
             } else {
-                folded.clone()
+                everywhere.clone()
             };
             blocks.push((block(&at, &s)?, bias));
         }
@@ -144,7 +145,7 @@ impl Encoder for Beit {
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
-        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?; // [B, N, E]
+        let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let patches = match &self.positions {
             Some(positions) => patches.broadcast_add(positions)?,
             None => patches,

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
-use limber_core::ops::{Heads, LayerNorm};
+use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::{
@@ -160,7 +160,7 @@ impl Encoder for ClipVit {
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
         let (b, e) = (pixels.dim(0)?, self.class.dim(2)?);
-        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?; // [B, N, E]
+        let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let patches = patches.broadcast_add(&self.positions)?;
         let mut x = Tensor::cat(&[&self.class.broadcast_as((b, 1, e))?, &patches], 1)?; // [B, 1 + N, E]
         if let Some(norm) = &self.pre_norm {

@@ -13,7 +13,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
-use limber_core::ops::{Heads, LayerNorm};
+use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::weights::ZEROS;
@@ -130,7 +130,7 @@ impl Encoder for Dinov2 {
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
-        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?;
+        let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let (b, n, e) = patches.dims3()?;
         let first = self.lead.dim(1)?;
         let lead = self.lead.broadcast_as((b, first, e))?;
