@@ -1,6 +1,6 @@
 //! GPT-NeoX against transformers: `tests/golden/gpt_neox`, blocks side by side and in series, old and new spellings.
 
-use super::decoders::{Case, all, settings_refused};
+use super::decoders::{Case, all, drawn_as_in_transformers, settings_refused};
 use super::golden::{decoder, largest, lists, source, tensors};
 use limber::core::registry::PreparedDecoder;
 use serde_json::{Value, json};
@@ -72,6 +72,11 @@ fn parts_of_heads_and_scaled_frequencies() {
         assert_eq!((model.begins_alike(12), model.begins_alike(13)), (true, name != "dynamic"), "{name}");
     }
     assert_eq!(variants.as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn random_weights_are_drawn_as_transformers_draws_them() {
+    drawn_as_in_transformers("gpt-neox", "gpt_neox");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Llama, Mistral and Qwen2 against transformers: `tests/golden/llama`.
 
-use super::decoders::{Case, all, change, settings_refused};
+use super::decoders::{Case, all, change, drawn_as_in_transformers, settings_refused};
 use super::golden::{decoder, folder, largest, lists, source};
 use candle_core::{Device, Tensor};
 use limber::core::registry::PreparedDecoder;
@@ -173,6 +173,11 @@ fn every_way_of_ending_a_text_is_known() {
     assert_eq!(prepared(json!({"eos_token_id": [3, 4]}), "llama/llama3").unwrap().spec.eos, [3, 4]);
     let copy = QWEN.changed(&json!({"eos_token_id": null}));
     assert!(prepared(json!({}), copy.path().to_str().unwrap()).unwrap().spec.eos.is_empty());
+}
+
+#[test]
+fn random_weights_are_drawn_as_transformers_draws_them() {
+    drawn_as_in_transformers("llama", "llama");
 }
 
 #[test]

@@ -85,6 +85,17 @@ def forms(folder, model):
     return rounded
 
 
+def initial():
+    """How new models' weights lie, large enough that a deviation is measured to some hundredths; the head under its saved name."""
+    sizes = dict(vocab_size=300, max_position_embeddings=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4)
+    found = []
+    for changes in [{}, {"attention_bias": False, "use_parallel_residual": False, "tie_word_embeddings": True, "initializer_range": 0.05}]:
+        settings = sizes | changes
+        weights = lm.initial(GPTNeoXForCausalLM(GPTNeoXConfig(**settings)))
+        found.append({"settings": settings, "weights": {name.replace("lm_head.", "embed_out."): value for name, value in weights.items()}})
+    return found
+
+
 @torch.no_grad()
 def variants(folder, ids):
     tensors, scratch = {}, folder / "variant"
@@ -115,13 +126,14 @@ def main():
     print("head saved as", [name for name in names if "gpt_neox." not in name])
     # As version 4 wrote it, so that both spellings are read.
     write_json(folder / "serial/config.json", old(folder / "serial", {"attention_bias": False, "tie_word_embeddings": True}))
+    lists["initial"] = initial()
     lists["variants"] = {name: old(folder / "pythia", changes) for name, changes in VARIANTS.items()}
     write_tensors(folder / "expected.safetensors", tensors)
     write_json(folder / "expected.json", lists)
 
 
 # Greedy tokens that lead clearly.
-SEEDS = {"pythia": 2, "serial": 2}
+SEEDS = {"pythia": 2, "serial": 1}
 
 if __name__ == "__main__":
     main()

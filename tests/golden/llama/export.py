@@ -124,6 +124,20 @@ def bare(folder):
     return {f"bare.{key}": value for key, value in {"logits": logits(model, ids)["logits"], "ids": ids, "embeds": lm.embed(model, ids)}.items()}
 
 
+def initial():
+    """How new models' weights lie, large enough that a deviation is measured to some hundredths."""
+    sizes = dict(vocab_size=300, max_position_embeddings=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2)
+    several = [
+        {"model_type": "llama"},
+        {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "initializer_range": 0.05},
+        {"model_type": "mistral", "head_dim": 24},
+        {"model_type": "qwen2", "tie_word_embeddings": True},
+    ]
+    several = [sizes | settings for settings in several]
+    return [{"settings": s, "weights": lm.initial(AutoModelForCausalLM.from_config(AutoConfig.for_model(**s)))} for s in several]
+
+
 def main():
     folder = start(__file__, "torch", "transformers", "safetensors", "numpy")
     tensors, lists = {}, {}
@@ -137,6 +151,7 @@ def main():
         (folder / name / "generation_config.json").unlink(missing_ok=True)
     tensors |= bare(folder / "bare")
     (folder / "bare/generation_config.json").unlink(missing_ok=True)
+    lists["initial"] = initial()
     lists["variants"] = variants(folder)
     # Llama 3's instruction models end texts in several ways, and say so here alone.
     write_json(folder / "llama3/generation_config.json", {"_from_model_config": True, "bos_token_id": 78, "eos_token_id": [79, 77], "temperature": 0.6})
