@@ -11,6 +11,7 @@ pub mod images;
 pub mod model;
 pub mod needs;
 pub mod parts;
+pub mod plugins;
 pub mod shapes;
 pub mod stitch_file;
 pub mod text;

@@ -10,6 +10,7 @@ mod encode;
 mod generate;
 mod options;
 mod output;
+mod plugin;
 mod pull;
 mod score;
 mod shapes;
@@ -47,6 +48,8 @@ enum Command {
     Config(config::Arguments),
     /// Converts a checkpoint (PyTorch pickle, sharded) to one safetensors file
     Convert(convert::Arguments),
+    /// Lists and checks dynamic libraries with further parts
+    Plugin(plugin::Arguments),
     /// Downloads weights from the Hugging Face hub into its standard cache
     Pull(pull::Arguments),
     /// Draws scenes of shapes with captions and questions: the demo's world
@@ -84,6 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Describe(arguments) => components::describe(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
+        Command::Plugin(arguments) => plugin::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),
     }

@@ -3,7 +3,7 @@
 use super::options::Shared;
 use super::output;
 use crate::model::Depth;
-use crate::parts;
+use crate::plugins;
 use crate::train::{Options, Record, train};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -28,7 +28,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.shared.load(None)?;
-    let registry = parts::registry()?;
+    let registry = plugins::registry(&config)?;
     arguments.shared.bring(&config, &registry, Depth::Text)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();

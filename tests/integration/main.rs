@@ -21,6 +21,7 @@ mod llama;
 mod matrix;
 mod nf_resnet;
 mod opt;
+mod plugins;
 mod program;
 mod projections;
 mod siglip;
