@@ -6,6 +6,7 @@ pub mod config;
 pub mod data;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod eval;
 pub mod features;
 pub mod generation;
 pub mod images;

@@ -9,6 +9,7 @@ mod config;
 mod convert;
 mod encode;
 mod generate;
+mod metrics;
 mod options;
 mod output;
 mod pull;
@@ -38,6 +39,8 @@ enum Command {
     Score(score::Arguments),
     /// Writes what the pipeline computes up to a stage: pixels, features or prefix
     Encode(encode::Arguments),
+    /// Scores predictions against references: BLEU, ROUGE-L, CIDEr, VQA accuracy
+    Metrics(metrics::Arguments),
     /// Trains the stitch of a config between its frozen parts
     Train(train::Arguments),
     /// Lists the registered encoders, stitches and decoders
@@ -82,6 +85,7 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Encode(arguments) => encode::run(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),
         Command::Describe(arguments) => components::describe(&arguments),

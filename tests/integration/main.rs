@@ -22,6 +22,7 @@ mod hub;
 mod images;
 mod llama;
 mod matrix;
+mod metrics;
 mod nf_resnet;
 mod opt;
 mod program;
