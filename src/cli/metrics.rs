@@ -1,11 +1,14 @@
 //! `limber metrics PREDICTIONS REFERENCES`: scores of files, without a model.
 
+use super::options::Network;
 use super::output;
+use crate::eval::clip::Clip;
 use crate::eval::files;
 use crate::eval::metrics::statistics::{Comparison, Resampling};
-use crate::eval::metrics::{Frequencies, WordClasses};
+use crate::eval::metrics::{Frequencies, Measure, WordClasses};
 use crate::eval::score::{Scored, Scoring, score};
-use crate::weights;
+use crate::needs;
+use crate::weights::{self, WeightSpec};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -22,6 +25,13 @@ pub struct Arguments {
     compare: Option<PathBuf>,
     #[command(flatten)]
     pub(super) scoring: Flags,
+    #[command(flatten)]
+    clip: ClipFlags,
+    /// Folder of the images, for --clip
+    #[arg(long, value_name = "DIR", requires = "clip")]
+    images: Option<PathBuf>,
+    #[command(flatten)]
+    network: Network,
     /// Writes one JSON line an item, with its scores
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
@@ -56,6 +66,37 @@ pub(super) struct Flags {
     level: f64,
 }
 
+/// CLIPScore.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ClipFlags {
+    /// Adds CLIPScore and RefCLIPScore by the CLIP in a folder, a file or hf:owner/name
+    #[arg(long, value_name = "WEIGHTS")]
+    clip: Option<String>,
+    /// Its preset of clip-vit where the weights do not tell all
+    #[arg(long, value_name = "MODEL", requires = "clip")]
+    clip_model: Option<String>,
+}
+
+impl ClipFlags {
+    /// Whether a CLIP is named.
+    pub fn is_asked(&self) -> bool {
+        self.clip.is_some()
+    }
+
+    /// The CLIP that the flags name, after what the cache lacks of it was downloaded.
+    ///
+    /// # Errors
+    /// Weights that cannot be had, or are no CLIP with both towers.
+    pub fn load(&self, network: &Network) -> Result<Option<Clip>> {
+        let Some(weights) = &self.clip else { return Ok(None) };
+        let spec: WeightSpec = weights.parse()?;
+        if let WeightSpec::Hub { .. } = spec {
+            network.ensure(&[needs::of_clip(spec)])?;
+        }
+        Ok(Some(Clip::load(weights, self.clip_model.as_deref(), Path::new("."))?))
+    }
+}
+
 impl Flags {
     /// What the flags ask for.
     ///
@@ -78,8 +119,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let scoring = arguments.scoring.scoring(arguments.subset)?;
     let references = files::references(&arguments.references)?;
     let scored = |path: &Path| score(&references, files::predictions(path)?, &path.display().to_string(), &scoring);
-    let run = scored(&arguments.predictions)?;
-    let other = arguments.compare.as_deref().map(scored).transpose()?;
+    let mut run = scored(&arguments.predictions)?;
+    let mut other = arguments.compare.as_deref().map(scored).transpose()?;
+    if let Some(clip) = arguments.clip.load(&arguments.network)? {
+        let Some(images) = &arguments.images else { bail!("--clip needs --images, the folder of the images") };
+        let image = |id: &str, item: &files::Captions| images.join(item.file.as_deref().unwrap_or(id));
+        for run in std::iter::once(&mut run).chain(&mut other) {
+            clip.add_scores(run, &references, &image)?;
+        }
+    }
     let compared = match &other {
         Some(other) => Some((other, run.compare(other, scoring.resampling)?)),
         None => None,
@@ -123,8 +171,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn comparison(other: &Scored, run: &Scored, found: &[Comparison]) -> Value {
-    let one = |((name, measure), found): ((&String, _), &Comparison)| {
-        let measure: &crate::eval::metrics::Measure = measure;
+    let one = |((name, measure), found): ((&String, &Measure), &Comparison)| {
         let interval = [found.interval.low, found.interval.high];
         let value =
             json!({"other": measure.value(), "difference": found.difference, "interval": interval, "p": found.p});
@@ -142,10 +189,10 @@ pub(super) fn print(run: &Scored, resampling: Resampling) -> Result<()> {
     }
     output::line(&format!("{:<24} {:>10}", "items", run.ids.len()))?;
     for (by, groups) in &run.groups {
-        for (group, scores) in groups {
+        for (name, group) in groups {
             output::line("")?;
-            output::line(&format!("{by} {group}, {} items", scores.first().map_or(0, |(_, m)| m.len())))?;
-            for (name, measure) in scores {
+            output::line(&format!("{by} {name}, {} items", group.places.len()))?;
+            for (name, measure) in &group.scores {
                 output::line(&format!("{name:<24} {:>10.4}", measure.value()))?;
             }
         }

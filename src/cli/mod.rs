@@ -8,6 +8,7 @@ mod components;
 mod config;
 mod convert;
 mod encode;
+mod eval;
 mod generate;
 mod metrics;
 mod options;
@@ -39,6 +40,8 @@ enum Command {
     Score(score::Arguments),
     /// Writes what the pipeline computes up to a stage: pixels, features or prefix
     Encode(encode::Arguments),
+    /// Captions or answers a data set and scores it
+    Eval(eval::Arguments),
     /// Scores predictions against references: BLEU, ROUGE-L, CIDEr, VQA accuracy
     Metrics(metrics::Arguments),
     /// Trains the stitch of a config between its frozen parts
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Encode(arguments) => encode::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),

@@ -10,6 +10,7 @@
 //! else of that part is taken over.
 
 mod check;
+mod eval;
 mod load;
 mod merge;
 pub mod original;
@@ -22,6 +23,7 @@ mod tree;
 mod types;
 
 pub use check::{Report, Schemas, check, check_file};
+pub use eval::Eval;
 pub use load::{Loaded, load, load_text};
 pub use problem::{ConfigError, Note, Problem};
 pub use section::{DTYPES, ROLES, Section, is_local};

@@ -28,10 +28,18 @@ pub struct Scored {
     pub texts: Vec<String>,
     /// Scores of the whole.
     pub scores: Scores,
-    /// What the items are by: `domain`, or `answer_type` and `question_type`; each with its groups' scores.
-    pub groups: Vec<(String, BTreeMap<String, Scores>)>,
+    /// What the items are by: `domain`, or `answer_type` and `question_type`; each with its groups.
+    pub groups: Vec<(String, BTreeMap<String, Group>)>,
     /// Frequencies of the references' n-grams, where they are captions.
     pub frequencies: Option<Frequencies>,
+}
+
+/// Items of one kind.
+pub struct Group {
+    /// Their places among the scored items.
+    pub places: Vec<usize>,
+    /// Their scores.
+    pub scores: Scores,
 }
 
 /// Scores `predictions` (which messages call `name`) against `references`.
@@ -50,12 +58,13 @@ pub fn score(references: &References, predictions: Predictions, name: &str, scor
             let tokens = tokenise(&texts, &truth);
             let (scores, frequencies) = caption_scores(&tokens, scoring.frequencies.as_ref(), scoring.words.as_ref());
             let domains = places(found.iter().map(|(at, _)| items[*at].1.domain.clone()));
-            let of_domain = |places: &Vec<usize>| {
+            let of_domain = |places: Vec<usize>| {
                 let part: Vec<_> = places.iter().map(|place| tokens[*place].clone()).collect();
-                caption_scores(&part, scoring.frequencies.as_ref(), scoring.words.as_ref()).0
+                let scores = caption_scores(&part, scoring.frequencies.as_ref(), scoring.words.as_ref()).0;
+                Group { places, scores }
             };
             let domains: BTreeMap<_, _> =
-                domains.iter().map(|(domain, places)| (domain.clone(), of_domain(places))).collect();
+                domains.into_iter().map(|(domain, places)| (domain, of_domain(places))).collect();
             let groups = if domains.is_empty() { Vec::new() } else { vec![("domain".to_string(), domains)] };
             let ids = found.iter().map(|(at, _)| items[*at].0.clone()).collect();
             Ok(Scored { ids, texts, scores, groups, frequencies: Some(frequencies()) })
@@ -71,11 +80,15 @@ pub fn score(references: &References, predictions: Predictions, name: &str, scor
                     if by == "answer_type" { item.answer_type.clone() } else { item.question_type.clone() }
                 };
                 let kinds = places(found.iter().map(|(at, _)| kind(*at)));
-                let select = |places: &Vec<usize>| {
-                    scores.iter().map(|(name, measure)| (name.clone(), measure.select(places))).collect()
+                let select = |places: Vec<usize>| {
+                    let scores = scores.iter().map(|(name, measure)| (name.clone(), measure.select(&places))).collect();
+                    Group { places, scores }
                 };
                 if !kinds.is_empty() {
-                    groups.push((by.to_string(), kinds.iter().map(|(k, p)| (k.clone(), select(p))).collect()));
+                    groups.push((
+                        by.to_string(),
+                        kinds.into_iter().map(|(kind, places)| (kind, select(places))).collect(),
+                    ));
                 }
             }
             let ids = found.iter().map(|(at, _)| items[*at].0.clone()).collect();
@@ -97,6 +110,14 @@ fn places(kinds: impl Iterator<Item = Option<String>>) -> BTreeMap<String, Vec<u
 }
 
 impl Scored {
+    /// Adds a score of the items, which becomes one of every group, too.
+    pub fn push(&mut self, name: &str, measure: Measure) {
+        for group in self.groups.iter_mut().flat_map(|(_, groups)| groups.values_mut()) {
+            group.scores.push((name.to_string(), measure.select(&group.places)));
+        }
+        self.scores.push((name.to_string(), measure));
+    }
+
     /// The intervals of the whole's scores, in their order.
     pub fn intervals(&self, resampling: Resampling) -> Vec<Option<Interval>> {
         let measures: Vec<&Measure> = self.scores.iter().map(|(_, measure)| measure).collect();
@@ -135,10 +156,10 @@ impl Scored {
         }
         for (by, groups) in &self.groups {
             let mut all = Map::new();
-            for (name, scores) in groups {
-                let mut group = values(scores);
-                group.insert("items".into(), json!(scores.first().map_or(0, |(_, measure)| measure.len())));
-                all.insert(name.clone(), Value::Object(group));
+            for (name, group) in groups {
+                let mut map = values(&group.scores);
+                map.insert("items".into(), json!(group.places.len()));
+                all.insert(name.clone(), Value::Object(map));
             }
             map.insert(by.clone(), Value::Object(all));
         }

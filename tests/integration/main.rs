@@ -4,6 +4,7 @@
 mod beit;
 mod bench;
 mod clip_resnet;
+mod clip_score;
 mod clip_vit;
 mod config;
 mod configs;
@@ -11,6 +12,7 @@ mod decoders;
 mod demo;
 mod dinov2;
 mod encode;
+mod eval;
 mod features;
 mod gguf;
 mod golden;
