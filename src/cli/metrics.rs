@@ -111,12 +111,14 @@ impl Flags {
             words: self.words.as_deref().map(WordClasses::read).transpose()?,
             resampling: Resampling { draws: self.resamples, seed: self.resample_seed, level: self.level },
             subset,
+            keep_frequencies: false,
         })
     }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let scoring = arguments.scoring.scoring(arguments.subset)?;
+    let mut scoring = arguments.scoring.scoring(arguments.subset)?;
+    scoring.keep_frequencies = arguments.save_frequencies.is_some();
     let references = files::references(&arguments.references)?;
     let scored = |path: &Path| score(&references, files::predictions(path)?, &path.display().to_string(), &scoring);
     let mut run = scored(&arguments.predictions)?;

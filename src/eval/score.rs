@@ -18,6 +18,8 @@ pub struct Scoring {
     pub resampling: Resampling,
     /// Scores the items that have a prediction; else every item must have one.
     pub subset: bool,
+    /// Gives the references' document frequencies back.
+    pub keep_frequencies: bool,
 }
 
 /// What came of it.
@@ -30,7 +32,7 @@ pub struct Scored {
     pub scores: Scores,
     /// What the items are by: `domain`, or `answer_type` and `question_type`; each with its groups.
     pub groups: Vec<(String, BTreeMap<String, Group>)>,
-    /// Frequencies of the references' n-grams, where they are captions.
+    /// Frequencies of the references' n-grams, where they are captions and were asked for.
     pub frequencies: Option<Frequencies>,
 }
 
@@ -67,7 +69,7 @@ pub fn score(references: &References, predictions: Predictions, name: &str, scor
                 domains.into_iter().map(|(domain, places)| (domain, of_domain(places))).collect();
             let groups = if domains.is_empty() { Vec::new() } else { vec![("domain".to_string(), domains)] };
             let ids = found.iter().map(|(at, _)| items[*at].0.clone()).collect();
-            Ok(Scored { ids, texts, scores, groups, frequencies: Some(frequencies()) })
+            Ok(Scored { ids, texts, scores, groups, frequencies: scoring.keep_frequencies.then(frequencies) })
         }
         References::Answers(items) => {
             let ids: Vec<_> = items.iter().map(|(id, _)| (id.as_str(), None)).collect();

@@ -3,11 +3,11 @@
 //! What the COCO caption tools call CIDEr is CIDEr-D: a candidate's n-gram counts at most as often as the reference has
 //! it, and a Gaussian (sigma 6) punishes another length. Plain CIDEr has neither.
 
-use super::ngrams::{Gram, ORDERS, Vocabulary, order};
+use super::ngrams::{Gram, GramMap, ORDERS, Vocabulary, order};
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const SIGMA: f64 = 6.0;
@@ -45,7 +45,7 @@ pub(super) struct Idf {
     /// Logarithm of the number of documents.
     documents: f64,
     /// Logarithms of the frequencies.
-    logarithms: HashMap<Gram, f64>,
+    logarithms: GramMap<f64>,
 }
 
 impl Idf {
@@ -53,7 +53,7 @@ impl Idf {
     pub fn count(items: &[Vec<Vec<(Gram, u32)>>]) -> Self {
         let counted = items
             .par_iter()
-            .fold(HashMap::new, |mut counts: HashMap<Gram, u32>, references| {
+            .fold(GramMap::default, |mut counts: GramMap<u32>, references| {
                 let mut grams: Vec<Gram> = references.iter().flatten().map(|(gram, _)| *gram).collect();
                 grams.sort_unstable();
                 grams.dedup();
@@ -62,7 +62,7 @@ impl Idf {
                 }
                 counts
             })
-            .reduce(HashMap::new, |a, b| {
+            .reduce(GramMap::default, |a, b| {
                 let (mut large, small) = if a.len() < b.len() { (b, a) } else { (a, b) };
                 for (gram, count) in small {
                     *large.entry(gram).or_default() += count;

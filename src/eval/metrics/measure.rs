@@ -1,6 +1,7 @@
 //! A score of every item, and how the items of a set make one score.
 
 use super::bleu::{self, BleuCounts};
+use super::ngrams::ORDERS;
 use super::words::{self, Share, WordCounts};
 use std::sync::Arc;
 
@@ -49,38 +50,25 @@ impl Measure {
 
     /// The score of a set in which item i stands `weight(i)` times.
     pub fn weighted(&self, weight: impl Fn(usize) -> u32) -> f64 {
-        self.paired(self, |i| (weight(i), 0))
+        weighted(&[self], weight)[0]
     }
 
-    /// The score of a set in which item i stands `weight(i).0` times as it is here and `weight(i).1` times as in
-    /// `other`, which must be of the same kind and length.
-    pub fn paired(&self, other: &Self, weight: impl Fn(usize) -> (u32, u32)) -> f64 {
+    /// The score of a set of all items, of which item i is as in `other` where `swapped(i)`; both are of one kind and
+    /// length.
+    pub fn mixed(&self, other: &Self, swapped: impl Fn(usize) -> bool) -> f64 {
         match (self, other) {
             (Measure::Mean(a), Measure::Mean(b)) => {
-                let (mut sum, mut n) = (0.0, 0u64);
-                for (i, (a, b)) in a.iter().zip(b).enumerate() {
-                    let (here, there) = weight(i);
-                    sum += f64::from(here) * a + f64::from(there) * b;
-                    n += u64::from(here) + u64::from(there);
-                }
-                if n == 0 { 0.0 } else { sum / n as f64 }
+                let sum: f64 = a.iter().zip(b).enumerate().map(|(i, (a, b))| if swapped(i) { b } else { a }).sum();
+                sum / a.len().max(1) as f64
             }
             (Measure::Bleu(order, a), Measure::Bleu(_, b)) => {
                 let mut sum = BleuCounts::default();
-                for (i, (a, b)) in a.iter().zip(b.iter()).enumerate() {
-                    let (here, there) = weight(i);
-                    sum.add(a, here);
-                    sum.add(b, there);
-                }
+                a.iter().zip(b.iter()).enumerate().for_each(|(i, (a, b))| sum.add(if swapped(i) { b } else { a }, 1));
                 bleu::corpus(&sum)[order - 1]
             }
             (Measure::Words(share, a), Measure::Words(_, b)) => {
                 let mut sum = WordCounts::default();
-                for (i, (a, b)) in a.iter().zip(b.iter()).enumerate() {
-                    let (here, there) = weight(i);
-                    sum.add(a, here);
-                    sum.add(b, there);
-                }
+                a.iter().zip(b.iter()).enumerate().for_each(|(i, (a, b))| sum.add(if swapped(i) { b } else { a }, 1));
                 share.of(&sum)
             }
             // Two runs are scored by the same code, so kinds agree name by name.
@@ -100,4 +88,39 @@ impl Measure {
             }
         }
     }
+}
+
+/// The scores of several measures of one set, in which item i stands `weight(i)` times.
+pub(super) fn weighted<'a>(measures: &[&'a Measure], weight: impl Fn(usize) -> u32) -> Vec<f64> {
+    // The orders of BLEU share their counts, which are summed once.
+    let mut summed: Option<(&'a Arc<Vec<BleuCounts>>, [f64; ORDERS])> = None;
+    let score = |measure: &&'a Measure| match *measure {
+        Measure::Mean(items) => {
+            let (mut sum, mut n) = (0.0, 0u64);
+            for (i, item) in items.iter().enumerate() {
+                let times = weight(i);
+                sum += f64::from(times) * item;
+                n += u64::from(times);
+            }
+            if n == 0 { 0.0 } else { sum / n as f64 }
+        }
+        Measure::Bleu(order, counts) => {
+            let all = match summed {
+                Some((of, all)) if Arc::ptr_eq(of, counts) => all,
+                _ => {
+                    let mut sum = BleuCounts::default();
+                    counts.iter().enumerate().for_each(|(i, counts)| sum.add(counts, weight(i)));
+                    bleu::corpus(&sum)
+                }
+            };
+            summed = Some((counts, all));
+            all[order - 1]
+        }
+        Measure::Words(share, counts) => {
+            let mut sum = WordCounts::default();
+            counts.iter().enumerate().for_each(|(i, counts)| sum.add(counts, weight(i)));
+            share.of(&sum)
+        }
+    };
+    measures.iter().map(score).collect()
 }

@@ -1,12 +1,34 @@
 //! Words as numbers, and the n-grams of a caption with how often they stand in it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Longest n-gram.
 pub(super) const ORDERS: usize = 4;
 
 /// An n-gram: the numbers of its words, then zeros. Words are numbered from 1.
 pub(super) type Gram = [u32; ORDERS];
+
+/// A hash of n-grams that is quick; they come from no adversary who would gain by collisions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..piece.len()].copy_from_slice(piece);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+/// A map from n-grams.
+pub(super) type GramMap<T> = HashMap<Gram, T, BuildHasherDefault<Mix>>;
 
 /// The order of an n-gram: its number of words.
 pub(super) fn order(gram: &Gram) -> usize {

@@ -4,7 +4,7 @@
 //! are compared over the same draws; the p-value is that of a randomisation test, which exchanges the runs' results
 //! item by item at random (Noreen 1989; Riezler and Maxwell 2005 for BLEU and its like).
 
-use super::measure::Measure;
+use super::measure::{Measure, weighted};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -58,7 +58,7 @@ pub fn intervals(measures: &[&Measure], resampling: Resampling) -> Vec<Option<In
         .into_par_iter()
         .map(|draw| {
             let weights = weights(n, resampling.seed, draw);
-            measures.iter().map(|measure| measure.weighted(|i| weights[i])).collect()
+            weighted(measures, |i| weights[i])
         })
         .collect();
     (0..measures.len()).map(|m| Some(interval(drawn.iter().map(|d| d[m]).collect(), resampling.level))).collect()
@@ -73,20 +73,19 @@ pub fn compare(pairs: &[(&Measure, &Measure)], resampling: Resampling) -> Vec<Co
         let one = |difference: &f64| Comparison { difference: *difference, interval: nothing, p: 1.0 };
         return differences.iter().map(one).collect();
     }
+    let (firsts, seconds): (Vec<&Measure>, Vec<&Measure>) = pairs.iter().copied().unzip();
     let drawn: Vec<Vec<(f64, f64)>> = (0..resampling.draws)
         .into_par_iter()
         .map(|draw| {
             let weights = weights(n, resampling.seed, draw);
             let swaps = swaps(n, resampling.seed, draw);
             let swapped = |i: usize| swaps[i / 64] >> (i % 64) & 1 == 1;
+            let first = weighted(&firsts, |i| weights[i]);
+            let second = weighted(&seconds, |i| weights[i]);
             pairs
                 .iter()
-                .map(|(a, b)| {
-                    let difference = a.weighted(|i| weights[i]) - b.weighted(|i| weights[i]);
-                    let first = a.paired(b, |i| if swapped(i) { (0, 1) } else { (1, 0) });
-                    let second = a.paired(b, |i| if swapped(i) { (1, 0) } else { (0, 1) });
-                    (difference, first - second)
-                })
+                .zip(first.iter().zip(&second))
+                .map(|((a, b), (first, second))| (first - second, a.mixed(b, swapped) - b.mixed(a, swapped)))
                 .collect()
         })
         .collect();
