@@ -13,6 +13,7 @@ pub mod images;
 pub mod model;
 pub mod needs;
 pub mod parts;
+pub mod reproduce;
 pub mod shapes;
 pub mod stitch_file;
 pub mod text;

@@ -14,6 +14,7 @@ mod metrics;
 mod options;
 mod output;
 mod pull;
+mod reproduce;
 mod score;
 mod shapes;
 mod train;
@@ -60,6 +61,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Draws scenes of shapes with captions and questions: the demo's world
     Shapes(shapes::Arguments),
+    /// Repeats the paper's experiment in miniature and writes a report
+    Reproduce(reproduce::Arguments),
 }
 
 /// Runs the program on the process's arguments.
@@ -98,6 +101,7 @@ fn run(command: Command) -> Result<()> {
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
     }
 }
 

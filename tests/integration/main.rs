@@ -29,6 +29,7 @@ mod nf_resnet;
 mod opt;
 mod program;
 mod projections;
+mod reproduce;
 mod siglip;
 mod structure;
 mod tokenizer;
