@@ -65,7 +65,9 @@ pub struct Outcome {
 /// # Errors
 /// A folder with another plan, configs that are not there, what the parts, the data or the disk report, or a stop.
 pub fn reproduce(options: &Options, registry: &Registry, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
-    let Options { out, plan, stop, .. } = options;
+    let Options { plan, stop, .. } = options;
+    // Configs count relative paths from their own folder.
+    let out = &std::path::absolute(&options.out)?;
     plan.keep(out)?;
     let configs = load(&options.configs)?;
     let mut clock = Clock { begin: Instant::now(), tell };

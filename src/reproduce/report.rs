@@ -48,7 +48,8 @@ pub fn write(
         .map(|c| (c.title, curve(&plan.seeds.iter().filter_map(|s| logs.get(&(c.name, *s))).collect::<Vec<_>>())))
         .collect();
     let steps = logs.values().map(Vec::len).max().unwrap_or(0);
-    let loss = chart::curves("Loss of a caption's token while training, mean over the seeds", "steps", steps, "nats", &curves);
+    let loss =
+        chart::curves("Loss of a caption's token while training, mean over the seeds", "steps", steps, "nats", &curves);
     weights::replace(&files.join("loss.svg"), loss.as_bytes())?;
     let bars: Vec<(&str, &Value)> =
         CONDITIONS.iter().filter_map(|c| Some((c.title, table.get(c.name, CAPTIONS)?))).collect();

@@ -6,6 +6,7 @@ use limber::parts;
 use limber::reproduce::{CONDITIONS, Options, Plan, findings, reproduce};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 fn configs() -> PathBuf {
@@ -102,6 +103,22 @@ fn a_folded_stitch_fits_its_encoder(out: &Path) {
         // Channels that hardly move are divided by small numbers, so sums of large terms cancel.
         assert!(real.len() == 16 * 160 && apart < 2e-4 * largest, "{name}: {apart} of {largest}");
     }
+}
+
+#[test]
+fn the_program_takes_a_relative_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_limber"))
+        .current_dir(folder.path())
+        .args(["reproduce", "--quick", "--out", "here", "--train-scenes", "8", "--held-scenes", "2", "--steps", "1"])
+        .args(["--json", "--configs"])
+        .arg(configs())
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let result: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(result["scores"]["beit"]["CIDEr"]["value"].is_number(), "{result}");
+    assert!(folder.path().join("here/report.md").is_file());
 }
 
 #[test]
