@@ -1,4 +1,4 @@
-//! Any readable checkpoint to one safetensors file, a tensor at a time.
+//! Any readable checkpoint to one safetensors file, or one of PyTorch's, a tensor at a time.
 //!
 //! Types are kept unless another is asked for; integers and truth values are always kept. Tensors that share their
 //! bytes are written one by one, since safetensors files share nothing, and named in the summary.
@@ -6,6 +6,7 @@
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, Architecture, Form};
 use super::stored::StoredTensor;
+use super::torch;
 use super::write::{Planned, fill, header, sort};
 use anyhow::{Context, Result, anyhow, ensure};
 use half::f16;
@@ -15,11 +16,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
+/// The file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Container {
+    /// Safetensors.
+    #[default]
+    Safetensors,
+    /// PyTorch's zip pickle of a state dict, which has no metadata.
+    Torch,
+}
+
 /// How a checkpoint is converted.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
     /// The type that floats are rounded to; None keeps each as it is.
     pub dtype: Option<WeightType>,
+    /// The file that is written.
+    pub to: Container,
     /// Metadata beside the checkpoint's own.
     pub metadata: BTreeMap<String, String>,
 }
@@ -48,7 +61,7 @@ pub struct ConvertSummary {
     pub skipped: Vec<String>,
 }
 
-/// Writes all tensors of `checkpoint` to the safetensors file `to`, which appears when it is complete.
+/// Writes all tensors of `checkpoint` to the file `to`, which appears when it is complete.
 ///
 /// # Errors
 /// A tensor that cannot be read or does not fit the type asked for, a disk that cannot be written.
@@ -83,6 +96,19 @@ pub fn convert(
     let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     metadata.extend(checkpoint.metadata().cloned().unwrap_or_default());
     metadata.extend(options.metadata.clone());
+    let mut done = 0;
+    let mut each = |part: &Planned, out: &mut dyn Write| -> Result<()> {
+        let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
+        write_one(out, &stored[part.name], options.dtype, part.bytes).with_context(label)?;
+        done += part.bytes as u64;
+        progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
+        Ok(())
+    };
+    if options.to == Container::Torch {
+        torch::check(&planned).with_context(|| checkpoint.label())?;
+        fill(to, |file| torch::write(file, &planned, &mut each))?;
+        return Ok(summary);
+    }
     fill(to, |file| {
         file.write_all(&header(&planned, &metadata)?)?;
         let mut done = 0;
@@ -94,6 +120,7 @@ pub fn convert(
             progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
         }
         Ok(())
+        planned.iter().try_for_each(|part| each(part, file))
     })?;
     Ok(summary)
 }
