@@ -8,6 +8,7 @@ pub mod data;
 pub mod demo;
 pub mod eval;
 pub mod features;
+pub mod fit;
 pub mod generation;
 pub mod images;
 pub mod model;

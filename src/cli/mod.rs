@@ -9,6 +9,7 @@ mod config;
 mod convert;
 mod encode;
 mod eval;
+mod fit;
 mod generate;
 mod metrics;
 mod options;
@@ -47,6 +48,8 @@ enum Command {
     Metrics(metrics::Arguments),
     /// Trains the stitch of a config between its frozen parts
     Train(train::Arguments),
+    /// Solves a linear stitch in closed form: a baseline, and a start for training
+    Fit(fit::Arguments),
     /// Lists the registered encoders, stitches and decoders
     Components(components::ListArguments),
     /// Prints the settings of one kind as JSON Schema
@@ -94,6 +97,7 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Fit(arguments) => fit::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),
         Command::Describe(arguments) => components::describe(&arguments),
         Command::Config(arguments) => config::run(&arguments),
