@@ -10,14 +10,11 @@ use super::sizes::Sizes;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use limber_core::frozen::FrozenEmbedding;
-use limber_core::ops::{Activation, AttentionBias, Heads, LayerNorm};
+use limber_core::ops::{Activation, Heads, LayerNorm};
 use limber_core::vit::VitBlock;
 use limber_core::weights::FrozenData;
 use limber_core::{FrozenLinear, Init, ModelConfig, WeightSource, Weights};
 use serde_json::{Value, json};
-
-/// Added to scores of keys that a query must not see.
-const UNSEEN: f32 = -1e30;
 
 /// Where a text tower may stand, and the library whose tower stands there.
 const PLACES: [(Library, &str); 5] = [
@@ -152,9 +149,8 @@ impl ClipText {
         let device = self.positions.device();
         let x = self.words.forward(&Tensor::from_vec(ids, (texts.len(), longest), device)?)?; // [B, T, E]
         let mut x = x.broadcast_add(&self.positions.narrow(0, 0, longest)?)?;
-        let bias = self.causal(longest)?;
         for block in &self.blocks {
-            x = block.forward(&x, self.heads, Some(&bias))?;
+            x = block.forward_causal(&x, self.heads)?;
         }
         let ends: Vec<Tensor> = texts
             .iter()
@@ -169,13 +165,6 @@ impl ClipText {
         let named = self.end.and_then(|end| ids.iter().position(|id| *id == end));
         // The first of the highest.
         named.unwrap_or_else(|| (0..ids.len()).fold(0, |best, at| if ids[at] > ids[best] { at } else { best }))
-    }
-
-    /// What keeps a position from seeing later ones.
-    fn causal(&self, t: usize) -> Result<AttentionBias> {
-        let rows = (0..t * t).map(|at| if at % t > at / t { UNSEEN } else { 0.0 });
-        let all: Vec<f32> = std::iter::repeat_n(rows, self.heads.queries).flatten().collect();
-        Ok(AttentionBias::new(&Tensor::from_vec(all, (self.heads.queries, t, t), &Device::Cpu)?)?)
     }
 }
 
