@@ -61,7 +61,7 @@ impl ClipText {
                 ["embeddings.token_embedding", "embeddings.position_embedding.weight", "final_layer_norm"]
             }
         };
-        let names = PLACES.iter().map(|(library, prefix)| Names::at(*library, *prefix)).find(|names| {
+        let names = PLACES.iter().map(|(library, prefix)| Names::at(*library, prefix)).find(|names| {
             let [table, positions, _] = tables(names.library);
             tensors.contains_key(&names.full(&format!("{table}.weight")))
                 && tensors.contains_key(&names.full(positions))
