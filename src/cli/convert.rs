@@ -1,13 +1,13 @@
-//! `limber convert IN --out F`: any readable checkpoint to one safetensors file, a decoder to one GGUF file.
-//! `limber convert IN --out F [--to torch]`: any readable checkpoint to one safetensors file, or one of PyTorch's.
+//! `limber convert IN --out F`: any readable checkpoint to one safetensors file, or one of PyTorch's, a decoder to one GGUF
+//! file.
 
 use super::options::Network;
 use super::output::{self, Progress};
 use crate::needs;
 use crate::weights::{
-    Checkpoint, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, convert_to_gguf, open_checkpoint,
+    Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, convert_to_gguf,
+    open_checkpoint,
 };
-use crate::weights::{Container, ConvertOptions, WeightSpec, convert, open_checkpoint};
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -23,13 +23,11 @@ pub struct Arguments {
     /// The file to write; it appears when it is complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Format of the file: safetensors, or gguf for a decoder with its config.json and tokenizer; what the file's name
-    /// ends in where nothing is said
+    /// Format of the file: safetensors, torch for a PyTorch state dict of the same names as the original's proj.ckpt is,
+    /// or gguf for a decoder with its config.json and tokenizer; gguf or safetensors by the file's name where nothing is
+    /// said
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<Format>,
-    /// What is written: safetensors, or a PyTorch state dict of the same names, as the original's proj.ckpt is
-    #[arg(long, value_enum, default_value = "safetensors", value_name = "FORMAT")]
-    to: To,
     /// Type that floats are rounded to; as they are where nothing is said. q8_0 and q4_k are for matrices alone
     #[arg(long, value_parser = dtype_parser(), value_name = "TYPE")]
     dtype: Option<String>,
@@ -44,17 +42,12 @@ pub struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Safetensors,
+    Torch,
     Gguf,
 }
 
 /// What writes a format.
 type Write = fn(&Checkpoint, &Path, &ConvertOptions, &mut dyn FnMut(ConvertProgress)) -> anyhow::Result<ConvertSummary>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum To {
-    Safetensors,
-    Torch,
-}
 
 fn dtype_parser() -> PossibleValuesParser {
     PossibleValuesParser::new(WeightType::ALL.map(WeightType::name))
@@ -66,19 +59,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         arguments.network.ensure(&[needs::of_spec(spec.clone())])?;
     }
     let checkpoint = open_checkpoint(&spec, &needs::known_files(), Path::new("."))?;
+    let is_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
+    let format = arguments.to.unwrap_or(if is_gguf { Format::Gguf } else { Format::Safetensors });
     let options = ConvertOptions {
         dtype: arguments.dtype.as_deref().and_then(WeightType::named),
-        to: match arguments.to {
-            To::Safetensors => Container::Safetensors,
-            To::Torch => Container::Torch,
-        },
+        to: if format == Format::Torch { Container::Torch } else { Container::Safetensors },
         ..ConvertOptions::default()
     };
     let mut progress: Option<Progress> = None;
-    let is_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
-    let format = arguments.to.unwrap_or(if is_gguf { Format::Gguf } else { Format::Safetensors });
     let (write, tied) = match format {
-        Format::Safetensors => (convert as Write, "it is written again"),
+        Format::Safetensors | Format::Torch => (convert as Write, "it is written again"),
         Format::Gguf => (convert_to_gguf as Write, "it is written once"),
     };
     let summary = write(&checkpoint, &arguments.out, &options, &mut |step| {
@@ -93,10 +83,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     for name in &summary.skipped {
         output::note(&format!("{name} cannot stand in such a file; it is left out"));
-        output::note(&format!("{name} has a type that no file written here can hold; it is left out"));
     }
-    if arguments.to == To::Torch
-        && checkpoint.metadata().is_some_and(|m| m.keys().any(|key| key.starts_with("limber.")))
+    if format == Format::Torch && checkpoint.metadata().is_some_and(|m| m.keys().any(|key| key.starts_with("limber.")))
     {
         output::note(
             "a state dict has no place for what the stitch says of its encoder, so that any encoder of its widths takes it",

@@ -111,15 +111,6 @@ pub fn convert(
     }
     fill(to, |file| {
         file.write_all(&header(&planned, &metadata)?)?;
-        let mut done = 0;
-        for part in &planned {
-            let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
-            let tensor = &stored[part.name];
-            write_one(file, tensor, target(part.name, tensor, options.dtype), part.bytes).with_context(label)?;
-            done += part.bytes as u64;
-            progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
-        }
-        Ok(())
         planned.iter().try_for_each(|part| each(part, file))
     })?;
     Ok(summary)

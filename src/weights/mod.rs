@@ -29,8 +29,7 @@ mod torch;
 mod write;
 
 pub use checkpoint::Checkpoint;
-pub use convert::{ConvertOptions, ConvertProgress, ConvertSummary, convert, convert_to_gguf};
-pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert};
+pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert, convert_to_gguf};
 pub use spec::WeightSpec;
 pub use write::{fill, replace, save};
 
