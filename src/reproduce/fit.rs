@@ -51,7 +51,7 @@ impl Run<'_> {
         }
         let config = self.config(&start)?;
         let resume = self.has_checkpoint();
-        let options = train::Options { resume, offline: true, stop };
+        let options = train::Options { resume, offline: true, stop, ranks: &train::Alone };
         train(&config, registry, &options, &mut |_| ()).with_context(|| format!("in {}", self.folder.display()))?;
         self.fold()
     }
