@@ -43,7 +43,7 @@ enum Command {
     /// Writes what the pipeline computes up to a stage: pixels, features or prefix
     Encode(encode::Arguments),
     /// Captions or answers a data set and scores it
-    Eval(eval::Arguments),
+    Eval(Box<eval::Arguments>),
     /// Scores predictions against references: BLEU, ROUGE-L, CIDEr, VQA accuracy
     Metrics(metrics::Arguments),
     /// Trains the stitch of a config between its frozen parts
