@@ -15,6 +15,7 @@ pub(super) const WORDS: [u32; 3] = [1, 2, 3];
 pub(super) fn run(
     parts: &Parts,
     options: &Options,
+    limits: Option<&Limits>,
     prefix: &Tensor,
     out: &mut dyn FnMut(&Line) -> Result<()>,
     note: &mut dyn FnMut(&str),
@@ -36,11 +37,6 @@ pub(super) fn run(
             note(&reason);
             continue;
         }
-        let (limits, lines) = Limits::measure();
-        for line in lines {
-            out(&Line { dtype: Some(name(dtype)), ..line })?;
-        }
-        let limits = Some(&limits).filter(|_| parts.device.is_cpu());
         let bench = One { parts, options, limits, work: &work, spec: &spec, dtype, capacity };
         bench.run(prefix, out)?;
     }

@@ -2,8 +2,7 @@
 //!
 //! The limits come first: streaming reads in bytes a second, f32 matrix products in operations a second. A stage that
 //! reads `bytes` and does `flops` cannot take less than the longer of bytes / read rate and flops / matrix rate; its
-//! `share` is that time over its own, so 1 is the machine's limit. Machines that are shared change from one second to the
-//! next, so the limits are measured again in front of each type of the decoder's weights.
+//! `share` is that time over its own, so 1 is the machine's limit.
 
 mod decoder;
 mod images;
@@ -122,7 +121,7 @@ pub fn run(
     // The limits are the CPU's; an accelerator's stages have rates alone.
     let limits = Some(&limits).filter(|_| parts.device.is_cpu());
     let prefix = images::run(parts, options, limits, out, note)?;
-    decoder::run(parts, options, &prefix, out, note)
+    decoder::run(parts, options, limits, &prefix, out, note)
 }
 
 /// Median seconds of `repeats` runs of `f` after one that is not timed.

@@ -1,14 +1,12 @@
-//! `limber convert IN --out F`: any readable checkpoint to one safetensors file, a decoder to one GGUF file.
+//! `limber convert IN --out F.safetensors`: any readable checkpoint to one safetensors file.
 
 use super::options::Network;
 use super::output::{self, Progress};
 use crate::needs;
-use crate::weights::{
-    Checkpoint, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, convert_to_gguf, open_checkpoint,
-};
+use crate::weights::{ConvertOptions, WeightSpec, convert, open_checkpoint};
 use anyhow::{Context, Result};
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
 use limber_core::WeightType;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,13 +16,9 @@ pub struct Arguments {
     /// A checkpoint: a file, a folder or hf:owner/name
     #[arg(value_name = "IN")]
     input: String,
-    /// The file to write; it appears when it is complete
+    /// The safetensors file to write; it appears when it is complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Format of the file: safetensors, or gguf for a decoder with its config.json and tokenizer; what the file's name
-    /// ends in where nothing is said
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    to: Option<Format>,
     /// Type that floats are rounded to; as they are where nothing is said. q8_0 and q4_k are for matrices alone
     #[arg(long, value_parser = dtype_parser(), value_name = "TYPE")]
     dtype: Option<String>,
@@ -34,16 +28,6 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
-
-/// Formats that are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Safetensors,
-    Gguf,
-}
-
-/// What writes a format.
-type Write = fn(&Checkpoint, &Path, &ConvertOptions, &mut dyn FnMut(ConvertProgress)) -> anyhow::Result<ConvertSummary>;
 
 fn dtype_parser() -> PossibleValuesParser {
     PossibleValuesParser::new(WeightType::ALL.map(WeightType::name))
@@ -58,13 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let options =
         ConvertOptions { dtype: arguments.dtype.as_deref().and_then(WeightType::named), ..ConvertOptions::default() };
     let mut progress: Option<Progress> = None;
-    let is_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
-    let format = arguments.to.unwrap_or(if is_gguf { Format::Gguf } else { Format::Safetensors });
-    let (write, tied) = match format {
-        Format::Safetensors => (convert as Write, "it is written again"),
-        Format::Gguf => (convert_to_gguf as Write, "it is written once"),
-    };
-    let summary = write(&checkpoint, &arguments.out, &options, &mut |step| {
+    let summary = convert(&checkpoint, &arguments.out, &options, &mut |step| {
         progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);
     })
     .with_context(|| format!("cannot convert {}", arguments.input))?;
@@ -72,10 +50,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         progress.finish();
     }
     for (name, earlier) in &summary.tied {
-        output::note(&format!("{name} shares its bytes with {earlier}; {tied}"));
+        output::note(&format!("{name} shares its bytes with {earlier}; it is written again"));
     }
     for name in &summary.skipped {
-        output::note(&format!("{name} cannot stand in such a file; it is left out"));
+        output::note(&format!("{name} has a type that safetensors files cannot hold; it is left out"));
     }
     if arguments.json {
         return output::json(&json!({

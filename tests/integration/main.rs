@@ -12,7 +12,6 @@ mod demo;
 mod dinov2;
 mod encode;
 mod features;
-mod gguf;
 mod golden;
 mod gpt2;
 mod gpt_neox;
