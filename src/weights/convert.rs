@@ -99,7 +99,8 @@ pub fn convert(
     let mut done = 0;
     let mut each = |part: &Planned, out: &mut dyn Write| -> Result<()> {
         let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
-        write_one(out, &stored[part.name], options.dtype, part.bytes).with_context(label)?;
+        let tensor = &stored[part.name];
+        write_one(out, tensor, target(part.name, tensor, options.dtype), part.bytes).with_context(label)?;
         done += part.bytes as u64;
         progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
         Ok(())
