@@ -23,30 +23,25 @@ fn every_stage_of_every_type_has_a_line_whose_numbers_agree() {
     let all = bench(&[]);
     let stages: Vec<&str> = all.iter().map(|line| line["stage"].as_str().unwrap()).collect();
     assert_eq!(stages[..6], ["read", "gemm", "image", "pixels", "encode", "stitch"]);
-    for types in stages[6..].chunks(6) {
-        assert_eq!(types, ["read", "gemm", "load", "prefill", "decode", "decode"]);
+    for types in stages[6..].chunks(4) {
+        assert_eq!(types, ["load", "prefill", "decode", "decode"]);
     }
-    assert_eq!(all.len(), 6 + 5 * 6);
-    let (mut read, mut gemm) = (0.0, 0.0);
+    assert_eq!(all.len(), 6 + 5 * 4);
+    assert!(number(&all[0], "gb_s") > 0.0 && number(&all[1], "gflop_s") > 0.0);
     let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
     for line in &all {
         let seconds = number(line, "seconds");
         assert!(seconds > 0.0, "{line}");
         assert!(!cfg!(target_os = "linux") || number(line, "peak_bytes") > 1e6, "{line}");
-        match line["stage"].as_str() {
-            Some("read") => read = number(line, "gb_s"),
-            Some("gemm") => gemm = number(line, "gflop_s"),
-            _ => {}
-        }
         if line["share"].is_null() || line["stage"] == "read" || line["stage"] == "gemm" {
             continue;
         }
         let (bytes, flops) = (number(line, "bytes"), number(line, "flops"));
         assert!(near(number(line, "gb_s"), bytes / seconds / 1e9), "{line}");
         assert!(near(number(line, "gflop_s"), flops / seconds / 1e9), "{line}");
-        let least = (bytes / read / 1e9).max(flops / gemm / 1e9);
-        assert!(near(number(line, "share"), least / seconds), "{line}");
-        assert_eq!(line["limit"], if bytes / read > flops / gemm { "read" } else { "gemm" }, "{line}");
+        // The limits around each run are its own, so the share is bounded by what any machine does.
+        assert!((1e-6..100.0).contains(&number(line, "share")), "{line}");
+        assert!(["read", "gemm"].contains(&line["limit"].as_str().unwrap()), "{line}");
     }
     // The same work in every type, over fewer bytes; prompts are the demo's 16 prefix positions and three words.
     let work = |stage: &str, dtype: &str| {
@@ -77,7 +72,7 @@ fn fewer_layers_in_one_type_as_a_table() {
     let small = [&["bench", "--layers", "1", "--dtype", "bf16,stored"], &SMALL[..]].concat();
     let text = stdout(&small);
     let first: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
-    let one = ["read", "gemm", "load", "prefill", "decode", "decode"];
+    let one = ["load", "prefill", "decode", "decode"];
     let limits = ["stage", "read", "gemm", "image", "pixels", "encode", "stitch"];
     assert_eq!(first, [&limits[..], &one, &one].concat());
     let one = bench(&["--layers", "1", "--dtype", "f32"]);
@@ -101,7 +96,7 @@ fn an_image_of_ones_own_and_features_in_place_of_images() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("the encoder takes features"));
     let text = String::from_utf8(output.stdout).unwrap();
     let stages: Vec<Value> = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["stage"].clone()).collect();
-    assert_eq!(stages, ["read", "gemm", "stitch", "read", "gemm", "load", "prefill", "decode", "decode"]);
+    assert_eq!(stages, ["read", "gemm", "stitch", "load", "prefill", "decode", "decode"]);
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub(crate) unsafe fn widen_q4_k<I: Isa>(block: *const u8, dst: *mut f32) {
 ///
 /// Where the number of weights is no multiple of 32.
 pub fn quantize_q8_0(x: &[f32]) -> Result<Vec<u8>, ShapeError> {
-    quantize(x, 32, Q8_0_BYTES, "a multiple of 32", q8_0_block)
+    quantize(x, 32, Q8_0_BYTES, "a multiple of 32")
 }
 
 /// Quantises f32 `[n, 256 k]` to q4_k: 144 bytes a super-block, all threads.
@@ -104,16 +104,10 @@ pub fn quantize_q8_0(x: &[f32]) -> Result<Vec<u8>, ShapeError> {
 ///
 /// Where the number of weights is no multiple of 256.
 pub fn quantize_q4_k(x: &[f32]) -> Result<Vec<u8>, ShapeError> {
-    quantize(x, 256, Q4K_BYTES, "a multiple of 256", q4_k_block)
+    quantize(x, 256, Q4K_BYTES, "a multiple of 256")
 }
 
-fn quantize(
-    x: &[f32],
-    block: usize,
-    bytes: usize,
-    allowed: &'static str,
-    code: impl Fn(&[f32], &mut [u8]) + Sync,
-) -> Result<Vec<u8>, ShapeError> {
+fn quantize(x: &[f32], block: usize, bytes: usize, allowed: &'static str) -> Result<Vec<u8>, ShapeError> {
     if !x.len().is_multiple_of(block) {
         return Err(ShapeError::Size { what: "number of weights", found: x.len(), allowed });
     }
@@ -122,26 +116,31 @@ fn quantize(
     parallel::chunks_mut(&mut out, 64 * bytes, |start, out| {
         let x = &x[start / bytes * block..];
         // SAFETY: the level is supported; the kernel holds no pointers.
-        unsafe { dispatch(level, Code { code: &code, x, out, block, bytes }) };
+        unsafe { dispatch(level, Code { x, out, block, bytes }) };
     });
     Ok(out)
 }
 
 /// Blocks of weights and of the bytes that they become, coded with the instructions of a level: it rounds with one.
-struct Code<'a, C> {
-    code: &'a C,
+///
+/// The coder is called by its name: called through a parameter it would not be compiled for the level.
+struct Code<'a> {
     x: &'a [f32],
     out: &'a mut [u8],
     block: usize,
     bytes: usize,
 }
 
-impl<C: Fn(&[f32], &mut [u8])> Kernel for Code<'_, C> {
+impl Kernel for Code<'_> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         for (x, out) in self.x.chunks_exact(self.block).zip(self.out.chunks_exact_mut(self.bytes)) {
-            (self.code)(x, out);
+            if self.bytes == Q4K_BYTES {
+                q4_k_block(x, out);
+            } else {
+                q8_0_block(x, out);
+            }
         }
     }
 }
