@@ -6,12 +6,15 @@ pub mod config;
 pub mod data;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod eval;
 pub mod features;
+pub mod fit;
 pub mod generation;
 pub mod images;
 pub mod model;
 pub mod needs;
 pub mod parts;
+pub mod reproduce;
 pub mod shapes;
 pub mod stitch_file;
 pub mod text;

@@ -5,6 +5,7 @@ use crate::model::Depth;
 use crate::weights::WeightSpec;
 use crate::weights::hub::Wanted;
 use anyhow::{Context, Result};
+use limber_core::Part;
 use limber_core::Registry;
 use limber_core::registry::DEFAULT_FILES;
 
@@ -45,6 +46,11 @@ pub fn of_config(config: &Config, registry: &Registry, depth: Depth) -> Result<V
         }
     }
     Ok(needs)
+}
+
+/// What both towers of a CLIP and its tokenizer need.
+pub fn of_clip(spec: WeightSpec) -> Need {
+    Need { role: None, spec, wanted: Wanted::of(None, limber_encoder_clip_vit::ClipVit::FILES) }
 }
 
 /// What a spec without a part needs: whatever a part could read of it.

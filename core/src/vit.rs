@@ -3,8 +3,9 @@
 //! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`), `modeling_beit.py` (`BeitLayer`, with
 //! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Parts load the pieces under their own names.
 
+use crate::Run;
 use crate::frozen::{FrozenLinear, forward_all};
-use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend_all};
+use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend, attend_all};
 use candle_core::{Result, Tensor};
 
 /// One block of width E.
@@ -42,12 +43,30 @@ impl VitBlock {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward(&self, x: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
+        self.around(x, heads, |q, k, v| attend_all(q, k, v, heads, bias))
+    }
+
+    /// x `[B, T, E]` f32 to `[B, T, E]` f32; a position sees itself and those before it, as in CLIP's text tower.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_causal(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
+        self.around(x, heads, |q, k, v| attend(0, q, k, v, heads, &mut Run::default()))
+    }
+
+    /// The block with `attention` of q, k and v `[B, N, H, dim]` to `[B, N, E]`.
+    fn around(
+        &self,
+        x: &Tensor,
+        heads: Heads,
+        attention: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let (b, n, _) = x.dims3()?;
         let normed = self.norm1.forward(x)?;
         let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
         let split = |x: Tensor| x.reshape((b, n, heads.queries, heads.dim));
         let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-        let attention = self.out.forward(&attend_all(&q, &k, &v, heads, bias)?)?;
+        let attention = self.out.forward(&attention(&q, &k, &v)?)?;
         let x = (x + scaled(attention, &self.scale1)?)?;
         let normed = self.norm2.forward(&x)?;
         let mlp = match &self.gate {

@@ -1,7 +1,7 @@
 //! The stages of the decoder, for each type of its weights: loading, the prompt once, and steps of several batches.
 
 use super::work::DecoderWork;
-use super::{Limits, Line, Options, Parts, median, memory, middle};
+use super::{Line, Options, Parts, Probe, Runs, memory};
 use crate::generation::{Sampler, Sampling};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
@@ -15,7 +15,7 @@ pub(super) const WORDS: [u32; 3] = [1, 2, 3];
 pub(super) fn run(
     parts: &Parts,
     options: &Options,
-    limits: Option<&Limits>,
+    probe: &mut Option<Probe>,
     prefix: &Tensor,
     out: &mut dyn FnMut(&Line) -> Result<()>,
     note: &mut dyn FnMut(&str),
@@ -37,8 +37,8 @@ pub(super) fn run(
             note(&reason);
             continue;
         }
-        let bench = One { parts, options, limits, work: &work, spec: &spec, dtype, capacity };
-        bench.run(prefix, out)?;
+        let bench = One { parts, options, work: &work, spec: &spec, dtype, capacity };
+        bench.run(probe, prefix, out)?;
     }
     Ok(())
 }
@@ -62,7 +62,6 @@ pub(super) fn name(dtype: Option<WeightType>) -> String {
 struct One<'a> {
     parts: &'a Parts,
     options: &'a Options,
-    limits: Option<&'a Limits>,
     work: &'a DecoderWork,
     spec: &'a DecoderSpec,
     dtype: Option<WeightType>,
@@ -70,61 +69,70 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    fn run(&self, prefix: &Tensor, out: &mut dyn FnMut(&Line) -> Result<()>) -> Result<()> {
+    fn run(&self, probe: &mut Option<Probe>, prefix: &Tensor, out: &mut dyn FnMut(&Line) -> Result<()>) -> Result<()> {
         let device = &self.parts.device;
         memory::reset_peak();
         let start = Instant::now();
         let decoder = self.parts.decoder(self.dtype)?;
         device.synchronize()?;
         let load = self.line("load", 1, None, start.elapsed().as_secs_f64());
-        out(&load.with_work(Some(self.work.size(self.dtype)), None, None))?;
+        out(&load.with_work(Some(self.work.size(self.dtype)), None, &[]))?;
 
         let prompt = self.parts.prompt(decoder.as_ref(), prefix, &WORDS)?;
         let positions = prompt.dim(1)?;
         memory::reset_peak();
         let mut filled = None;
-        let seconds = median(self.options.repeats, device, || {
+        let runs = Runs::of(self.options.repeats, device, probe, || {
             let mut cache = decoder.new_cache(1, self.capacity)?.with_type(self.parts.cache);
             let logits = decoder.forward(&prompt, &mut Run::cached(&mut cache))?;
             filled = Some((cache, logits));
             Ok(())
         })?;
-        let line = self.line("prefill", 1, Some(positions), seconds);
+        let line = self.line("prefill", 1, Some(positions), runs.median());
         let (bytes, flops) = (self.work.bytes(self.dtype, 0, 0, 0), self.work.flops(1, 0, positions));
-        out(&self.per_second(line, positions).with_work(Some(bytes), Some(flops), self.limits))?;
+        out(&self.per_second(line, positions).with_work(Some(bytes), Some(flops), &runs.around))?;
 
         let Some((cache, logits)) = filled else { bail!("the prompt did not run") };
         for &batch in &self.options.batches {
             memory::reset_peak();
             let rows = cache.copy_rows(&vec![0; batch], batch, self.capacity)?;
-            let seconds = self.steps(decoder.as_ref(), rows, &logits, batch)?;
+            let runs = self.steps(probe, decoder.as_ref(), rows, &logits, batch)?;
             let past = positions + 1 + self.options.tokens / 2;
-            let line = self.line("decode", batch, Some(past), seconds);
+            let line = self.line("decode", batch, Some(past), runs.median());
             let bytes = self.work.bytes(self.dtype, batch, past, size(self.parts.cache));
             let flops = self.work.flops(batch, past, 1);
-            out(&self.per_second(line, batch).with_work(Some(bytes), Some(flops), self.limits))?;
+            out(&self.per_second(line, batch).with_work(Some(bytes), Some(flops), &runs.around))?;
         }
         Ok(())
     }
 
-    /// Median seconds of a step of `batch` rows: embedding, decoder, greedy choice.
-    fn steps(&self, decoder: &dyn Decoder, mut cache: KvCache, logits: &Tensor, batch: usize) -> Result<f64> {
+    /// Steps of `batch` rows: embedding, decoder, greedy choice.
+    fn steps(
+        &self,
+        probe: &mut Option<Probe>,
+        decoder: &dyn Decoder,
+        mut cache: KvCache,
+        logits: &Tensor,
+        batch: usize,
+    ) -> Result<Runs> {
         let mut sampler = Sampler::new(Sampling::default(), self.spec.vocab, 0, 0);
         let mut choose = |logits: &Tensor| -> Result<Vec<u32>> {
             logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?.iter().map(|row| sampler.sample(row)).collect()
         };
         let mut ids = vec![choose(logits)?[0]; batch];
-        let mut seconds = Vec::with_capacity(self.options.tokens);
-        for step in 0..=self.options.tokens {
+        let mut step = || -> Result<f64> {
             let start = Instant::now();
-            let last = Tensor::from_vec(ids, (batch, 1), &self.parts.device)?;
+            let last = Tensor::from_slice(&ids, (batch, 1), &self.parts.device)?;
             let logits = decoder.forward(&decoder.embed(&last)?, &mut Run::cached(&mut cache))?;
             ids = choose(&logits)?;
-            if step > 0 {
-                seconds.push(start.elapsed().as_secs_f64());
-            }
+            Ok(start.elapsed().as_secs_f64())
+        };
+        step()?;
+        let mut runs = Runs::default();
+        for _ in 0..self.options.tokens {
+            runs.add(probe, &mut step)?;
         }
-        Ok(middle(seconds))
+        Ok(runs)
     }
 
     fn line(&self, stage: &'static str, batch: usize, positions: Option<usize>, seconds: f64) -> Line {

@@ -1,6 +1,6 @@
 //! The stages of an image, at batch 1: decoding, pixels, encoder, stitch.
 
-use super::{Limits, Line, Options, Parts, median, memory};
+use super::{Line, Options, Parts, Probe, Runs, memory};
 use crate::images::{self, DecodeOptions};
 use crate::shapes;
 use anyhow::{Context, Result};
@@ -16,17 +16,18 @@ const SIDE: u32 = 512;
 pub(super) fn run(
     parts: &Parts,
     options: &Options,
-    limits: Option<&Limits>,
+    probe: &mut Option<Probe>,
     out: &mut dyn FnMut(&Line) -> Result<()>,
     note: &mut dyn FnMut(&str),
 ) -> Result<Tensor> {
     let mut stage = |name: &'static str, work: (Option<u64>, Option<u64>), f: &mut dyn FnMut() -> Result<()>| {
         memory::reset_peak();
-        let seconds = median(options.repeats, &parts.device, f)?;
-        let line = Line { peak_bytes: memory::peak(), ..Line::new(name, 1, seconds) };
         // What is decoded or resized has no share of these limits.
-        let limits = limits.filter(|_| work.1.is_some());
-        out(&line.with_work(work.0, work.1, limits))
+        let mut none = None;
+        let probe = if work.1.is_some() { &mut *probe } else { &mut none };
+        let runs = Runs::of(options.repeats, &parts.device, probe, f)?;
+        let line = Line { peak_bytes: memory::peak(), ..Line::new(name, 1, runs.median()) };
+        out(&line.with_work(work.0, work.1, &runs.around))
     };
     let input = match parts.input {
         InputSpec::Image(_) => {

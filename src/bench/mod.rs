@@ -2,7 +2,8 @@
 //!
 //! The limits come first: streaming reads in bytes a second, f32 matrix products in operations a second. A stage that
 //! reads `bytes` and does `flops` cannot take less than the longer of bytes / read rate and flops / matrix rate; its
-//! `share` is that time over its own, so 1 is the machine's limit.
+//! `share` is that time over its own, so 1 is the machine's limit. Both rates are measured again around every run, see
+//! [`Limits`].
 
 mod decoder;
 mod images;
@@ -13,6 +14,7 @@ mod quality;
 mod work;
 
 pub use limits::Limits;
+use limits::Probe;
 pub use parts::{Parts, reduced};
 pub use quality::Quality;
 
@@ -89,15 +91,16 @@ impl Line {
         Self { stage, batch, seconds, ..Self::default() }
     }
 
-    /// With what it reads and computes, against the limits of the CPU.
-    fn with_work(mut self, bytes: Option<u64>, flops: Option<u64>, limits: Option<&Limits>) -> Self {
+    /// With what it reads and computes in each of its runs, against the limits around each.
+    fn with_work(mut self, bytes: Option<u64>, flops: Option<u64>, runs: &[(f64, Limits)]) -> Self {
         (self.bytes, self.flops) = (bytes, flops);
         let rate = |n: Option<u64>| n.filter(|_| self.seconds > 0.0).map(|n| n as f64 / self.seconds / 1e9);
         (self.gb_s, self.gflop_s) = (rate(bytes), rate(flops));
-        if let (Some(limits), Some(bytes), Some(flops)) = (limits, bytes, flops) {
-            let (read, gemm) = (bytes as f64 / limits.read / 1e9, flops as f64 / limits.gemm / 1e9);
-            self.limit = Some(if read > gemm { "read" } else { "gemm" });
-            self.share = Some(read.max(gemm) / self.seconds);
+        if let (Some(bytes), Some(flops), false) = (bytes, flops, runs.is_empty()) {
+            let of = |(seconds, limits): &(f64, Limits)| limits.least(bytes, flops).0 / seconds;
+            self.share = Some(middle(runs.iter().map(of).collect()));
+            let reads = runs.iter().filter(|(_, limits)| limits.least(bytes, flops).1 == "read").count();
+            self.limit = Some(if 2 * reads > runs.len() { "read" } else { "gemm" });
         }
         self
     }
@@ -114,28 +117,61 @@ pub fn run(
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     options.check()?;
-    let (limits, lines) = Limits::measure();
-    for line in &lines {
-        out(line)?;
-    }
     // The limits are the CPU's; an accelerator's stages have rates alone.
-    let limits = Some(&limits).filter(|_| parts.device.is_cpu());
-    let prefix = images::run(parts, options, limits, out, note)?;
-    decoder::run(parts, options, limits, &prefix, out, note)
+    let mut probe = parts.device.is_cpu().then(Probe::new);
+    for line in probe.as_mut().map(Probe::lines).unwrap_or_default() {
+        out(&line)?;
+    }
+    let prefix = images::run(parts, options, &mut probe, out, note)?;
+    decoder::run(parts, options, &mut probe, &prefix, out, note)
 }
 
-/// Median seconds of `repeats` runs of `f` after one that is not timed.
-fn median(repeats: usize, device: &Device, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
-    f()?;
-    let mut seconds = Vec::with_capacity(repeats);
-    for _ in 0..repeats {
-        device.synchronize()?;
-        let start = Instant::now();
-        f()?;
-        device.synchronize()?;
-        seconds.push(start.elapsed().as_secs_f64());
+/// The seconds of each of several runs, and the limits around it; without limits where there is no probe.
+#[derive(Default)]
+struct Runs {
+    seconds: Vec<f64>,
+    around: Vec<(f64, Limits)>,
+}
+
+impl Runs {
+    /// One run more.
+    fn add(&mut self, probe: &mut Option<Probe>, run: impl FnOnce() -> Result<f64>) -> Result<()> {
+        match probe {
+            None => self.seconds.push(run()?),
+            Some(probe) => {
+                let (seconds, limits) = probe.around(run)?;
+                self.seconds.push(seconds);
+                self.around.push((seconds, limits));
+            }
+        }
+        Ok(())
     }
-    Ok(middle(seconds))
+
+    /// `repeats` runs of `f` after one that is not timed.
+    fn of(
+        repeats: usize,
+        device: &Device,
+        probe: &mut Option<Probe>,
+        mut f: impl FnMut() -> Result<()>,
+    ) -> Result<Self> {
+        f()?;
+        let mut runs = Self::default();
+        for _ in 0..repeats {
+            runs.add(probe, || {
+                device.synchronize()?;
+                let start = Instant::now();
+                f()?;
+                device.synchronize()?;
+                Ok(start.elapsed().as_secs_f64())
+            })?;
+        }
+        Ok(runs)
+    }
+
+    /// Median seconds.
+    fn median(&self) -> f64 {
+        middle(self.seconds.clone())
+    }
 }
 
 /// The median; of an even number of values the greater of the middle two.
@@ -149,31 +185,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_the_nearer_limit() {
-        let limits = Limits { read: 30.0, gemm: 100.0 };
-        let line = |bytes, flops| Line::new("x", 1, 2.0).with_work(Some(bytes), Some(flops), Some(&limits));
-        let read = line(30_000_000_000, 50_000_000_000);
+    fn a_share_is_the_median_of_the_runs() {
+        let limits = |read, gemm| Limits { read, gemm };
+        // The same work on a machine of half the speed takes twice as long and has the same share.
+        let runs = [(2.0, limits(30.0, 100.0)), (4.0, limits(15.0, 50.0)), (2.5, limits(30.0, 100.0))];
+        let line = Line::new("x", 1, 2.5).with_work(Some(30_000_000_000), Some(50_000_000_000), &runs);
         assert_eq!(
-            (read.limit, read.share, read.gb_s, read.gflop_s),
-            (Some("read"), Some(0.5), Some(15.0), Some(25.0))
+            (line.limit, line.share, line.gb_s, line.gflop_s),
+            (Some("read"), Some(0.5), Some(12.0), Some(20.0))
         );
-        let gemm = line(3_000_000_000, 150_000_000_000);
-        assert_eq!((gemm.limit, gemm.share), (Some("gemm"), Some(0.75)));
-        let unknown = Line::new("x", 1, 2.0).with_work(None, Some(4), Some(&limits));
+        let line = Line::new("x", 1, 2.0).with_work(Some(3_000_000_000), Some(150_000_000_000), &runs[..1]);
+        assert_eq!((line.limit, line.share), (Some("gemm"), Some(0.75)));
+        let unknown = Line::new("x", 1, 2.0).with_work(None, Some(4), &runs);
         assert_eq!((unknown.limit, unknown.share, unknown.gb_s), (None, None, None));
-        assert_eq!(Line::new("x", 1, 2.0).with_work(Some(1), Some(4), None).share, None);
+        assert_eq!(Line::new("x", 1, 2.0).with_work(Some(1), Some(4), &[]).share, None);
     }
 
     #[test]
     fn the_median_is_of_the_timed_runs() {
         assert_eq!(middle(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(middle(vec![]), 0.0);
-        let mut runs = 0;
-        median(4, &Device::Cpu, || {
-            runs += 1;
+        let mut count = 0;
+        let runs = Runs::of(4, &Device::Cpu, &mut None, || {
+            count += 1;
             Ok(())
         })
         .unwrap();
-        assert_eq!(runs, 5);
+        assert_eq!((count, runs.seconds.len(), runs.around.len()), (5, 4, 0));
     }
 }

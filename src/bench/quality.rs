@@ -164,7 +164,8 @@ mod tests {
         assert!((quality.kl - expected / 2.0).abs() < 1e-6 && (quality.max_kl - expected).abs() < 1e-6, "{quality:?}");
         // Of two equal ones the later counts as the likeliest.
         assert_eq!((quality.positions, quality.top1), (2, 0.5));
-        let same = compare("f16".into(), std::slice::from_ref(&p), std::slice::from_ref(&p));
+        let p = [p];
+        let same = compare("f16".into(), &p, &p);
         assert_eq!((same.kl, same.top1), (0.0, 1.0));
     }
 }

@@ -1,12 +1,16 @@
-//! `limber convert IN --out F.safetensors`: any readable checkpoint to one safetensors file.
+//! `limber convert IN --out F`: any readable checkpoint to one safetensors file, or one of PyTorch's, a decoder to one GGUF
+//! file.
 
 use super::options::Network;
 use super::output::{self, Progress};
 use crate::needs;
-use crate::weights::{ConvertOptions, WeightSpec, convert, open_checkpoint};
+use crate::weights::{
+    Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, convert_to_gguf,
+    open_checkpoint,
+};
 use anyhow::{Context, Result};
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
 use limber_core::WeightType;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -16,9 +20,14 @@ pub struct Arguments {
     /// A checkpoint: a file, a folder or hf:owner/name
     #[arg(value_name = "IN")]
     input: String,
-    /// The safetensors file to write; it appears when it is complete
+    /// The file to write; it appears when it is complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Format of the file: safetensors, torch for a PyTorch state dict of the same names as the original's proj.ckpt is,
+    /// or gguf for a decoder with its config.json and tokenizer; gguf or safetensors by the file's name where nothing is
+    /// said
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<Format>,
     /// Type that floats are rounded to; as they are where nothing is said. q8_0 and q4_k are for matrices alone
     #[arg(long, value_parser = dtype_parser(), value_name = "TYPE")]
     dtype: Option<String>,
@@ -28,6 +37,17 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+/// Formats that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Safetensors,
+    Torch,
+    Gguf,
+}
+
+/// What writes a format.
+type Write = fn(&Checkpoint, &Path, &ConvertOptions, &mut dyn FnMut(ConvertProgress)) -> anyhow::Result<ConvertSummary>;
 
 fn dtype_parser() -> PossibleValuesParser {
     PossibleValuesParser::new(WeightType::ALL.map(WeightType::name))
@@ -39,10 +59,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         arguments.network.ensure(&[needs::of_spec(spec.clone())])?;
     }
     let checkpoint = open_checkpoint(&spec, &needs::known_files(), Path::new("."))?;
-    let options =
-        ConvertOptions { dtype: arguments.dtype.as_deref().and_then(WeightType::named), ..ConvertOptions::default() };
+    let is_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
+    let format = arguments.to.unwrap_or(if is_gguf { Format::Gguf } else { Format::Safetensors });
+    let options = ConvertOptions {
+        dtype: arguments.dtype.as_deref().and_then(WeightType::named),
+        to: if format == Format::Torch { Container::Torch } else { Container::Safetensors },
+        ..ConvertOptions::default()
+    };
     let mut progress: Option<Progress> = None;
-    let summary = convert(&checkpoint, &arguments.out, &options, &mut |step| {
+    let (write, tied) = match format {
+        Format::Safetensors | Format::Torch => (convert as Write, "it is written again"),
+        Format::Gguf => (convert_to_gguf as Write, "it is written once"),
+    };
+    let summary = write(&checkpoint, &arguments.out, &options, &mut |step| {
         progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);
     })
     .with_context(|| format!("cannot convert {}", arguments.input))?;
@@ -50,10 +79,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         progress.finish();
     }
     for (name, earlier) in &summary.tied {
-        output::note(&format!("{name} shares its bytes with {earlier}; it is written again"));
+        output::note(&format!("{name} shares its bytes with {earlier}; {tied}"));
     }
     for name in &summary.skipped {
-        output::note(&format!("{name} has a type that safetensors files cannot hold; it is left out"));
+        output::note(&format!("{name} cannot stand in such a file; it is left out"));
+    }
+    if format == Format::Torch && checkpoint.metadata().is_some_and(|m| m.keys().any(|key| key.starts_with("limber.")))
+    {
+        output::note(
+            "a state dict has no place for what the stitch says of its encoder, so that any encoder of its widths takes it",
+        );
     }
     if arguments.json {
         return output::json(&json!({

@@ -8,10 +8,14 @@ mod components;
 mod config;
 mod convert;
 mod encode;
+mod eval;
+mod fit;
 mod generate;
+mod metrics;
 mod options;
 mod output;
 mod pull;
+mod reproduce;
 mod score;
 mod shapes;
 mod train;
@@ -38,8 +42,14 @@ enum Command {
     Score(score::Arguments),
     /// Writes what the pipeline computes up to a stage: pixels, features or prefix
     Encode(encode::Arguments),
+    /// Captions or answers a data set and scores it
+    Eval(Box<eval::Arguments>),
+    /// Scores predictions against references: BLEU, ROUGE-L, CIDEr, VQA accuracy
+    Metrics(metrics::Arguments),
     /// Trains the stitch of a config between its frozen parts
     Train(train::Arguments),
+    /// Solves a linear stitch in closed form: a baseline, and a start for training
+    Fit(fit::Arguments),
     /// Lists the registered encoders, stitches and decoders
     Components(components::ListArguments),
     /// Prints the settings of one kind as JSON Schema
@@ -54,6 +64,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Draws scenes of shapes with captions and questions: the demo's world
     Shapes(shapes::Arguments),
+    /// Repeats the paper's experiment in miniature and writes a report
+    Reproduce(reproduce::Arguments),
 }
 
 /// Runs the program on the process's arguments.
@@ -82,7 +94,10 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Encode(arguments) => encode::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Fit(arguments) => fit::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),
         Command::Describe(arguments) => components::describe(&arguments),
         Command::Config(arguments) => config::run(&arguments),
@@ -90,6 +105,7 @@ fn run(command: Command) -> Result<()> {
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
     }
 }
 

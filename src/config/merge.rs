@@ -147,6 +147,12 @@ pub(super) fn rebase(tree: &mut Map<String, Value>, folder: &Path) {
             join(value);
         }
     }
+    for key in ["path", "features"] {
+        let value = ["validate", "data", key].iter().try_fold(tree.get_mut("train"), |at, key| Some(at?.get_mut(key)));
+        if let Some(Some(value)) = value {
+            join(value);
+        }
+    }
     for plugin in tree.get_mut("plugins").and_then(Value::as_array_mut).into_iter().flatten() {
         match plugin {
             Value::Object(map) => map.get_mut("path").into_iter().for_each(join),
@@ -245,12 +251,14 @@ mod tests {
     fn paths_move_with_their_tree() {
         let mut tree = map(json!({
             "encoder": {"weights": "hf:a/b"}, "stitch": {"weights": "p.ckpt"}, "decoder": {"weights": "random:1", "tokenizer": "/t"},
-            "data": {"path": "d"}, "train": {"output": "o"}, "plugins": ["a.so", {"path": "b.so"}],
+            "data": {"path": "d"}, "plugins": ["a.so", {"path": "b.so"}],
+            "train": {"output": "o", "validate": {"every": 3, "data": {"path": "v", "features": "f"}}},
         }));
         rebase(&mut tree, Path::new("base"));
         let expected = json!({
             "encoder": {"weights": "hf:a/b"}, "stitch": {"weights": "base/p.ckpt"}, "decoder": {"weights": "random:1", "tokenizer": "/t"},
-            "data": {"path": "base/d"}, "train": {"output": "base/o"}, "plugins": ["base/a.so", {"path": "base/b.so"}],
+            "data": {"path": "base/d"}, "plugins": ["base/a.so", {"path": "base/b.so"}],
+            "train": {"output": "base/o", "validate": {"every": 3, "data": {"path": "base/v", "features": "base/f"}}},
         });
         assert_eq!(Value::Object(tree), expected);
     }

@@ -10,6 +10,7 @@
 //! else of that part is taken over.
 
 mod check;
+mod eval;
 mod load;
 mod merge;
 pub mod original;
@@ -22,10 +23,11 @@ mod tree;
 mod types;
 
 pub use check::{Report, Schemas, check, check_file};
+pub use eval::Eval;
 pub use load::{Loaded, load, load_text};
 pub use problem::{ConfigError, Note, Problem};
 pub use section::{DTYPES, ROLES, Section, is_local};
-pub use train::{Data, DataFormat, Schedule, Train, Warmup};
+pub use train::{Data, DataFormat, Schedule, Train, Validate, Warmup};
 pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, Plugin};
 
 /// The resolved config as YAML, or as one line of JSON.

@@ -73,6 +73,9 @@ pub struct Train {
     pub seed: u64,
     /// Compute each block of the decoder again in the backward pass, so that activations of one block alone are kept.
     pub recompute: bool,
+    /// Held-out data that are looked at now and then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validate: Option<Validate>,
     /// Folder of log and checkpoints; `limber train` needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
@@ -99,6 +102,7 @@ impl Train {
             keep: r.size("keep", 1).unwrap_or(1),
             seed: r.count("seed", 0).unwrap_or(0),
             recompute: r.flag("recompute").unwrap_or(true),
+            validate: r.take("validate").map(|value| Validate::read(value, r.problems())),
             output: r.name("output"),
         };
         if train.min_lr > train.lr {
@@ -106,6 +110,39 @@ impl Train {
         }
         r.finish();
         train
+    }
+}
+
+/// The key `train.validate`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Validate {
+    /// The held-out data, as the section `data` says it.
+    pub data: Data,
+    /// Steps between two looks; there is one before the first step and one after the last, too.
+    pub every: usize,
+    /// Items whose loss is taken, the first ones of the data's order.
+    pub items: usize,
+    /// Items whose images are captioned.
+    pub captions: usize,
+}
+
+impl Validate {
+    fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
+        const SECTION: &str = "train.validate";
+        let is_map = value.is_object();
+        let mut r = Reader::new(SECTION, value, problems);
+        let data = r.take("data");
+        if data.is_none() && is_map {
+            r.problem("data", "missing key; it says which data are held out, with the keys of the section \"data\"");
+        }
+        let validate = Self {
+            data: Data::read_in("train.validate.data", data.unwrap_or_default(), r.problems()),
+            every: r.size("every", 1).unwrap_or(500),
+            items: r.size("items", 1).unwrap_or(256),
+            captions: r.size("captions", 0).unwrap_or(4),
+        };
+        r.finish();
+        validate
     }
 }
 
@@ -163,8 +200,13 @@ impl Data {
 
     /// The section of a tree.
     pub(super) fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
+        Self::read_in("data", value, problems)
+    }
+
+    /// As [`Self::read`], for data that stand in another place.
+    fn read_in(section: &str, value: Value, problems: &mut Vec<Problem>) -> Self {
         let (before, is_map) = (problems.len(), value.is_object());
-        let mut r = Reader::new("data", value, problems);
+        let mut r = Reader::new(section, value, problems);
         let format = r.choice("format", &FORMATS);
         let path = r.name("path");
         let usual = Self::new(format.unwrap_or(DataFormat::Magma), path.clone().unwrap_or_default());
@@ -184,7 +226,7 @@ impl Data {
         ];
         for (key, absent, message) in missing {
             if absent && is_map && !problems[before..].iter().any(|p| p.key == key) {
-                problems.push(Problem::new("data", key, message));
+                problems.push(Problem::new(section, key, message));
             }
         }
         data

@@ -1,5 +1,6 @@
 //! The typed config: what a tree says, checked for names, types and ranges, with every default filled in.
 
+use super::eval::Eval;
 use super::problem::Problem;
 use super::reader::{Range, Reader, shown};
 use super::section::Section;
@@ -29,6 +30,8 @@ pub struct Config {
     pub train: Option<Train>,
     /// What it is trained on.
     pub data: Option<Data>,
+    /// How data become prompts where a model is evaluated.
+    pub eval: Option<Eval>,
     /// Dynamic libraries with further parts.
     pub plugins: Vec<Plugin>,
     /// Whose published behaviour is kept where it differs from ours.
@@ -115,6 +118,7 @@ impl Config {
             generate: Generate::read(r.take("generate").unwrap_or_default(), r.problems()),
             train: r.take("train").map(|value| Train::read(value, r.problems())),
             data: r.take("data").map(|value| Data::read(value, r.problems())),
+            eval: r.take("eval").map(|value| Eval::read(value, r.problems())),
             plugins: read_plugins(&mut r),
             compat: r.choice("compat", &[("original", Compat::Original)]),
             images: Images::read(r.take("images").unwrap_or_default(), r.problems()),
@@ -136,6 +140,7 @@ impl Config {
             "generate": self.generate,
             "train": self.train,
             "data": self.data,
+            "eval": self.eval,
             "plugins": self.plugins.iter().map(Plugin::to_value).collect::<Vec<_>>(),
             "compat": self.compat,
             "images": self.images,

@@ -14,23 +14,47 @@ pub struct Order {
     len: u64,
     seed: u64,
     shuffle: bool,
+    share: Share,
+}
+
+/// Whose places these are, where several processes share the run: groups of `batch` samples go round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    rank: u64,
+    ranks: u64,
+    batch: u64,
 }
 
 impl Order {
     /// The order of a set of `len` samples, at least 1.
     pub fn new(len: usize, seed: u64, shuffle: bool) -> Self {
-        Self { len: len.max(1) as u64, seed, shuffle }
+        let share = Share { rank: 0, ranks: 1, batch: 1 };
+        Self { len: len.max(1) as u64, seed, shuffle, share }
     }
 
-    /// The sample at place `at` of the whole run, and its epoch.
+    /// The order of one of `ranks` processes, which take turns at micro-batches of `batch`: its places count its own
+    /// samples alone.
+    pub fn share(self, rank: usize, ranks: usize, batch: usize) -> Self {
+        let share = Share { rank: rank as u64, ranks: ranks.max(1) as u64, batch: batch.max(1) as u64 };
+        Self { share, ..self }
+    }
+
+    /// The place in the whole run of this process's place `at`.
+    fn whole(&self, at: u64) -> u64 {
+        let Share { rank, ranks, batch } = self.share;
+        (at / batch * ranks + rank) * batch + at % batch
+    }
+
+    /// The sample at place `at` of the run (of this process's share), and its epoch.
     pub fn at(&self, at: u64) -> (usize, u64) {
+        let at = self.whole(at);
         let (epoch, place) = (at / self.len, at % self.len);
         (if self.shuffle { self.permuted(epoch, place) } else { place } as usize, epoch)
     }
 
     /// A number drawn for place `at`: which caption, for instance.
     pub fn draw(&self, at: u64, purpose: &str) -> u64 {
-        self.hash(&[&at.to_le_bytes(), purpose.as_bytes()])
+        self.hash(&[&self.whole(at).to_le_bytes(), purpose.as_bytes()])
     }
 
     /// A number drawn for item `index` in an epoch, wherever in it the item stands: how its image is varied.
@@ -102,6 +126,19 @@ mod tests {
         }
         let plain = Order::new(5, 3, false);
         assert_eq!((0..7).map(|i| plain.at(i).0).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 0, 1]);
+    }
+
+    #[test]
+    fn processes_share_the_run_without_gap_or_overlap() {
+        let whole = Order::new(100, 3, true);
+        let (ranks, batch) = (3, 4);
+        let shares: Vec<Order> = (0..ranks).map(|rank| whole.share(rank, ranks, batch)).collect();
+        // Micro-batch by micro-batch, one process after the other.
+        let dealt = (0..30).flat_map(|micro| shares.iter().flat_map(move |s| (0..4).map(move |i| (s, 4 * micro + i))));
+        for (at, (share, own)) in dealt.enumerate() {
+            assert_eq!((share.at(own), share.draw(own, "x")), (whole.at(at as u64), whole.draw(at as u64, "x")));
+        }
+        assert_eq!(whole.share(0, 1, 7).at(23), whole.at(23));
     }
 
     #[test]

@@ -70,6 +70,12 @@ pub trait Feed {
     /// Whatever stops the run.
     fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>>;
 
+    /// The stream of random numbers of row `row` (counted over the run): a run that goes on where another stopped says
+    /// which row of the whole it is.
+    fn stream(&self, row: usize) -> u64 {
+        row as u64
+    }
+
     /// Row `row` (counted over the run) has a new id.
     ///
     /// # Errors
@@ -116,7 +122,8 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
             waiting = prompts.len() == wanted;
             if let Some(first) = prompts.first() {
                 device = first.device().clone();
-                let (mut new_rows, mut new, logits) = enter(decoder, &prompts, entered, request, &mut kept)?;
+                let (mut new_rows, mut new, logits) =
+                    enter(decoder, &prompts, request, &mut kept, &|at| (entered + at, feed.stream(entered + at)))?;
                 entered += prompts.len();
                 take(&mut new_rows, &mut new, &logits, request, feed)?;
                 match &mut cache {
@@ -140,25 +147,26 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
     }
 }
 
-/// New rows with their cache and the logits after their prompts.
+/// New rows with their cache and the logits after their prompts; `place` tells a row's number and its random stream.
 fn enter(
     decoder: &dyn Decoder,
     prompts: &[Tensor],
-    first: usize,
     request: &Request,
     kept: &mut Kept,
+    place: &dyn Fn(usize) -> (usize, u64),
 ) -> Result<(Vec<Row>, KvCache, Tensor)> {
     let start = Instant::now();
     let capacity = capacity(decoder, prompts, request)?;
     let (cache, logits) =
         shared::prefill(decoder, prompts, capacity, request.cache, kept).context("the prompt could not be read")?;
     let timing = Timing { prefill_s: start.elapsed().as_secs_f64(), decode_s: 0.0 };
-    let row = |number| {
-        let sampler = Sampler::new(request.sampling, request.limit, request.seed, number as u64);
+    let row = |at| {
+        let (number, stream) = place(at);
+        let sampler = Sampler::new(request.sampling, request.limit, request.seed, stream);
         let generation = Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length, timing };
         Row { number, sampler, next: 0, since: Instant::now(), generation }
     };
-    Ok(((first..first + prompts.len()).map(row).collect(), cache, logits))
+    Ok(((0..prompts.len()).map(row).collect(), cache, logits))
 }
 
 /// Draws the next id of every row from logits `[rows, V]`; rows that end leave, the last ones taking their places.

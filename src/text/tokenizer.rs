@@ -72,6 +72,14 @@ impl Tokenizer {
         folder::load("memory", &|name| Ok((name == folder::TOKENIZER).then(|| json.to_string())))
     }
 
+    /// The whole tokenizer as a `tokenizer.json`; None of a stand-in.
+    pub fn to_json(&self) -> Option<String> {
+        match &self.inner {
+            Inner::Trained { tokenizer, .. } => tokenizer.to_string(false).ok(),
+            Inner::StandIn => None,
+        }
+    }
+
     /// A stand-in for random models without a folder: one id a byte, beside the model's own end of text.
     /// Every id of `vocab` may be sampled; one that is no byte decodes to a visible `<1234>`.
     pub fn stand_in(vocab: usize, eos: Option<u32>) -> Self {

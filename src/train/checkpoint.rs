@@ -35,10 +35,19 @@ pub struct State {
     pub skipped: usize,
     /// Samples that were read so far.
     pub samples: u64,
+    /// Processes that train together.
+    #[serde(default = "one")]
+    pub ranks: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Settings that may change between a run and its continuation.
-const FREE: [&str; 9] = [
+const FREE: [&str; 11] = [
+    "device",
+    "train.validate",
     "train.output",
     "train.save_every",
     "train.keep",
@@ -53,6 +62,11 @@ const FREE: [&str; 9] = [
 /// The folder of checkpoints under an output folder.
 pub fn folder(output: &Path) -> PathBuf {
     output.join("checkpoints")
+}
+
+/// Where the checkpoint after `step` steps is.
+pub fn place(output: &Path, step: usize) -> PathBuf {
+    folder(output).join(format!("step-{step:08}"))
 }
 
 /// The checkpoints there are, oldest first.
@@ -96,7 +110,7 @@ pub fn save(
 ) -> Result<PathBuf> {
     let folder = folder(output);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let to = folder.join(format!("step-{:08}", state.step));
+    let to = place(output, state.step);
     let part = tempfile::Builder::new()
         .prefix(".step-")
         .suffix(".part")
@@ -128,13 +142,20 @@ pub fn save(
 ///
 /// # Errors
 /// No checkpoint, one that cannot be read, or one of a run with other settings.
-pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config) -> Result<State> {
+pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config, ranks: usize) -> Result<State> {
     let Some((_, newest)) = list(output)?.pop() else {
         bail!("{} holds no checkpoint to resume from", folder(output).display())
     };
     let place = || format!("cannot resume from {}", newest.display());
     let text = fs::read_to_string(newest.join("state.json")).with_context(place)?;
     let state: State = serde_json::from_str(&text).with_context(place)?;
+    if state.ranks != ranks {
+        bail!(
+            "{}: it trained with {} processes and has {ranks} now; a resumed run keeps their number",
+            place(),
+            state.ranks
+        )
+    }
     let saved = config::load(&newest.join("config.yaml"), &[]).with_context(place)?;
     let differing = differences(&saved.config.to_value(), &config.to_value());
     if let Some((key, before, now)) = differing.first() {

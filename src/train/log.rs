@@ -1,13 +1,19 @@
-//! `output/log.jsonl`, one line a step, and `output/skipped.jsonl`, one line an item that was passed over.
+//! `output/log.jsonl`, one line a step; `output/skipped.jsonl`, one line an item that was passed over; and
+//! `output/validation.jsonl`, one line a look at the held-out data. TensorBoard's event files tell the same.
 //!
 //! A resumed run cuts both back to the steps that its checkpoint has behind it, so that no step stands twice.
 
+use super::curve::svg;
+use super::events::Events;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+const STEPS: &str = "log.jsonl";
+const VALIDATION: &str = "validation.jsonl";
 
 /// One line of `log.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,11 +40,40 @@ pub struct Record {
     pub step_s: f64,
 }
 
-/// The two files of a run.
+/// One line of `validation.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Validated {
+    /// Steps done before it.
+    pub step: usize,
+    /// Mean of -log p over the target tokens, without dropout.
+    pub loss: f64,
+    /// Target tokens.
+    pub tokens: usize,
+    /// Items.
+    pub items: usize,
+    /// What the model says of a few of their images.
+    pub captions: Vec<Said>,
+    /// Seconds in all.
+    pub seconds: f64,
+}
+
+/// A caption of a held-out image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Said {
+    /// The item's name.
+    pub item: String,
+    /// Its own caption.
+    pub caption: String,
+    /// The model's.
+    pub text: String,
+}
+
+/// The files of a run.
 pub struct Log {
     steps: File,
     skipped: File,
-    skipped_path: PathBuf,
+    validation: File,
+    events: Events,
 }
 
 impl Log {
@@ -47,8 +82,14 @@ impl Log {
     /// # Errors
     /// A file that cannot be read or written.
     pub fn open(output: &Path, from: usize) -> Result<Self> {
-        let skipped_path = output.join("skipped.jsonl");
-        Ok(Self { steps: cut(&output.join("log.jsonl"), from)?, skipped: cut(&skipped_path, from)?, skipped_path })
+        let within = if from == 0 { 0 } else { from + 1 };
+        Ok(Self {
+            steps: cut(&output.join(STEPS), from)?,
+            skipped: cut(&output.join("skipped.jsonl"), from)?,
+            // A line counts the steps before it, so that the one of the checkpoint itself stays.
+            validation: cut(&output.join(VALIDATION), within)?,
+            events: Events::open(&output.join("tensorboard"), within)?,
+        })
     }
 
     /// Adds a step.
@@ -56,26 +97,63 @@ impl Log {
     /// # Errors
     /// A file that cannot be written.
     pub fn step(&mut self, record: &Record) -> Result<()> {
-        line(&mut self.steps, &serde_json::to_value(record)?).context("cannot write log.jsonl")
+        line(&self.steps, &serde_json::to_value(record)?).context("cannot write log.jsonl")?;
+        let numbers = [
+            ("train/loss", record.loss),
+            ("train/lr", record.lr),
+            ("train/grad_norm", record.grad_norm),
+            ("train/samples_per_second", record.samples as f64 / record.step_s.max(1e-9)),
+        ];
+        // TensorBoard counts the steps done, as a validation does.
+        self.events.numbers(record.step + 1, &numbers)
+    }
+
+    /// Adds a look at the held-out data.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn validated(&mut self, validated: &Validated) -> Result<()> {
+        line(&self.validation, &serde_json::to_value(validated)?).context("cannot write validation.jsonl")?;
+        self.events.numbers(validated.step, &[("validation/loss", validated.loss)])?;
+        if validated.captions.is_empty() {
+            return Ok(());
+        }
+        let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+        let row = |said: &Said| format!("| {} | {} | {} |\n", cell(&said.item), cell(&said.caption), cell(&said.text));
+        let rows: String = validated.captions.iter().map(row).collect();
+        let table = format!("| item | its caption | the model's |\n|---|---|---|\n{rows}");
+        self.events.text(validated.step, "validation/captions", &table)
     }
 
     /// Adds an item that was passed over.
     ///
     /// # Errors
     /// As [`Self::step`].
-    pub fn skipped(&mut self, step: usize, item: &str, reason: &str) -> Result<()> {
-        line(&mut self.skipped, &json!({"step": step, "item": item, "reason": reason}))
+    pub fn skipped(&self, step: usize, item: &str, reason: &str) -> Result<()> {
+        line(&self.skipped, &json!({"step": step, "item": item, "reason": reason}))
             .context("cannot write skipped.jsonl")
-    }
-
-    /// The file that names what was passed over.
-    pub fn skipped_path(&self) -> &Path {
-        &self.skipped_path
     }
 }
 
+/// Draws the losses that the files of `output` tell of to `loss.svg`.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn draw(output: &Path) -> Result<()> {
+    let losses = |name: &str| -> Result<Vec<(usize, f64)>> {
+        let path = output.join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let point = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            Some((line.get("step")?.as_u64()? as usize, line.get("loss")?.as_f64()?))
+        };
+        Ok(text.lines().filter_map(point).collect())
+    };
+    crate::weights::replace(&output.join("loss.svg"), svg(&losses(STEPS)?, &losses(VALIDATION)?).as_bytes())
+}
+
 /// A line in one write, so that a kill leaves whole lines or one cut at the end.
-fn line(file: &mut File, value: &Value) -> Result<()> {
+fn line(mut file: &File, value: &Value) -> Result<()> {
     Ok(file.write_all(format!("{value}\n").as_bytes())?)
 }
 

@@ -97,8 +97,43 @@ pub fn micro_batch(
     sums: &mut Gradients,
 ) -> Result<Micro> {
     let start = Instant::now();
+    let prefix = prefix(model, samples, mode)?;
+    let (losses, loss, targets) = forward(model, samples, &prefix, normalise, recompute)?;
+    let forward_s = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let factor = match normalise {
+        Normalise::Step => 1.0,
+        Normalise::Original { micro_batches } => 1.0 / (targets * micro_batches) as f64,
+    };
+    let grads = (losses.sum_all()? * factor)?.backward()?;
+    optimizer.gather(&grads, sums)?;
+    Ok(Micro { loss, targets, forward_s, backward_s: start.elapsed().as_secs_f64() })
+}
+
+/// Sum of -log p over the targets of `samples`, and their number, without gradients.
+///
+/// # Errors
+/// As [`micro_batch`].
+pub fn loss_of(model: &Model, samples: &[Sample], mode: Mode, normalise: Normalise) -> Result<(f64, usize)> {
+    let prefix = prefix(model, samples, mode)?.detach();
+    let (_, loss, targets) = forward(model, samples, &prefix, normalise, false)?;
+    Ok((loss, targets))
+}
+
+/// The prefixes `[B, K, D]` of samples, with the graph of the stitch.
+fn prefix(model: &Model, samples: &[Sample], mode: Mode) -> Result<Tensor> {
     let inputs: Vec<Tensor> = samples.iter().map(|sample| sample.input.clone()).collect();
-    let prefix = model.stitch()?.project(&model.features(&inputs)?, mode)?; // [B, K, D], with a graph
+    Ok(model.stitch()?.project(&model.features(&inputs)?, mode)?)
+}
+
+/// -log p of each target `[targets]`, their sum and number.
+fn forward(
+    model: &Model,
+    samples: &[Sample],
+    prefix: &Tensor,
+    normalise: Normalise,
+    recompute: bool,
+) -> Result<(Tensor, f64, usize)> {
     let (b, k, _) = prefix.dims3()?;
     let decoder = model.decoder()?;
     let context = decoder.spec().context;
@@ -109,7 +144,7 @@ pub fn micro_batch(
     let captions: Vec<&[u32]> = samples.iter().map(|sample| sample.ids.as_slice()).collect();
     let captions = Captions::new(&captions, k, context, eos, normalise);
     let ids = Tensor::from_vec(captions.ids, (b, captions.longest), prefix.device())?;
-    let embeds = Tensor::cat(&[&prefix, &decoder.embed(&ids)?.detach()], 1)?; // [B, K + T, D]
+    let embeds = Tensor::cat(&[prefix, &decoder.embed(&ids)?.detach()], 1)?; // [B, K + T, D]
     let mut run = Run {
         lengths: Some(captions.lengths.iter().map(|t| k + t).collect()),
         logits: LogitPositions::At(captions.positions),
@@ -118,21 +153,12 @@ pub fn micro_batch(
     };
     let logits = decoder.forward(&embeds, &mut run)?; // [targets, V]
     let losses = cross_entropy(&logits, &captions.targets)?;
-    let targets = captions.targets.len();
     let loss: f64 = losses.to_vec1::<f32>()?.iter().map(|x| f64::from(*x)).sum();
-    let forward_s = start.elapsed().as_secs_f64();
     if !loss.is_finite() {
         let names: Vec<&str> = samples.iter().map(|s| s.name.as_str()).collect();
         bail!("the loss is {loss}, which is not finite; the items are {}", names.join("; "))
     }
-    let start = Instant::now();
-    let factor = match normalise {
-        Normalise::Step => 1.0,
-        Normalise::Original { micro_batches } => 1.0 / (targets * micro_batches) as f64,
-    };
-    let grads = (losses.sum_all()? * factor)?.backward()?;
-    optimizer.gather(&grads, sums)?;
-    Ok(Micro { loss, targets, forward_s, backward_s: start.elapsed().as_secs_f64() })
+    Ok((losses, loss, captions.targets.len()))
 }
 
 #[cfg(test)]

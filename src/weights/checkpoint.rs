@@ -5,6 +5,7 @@ use super::stored::StoredTensor;
 use limber_core::weights::{FrozenData, Request, WeightError, WeightSource, nearest};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a reader of one format finds in a file.
 #[derive(Default)]
@@ -13,7 +14,12 @@ pub struct Contents {
     pub tensors: BTreeMap<String, StoredTensor>,
     /// The `__metadata__` of a safetensors file.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// Texts that the file itself holds, by the name that they have beside other weights.
+    pub documents: Option<Documents>,
 }
+
+/// Gives a text by its name.
+pub type Documents = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Tensors in files, and the texts that lie beside them.
 pub struct Checkpoint {
@@ -91,7 +97,10 @@ impl WeightSource for Checkpoint {
             let json = self.contents.metadata.as_ref().map(serde_json::to_string).transpose();
             return json.map_err(|e| unreadable(self.label.clone(), format!("metadata: {e}")));
         }
-        self.folder.text(name)
+        match self.contents.documents.as_ref().and_then(|of| of(name)) {
+            Some(text) => Ok(Some(text)),
+            None => self.folder.text(name),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
-//! Any readable checkpoint to one safetensors file, a tensor at a time.
+//! Any readable checkpoint to one safetensors file, or one of PyTorch's, a tensor at a time.
 //!
 //! Types are kept unless another is asked for; integers and truth values are always kept. Tensors that share their
 //! bytes are written one by one, since safetensors files share nothing, and named in the summary.
 
 use super::checkpoint::Checkpoint;
+use super::gguf::{self, Architecture, Form};
 use super::stored::StoredTensor;
+use super::torch;
 use super::write::{Planned, fill, header, sort};
 use anyhow::{Context, Result, anyhow, ensure};
 use half::f16;
@@ -14,11 +16,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
+/// The file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Container {
+    /// Safetensors.
+    #[default]
+    Safetensors,
+    /// PyTorch's zip pickle of a state dict, which has no metadata.
+    Torch,
+}
+
 /// How a checkpoint is converted.
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
     /// The type that floats are rounded to; None keeps each as it is.
     pub dtype: Option<WeightType>,
+    /// The file that is written.
+    pub to: Container,
     /// Metadata beside the checkpoint's own.
     pub metadata: BTreeMap<String, String>,
 }
@@ -47,7 +61,7 @@ pub struct ConvertSummary {
     pub skipped: Vec<String>,
 }
 
-/// Writes all tensors of `checkpoint` to the safetensors file `to`, which appears when it is complete.
+/// Writes all tensors of `checkpoint` to the file `to`, which appears when it is complete.
 ///
 /// # Errors
 /// A tensor that cannot be read or does not fit the type asked for, a disk that cannot be written.
@@ -57,7 +71,8 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(ConvertProgress),
 ) -> Result<ConvertSummary> {
-    let stored = checkpoint.stored();
+    let all = laid_out(checkpoint, options.dtype)?;
+    let stored = all.as_ref().unwrap_or(checkpoint.stored());
     let mut summary = ConvertSummary::default();
     let mut planned = Vec::new();
     let mut seen: HashMap<_, &String> = HashMap::new();
@@ -81,29 +96,74 @@ pub fn convert(
     let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     metadata.extend(checkpoint.metadata().cloned().unwrap_or_default());
     metadata.extend(options.metadata.clone());
+    let mut done = 0;
+    let mut each = |part: &Planned, out: &mut dyn Write| -> Result<()> {
+        let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
+        let tensor = &stored[part.name];
+        write_one(out, tensor, target(part.name, tensor, options.dtype), part.bytes).with_context(label)?;
+        done += part.bytes as u64;
+        progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
+        Ok(())
+    };
+    if options.to == Container::Torch {
+        torch::check(&planned).with_context(|| checkpoint.label())?;
+        fill(to, |file| torch::write(file, &planned, &mut each))?;
+        return Ok(summary);
+    }
     fill(to, |file| {
         file.write_all(&header(&planned, &metadata)?)?;
-        let mut done = 0;
-        for part in &planned {
-            let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
-            write_one(file, &stored[part.name], options.dtype, part.bytes).with_context(label)?;
-            done += part.bytes as u64;
-            progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
-        }
-        Ok(())
+        planned.iter().try_for_each(|part| each(part, file))
     })?;
     Ok(summary)
 }
 
-/// The type that a tensor is rounded to; None where it stays as it is. Matrices alone are quantised: norms, biases and
-/// convolutions keep their type, and so do rows that are no whole blocks.
-fn target(tensor: &StoredTensor, dtype: Option<WeightType>) -> Option<WeightType> {
+/// Writes the decoder in `checkpoint` to the GGUF file `to`, which appears when it is complete.
+///
+/// # Errors
+/// As [`convert`], and a decoder, a setting or a tensor that the format cannot say.
+pub fn convert_to_gguf(
+    checkpoint: &Checkpoint,
+    to: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(ConvertProgress),
+) -> Result<ConvertSummary> {
+    gguf::write(checkpoint, to, options, progress)
+}
+
+/// All tensors with GPT-2's matrices turned, where they are to be quantised: blocks lie along the rows that are read, and
+/// a quantised matrix cannot be turned when it is loaded. None where all stay as they are.
+fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<BTreeMap<String, StoredTensor>>> {
+    if !dtype.is_some_and(WeightType::is_quantised) {
+        return Ok(None);
+    }
+    let Some(text) = checkpoint.document("config.json")? else { return Ok(None) };
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let Some(architecture) = config["model_type"].as_str().and_then(Architecture::of) else { return Ok(None) };
+    let mut all = BTreeMap::new();
+    for (name, tensor) in checkpoint.stored() {
+        match architecture.file_name(name) {
+            Some((_, Form::Turned)) if tensor.shape.len() == 2 => {
+                let turned = tensor.turned().map_err(|e| anyhow!("{}: tensor {name:?}: {e}", checkpoint.label()))?;
+                all.insert(format!("{name}{}", gguf::TURNED), turned);
+            }
+            _ => drop(all.insert(name.clone(), tensor.clone())),
+        }
+    }
+    Ok(Some(all))
+}
+
+/// The type that a tensor is rounded to; None where it stays as it is. Matrices alone are quantised: norms, biases,
+/// convolutions and learned positions keep their type, and so do rows that are no whole blocks.
+fn target(name: &str, tensor: &StoredTensor, dtype: Option<WeightType>) -> Option<WeightType> {
     let own = tensor.element.weight_type();
-    let is_float = own.is_some() || tensor.element.name() == "F64";
-    let mut dtype = dtype.filter(|_| is_float)?;
+    // Blocks that no kernel reads are always taken to others.
+    let held = tensor.element.held_as();
+    let is_float = held.is_some() || tensor.element.name() == "F64";
+    let mut dtype = dtype.or(held.filter(|_| own.is_none())).filter(|_| is_float)?;
     if dtype.is_quantised() {
         dtype = dtype.fitting(&tensor.shape);
-        if tensor.shape.len() != 2 || !dtype.is_quantised() {
+        let is_positions = name.contains("wpe.") || name.contains("embed_positions.");
+        if tensor.shape.len() != 2 || is_positions || !dtype.is_quantised() {
             return None;
         }
     }
@@ -112,7 +172,7 @@ fn target(tensor: &StoredTensor, dtype: Option<WeightType>) -> Option<WeightType
 
 fn plan<'a>(name: &'a str, tensor: &'a StoredTensor, dtype: Option<WeightType>) -> Planned<'a> {
     let shape = &tensor.shape;
-    match target(tensor, dtype).or(tensor.element.weight_type()) {
+    match target(name, tensor, dtype).or(tensor.element.weight_type()) {
         Some(dtype) => Planned::weight(name, dtype, shape, dtype.bytes(shape).unwrap_or(0)),
         None => {
             let (element, size) = (tensor.element.name(), tensor.element.bytes());
@@ -121,8 +181,14 @@ fn plan<'a>(name: &'a str, tensor: &'a StoredTensor, dtype: Option<WeightType>) 
     }
 }
 
-fn write_one(file: &mut dyn Write, tensor: &StoredTensor, dtype: Option<WeightType>, planned: usize) -> Result<()> {
-    let Some(dtype) = target(tensor, dtype) else {
+/// Writes the bytes of a tensor, rounded to `target` where that is another type.
+pub(super) fn write_one(
+    file: &mut dyn Write,
+    tensor: &StoredTensor,
+    target: Option<WeightType>,
+    planned: usize,
+) -> Result<()> {
+    let Some(dtype) = target else {
         let (bytes, range) = tensor.contiguous().map_err(|e| anyhow!(e))?;
         let bytes = (*bytes).as_ref().get(range).context("its bytes lie outside its storage")?;
         ensure!(bytes.len() == planned, "{} bytes, planned were {planned}", bytes.len());

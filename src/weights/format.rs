@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Checkpoint, Contents};
 use super::folder::{Folder, unreadable};
-use super::{pickle, safetensors, sharded};
+use super::{gguf, pickle, safetensors, sharded};
 use limber_core::weights::{SharedBytes, WeightError};
 
 /// What an index of shards ends in.
@@ -30,6 +30,8 @@ pub fn read(label: &str, bytes: SharedBytes) -> Result<Contents, WeightError> {
     let head = &head[..head.len().min(512)];
     let read = if head.starts_with(b"PK") {
         pickle::read_zip(bytes)
+    } else if head.starts_with(gguf::MAGIC) {
+        gguf::read(bytes)
     } else if head.get(8) == Some(&b'{') || (is_named(label, &[".safetensors"]) && stranger(head).is_none()) {
         safetensors::read(bytes)
     } else if head.first() == Some(&0x80) {
@@ -56,7 +58,6 @@ fn stranger(head: &[u8]) -> Option<&'static str> {
         _ if text.starts_with("<!doctype") || text.starts_with("<html") || text.starts_with("<?xml") => {
             Some("an HTML page (the download gave an error page or a login)")
         }
-        _ if starts(b"GGUF") => Some("a GGUF file"),
         _ if starts(b"\x89HDF") => Some("an HDF5 file"),
         _ if starts(b"\x1f\x8b") => Some("a gzip archive (unpack it first)"),
         _ if starts(b"\x93NUMPY") => Some("a NumPy array"),
@@ -71,7 +72,7 @@ fn stranger(head: &[u8]) -> Option<&'static str> {
 fn unknown(head: &[u8]) -> String {
     let start = head[..head.len().min(8)].escape_ascii();
     format!(
-        "in no known format (it begins with \"{start}\"); allowed are safetensors, PyTorch files and *.index.json of shards"
+        "in no known format (it begins with \"{start}\"); allowed are safetensors, PyTorch files, GGUF and *.index.json of shards"
     )
 }
 
@@ -87,7 +88,7 @@ mod tests {
             (b"version https://git-lfs.github.com/spec/v1\n", "a.safetensors", "a Git LFS pointer"),
             (b"\n<!DOCTYPE html><html>", "a.safetensors", "an HTML page"),
             (b"<html>", "a.pt", "an HTML page"),
-            (b"GGUF\x03\0\0\0\0\0", "a.gguf", "a GGUF file"),
+            (b"GGUF\x03\0\0\0\0\0", "a.gguf", "GGUF file is cut short"),
             (b"{\"a\": 1}", "config.json", "a JSON text"),
             (b"\0\0\0\0\0\0\0\0\0\0", "a.pt", "in no known format (it begins with \"\\x00"),
             (b"abc", "a.safetensors", "3 bytes"),

@@ -3,7 +3,7 @@
 //! [`open`] turns a config's `weights` line into a source of named tensors. Files are memory-mapped: opening reads
 //! headers alone, and a tensor stays where it lies in the file until a part converts it.
 //! What a file is, is told by its first bytes: safetensors, a PyTorch archive (`.bin`, `.pt`, `.pth`, `.ckpt`,
-//! TorchScript), the PyTorch format of before 2020, or the index of a sharded checkpoint.
+//! TorchScript), the PyTorch format of before 2020, GGUF, or the index of a sharded checkpoint.
 //! Pickles are read by an allow-list reader that never executes anything.
 //!
 //! Names: where every tensor of a checkpoint is named `module.*`, as `DataParallel` and DeepSpeed save them, they are
@@ -16,6 +16,7 @@ mod checkpoint;
 mod convert;
 mod folder;
 mod format;
+mod gguf;
 pub mod hub;
 mod mapped;
 mod nothing;
@@ -24,10 +25,11 @@ mod safetensors;
 mod sharded;
 mod spec;
 mod stored;
+mod torch;
 mod write;
 
 pub use checkpoint::Checkpoint;
-pub use convert::{ConvertOptions, ConvertProgress, ConvertSummary, convert};
+pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert, convert_to_gguf};
 pub use spec::WeightSpec;
 pub use write::{fill, replace, save};
 

@@ -1,5 +1,6 @@
 //! One tensor as it lies in a file: element type, shape, strides, and the bytes it is a window of.
 
+use super::gguf::coded;
 use super::pickle::Deflated;
 use limber_core::weights::{FrozenData, SharedBytes, WeightType};
 use std::ops::Range;
@@ -37,12 +38,37 @@ const ELEMENTS: &[(&str, usize)] = &[
     ("F6_E2M3", 6),
     ("F6_E3M2", 6),
     ("F4", 4),
-    // Blocks of GGUF; their bits are those of a block's numbers together.
+    // Blocks of GGUF; a number of theirs has no bits of its own. The first two can be weights.
     ("Q8_0", 0),
     ("Q4_K", 0),
+    ("Q4_0", 0),
+    ("Q4_1", 0),
+    ("Q5_0", 0),
+    ("Q5_1", 0),
+    ("Q8_1", 0),
+    ("Q2_K", 0),
+    ("Q3_K", 0),
+    ("Q5_K", 0),
+    ("Q6_K", 0),
+    ("Q8_K", 0),
+    ("IQ2_XXS", 0),
+    ("IQ2_XS", 0),
+    ("IQ3_XXS", 0),
+    ("IQ1_S", 0),
+    ("IQ4_NL", 0),
+    ("IQ3_S", 0),
+    ("IQ2_S", 0),
+    ("IQ4_XS", 0),
+    ("IQ1_M", 0),
+    ("TQ1_0", 0),
+    ("TQ2_0", 0),
+    ("MXFP4", 0),
 ];
 
 impl Element {
+    /// 32-bit floats.
+    pub const F32: Element = Element { name: "F32", bits: 32 };
+
     /// The type of a name in safetensors' spelling.
     pub fn named(name: &str) -> Option<Self> {
         ELEMENTS.iter().find(|(n, _)| *n == name).map(|&(name, bits)| Element { name, bits })
@@ -60,7 +86,12 @@ impl Element {
 
     /// Whether safetensors files can hold it, quantised blocks as bytes.
     pub fn is_portable(self) -> bool {
-        self.name != "C128"
+        self.name != "C128" && (self.bits > 0 || self.held_as().is_some())
+    }
+
+    /// The weight type that it is held as where no other is asked for: its own, or q8_0 for other blocks.
+    pub fn held_as(self) -> Option<WeightType> {
+        self.weight_type().or(coded::is_known(self.name).then_some(WeightType::Q8_0))
     }
 
     /// The weight type that it is, without conversion.
@@ -83,6 +114,36 @@ pub enum Storage {
     Plain(SharedBytes),
     /// Deflated in an archive.
     Deflated(Arc<Deflated>),
+    /// As they are, but for the order of rows.
+    Shuffled(Arc<Shuffled>),
+}
+
+/// Rows of bytes in another order than they lie in.
+pub struct Shuffled {
+    /// What they lie in.
+    pub bytes: SharedBytes,
+    /// All rows, each of the same length.
+    pub window: Range<usize>,
+    /// Where each row is found: row `r` is row `order[r]` of the window.
+    pub order: Vec<u32>,
+}
+
+impl Shuffled {
+    /// The rows in their order: a copy.
+    ///
+    /// # Errors
+    /// Rows outside of the bytes.
+    fn gather(&self) -> Result<Vec<u8>, String> {
+        let outside = || format!("bytes {:?} lie outside its storage", self.window);
+        let window = (*self.bytes).as_ref().get(self.window.clone()).ok_or_else(outside)?;
+        let row = window.len() / self.order.len().max(1);
+        let mut out = Vec::with_capacity(window.len());
+        for at in &self.order {
+            let start = *at as usize * row;
+            out.extend_from_slice(window.get(start..start + row).ok_or_else(outside)?);
+        }
+        Ok(out)
+    }
 }
 
 /// One tensor of a file.
@@ -121,8 +182,27 @@ impl StoredTensor {
         let storage = match &self.storage {
             Storage::Plain(bytes) => (**bytes).as_ref().as_ptr() as usize,
             Storage::Deflated(entry) => Arc::as_ptr(entry) as usize,
+            Storage::Shuffled(rows) => Arc::as_ptr(rows) as usize,
         };
         (storage, &self.window, self.element.name, &self.shape, self.strides.as_deref())
+    }
+
+    /// A matrix `[n, m]` as `[m, n]`, where it lies.
+    ///
+    /// # Errors
+    /// A tensor that is no matrix, or whose numbers are coded along its rows.
+    pub fn turned(&self) -> Result<Self, String> {
+        let [n, m] = *self.shape.as_slice() else {
+            return Err(format!("a tensor of shape {:?} is not a matrix", self.shape));
+        };
+        if self.element.bits == 0 {
+            return Err(format!("a {} matrix cannot be turned", self.element.name.to_lowercase()));
+        }
+        let strides = match self.strides.as_deref() {
+            Some([rows, columns]) => vec![*columns, *rows],
+            _ => vec![1, m],
+        };
+        Ok(Self { shape: vec![m, n], strides: Some(strides), ..self.clone() })
     }
 
     /// The elements, contiguous and little-endian: a window where they lie so, else a copy.
@@ -133,6 +213,7 @@ impl StoredTensor {
         let bytes = match &self.storage {
             Storage::Plain(bytes) => bytes.clone(),
             Storage::Deflated(entry) => entry.inflate()?,
+            Storage::Shuffled(rows) => Arc::new(rows.gather()?),
         };
         if self.strides.is_none() && !self.swapped {
             return Ok((bytes, self.window.clone()));
@@ -158,11 +239,14 @@ impl StoredTensor {
             let (bytes, range) = self.contiguous()?;
             return FrozenData::new(bytes, range, dtype, &self.shape).map(Some);
         }
-        if self.element.name != "F64" {
+        if self.element.name != "F64" && !coded::is_known(self.element.name) {
             return Ok(None);
         }
         let (bytes, range) = self.contiguous()?;
         let window = (*bytes).as_ref().get(range).ok_or("bytes lie outside its storage")?;
+        if self.element.name != "F64" {
+            return coded::decode(self.element.name, window, &self.shape);
+        }
         let (numbers, _) = window.as_chunks::<8>();
         let values = numbers.iter().map(|b| f64::from_le_bytes(*b) as f32).collect();
         Ok(Some(FrozenData::from_f32(values, &self.shape)))
@@ -257,6 +341,20 @@ mod tests {
         assert_eq!(values(&stored("F32", &[2, 2], Some(&[0, 1]), f32s(2))), [0., 1., 0., 1.]);
         assert_eq!(values(&stored("F32", &[3], Some(&[3]), f32s(7))), [0., 3., 6.]);
         assert_eq!(values(&stored("F32", &[2, 0], Some(&[5, 9]), Vec::new())), [0f32; 0]);
+    }
+
+    #[test]
+    fn rows_in_another_order_and_turned_matrices() {
+        let bytes: SharedBytes = Arc::new(f32s(6));
+        let shuffled = Shuffled { bytes, window: 0..24, order: vec![2, 0, 1] };
+        let storage = Storage::Shuffled(Arc::new(shuffled));
+        let tensor = StoredTensor { storage, ..stored("F32", &[3, 2], None, f32s(6)) };
+        assert_eq!(values(&tensor), [4., 5., 0., 1., 2., 3.]);
+        let turned = stored("F32", &[2, 3], None, f32s(6)).turned().unwrap();
+        assert_eq!((turned.shape.as_slice(), values(&turned)), (&[3, 2][..], vec![0., 3., 1., 4., 2., 5.]));
+        assert_eq!(values(&turned.turned().unwrap()), [0., 1., 2., 3., 4., 5.]);
+        assert!(stored("Q8_0", &[1, 32], None, vec![0; 34]).turned().err().unwrap().contains("cannot be turned"));
+        assert!(stored("F32", &[6], None, f32s(6)).turned().err().unwrap().contains("not a matrix"));
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn every_wrong_config_has_its_message() {
         let error = load_text(&format!("{PARTS}{more}"), list).unwrap_err();
         assert_eq!(error.to_string().lines().collect::<Vec<_>>(), expected);
     };
-    let top = "encoder, stitch, decoder, prompt, generate, train, data, plugins, compat, images, device, threads";
+    let top = "encoder, stitch, decoder, prompt, generate, train, data, eval, plugins, compat, images, device, threads";
     check(
         "promt: x\n",
         &[],

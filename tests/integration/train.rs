@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A config of the golden parts and data, as JSON (which is YAML), in `output`'s folder.
 pub(super) fn config(output: &Path, changes: &[(&str, Value)]) -> PathBuf {
@@ -69,7 +69,7 @@ pub(super) fn numbers(output: &Path) -> Vec<Value> {
     log(output).iter().map(|line| keep.iter().map(|key| line[*key].clone()).collect()).collect()
 }
 
-fn stitch(output: &Path) -> HashMap<String, Tensor> {
+pub(super) fn stitch(output: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(output.join("stitch.safetensors"), &Device::Cpu).unwrap()
 }
 
@@ -105,7 +105,7 @@ fn every_loss_and_the_stitch_at_the_end_are_pytorchs() {
 }
 
 /// Settings under which everything random takes part.
-fn lively() -> Vec<(&'static str, Value)> {
+pub(super) fn lively() -> Vec<(&'static str, Value)> {
     vec![
         ("/stitch/dropout", json!(0.2)),
         ("/stitch/weights", json!("random:8")),
@@ -157,52 +157,182 @@ fn a_run_in_pieces_is_the_run_in_one() {
 
 #[cfg(unix)]
 #[test]
-fn kills_and_interrupts_cost_nothing_but_time() {
+fn twenty_kills_and_some_interrupts_cost_nothing_but_time() {
+    const KILLS: usize = 20;
     let place = tempfile::tempdir().unwrap();
     let mut changes = lively();
-    changes.extend([("/train/steps", json!(300)), ("/train/save_every", json!(3))]);
+    let validate = json!({"data": looks_data(), "every": 100, "items": 3, "captions": 1});
+    changes.extend([("/train/steps", json!(400)), ("/train/save_every", json!(3)), ("/train/validate", validate)]);
     let whole = place.path().join("whole");
+    let start = Instant::now();
     trained(&config(&whole, &changes), &[]);
-    let cut = place.path().join("cut");
-    let path = config(&cut, &changes);
-    let (mut kills, mut interrupts) = (0, 0);
-    for attempt in 0u64.. {
-        let has_checkpoint = fs::read_dir(cut.join("checkpoints"))
-            .is_ok_and(|mut all| all.any(|e| e.unwrap().file_name().to_str().unwrap().starts_with("step-")));
-        let more: &[&str] = if has_checkpoint { &["--resume"] } else { &[] };
-        let mut child = command(&path, more).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        // Moments that no round number favours; later ones are longer, so that the run comes to its end.
-        std::thread::sleep(Duration::from_millis(40 + (attempt * 7919 % 97) + 12 * attempt));
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success());
-            break;
-        }
-        if attempt % 3 == 2 {
-            let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-            let output = child.wait_with_output().unwrap();
-            let message = String::from_utf8_lossy(&output.stderr);
-            // It may have come to its end, or not yet listen, in the moment of the signal.
-            if kill.success() && output.status.code() == Some(1) {
-                assert!(message.contains("interrupted after step") && message.contains("--resume"), "{message}");
-                interrupts += 1;
+    // A kill comes anywhere within this: from before the first step to some way on, however fast the machine is.
+    let mut longest = start.elapsed().as_secs_f64() / 8.0;
+    let mut seed = 0x5eed_u64;
+    let (mut kills, mut met, mut interrupts) = (0, 0, 0);
+    for round in 0.. {
+        let cut = place.path().join(format!("cut-{round}"));
+        let path = config(&cut, &changes);
+        let more = || if has_checkpoint(&cut) { &["--resume"][..] } else { &[] };
+        while kills < KILLS && !cut.join("stitch.safetensors").exists() {
+            let before = checkpointed(&cut);
+            let mut child = command(&path, more()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_secs_f64(longest * (seed >> 33) as f64 / (1u64 << 31) as f64));
+            if child.try_wait().unwrap().is_some() {
+                break;
             }
-        } else {
+            if kills == 5 * (interrupts + 1) {
+                interrupts += 1;
+                let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+                let output = child.wait_with_output().unwrap();
+                let message = String::from_utf8_lossy(&output.stderr);
+                // It may not listen yet in the moment of the signal, or have come to its end.
+                if kill.success() && output.status.code() == Some(1) {
+                    assert!(message.contains("interrupted after step") && message.contains("--resume"), "{message}");
+                }
+                continue;
+            }
             child.kill().unwrap();
             child.wait().unwrap();
             kills += 1;
+            if checkpointed(&cut) > before {
+                met += 1;
+            } else {
+                // A machine that has grown slower meets every run before its first checkpoint.
+                longest *= 1.1;
+            }
         }
-        assert!(attempt < 200, "the run does not come to its end");
+        if !cut.join("stitch.safetensors").exists() {
+            trained(&path, more());
+        }
+        let stitch = |output: &Path| fs::read(output.join("stitch.safetensors")).unwrap();
+        assert_eq!(stitch(&cut), stitch(&whole));
+        assert_eq!(numbers(&cut), numbers(&whole));
+        let looks = |output: &Path| fs::read_to_string(output.join("validation.jsonl")).unwrap().lines().count();
+        assert_eq!((looks(&cut), looks(&whole)), (5, 5));
+        let left = fs::read_dir(cut.join("checkpoints")).unwrap().count();
+        assert!(left <= 2 + KILLS, "{left} folders of checkpoints");
+        if kills == KILLS {
+            break;
+        }
     }
-    eprintln!("{kills} kills, {interrupts} interrupts");
-    assert!(kills > 0);
-    assert_eq!(fs::read(cut.join("stitch.safetensors")).unwrap(), fs::read(whole.join("stitch.safetensors")).unwrap());
-    assert_eq!(numbers(&cut), numbers(&whole));
-    let left = fs::read_dir(cut.join("checkpoints")).unwrap().count();
-    assert!(left <= 2 + kills, "{left} folders of checkpoints");
+    eprintln!("{kills} kills, {met} of them after a new checkpoint, and {interrupts} interrupts");
+    assert!(met > 0, "no kill met a run under way");
+}
+
+/// The last step that a run has a checkpoint of.
+fn checkpointed(output: &Path) -> Option<u32> {
+    let all = fs::read_dir(output.join("checkpoints")).ok()?;
+    all.filter_map(|e| e.unwrap().file_name().to_str()?.strip_prefix("step-")?.parse().ok()).max()
+}
+
+/// Whether a run that was cut short has left a checkpoint.
+fn has_checkpoint(output: &Path) -> bool {
+    checkpointed(output).is_some()
+}
+
+#[test]
+fn held_out_data_are_looked_at_and_change_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let plain = place.path().join("plain");
+    trained(&config(&plain, &lively()), &[]);
+    let watched = place.path().join("watched");
+    let mut changes = lively();
+    changes.push(("/train/validate", json!({"data": looks_data(), "every": 10, "items": 9, "captions": 2})));
+    let path = config(&watched, &changes);
+    let output = train(&path, &[]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{message}");
+    assert!(message.contains("validation after step 20: loss "), "{message}");
+    assert_eq!(
+        fs::read(watched.join("stitch.safetensors")).unwrap(),
+        fs::read(plain.join("stitch.safetensors")).unwrap()
+    );
+    assert_eq!(numbers(&watched), numbers(&plain));
+    let lines = |name: &str| -> Vec<Value> {
+        let text = fs::read_to_string(watched.join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let looks = lines("validation.jsonl");
+    assert_eq!(looks.iter().map(|v| v["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 10, 20, 23]);
+    // The loss of the stitch at the end is that of a first step from it, over the same items without dropout.
+    let again = place.path().join("again");
+    let start = json!(watched.join("stitch.safetensors"));
+    let changes = [
+        ("/stitch/weights", start),
+        ("/train/steps", json!(1)),
+        ("/train/batch", json!(9)),
+        ("/train/accumulate", json!(1)),
+        ("/stitch/dropout", json!(0.0)),
+    ];
+    trained(&config(&again, &changes), &[]);
+    let (last, first) = (&looks[3], &log(&again)[0]);
+    assert_eq!(last["tokens"], first["tokens"]);
+    assert!((last["loss"].as_f64().unwrap() - first["loss"].as_f64().unwrap()).abs() < 1e-5, "{last} {first}");
+    // The captions are those of `limber caption`.
+    assert_eq!(looks.iter().map(|v| v["captions"].as_array().unwrap().len()).collect::<Vec<_>>(), [2; 4]);
+    let stitch = format!("stitch.weights={}", watched.join("stitch.safetensors").display());
+    let (first, second) = (folder("train/features/00.npy"), folder("train/features/01.npy"));
+    let said = Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(["caption", "--config", path.to_str().unwrap(), "--set", &stitch, "--set", "generate.max_tokens=50"])
+        .args(["--json", first.to_str().unwrap(), second.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said: Vec<Value> =
+        String::from_utf8(said.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (ours, said) in last["captions"].as_array().unwrap().iter().zip(&said) {
+        let (ours, said) = (ours["text"].as_str().unwrap(), said["text"].as_str().unwrap());
+        assert!(!said.is_empty() && ours.starts_with(said), "{ours:?} {said:?}");
+    }
+    let data = fs::read_to_string(folder("train/data.jsonl")).unwrap();
+    assert!(data.contains(last["captions"][0]["caption"].as_str().unwrap()), "{last}");
+    let picture = fs::read_to_string(watched.join("loss.svg")).unwrap();
+    assert_eq!(picture.matches("<circle").count(), 4);
+    let events: Vec<_> = fs::read_dir(watched.join("tensorboard")).unwrap().collect();
+    assert_eq!(events.len(), 1);
+    for (key, value, expected) in [
+        ("/train/validate", json!({"every": 3}), "section \"train.validate\", key \"data\": missing key"),
+        (
+            "/train/validate",
+            json!({"data": {"format": "jsonl"}}),
+            "section \"train.validate.data\", key \"path\": missing key",
+        ),
+        ("/train/validate", json!({"data": looks_data(), "evry": 3}), "allowed keys: data, every, items, captions"),
+        ("/train/validate", json!({"data": looks_data(), "every": 0}), "at least 1"),
+    ] {
+        fails(&config(&place.path().join("wrong"), &[(key, value)]), &[], &[expected]);
+    }
+}
+
+fn looks_data() -> Value {
+    json!({"format": "jsonl", "path": folder("train/data.jsonl"), "shuffle": false})
+}
+
+#[test]
+fn a_resumed_run_has_every_look_once() {
+    let place = tempfile::tempdir().unwrap();
+    let mut changes = lively();
+    changes.push(("/train/validate", json!({"data": looks_data(), "every": 5, "items": 5, "captions": 1})));
+    let steps = |output: &Path| -> Vec<u64> {
+        let text = fs::read_to_string(output.join("validation.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap()).collect()
+    };
+    let output = place.path().join("out");
+    changes.extend([("/train/keep", json!(9)), ("/train/save_every", json!(10))]);
+    let path = config(&output, &changes);
+    trained(&path, &[]);
+    assert_eq!(steps(&output), [0, 5, 10, 15, 20, 23]);
+    for step in [23, 20] {
+        fs::remove_dir_all(output.join(format!("checkpoints/step-{step:08}"))).unwrap();
+    }
+    trained(&path, &["--resume"]);
+    assert_eq!(steps(&output), [0, 5, 10, 15, 20, 23]);
+    assert_eq!(fs::read_dir(output.join("tensorboard")).unwrap().count(), 2);
 }
 
 /// A copy of the golden data with some items spoilt.
-fn spoilt(place: &Path, bad: usize) -> PathBuf {
+pub(super) fn spoilt(place: &Path, bad: usize) -> PathBuf {
     let text = fs::read_to_string(folder("train/data.jsonl")).unwrap();
     let mut lines: Vec<String> = text
         .lines()

@@ -1,6 +1,8 @@
 //! Reading weights: every golden checkpoint, every hostile one, broken copies of both, and what messages say.
 
-use limber::weights::{ConvertOptions, WeightSpec, convert, embedded, folder_of, open, open_checkpoint, save};
+use limber::weights::{
+    Container, ConvertOptions, WeightSpec, convert, embedded, folder_of, open, open_checkpoint, save,
+};
 use limber_core::WeightType;
 use limber_core::weights::{FrozenData, Request, WeightError, WeightSource, ZEROS};
 use serde_json::Value;
@@ -272,6 +274,38 @@ fn converted(
 }
 
 #[test]
+fn pytorchs_container_byte_for_byte_as_pytorch_has_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("proj.ckpt");
+    let write = |path: &str, options: &ConvertOptions| {
+        let from = golden(path).to_str().unwrap().parse().unwrap();
+        let checkpoint = open_checkpoint(&from, FILES, Path::new("")).unwrap();
+        convert(&checkpoint, &to, options, &mut |_| ())
+    };
+    let options = ConvertOptions { to: Container::Torch, ..ConvertOptions::default() };
+    let summary = write("torch/input.safetensors", &options).unwrap();
+    assert_eq!(summary.tensors, 13);
+    assert_eq!(fs::read(&to).unwrap(), fs::read(golden("torch/expected.ckpt")).unwrap());
+    // There and back.
+    let again = source(&to).unwrap();
+    let before = source(&golden("torch/input.safetensors")).unwrap();
+    assert_eq!(again.tensors(), before.tensors());
+    for name in ["weight", "bias", "half.weight", "b16", "scalar", "empty"] {
+        let shape = &before.tensors().unwrap()[name];
+        let (a, b) = (read(before.as_ref(), name, shape).unwrap(), read(again.as_ref(), name, shape).unwrap());
+        assert_eq!((a.dtype(), a.bytes()), (b.dtype(), b.bytes()), "{name}");
+    }
+    // Rounded on the way, and what PyTorch has no type for.
+    let half = ConvertOptions { dtype: Some(WeightType::F16), ..options.clone() };
+    write("torch/input.safetensors", &half).unwrap();
+    let weight = read(source(&to).unwrap().as_ref(), "weight", &[20, 13]).unwrap();
+    assert_eq!(weight.bytes(), read(before.as_ref(), "half.weight", &[20, 13]).unwrap().bytes());
+    let quantised = ConvertOptions { dtype: Some(WeightType::Q8_0), ..options };
+    let message = format!("{:#}", write("gptj/bin", &quantised).unwrap_err());
+    assert!(message.contains("has the type q8_0, which a PyTorch state dict cannot hold"), "{message}");
+}
+
+#[test]
 fn conversion_keeps_every_value() {
     for path in
         ["gptj/bin", "gptj/bin-sharded", "clip_resnet/torchscript.pt", "pickle/good_strided.pt", "proj/proj_bf16.ckpt"]
@@ -302,8 +336,10 @@ fn conversion_of_types_ties_and_other_orders() {
     assert_eq!(tensors.tensor("i64").unwrap().data(), i64s);
 
     let metadata = BTreeMap::from([("note".to_string(), "x".to_string())]);
-    let (_, rounded, bytes) =
-        converted("pickle/good_dtypes.pt", &ConvertOptions { dtype: Some(WeightType::Bf16), metadata });
+    let (_, rounded, bytes) = converted(
+        "pickle/good_dtypes.pt",
+        &ConvertOptions { dtype: Some(WeightType::Bf16), metadata, ..ConvertOptions::default() },
+    );
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     for name in ["f32", "f16", "bf16", "f64"] {
         assert_eq!(tensors.tensor(name).unwrap().dtype().to_string(), "BF16");

@@ -3,7 +3,7 @@
 //! Follows ggml `ggml-quants.c`: `quantize_row_q8_0_ref`, `quantize_row_q4_K_ref`,
 //! `make_qkx2_quants`, `dequantize_row_q4_K`.
 
-use crate::isa::Isa;
+use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel;
 use crate::weight::{ShapeError, Weight, check_len};
 use half::f16;
@@ -95,7 +95,7 @@ pub(crate) unsafe fn widen_q4_k<I: Isa>(block: *const u8, dst: *mut f32) {
 ///
 /// Where the number of weights is no multiple of 32.
 pub fn quantize_q8_0(x: &[f32]) -> Result<Vec<u8>, ShapeError> {
-    quantize(x, 32, Q8_0_BYTES, "a multiple of 32", q8_0_block)
+    quantize(x, 32, Q8_0_BYTES, "a multiple of 32")
 }
 
 /// Quantises f32 `[n, 256 k]` to q4_k: 144 bytes a super-block, all threads.
@@ -104,29 +104,48 @@ pub fn quantize_q8_0(x: &[f32]) -> Result<Vec<u8>, ShapeError> {
 ///
 /// Where the number of weights is no multiple of 256.
 pub fn quantize_q4_k(x: &[f32]) -> Result<Vec<u8>, ShapeError> {
-    quantize(x, 256, Q4K_BYTES, "a multiple of 256", q4_k_block)
+    quantize(x, 256, Q4K_BYTES, "a multiple of 256")
 }
 
-fn quantize(
-    x: &[f32],
-    block: usize,
-    bytes: usize,
-    allowed: &'static str,
-    code: impl Fn(&[f32], &mut [u8]) + Sync,
-) -> Result<Vec<u8>, ShapeError> {
+fn quantize(x: &[f32], block: usize, bytes: usize, allowed: &'static str) -> Result<Vec<u8>, ShapeError> {
     if !x.len().is_multiple_of(block) {
         return Err(ShapeError::Size { what: "number of weights", found: x.len(), allowed });
     }
     let mut out = vec![0; x.len() / block * bytes];
+    let level = Level::current();
     parallel::chunks_mut(&mut out, 64 * bytes, |start, out| {
         let x = &x[start / bytes * block..];
-        for (x, out) in x.chunks_exact(block).zip(out.chunks_exact_mut(bytes)) {
-            code(x, out);
-        }
+        // SAFETY: the level is supported; the kernel holds no pointers.
+        unsafe { dispatch(level, Code { x, out, block, bytes }) };
     });
     Ok(out)
 }
 
+/// Blocks of weights and of the bytes that they become, coded with the instructions of a level: it rounds with one.
+///
+/// The coder is called by its name: called through a parameter it would not be compiled for the level.
+struct Code<'a> {
+    x: &'a [f32],
+    out: &'a mut [u8],
+    block: usize,
+    bytes: usize,
+}
+
+impl Kernel for Code<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        for (x, out) in self.x.chunks_exact(self.block).zip(self.out.chunks_exact_mut(self.bytes)) {
+            if self.bytes == Q4K_BYTES {
+                q4_k_block(x, out);
+            } else {
+                q8_0_block(x, out);
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn q8_0_block(x: &[f32], out: &mut [u8]) {
     let amax = x.iter().fold(0f32, |a, v| a.max(v.abs()));
     let d = amax / 127.0;
@@ -137,70 +156,113 @@ fn q8_0_block(x: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Scale and minimum (as a positive number) for 32 weights coded in 0..=15: the best of a
-/// plain fit and 21 weighted least-squares fits.
-fn fit_scale_min(x: &[f32], weights: &[f32; 32]) -> (f32, f32) {
-    let (mut min, mut max) = (x[0], x[0]);
-    let (mut sum_w, mut sum_x) = (0f32, 0f32);
-    for (&v, &w) in x.iter().zip(weights) {
-        min = min.min(v);
-        max = max.max(v);
-        sum_w += w;
-        sum_x += w * v;
-    }
-    min = min.min(0.0);
-    if max == min {
-        return (0.0, -min);
-    }
-    let code = |inverse: f32, min: f32, v: f32| (inverse * (v - min)).round_ties_even().clamp(0.0, 15.0);
-    let error = |codes: &[f32; 32], scale: f32, offset: f32| {
-        let mut sum = 0f32;
-        for i in 0..32 {
-            let d = scale * codes[i] + offset - x[i];
-            sum += weights[i] * d * d;
+/// Eight numbers that are worked on side by side, one for each 32 weights of a super-block.
+type Lanes = [f32; 8];
+
+// Closures are not inlined for certain, and one that is not loses the instructions of its level: loops alone here.
+macro_rules! lanes {
+    ($j:ident => $value:expr) => {{
+        let mut out = [0f32; 8];
+        for $j in 0..8 {
+            out[$j] = $value;
         }
-        sum
-    };
-    let inverse = 15.0 / (max - min);
-    let (mut best_scale, mut best_min) = (1.0 / inverse, min);
-    let codes = std::array::from_fn(|i| code(inverse, min, x[i]));
-    let mut best = error(&codes, best_scale, best_min);
-    for step in 0..=20 {
-        // As in ggml, later steps code against the best minimum so far.
-        let inverse = (-1.0 + 0.1 * step as f32 + 15.0) / (max - best_min);
-        let codes = std::array::from_fn(|i| code(inverse, best_min, x[i]));
-        let (mut sum_l, mut sum_l2, mut sum_xl) = (0f32, 0f32, 0f32);
-        for ((&l, &v), &w) in codes.iter().zip(x).zip(weights) {
-            sum_l += w * l;
-            sum_l2 += w * l * l;
-            sum_xl += w * l * v;
-        }
-        let det = sum_w * sum_l2 - sum_l * sum_l;
-        if det <= 0.0 {
-            continue;
-        }
-        let mut scale = (sum_w * sum_xl - sum_x * sum_l) / det;
-        let mut offset = (sum_l2 * sum_x - sum_l * sum_xl) / det;
-        if offset > 0.0 {
-            offset = 0.0;
-            scale = sum_xl / sum_l2;
-        }
-        let found = error(&codes, scale, offset);
-        if found < best {
-            (best, best_scale, best_min) = (found, scale, offset);
-        }
-    }
-    (best_scale, -best_min)
+        out
+    }};
 }
 
-fn q4_k_block(x: &[f32], out: &mut [u8]) {
-    let mut scales = [0f32; 8];
-    let mut minima = [0f32; 8];
-    for (j, x) in x.chunks_exact(32).enumerate() {
-        let mean = (x.iter().map(|v| v * v).sum::<f32>() / 32.0).sqrt();
-        let weights: [f32; 32] = std::array::from_fn(|i| mean + x[i].abs());
-        (scales[j], minima[j]) = fit_scale_min(x, &weights);
+/// The codes of 256 weights in 0..=15.
+#[inline(always)]
+fn codes(x: &[Lanes; 32], inverse: &Lanes, min: &Lanes) -> [Lanes; 32] {
+    let mut out = [[0f32; 8]; 32];
+    for i in 0..32 {
+        for j in 0..8 {
+            let l = (inverse[j] * (x[i][j] - min[j])).round_ties_even();
+            let l = if l > 0.0 { l } else { 0.0 };
+            out[i][j] = if l < 15.0 { l } else { 15.0 };
+        }
     }
+    out
+}
+
+/// Weighted squares of what codes miss.
+#[inline(always)]
+fn error(x: &[Lanes; 32], weights: &[Lanes; 32], codes: &[Lanes; 32], scale: &Lanes, offset: &Lanes) -> Lanes {
+    let mut sum = [0f32; 8];
+    for i in 0..32 {
+        for j in 0..8 {
+            let d = scale[j] * codes[i][j] + offset[j] - x[i][j];
+            sum[j] += weights[i][j] * d * d;
+        }
+    }
+    sum
+}
+
+/// Scale and minimum (as a positive number) of each 32 of 256 weights that are coded in 0..=15: the best of a plain fit
+/// and 21 weighted least-squares fits.
+///
+/// `x` has the weights turned, the i-th of each 32 side by side. Sums run over i, as in ggml, so that the codes are the
+/// same whatever the instructions.
+#[inline(always)]
+fn fit_scales_mins(x: &[Lanes; 32]) -> (Lanes, Lanes) {
+    let mut squares = [0f32; 8];
+    for x in x {
+        squares = lanes!(j => squares[j] + x[j] * x[j]);
+    }
+    let mean = lanes!(j => (squares[j] / 32.0).sqrt());
+    let mut weights = [[0f32; 8]; 32];
+    for i in 0..32 {
+        weights[i] = lanes!(j => mean[j] + x[i][j].abs());
+    }
+    let (mut min, mut max) = (x[0], x[0]);
+    let (mut sum_w, mut sum_x) = ([0f32; 8], [0f32; 8]);
+    for i in 0..32 {
+        let (x, w) = (&x[i], &weights[i]);
+        min = lanes!(j => if x[j] < min[j] { x[j] } else { min[j] });
+        max = lanes!(j => if x[j] > max[j] { x[j] } else { max[j] });
+        sum_w = lanes!(j => sum_w[j] + w[j]);
+        sum_x = lanes!(j => sum_x[j] + w[j] * x[j]);
+    }
+    min = lanes!(j => if min[j] < 0.0 { min[j] } else { 0.0 });
+    let inverse = lanes!(j => 15.0 / (max[j] - min[j]));
+    let (mut best_scale, mut best_min) = (lanes!(j => 1.0 / inverse[j]), min);
+    let coded = codes(x, &inverse, &min);
+    let mut best = error(x, &weights, &coded, &best_scale, &best_min);
+    for step in 0..=20 {
+        // As in ggml, later steps code against the best minimum so far.
+        let inverse = lanes!(j => (-1.0 + 0.1 * step as f32 + 15.0) / (max[j] - best_min[j]));
+        let coded = codes(x, &inverse, &best_min);
+        let (mut sum_l, mut sum_l2, mut sum_xl) = ([0f32; 8], [0f32; 8], [0f32; 8]);
+        for i in 0..32 {
+            let (l, x, w) = (&coded[i], &x[i], &weights[i]);
+            sum_l = lanes!(j => sum_l[j] + w[j] * l[j]);
+            sum_l2 = lanes!(j => sum_l2[j] + w[j] * l[j] * l[j]);
+            sum_xl = lanes!(j => sum_xl[j] + w[j] * l[j] * x[j]);
+        }
+        let det = lanes!(j => sum_w[j] * sum_l2[j] - sum_l[j] * sum_l[j]);
+        let scale = lanes!(j => (sum_w[j] * sum_xl[j] - sum_x[j] * sum_l[j]) / det[j]);
+        let offset = lanes!(j => (sum_l2[j] * sum_x[j] - sum_l[j] * sum_xl[j]) / det[j]);
+        let scale = lanes!(j => if offset[j] > 0.0 { sum_xl[j] / sum_l2[j] } else { scale[j] });
+        let offset = lanes!(j => if offset[j] > 0.0 { 0.0 } else { offset[j] });
+        let found = error(x, &weights, &coded, &scale, &offset);
+        for j in 0..8 {
+            let better = det[j] > 0.0 && found[j] < best[j];
+            best[j] = if better { found[j] } else { best[j] };
+            best_scale[j] = if better { scale[j] } else { best_scale[j] };
+            best_min[j] = if better { offset[j] } else { best_min[j] };
+        }
+    }
+    // Where all weights are one number, the minimum alone stands for it.
+    let scale = lanes!(j => if max[j] == min[j] { 0.0 } else { best_scale[j] });
+    (scale, lanes!(j => -if max[j] == min[j] { min[j] } else { best_min[j] }))
+}
+
+#[inline(always)]
+fn q4_k_block(x: &[f32], out: &mut [u8]) {
+    let mut turned = [[0f32; 8]; 32];
+    for i in 0..32 {
+        turned[i] = lanes!(j => x[32 * j + i]);
+    }
+    let (scales, minima) = fit_scales_mins(&turned);
     let max_scale = scales.iter().fold(0f32, |a, &b| a.max(b));
     let max_min = minima.iter().fold(0f32, |a, &b| a.max(b));
     let inverse = |max: f32| if max > 0.0 { 63.0 / max } else { 0.0 };

@@ -77,6 +77,20 @@ fn q4_k_is_near_and_a_second_pass_changes_little() {
 }
 
 #[test]
+fn every_level_codes_alike() {
+    // Numbers of many sizes, flat stretches and zeros among them.
+    let mut x: Vec<f32> = noise(256 * 60, 5).iter().enumerate().map(|(i, v)| v * (1 + i / 32) as f32).collect();
+    x[256..300].fill(-0.75);
+    x[640..700].fill(0.0);
+    let all = |code: &dyn Fn() -> Vec<u8>| {
+        Level::supported().into_iter().map(|level| with_level(level, code)).collect::<Vec<_>>()
+    };
+    for coded in [all(&|| quantize_q8_0(&x).unwrap()), all(&|| quantize_q4_k(&x).unwrap())] {
+        assert!(coded.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[test]
 fn zeros_constants_and_wrong_lengths() {
     for value in [0.0, 3.0, -2.5] {
         let x = vec![value; 512];

@@ -118,6 +118,10 @@ impl Init {
     }
 }
 
+/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its part reads `[n_in, n_out]`: GPT-2's
+/// quantised ones, whose blocks lie along the rows that are read.
+pub const TURNED: &str = ".turned";
+
 /// One tensor asked of a source.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
@@ -249,7 +253,7 @@ impl Weights {
 
     /// As [`Self::linear`], from a `weight` that is stored as `[n_in, n_out]`: GPT-2's `Conv1D`.
     ///
-    /// The matrix is turned once, in the type that it is stored in.
+    /// The matrix is turned once, in the type that it is stored in, unless the source has it turned, see [`TURNED`].
     ///
     /// # Errors
     /// As [`Self::frozen`]; a matrix in blocks, which cannot be turned.
@@ -260,6 +264,10 @@ impl Weights {
         weight: Init,
         bias: Option<Init>,
     ) -> Result<FrozenLinear, WeightError> {
+        let turned = format!("weight{TURNED}");
+        if self.has(&turned) == Some(true) {
+            return self.with_bias(self.frozen(&turned, &[n_out, n_in], weight)?, bias);
+        }
         // Blocks lie along the rows of the turned matrix, so it is drawn in full.
         let drawn = self.dtype.filter(|dtype| !dtype.is_quantised()).unwrap_or(WeightType::F32);
         let stored = self.read("weight", &[n_in, n_out], weight, drawn)?;

@@ -27,10 +27,12 @@ mod presets;
 mod settings;
 mod shapes;
 mod sizes;
+mod text;
 
 use names::Names;
 pub use settings::Config;
 use sizes::Sizes;
+pub use text::ClipText;
 
 register!(encoder, ClipVit);
 

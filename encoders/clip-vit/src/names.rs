@@ -40,6 +40,11 @@ const PLACES: [(Library, &str); 5] = [
 ];
 
 impl Names {
+    /// The names of a tower that stands at `prefix`.
+    pub fn at(library: Library, prefix: &'static str) -> Self {
+        Self { library, prefix }
+    }
+
     /// The names in `source`; None where it holds no such tower.
     pub fn find(source: &dyn WeightSource) -> Option<Self> {
         let tensors = source.tensors();

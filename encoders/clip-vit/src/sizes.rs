@@ -85,6 +85,34 @@ impl Sizes {
         })
     }
 
+    /// The sizes of a text tower, as far as its blocks ask for them.
+    pub fn text(
+        width: usize,
+        layers: usize,
+        heads: usize,
+        mlp_width: usize,
+        activation: Activation,
+        epsilon: f64,
+    ) -> Self {
+        Self {
+            image_size: 0,
+            patch_size: 0,
+            grid: 0,
+            width,
+            blocks: layers,
+            layers,
+            heads,
+            mlp_width,
+            projection: None,
+            activation,
+            epsilon,
+            pre_norm: false,
+            layer_scale: false,
+            initializer_factor: 1.0,
+            initializer_range: 0.02,
+        }
+    }
+
     /// How the heads are laid out.
     pub fn heads(&self) -> Heads {
         let dim = self.width / self.heads;
