@@ -15,6 +15,7 @@ pub mod model;
 pub mod needs;
 pub mod parts;
 pub mod reproduce;
+pub mod plugins;
 pub mod shapes;
 pub mod stitch_file;
 pub mod text;

@@ -1,10 +1,13 @@
 //! Keys and values of the positions already seen, preallocated, each row with its own length.
 //!
 //! Rows that end leave and new ones enter without a copy of those that stay.
+//! A decoder that keeps something else than our keys and values has a [`CacheStore`] of its own behind the same face.
 
+use crate::cache_store::{CacheStore, MakeStore, StoreSizes};
 use crate::spec::DecoderSpec;
 use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The type that keys and values are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +23,15 @@ pub enum CacheType {
 }
 
 impl CacheType {
+    /// The name in configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+            CacheType::Bf16 => "bf16",
+        }
+    }
+
     fn dtype(self) -> DType {
         match self {
             CacheType::F32 => DType::F32,
@@ -36,6 +48,18 @@ struct Layer {
     v: Tensor,
 }
 
+/// A store in place of layers, made at the first run.
+struct Foreign {
+    make: MakeStore,
+    store: Option<Box<dyn CacheStore>>,
+}
+
+impl fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Foreign(begun: {})", self.store.is_some())
+    }
+}
+
 /// A preallocated cache of B rows. Rows may differ in length, so a batch needs no padding in the middle.
 #[derive(Debug)]
 pub struct KvCache {
@@ -47,6 +71,7 @@ pub struct KvCache {
     slots: usize,
     dtype: CacheType,
     lengths: Vec<usize>,
+    foreign: Option<Foreign>,
 }
 
 impl KvCache {
@@ -64,9 +89,39 @@ impl KvCache {
             slots: batch,
             dtype: CacheType::F32,
             lengths: vec![0; batch],
+            foreign: None,
         };
         cache.check_capacity(capacity)?;
         Ok(cache)
+    }
+
+    /// As [`Self::new`], of a decoder that keeps what it has seen in stores of its own.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_store(spec: &DecoderSpec, batch: usize, capacity: usize, make: MakeStore) -> Result<Self> {
+        let cache = Self::new(spec, batch, capacity)?;
+        Ok(Self { foreign: Some(Foreign { make, store: None }), ..cache })
+    }
+
+    /// The store of a cache that was made with one; it is made now where there is none yet.
+    ///
+    /// # Errors
+    /// A cache of our own keys and values; a store that cannot be made.
+    pub fn store(&mut self) -> Result<&mut dyn CacheStore> {
+        let sizes = self.store_sizes(self.lengths.len());
+        let Some(foreign) = &mut self.foreign else {
+            candle_core::bail!("this cache holds keys and values of another decoder")
+        };
+        let store = match foreign.store.take() {
+            Some(store) => store,
+            None => (foreign.make)(sizes)?,
+        };
+        Ok(foreign.store.insert(store).as_mut())
+    }
+
+    fn store_sizes(&self, batch: usize) -> StoreSizes {
+        StoreSizes { batch, capacity: self.capacity, slots: self.slots.max(batch), dtype: self.dtype }
     }
 
     fn check_capacity(&self, capacity: usize) -> Result<()> {
@@ -165,6 +220,9 @@ impl KvCache {
         for len in &mut self.lengths {
             *len = (*len).min(length);
         }
+        if let Some(store) = self.foreign.as_mut().and_then(|f| f.store.as_mut()) {
+            store.truncate(length);
+        }
     }
 
     /// Keeps the rows listed, in that order; an index may stand twice. Rows that ended leave the batch this way: where
@@ -173,6 +231,16 @@ impl KvCache {
     /// # Errors
     /// An index outside the batch.
     pub fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
+        if let Some(foreign) = &mut self.foreign {
+            if let Some(bad) = rows.iter().find(|r| **r >= self.lengths.len()) {
+                candle_core::bail!("row {bad} is not in 0..{} of this cache", self.lengths.len())
+            }
+            if let Some(store) = &mut foreign.store {
+                store.select_rows(rows)?;
+            }
+            self.lengths = rows.iter().map(|r| self.lengths[*r]).collect();
+            return Ok(());
+        }
         if rows.iter().enumerate().any(|(to, from)| *from < to) {
             let slots = self.slots.max(rows.len());
             *self = self.copy_rows(rows, slots, self.capacity)?;
@@ -214,6 +282,13 @@ impl KvCache {
                 rows.len()
             )
         }
+        if let Some(Foreign { make, store }) = &self.foreign {
+            let mut copy = Self { capacity, slots, lengths, ..self.empty() };
+            let sizes = copy.store_sizes(rows.len());
+            let store = store.as_ref().map(|store| store.copy_rows(rows, sizes)).transpose()?;
+            copy.foreign = Some(Foreign { make: make.clone(), store });
+            return Ok(copy);
+        }
         let copy = |x: &Tensor| -> Result<Tensor> {
             let all = Tensor::zeros((slots, self.heads, capacity, self.head_dim), x.dtype(), x.device())?;
             for (to, from) in rows.iter().enumerate() {
@@ -238,7 +313,20 @@ impl KvCache {
     /// # Errors
     /// A cache of another decoder or type.
     pub fn push_rows(&mut self, other: &KvCache) -> Result<()> {
-        let sizes = |c: &KvCache| (c.layers.len(), c.heads, c.head_dim, c.dtype);
+        if let (Some(_), Some(theirs)) = (&self.foreign, &other.foreign) {
+            let handle = theirs.store.as_ref().map(|store| store.handle()).transpose()?;
+            self.capacity = self.capacity.max(other.capacity);
+            self.slots = self.slots.max(self.lengths.len() + other.lengths.len());
+            match handle {
+                Some(handle) => self.store()?.push_rows(handle)?,
+                // Rows that have seen nothing: they may still enter a cache that has not begun either.
+                None if other.lengths.is_empty() || self.foreign.as_ref().is_some_and(|f| f.store.is_none()) => {}
+                None => candle_core::bail!("rows of a cache that has not begun cannot enter one that has"),
+            }
+            self.lengths.extend_from_slice(&other.lengths);
+            return Ok(());
+        }
+        let sizes = |c: &KvCache| (c.layers.len(), c.heads, c.head_dim, c.dtype, c.foreign.is_some());
         if sizes(self) != sizes(other) {
             candle_core::bail!("rows of a cache of {:?} do not fit one of {:?}", sizes(other), sizes(self))
         }
@@ -270,7 +358,7 @@ impl KvCache {
 
     /// This cache's sizes and no rows.
     fn empty(&self) -> Self {
-        Self { layers: Vec::new(), lengths: Vec::new(), ..*self }
+        Self { layers: Vec::new(), lengths: Vec::new(), foreign: None, ..*self }
     }
 
     /// Makes room for `slots` rows in all, before the first append.
@@ -286,6 +374,7 @@ impl KvCache {
 mod tests {
     use super::*;
     use crate::weights::{Init, Weights};
+    use std::sync::{Arc, Mutex};
 
     const SPEC: DecoderSpec =
         DecoderSpec { width: 6, vocab: 1, layers: 2, kv_heads: 2, head_dim: 3, context: 32, eos: Vec::new() };
@@ -361,5 +450,72 @@ mod tests {
         check(cache.copy_rows(&[0, 1], 1, 9).map(drop), "do not fit a cache of 1 rows");
         check(cache.copy_rows(&[0], 1, 33).map(drop), "context length, which allows 32");
         check(cache.push_rows(&filled(CacheType::F16, 3)), "do not fit one of");
+    }
+
+    /// A store that writes down what is asked of it.
+    struct Asked(Arc<Mutex<Vec<String>>>, usize);
+
+    impl CacheStore for Asked {
+        fn handle(&self) -> Result<usize> {
+            Ok(self.1)
+        }
+
+        fn truncate(&mut self, length: usize) {
+            self.0.lock().unwrap().push(format!("{}: truncate {length}", self.1));
+        }
+
+        fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
+            self.0.lock().unwrap().push(format!("{}: select {rows:?}", self.1));
+            Ok(())
+        }
+
+        fn copy_rows(&self, rows: &[usize], sizes: StoreSizes) -> Result<Box<dyn CacheStore>> {
+            self.0.lock().unwrap().push(format!("{}: copy {rows:?} {sizes:?}", self.1));
+            Ok(Box::new(Asked(self.0.clone(), self.1 + 10)))
+        }
+
+        fn push_rows(&mut self, other: usize) -> Result<()> {
+            self.0.lock().unwrap().push(format!("{}: push {other}", self.1));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_is_made_at_its_first_use_and_asked_in_order() {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let log = calls.clone();
+        let make: MakeStore = Arc::new(move |sizes| {
+            log.lock().unwrap().push(format!("make {sizes:?}"));
+            Ok(Box::new(Asked(log.clone(), 1)))
+        });
+        let sizes = |batch, capacity, slots| StoreSizes { batch, capacity, slots, dtype: CacheType::F16 };
+        let mut cache = KvCache::with_store(&SPEC, 2, 10, make.clone()).unwrap().with_type(CacheType::F16).reserve(5);
+        cache.truncate(9);
+        cache.select_rows(&[1, 0]).unwrap();
+        assert_eq!(calls.lock().unwrap().len(), 0);
+        assert_eq!(cache.store().unwrap().handle().unwrap(), 1);
+        cache.advance(&[4, 6]).unwrap();
+        cache.truncate(5);
+        assert_eq!(cache.lengths(), [4, 5]);
+        let copy = cache.copy_rows(&[1, 1, 0], 4, 20).unwrap();
+        assert_eq!((copy.lengths(), copy.capacity()), (&[5, 5, 4][..], 20));
+        cache.select_rows(&[1]).unwrap();
+        cache.push_rows(&copy).unwrap();
+        assert_eq!((cache.lengths(), cache.capacity()), (&[5, 5, 5, 4][..], 20));
+        let expected = [
+            format!("make {:?}", sizes(2, 10, 5)),
+            "1: truncate 5".into(),
+            format!("1: copy [1, 1, 0] {:?}", sizes(3, 20, 4)),
+            "1: select [1]".into(),
+            "1: push 11".into(),
+        ];
+        assert_eq!(*calls.lock().unwrap(), expected);
+        // What does not fit is refused before the store hears of it, and the two sorts of cache do not mix.
+        assert!(cache.select_rows(&[4]).is_err());
+        assert!(cache.copy_rows(&[0], 1, 4).is_err());
+        let message = filled(CacheType::F16, 3).push_rows(&cache).unwrap_err().to_string();
+        assert!(message.contains("do not fit one of"), "{message}");
+        assert!(filled(CacheType::F16, 3).store().is_err());
+        assert_eq!(*calls.lock().unwrap(), expected);
     }
 }

@@ -7,6 +7,7 @@
 //! **L** layers.
 
 pub mod cache;
+pub mod cache_store;
 pub mod candle_bridge;
 pub mod decoder;
 pub mod encoder;
@@ -26,6 +27,7 @@ pub mod vit;
 pub mod weights;
 
 pub use cache::{CacheType, KvCache};
+pub use cache_store::{CacheStore, MakeStore, StoreSizes};
 pub use decoder::{Decoder, LogitPositions, Run};
 pub use encoder::Encoder;
 pub use frozen::{FrozenEmbedding, FrozenLinear};

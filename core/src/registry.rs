@@ -142,8 +142,12 @@ pub enum Origin {
     Library {
         /// The file.
         path: String,
+        /// The name that its author gave it.
+        name: String,
         /// Its version.
         version: String,
+        /// The version of the ABI that it asks for.
+        abi: String,
     },
 }
 
@@ -151,7 +155,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Origin::BuiltIn { package, version } => write!(f, "built in ({package} {version})"),
-            Origin::Library { path, version } => write!(f, "library {path} ({version})"),
+            Origin::Library { path, name, version, abi } => write!(f, "library {path} ({name} {version}, ABI {abi})"),
         }
     }
 }
@@ -477,7 +481,12 @@ mod tests {
         Entry {
             kind: kind.to_string(),
             about: String::new(),
-            origin: Origin::Library { path: "libtoy.so".into(), version: version.into() },
+            origin: Origin::Library {
+                path: "libtoy.so".into(),
+                name: "toy".into(),
+                version: version.into(),
+                abi: "1.0".into(),
+            },
             files: Vec::new(),
             needs_weights: true,
             schema: Value::Null,
@@ -494,7 +503,7 @@ mod tests {
         let message = registry.insert(toy("linear", "2")).unwrap_err().to_string();
         assert_eq!(
             message,
-            "stitch kind \"linear\" is registered twice: library libtoy.so (1) and library libtoy.so (2)"
+            "stitch kind \"linear\" is registered twice: library libtoy.so (toy 1, ABI 1.0) and library libtoy.so (toy 2, ABI 1.0)"
         );
     }
 

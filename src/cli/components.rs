@@ -1,13 +1,15 @@
 //! `limber components` and `limber describe KIND`: what is registered, from where, and its settings.
 
+use super::options::Plugins;
 use super::output;
-use crate::parts;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
 #[derive(Debug, Args)]
 pub struct ListArguments {
+    #[command(flatten)]
+    plugins: Plugins,
     /// Prints one JSON object a line
     #[arg(long)]
     json: bool,
@@ -20,13 +22,15 @@ pub struct DescribeArguments {
     /// Of which role, where a kind has several: encoder, stitch or decoder
     #[arg(long)]
     role: Option<String>,
+    #[command(flatten)]
+    plugins: Plugins,
     /// Prints one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
 pub fn list(arguments: &ListArguments) -> Result<()> {
-    let registry = parts::registry()?;
+    let registry = arguments.plugins.registry()?;
     for entry in registry.entries() {
         let role = entry.maker.role();
         if arguments.json {
@@ -39,7 +43,7 @@ pub fn list(arguments: &ListArguments) -> Result<()> {
 }
 
 pub fn describe(arguments: &DescribeArguments) -> Result<()> {
-    let registry = parts::registry()?;
+    let registry = arguments.plugins.registry()?;
     let wanted = |role: &str| arguments.role.as_deref().is_none_or(|r| r == role);
     let found: Vec<_> = registry.entries().filter(|e| e.kind == arguments.kind && wanted(e.maker.role())).collect();
     if found.is_empty() {

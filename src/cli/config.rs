@@ -1,11 +1,10 @@
 //! `limber config show|check FILE`: the resolved config; every problem at once.
 
 use super::output;
-use crate::{config, parts};
+use crate::{config, plugins};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use limber_core::Registry;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -55,10 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn check(files: &[PathBuf], sets: &[String], as_json: bool) -> Result<()> {
-    let registry = parts::registry()?;
     let mut bad = 0;
     for file in files {
-        let report = config::check_file(file, sets, &|role, kind| schema(&registry, role, kind));
+        let report = config::check_file_with(file, sets, &|config| plugins::registry(config));
         bad += usize::from(!report.problems.is_empty());
         if as_json {
             let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
@@ -80,9 +78,4 @@ fn check(files: &[PathBuf], sets: &[String], as_json: bool) -> Result<()> {
         bail!("{bad} of {} config files have problems", files.len())
     }
     Ok(())
-}
-
-/// The schema of a part's settings, for the check of keys inside its section.
-fn schema(registry: &Registry, role: &str, kind: &str) -> Result<Value> {
-    Ok(registry.get(role, kind)?.schema.clone())
 }

@@ -14,6 +14,7 @@ mod generate;
 mod metrics;
 mod options;
 mod output;
+mod plugin;
 mod pull;
 mod reproduce;
 mod score;
@@ -58,6 +59,8 @@ enum Command {
     Config(config::Arguments),
     /// Converts a checkpoint (PyTorch pickle, sharded) to one safetensors file
     Convert(convert::Arguments),
+    /// Lists and checks dynamic libraries with further parts
+    Plugin(plugin::Arguments),
     /// Downloads weights from the Hugging Face hub into its standard cache
     Pull(pull::Arguments),
     /// Measures each stage beside the limits of this machine
@@ -102,6 +105,7 @@ fn run(command: Command) -> Result<()> {
         Command::Describe(arguments) => components::describe(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
+        Command::Plugin(arguments) => plugin::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),

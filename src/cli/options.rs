@@ -1,15 +1,16 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
 use super::output;
-use crate::config::{self, Compat, Config};
+use crate::config::{self, Compat, Config, Plugin};
 use crate::generation::Sampling;
 use crate::model::{Depth, Model};
 use crate::needs::{self, Need};
-use crate::parts;
+use crate::plugins;
 use crate::weights::hub::{self, Settings};
 use anyhow::{Context, Result};
 use clap::Args;
 use limber_core::Registry;
+use limber_plugin_host::Library;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ pub struct Shared {
     /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Loads a dynamic library with further parts; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Vec<PathBuf>,
     /// Device: cpu, cuda:N or metal
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -104,10 +108,11 @@ impl Shared {
                 }
             }
         }
-        let loaded = match &self.config {
+        let mut loaded = match &self.config {
             Some(path) => config::load(path, &sets)?,
             None => demo(&sets)?,
         };
+        loaded.config.plugins.extend(named(&self.plugin)?);
         for note in &loaded.notes {
             output::note(&note.to_string());
         }
@@ -127,6 +132,50 @@ fn demo(sets: &[String]) -> Result<config::Loaded> {
 #[cfg(not(feature = "demo"))]
 fn demo(_sets: &[String]) -> Result<config::Loaded> {
     anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
+}
+
+/// Whose parts are listed beside those that are linked in.
+#[derive(Debug, Clone, Args)]
+pub struct Plugins {
+    /// Config file, whose plugins are loaded
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Loads a dynamic library with further parts; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Vec<PathBuf>,
+}
+
+impl Plugins {
+    /// The libraries of the config, the flags and the environment.
+    ///
+    /// # Errors
+    /// A config with problems, a library that cannot be loaded.
+    pub fn libraries(&self) -> Result<Vec<Library>> {
+        let (mut named_by_config, mut folder) = (Vec::new(), PathBuf::new());
+        if let Some(path) = &self.config {
+            let config = config::load(path, &[])?.config;
+            (named_by_config, folder) = (config.plugins, config.folder);
+        }
+        named_by_config.extend(named(&self.plugin)?);
+        plugins::libraries(&named_by_config, &folder)
+    }
+
+    /// All parts.
+    ///
+    /// # Errors
+    /// As [`Self::libraries`]; a kind that is there twice.
+    pub fn registry(&self) -> Result<Registry> {
+        plugins::registry_with(&self.libraries()?)
+    }
+}
+
+/// The libraries of `--plugin`, whose paths count from the working folder as a user types them.
+fn named(paths: &[PathBuf]) -> Result<Vec<Plugin>> {
+    let absolute = |path: &PathBuf| -> Result<Plugin> {
+        let path = std::path::absolute(path).with_context(|| format!("--plugin {}", path.display()))?;
+        Ok(Plugin { path: text(&path)?.to_string(), sha256: None })
+    };
+    paths.iter().map(absolute).collect()
 }
 
 impl Network {
@@ -173,7 +222,7 @@ impl Shared {
     /// # Errors
     /// As [`Model::load`], and weights that cannot be had.
     pub fn model(&self, config: &Config, depth: Depth) -> Result<Model> {
-        let registry = parts::registry()?;
+        let registry = plugins::registry(config)?;
         self.bring(config, &registry, depth)?;
         let mut model = Model::load(config, &registry, depth)?;
         model.offline(self.network.offline || hub::is_offline());

@@ -6,7 +6,7 @@ use crate::model::Depth;
 use crate::needs::{self, Need};
 use crate::weights::WeightSpec;
 use crate::weights::hub::{Pulled, pull};
-use crate::{config, parts};
+use crate::{config, plugins};
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for note in &loaded.notes {
             output::note(&note.to_string());
         }
-        all.extend(needs::of_config(&loaded.config, &parts::registry()?, Depth::Text)?);
+        all.extend(needs::of_config(&loaded.config, &plugins::registry(&loaded.config)?, Depth::Text)?);
         if all.is_empty() {
             output::note(&format!("{}: no part names weights on the hub", path.display()));
         }

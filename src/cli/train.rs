@@ -3,7 +3,7 @@
 use super::options::Shared;
 use super::output;
 use crate::model::Depth;
-use crate::parts;
+use crate::plugins;
 use crate::train::{Event, Interrupted, Options, Ranks, Record, Validated, launched, train};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
     let config = arguments.shared.load(None)?;
-    let registry = parts::registry()?;
+    let registry = plugins::registry(&config)?;
     arguments.shared.bring(&config, &registry, Depth::Text)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();

@@ -5,6 +5,7 @@ use super::problem::{Note, Problem};
 use super::schema::violations;
 use super::section::ROLES;
 use super::types::Config;
+use limber_core::Registry;
 use serde_json::Value;
 use std::path::Path;
 
@@ -38,11 +39,24 @@ pub struct Report {
 
 /// Checks the file at `path` with `sets` over it: its syntax, keys, values, kinds and settings of parts.
 pub fn check_file(path: &Path, sets: &[String], schemas: Schemas) -> Report {
+    examine(path, sets, &|config| check(config, schemas))
+}
+
+/// As [`check_file`], against the registry of the config itself, its plugins in it; one that cannot be had is a problem
+/// of `plugins`.
+pub fn check_file_with(path: &Path, sets: &[String], registry: &dyn Fn(&Config) -> anyhow::Result<Registry>) -> Report {
+    examine(path, sets, &|config| match registry(config) {
+        Ok(registry) => check(config, &|role, kind| Ok(registry.get(role, kind)?.schema.clone())),
+        Err(error) => vec![Problem::new("", "plugins", format!("{error:#}"))],
+    })
+}
+
+fn examine(path: &Path, sets: &[String], parts: &dyn Fn(&Config) -> Vec<Problem>) -> Report {
     let draft = match Draft::of_file(path, sets) {
         Ok(draft) => draft,
         Err(error) => return Report { problems: error.problems, ..Report::default() },
     };
     let (config, mut problems) = draft.read();
-    problems.extend(check(&config, schemas));
+    problems.extend(parts(&config));
     Report { problems: draft.place(problems), notes: draft.notes().to_vec() }
 }

@@ -22,10 +22,11 @@ mod train;
 mod tree;
 mod types;
 
-pub use check::{Report, Schemas, check, check_file};
+pub use check::{Report, Schemas, check, check_file, check_file_with};
 pub use eval::Eval;
 pub use load::{Loaded, load, load_text};
 pub use problem::{ConfigError, Note, Problem};
+pub(crate) use schema::violations;
 pub use section::{DTYPES, ROLES, Section, is_local};
 pub use train::{Data, DataFormat, Schedule, Train, Validate, Warmup};
 pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, Plugin};

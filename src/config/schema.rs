@@ -9,7 +9,7 @@ use super::reader::{or, shown};
 use serde_json::Value;
 
 /// What is wrong with `value`: dotted key and message, none where it fits.
-pub(super) fn violations(value: &Value, schema: &Value) -> Vec<(String, String)> {
+pub(crate) fn violations(value: &Value, schema: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     Checker { root: schema, depth: 0 }.check(value, schema, "", &mut found);
     found

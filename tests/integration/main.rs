@@ -28,6 +28,7 @@ mod matrix;
 mod metrics;
 mod nf_resnet;
 mod opt;
+mod plugins;
 mod program;
 mod projections;
 mod ranks;

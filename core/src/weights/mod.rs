@@ -185,6 +185,19 @@ impl Weights {
         &self.device
     }
 
+    /// The type that frozen weights are wanted in; None is as they are stored.
+    pub fn dtype(&self) -> Option<WeightType> {
+        self.dtype
+    }
+
+    /// One tensor as its source gives it, in no other type: what a host of foreign parts hands on.
+    ///
+    /// # Errors
+    /// As [`Self::frozen`].
+    pub fn stored(&self, request: &Request) -> Result<FrozenData, WeightError> {
+        self.read(request.name, request.shape, request.init, request.dtype)
+    }
+
     /// The source.
     pub fn source(&self) -> &Arc<dyn WeightSource> {
         &self.source

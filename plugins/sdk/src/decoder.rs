@@ -1,0 +1,365 @@
+//! The functions of a decoder.
+
+use crate::call::{answer, give, guard, numbers, set};
+use crate::export::{Lent, entry_of, handle, release, settings};
+use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
+use anyhow::{Context, Result, anyhow, bail};
+use candle_core::{Tensor, Var};
+use limber_core::registry::{Entry, Maker, PreparedDecoder};
+use limber_core::{CacheType, Decoder, KvCache, LogitPositions, Run, WeightSource};
+use limber_plugin_abi::*;
+use serde_json::Value;
+use std::ffi::c_char;
+
+/// The table.
+pub(crate) fn table() -> LimberDecoder {
+    LimberDecoder {
+        prepare: Some(prepare),
+        build: Some(build),
+        release: Some(release::<LimberInstance, Box<dyn Decoder>>),
+        embed: Some(embed),
+        forward: Some(forward),
+        vjp: Some(vjp),
+        tape_release: Some(release::<LimberTape, Tape>),
+        cache_new: Some(cache_new),
+        cache_truncate: Some(cache_truncate),
+        cache_select: Some(cache_select),
+        cache_copy: Some(cache_copy),
+        cache_append: Some(cache_append),
+        cache_release: Some(release::<LimberCache, KvCache>),
+        begins_alike: Some(begins_alike),
+        ..LimberDecoder::empty()
+    }
+}
+
+/// The graph of a forward call.
+struct Tape {
+    embeds: Var,
+    output: Tensor,
+}
+
+fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
+    match &entry.maker {
+        Maker::Decoder(prepare) => prepare(settings, source),
+        _ => bail!("{} is no decoder", entry.kind),
+    }
+}
+
+unsafe extern "C" fn prepare(
+    part: *const LimberPart,
+    text: *const c_char,
+    source: *const LimberSource,
+    resolved: *const LimberSink,
+    out: *mut LimberDecoderSpec,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let source = Lent::new(source)?;
+            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
+            give(resolved, &prepared.settings.to_string())?;
+            let spec = prepared.spec;
+            let mut eos = [0; LIMBER_MAX_EOS];
+            if spec.eos.len() > LIMBER_MAX_EOS {
+                bail!("{} end-of-sequence ids, the plugin ABI has room for {LIMBER_MAX_EOS}", spec.eos.len())
+            }
+            eos[..spec.eos.len()].copy_from_slice(&spec.eos);
+            let spec = LimberDecoderSpec {
+                width: spec.width as u64,
+                vocab: spec.vocab as u64,
+                layers: spec.layers as u64,
+                kv_heads: spec.kv_heads as u64,
+                head_dim: spec.head_dim as u64,
+                context: spec.context as u64,
+                n_eos: spec.eos.len() as u32,
+                eos,
+                ..LimberDecoderSpec::empty()
+            };
+            answer(out, spec)
+        })
+    }
+}
+
+unsafe extern "C" fn build(
+    part: *const LimberPart,
+    text: *const c_char,
+    source: *const LimberSource,
+    options: *const LimberBuild,
+    out: *mut *mut LimberInstance,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let source = Lent::new(source)?;
+            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
+            let decoder = prepared.build(&source.weights(options)?)?;
+            set(out, handle(decoder))
+        })
+    }
+}
+
+/// # Safety
+/// `instance` is null or what `build` made.
+unsafe fn decoder<'a>(instance: *mut LimberInstance) -> Result<&'a dyn Decoder> {
+    // SAFETY: by the caller's promise.
+    let decoder = unsafe { instance.cast::<Box<dyn Decoder>>().as_ref() };
+    Ok(decoder.context("the instance is null")?.as_ref())
+}
+
+unsafe extern "C" fn embed(
+    instance: *mut LimberInstance,
+    ids: *const LimberTensor,
+    output: *const LimberTensor,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let embeds = decoder(instance)?.embed(&ids_tensor(ids, "the ids")?)?;
+            fill(output, &embeds, "embeddings")
+        })
+    }
+}
+
+/// The run of a call, over `cache`.
+///
+/// # Safety
+/// `call` is as the ABI says, for `batch` rows.
+unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut KvCache>) -> Result<Run<'a>> {
+    let logits = match call.logits {
+        LIMBER_LOGITS_ALL => LogitPositions::All,
+        LIMBER_LOGITS_LAST => LogitPositions::Last,
+        LIMBER_LOGITS_HIDDEN => LogitPositions::Hidden,
+        LIMBER_LOGITS_AT => {
+            // SAFETY: by the caller's promise.
+            let flat = unsafe { numbers(call.positions, 2 * usize::try_from(call.n_positions)?)? };
+            LogitPositions::At(flat.unwrap_or_default().chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+        }
+        other => bail!("logit positions of kind {other} are unknown"),
+    };
+    // SAFETY: by the caller's promise.
+    let lengths = unsafe { numbers(call.lengths, batch)? };
+    let mask = match call.mask.is_null() {
+        true => None,
+        // SAFETY: by the caller's promise.
+        false => Some(unsafe { u8_tensor(call.mask, "the mask")? }),
+    };
+    Ok(Run { cache, lengths, mask, logits, recompute: call.flags & LIMBER_CALL_RECOMPUTE != 0, ..Run::new() })
+}
+
+unsafe extern "C" fn forward(
+    instance: *mut LimberInstance,
+    call: *const LimberForward,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises; a cache is what `cache_new` or `cache_copy` made.
+    unsafe {
+        guard(error, || {
+            let decoder = decoder(instance)?;
+            let call = read(call)?;
+            let embeds = f32_tensor(call.embeds, "the embeddings")?;
+            let batch = embeds.dims().first().copied().unwrap_or(0);
+            let cache = call.cache.cast::<KvCache>().as_mut();
+            if let (Some(cache), Some(past)) = (&cache, numbers(call.past, batch)?)
+                && cache.lengths() != past
+            {
+                bail!("the cache holds {:?} positions, the host says {past:?}", cache.lengths())
+            }
+            let keeps = !call.tape.is_null() && cache.is_none();
+            let embeds = Var::from_tensor(&embeds)?;
+            let input = if keeps { embeds.as_tensor().clone() } else { embeds.as_tensor().detach() };
+            let mut run = run(&call, batch, cache)?;
+            let taps = match call.taps.is_null() {
+                true => None,
+                false => Some(read(call.taps)?),
+            };
+            if let Some(taps) = &taps {
+                (run.taps.want_hidden, run.taps.want_attention) = (taps.want_hidden != 0, taps.want_attention != 0);
+            }
+            let output = decoder.forward(&input, &mut run)?;
+            fill(call.output, &output, if call.logits == LIMBER_LOGITS_HIDDEN { "hidden states" } else { "logits" })?;
+            if let Some(taps) = &taps {
+                let seen = run.taps.hidden.iter().map(|x| (LIMBER_TAP_HIDDEN, x));
+                for (tap, tensor) in seen.chain(run.taps.attention.iter().map(|x| (LIMBER_TAP_ATTENTION, x))) {
+                    tapped(taps, tap, tensor)?;
+                }
+            }
+            if keeps {
+                call.tape.write(handle(Tape { embeds, output }));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn tapped(taps: &LimberTaps, tap: u32, tensor: &Tensor) -> Result<()> {
+    let take = taps.take.context("the host's LimberTaps has no function")?;
+    with_view(tensor, |view| {
+        let mut message = None;
+        let sink = lend::sink(&mut message);
+        // SAFETY: the view and the sink live beyond the call.
+        let status = unsafe { take(taps.context, tap, view, &*sink) };
+        drop(sink);
+        match status {
+            LIMBER_OK => Ok(()),
+            _ => Err(anyhow!("the host took no tap: {}", message.unwrap_or_default())),
+        }
+    })
+}
+
+unsafe extern "C" fn vjp(
+    instance: *mut LimberInstance,
+    call: *const LimberForward,
+    tape: *mut LimberTape,
+    grad_output: *const LimberTensor,
+    grad_embeds: *const LimberTensor,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises; a tape is what `forward` made.
+    unsafe {
+        guard(error, || {
+            let gradient = f32_tensor(grad_output, "the gradient of the output")?;
+            let again;
+            let tape = match tape.cast::<Tape>().as_ref() {
+                Some(tape) => tape,
+                None => {
+                    let call = read(call)?;
+                    let embeds = Var::from_tensor(&f32_tensor(call.embeds, "the embeddings")?)?;
+                    let mut run = run(&call, embeds.dims().first().copied().unwrap_or(0), None)?;
+                    let output = decoder(instance)?.forward(embeds.as_tensor(), &mut run)?;
+                    again = Tape { embeds, output };
+                    &again
+                }
+            };
+            if tape.output.dims() != gradient.dims() {
+                bail!("a gradient of shape {:?} for an output of {:?}", gradient.dims(), tape.output.dims())
+            }
+            let mut grads = tape.output.mul(&gradient)?.sum_all()?.backward()?;
+            let Some(gradient) = grads.remove(tape.embeds.as_tensor()) else {
+                bail!("the decoder lets no gradient through to the embeddings")
+            };
+            fill(grad_embeds, &gradient, "gradients")
+        })
+    }
+}
+
+unsafe extern "C" fn begins_alike(instance: *mut LimberInstance, positions: u64) -> i32 {
+    let mut alike = 0;
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(std::ptr::null(), || {
+            alike = i32::from(decoder(instance)?.begins_alike(usize::try_from(positions)?));
+            Ok(())
+        });
+    }
+    alike
+}
+
+/// # Safety
+/// `options` is null or as the ABI says.
+unsafe fn sizes(options: *const LimberCacheOptions) -> Result<(usize, usize, usize, CacheType)> {
+    // SAFETY: by the caller's promise.
+    let options = unsafe { read(options)? };
+    let dtype = match options.format.is_null() {
+        true => CacheType::F32,
+        false => {
+            // SAFETY: by the caller's promise.
+            let name = unsafe { crate::call::text(options.format, "format")? };
+            // A hint: a type that is not known here is kept as computed.
+            [CacheType::F16, CacheType::Bf16].into_iter().find(|t| t.name() == name).unwrap_or_default()
+        }
+    };
+    let slots = usize::try_from(options.slots.max(options.batch))?;
+    Ok((usize::try_from(options.batch)?, usize::try_from(options.capacity)?, slots, dtype))
+}
+
+unsafe extern "C" fn cache_new(
+    instance: *mut LimberInstance,
+    options: *const LimberCacheOptions,
+    out: *mut *mut LimberCache,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let (batch, capacity, slots, dtype) = sizes(options)?;
+            let cache = decoder(instance)?.new_cache(batch, capacity)?.with_type(dtype).reserve(slots);
+            set(out, handle(cache))
+        })
+    }
+}
+
+/// # Safety
+/// `cache` is null or what `cache_new` or `cache_copy` made.
+unsafe fn cache<'a>(cache: *mut LimberCache) -> Result<&'a mut KvCache> {
+    // SAFETY: by the caller's promise.
+    unsafe { cache.cast::<KvCache>().as_mut() }.context("the cache is null")
+}
+
+/// # Safety
+/// As [`cache`].
+unsafe fn cache_read<'a>(cache: *const LimberCache) -> Result<&'a KvCache> {
+    // SAFETY: by the caller's promise.
+    unsafe { cache.cast::<KvCache>().as_ref() }.context("the cache is null")
+}
+
+unsafe extern "C" fn cache_truncate(handle: *mut LimberCache, length: u64, error: *const LimberSink) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            cache(handle)?.truncate(usize::try_from(length)?);
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn cache_select(
+    handle: *mut LimberCache,
+    rows: *const u64,
+    n_rows: u64,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
+            Ok(cache(handle)?.select_rows(&rows)?)
+        })
+    }
+}
+
+unsafe extern "C" fn cache_copy(
+    from: *const LimberCache,
+    rows: *const u64,
+    n_rows: u64,
+    options: *const LimberCacheOptions,
+    out: *mut *mut LimberCache,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
+            let (_, capacity, slots, _) = sizes(options)?;
+            set(out, handle(cache_read(from)?.copy_rows(&rows, slots, capacity)?))
+        })
+    }
+}
+
+unsafe extern "C" fn cache_append(
+    handle: *mut LimberCache,
+    other: *const LimberCache,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises; the two are different caches.
+    unsafe {
+        guard(error, || {
+            if std::ptr::eq(handle, other) {
+                bail!("a cache cannot be appended to itself")
+            }
+            Ok(cache(handle)?.push_rows(cache_read(other)?)?)
+        })
+    }
+}

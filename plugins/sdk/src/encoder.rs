@@ -1,0 +1,127 @@
+//! The functions of an encoder.
+
+use crate::call::{answer, give, guard, set};
+use crate::export::{Lent, entry_of, handle, release, settings};
+use crate::tensor::{f32_tensor, fill};
+use anyhow::{Context, Result, bail};
+use candle_core::{Tensor, Var};
+use limber_core::registry::{EncoderSpecs, Entry, Maker, PreparedEncoder};
+use limber_core::{Encoder, FeatureKind, InputSpec, ResizeFilter, ResizeRule, WeightSource};
+use limber_plugin_abi::*;
+use serde_json::Value;
+use std::ffi::c_char;
+
+/// The table.
+pub(crate) fn table() -> LimberEncoder {
+    LimberEncoder {
+        prepare: Some(prepare),
+        build: Some(build),
+        release: Some(release::<LimberInstance, Box<dyn Encoder>>),
+        encode: Some(encode),
+        ..LimberEncoder::empty()
+    }
+}
+
+fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedEncoder> {
+    match &entry.maker {
+        Maker::Encoder(prepare) => prepare(settings, source),
+        _ => bail!("{} is no encoder", entry.kind),
+    }
+}
+
+/// Specs as the host reads them.
+fn spec(specs: EncoderSpecs) -> Result<LimberEncoderSpec> {
+    let spec = LimberEncoderSpec {
+        kind: match specs.features.kind {
+            FeatureKind::Patches => LIMBER_FEATURES_PATCHES,
+            FeatureKind::Pooled => LIMBER_FEATURES_POOLED,
+        },
+        tokens: specs.features.tokens as u64,
+        width: specs.features.width as u64,
+        ..LimberEncoderSpec::empty()
+    };
+    let InputSpec::Image(image) = specs.input else {
+        return Ok(LimberEncoderSpec { input: LIMBER_INPUT_FEATURES, ..spec });
+    };
+    if !image.augment.is_none() {
+        bail!("images varied at random cannot be asked for across the plugin ABI")
+    }
+    Ok(LimberEncoderSpec {
+        input: LIMBER_INPUT_IMAGE,
+        side: image.side as u64,
+        resize_to: image.resize_to.unwrap_or(0) as u64,
+        resize: match image.resize {
+            ResizeRule::ShorterSideCrop => LIMBER_RESIZE_SHORTER_SIDE_CROP,
+            ResizeRule::Squash => LIMBER_RESIZE_SQUASH,
+        },
+        filter: match image.filter {
+            ResizeFilter::Bilinear => LIMBER_FILTER_BILINEAR,
+            ResizeFilter::Bicubic => LIMBER_FILTER_BICUBIC,
+        },
+        mean: image.mean,
+        std: image.std,
+        ..spec
+    })
+}
+
+unsafe extern "C" fn prepare(
+    part: *const LimberPart,
+    text: *const c_char,
+    source: *const LimberSource,
+    resolved: *const LimberSink,
+    out: *mut LimberEncoderSpec,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let source = Lent::new(source)?;
+            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
+            give(resolved, &prepared.settings.to_string())?;
+            answer(out, spec(prepared.spec)?)
+        })
+    }
+}
+
+unsafe extern "C" fn build(
+    part: *const LimberPart,
+    text: *const c_char,
+    source: *const LimberSource,
+    options: *const LimberBuild,
+    out: *mut *mut LimberInstance,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises.
+    unsafe {
+        guard(error, || {
+            let source = Lent::new(source)?;
+            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
+            let encoder = prepared.build(&source.weights(options)?)?;
+            set(out, handle(encoder))
+        })
+    }
+}
+
+unsafe extern "C" fn encode(
+    instance: *mut LimberInstance,
+    call: *const LimberEncode,
+    error: *const LimberSink,
+) -> LimberStatus {
+    // SAFETY: the host keeps the ABI's promises; an instance is what `build` made.
+    unsafe {
+        guard(error, || {
+            let encoder = instance.cast::<Box<dyn Encoder>>().as_ref().context("the instance is null")?;
+            let call = read(call)?;
+            let input = f32_tensor(call.input, "the input")?;
+            let input: Tensor = match call.flags & LIMBER_CALL_TRACKED {
+                0 => input,
+                _ => Var::from_tensor(&input)?.into_inner(),
+            };
+            let features = encoder.encode(&input)?;
+            if features.track_op() {
+                bail!("the features carry a graph; an encoder is frozen, and detaches what it gives")
+            }
+            fill(call.output, &features, "features")
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! `limber plugin list|check`: which dynamic libraries are in use, and whether their parts keep the contracts.
+
+use super::options::Plugins;
+use super::output;
+use crate::plugins;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use limber_plugin_host::Library;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the plugins of a config, of --plugin and of LIMBER_PLUGIN_PATH
+    List {
+        #[command(flatten)]
+        plugins: Plugins,
+        /// Prints one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs the conformance suite on every part of a library and says what failed and why
+    Check {
+        /// Dynamic libraries
+        #[arg(required = true, value_name = "LIBRARY")]
+        libraries: Vec<PathBuf>,
+        /// Prints one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::List { plugins, json } => list(&plugins.libraries()?, *json),
+        Command::Check { libraries, json } => check(libraries, *json),
+    }
+}
+
+fn list(libraries: &[Library], as_json: bool) -> Result<()> {
+    for library in libraries {
+        let parts: Vec<_> = library.entries();
+        if as_json {
+            let parts: Vec<_> =
+                parts.iter().map(|e| json!({"role": e.maker.role(), "kind": e.kind, "about": e.about})).collect();
+            output::json(&json!({
+                "path": library.path(),
+                "name": library.name(),
+                "version": library.version(),
+                "abi": library.abi(),
+                "built_with": library.built_with(),
+                "parts": parts,
+            }))?;
+            continue;
+        }
+        let built = if library.built_with().is_empty() { "" } else { ", built with " };
+        output::line(&format!(
+            "{} {}, ABI {}{built}{}: {}",
+            library.name(),
+            library.version(),
+            library.abi(),
+            library.built_with(),
+            library.path().display()
+        ))?;
+        for entry in parts {
+            output::line(&format!("  {:8} {:14} {}", entry.maker.role(), entry.kind, entry.about))?;
+        }
+    }
+    if libraries.is_empty() && !as_json {
+        output::note(&format!("no plugin is named by --config, --plugin or {}", plugins::VARIABLE));
+    }
+    Ok(())
+}
+
+fn check(paths: &[PathBuf], as_json: bool) -> Result<()> {
+    let (mut failed, mut all) = (0, 0);
+    for path in paths {
+        let library = limber_plugin_host::open(path, None)?;
+        for entry in library.entries().into_iter().map(plugins::checked) {
+            let report = limber_kit::check_entry(&entry);
+            all += 1;
+            failed += usize::from(!report.passed());
+            if as_json {
+                let checks: Vec<_> =
+                    report.checks.iter().map(|c| json!({"name": c.name, "failure": c.failure})).collect();
+                output::json(&json!({
+                    "library": library.path(),
+                    "role": entry.maker.role(),
+                    "kind": entry.kind,
+                    "passed": report.passed(),
+                    "checks": checks,
+                }))?;
+            } else {
+                output::line(&report.to_string())?;
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {all} parts fail the conformance suite")
+    }
+    Ok(())
+}

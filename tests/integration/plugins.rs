@@ -1,0 +1,288 @@
+//! Plugins as a user meets them: named in configs, flags and the environment; listed, described, checked, trained with.
+
+use super::golden::{folder, largest, relative, tensors};
+use super::program::{fails, lines, stdout};
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The library of an example, which Cargo builds because the root package names it among the tests' dependencies.
+pub(super) fn example(name: &str) -> PathBuf {
+    let name = name.replace('-', "_");
+    let file = format!("{}limber_example_{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let path = std::env::current_exe().unwrap().parent().unwrap().join(file);
+    assert!(path.is_file(), "{} is not built", path.display());
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn write(path: &Path, tree: &Value) {
+    fs::write(path, tree.to_string()).unwrap();
+}
+
+fn with_variable(value: &Path, folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("LIMBER_PLUGIN_PATH", value)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_plugin_is_listed_and_described_with_its_origin() {
+    let library = example("timm-vit");
+    let all = lines(&["plugin", "list", "--json", "--plugin", text(&library)]);
+    let [line] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!(
+        (&line["name"], &line["version"], &line["abi"]),
+        (&json!("limber-example-timm-vit"), &json!(env!("CARGO_PKG_VERSION")), &json!("1.0"))
+    );
+    assert_eq!(line["parts"][0]["kind"], json!("timm-vit"));
+    let listed = stdout(&["plugin", "list", "--plugin", text(&library)]);
+    assert!(listed.contains("ABI 1.0") && listed.contains("encoder  timm-vit"), "{listed}");
+    let all = lines(&["components", "--json", "--plugin", text(&library)]);
+    let line = all.iter().find(|line| line["kind"] == "timm-vit").unwrap();
+    assert_eq!(line["from"]["origin"], json!("library"));
+    assert_eq!(line["from"]["path"], json!(library.canonicalize().unwrap()));
+    assert_eq!(line["from"]["abi"], json!("1.0"));
+    assert!(all.iter().any(|line| line["kind"] == "clip-resnet"));
+    let described = &lines(&["describe", "timm-vit", "--json", "--plugin", text(&library)])[0];
+    assert_eq!(described["settings"]["properties"]["patch_size"]["default"], json!(16));
+    assert!(described["settings"]["properties"]["heads"]["description"].as_str().unwrap().contains("divisor"));
+}
+
+/// timm's own numbers, through a config that names the library relative to its folder.
+#[test]
+fn a_config_uses_a_plugin_as_if_it_were_built_in() {
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir(place.path().join("lib")).unwrap();
+    let copy = place.path().join("lib/vit.so");
+    fs::copy(example("timm-vit"), &copy).unwrap();
+    let hash: String = Sha256::digest(fs::read(&copy).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+    let golden = folder("timm_vit");
+    let tree = json!({
+        "encoder": {
+            "kind": "timm-vit", "weights": golden.join("model.safetensors"),
+            "image_size": 32, "resize_to": 36, "patch_size": 8, "width": 32, "layers": 2, "heads": 4, "mlp_ratio": 2,
+        },
+        "stitch": {"kind": "linear", "weights": "random:1"},
+        "decoder": {"kind": "gptj", "weights": "random:2"},
+        "plugins": [{"path": "lib/vit.so", "sha256": hash}],
+    });
+    let config = place.path().join("c.yaml");
+    write(&config, &tree);
+    let loaded = limber::config::load(&config, &[]).unwrap().config;
+    let registry = limber::plugins::registry(&loaded).unwrap();
+    let source =
+        limber::weights::open(&text(&golden.join("model.safetensors")).parse().unwrap(), &[], Path::new(".")).unwrap();
+    let weights = limber::core::Weights::new(source.clone(), Device::Cpu, None);
+    let settings = loaded.encoder.settings.clone().into();
+    let encoder = registry.encoder("timm-vit", settings, source.as_ref()).unwrap().build(&weights).unwrap();
+    let expected = tensors("timm_vit");
+    let features = encoder.encode(&expected["pixels"]).unwrap();
+    // f32 sums of 64 terms over two blocks.
+    assert!(relative(&features, &expected["features"]) < 2e-5, "{}", relative(&features, &expected["features"]));
+
+    // Through the program, from an image file; the same pixels give the same features in a library call.
+    let out = place.path().join("out.safetensors");
+    let image = super::program::scene(0);
+    for stage in ["pixels", "features"] {
+        stdout(&[
+            "encode",
+            "--config",
+            text(&config),
+            "--stage",
+            stage,
+            &image,
+            "--out",
+            text(&out.with_extension(stage)),
+        ]);
+    }
+    let read = |stage: &str| -> Tensor {
+        let all = candle_core::safetensors::load(out.with_extension(stage), &Device::Cpu).unwrap();
+        all.into_values().next().unwrap()
+    };
+    let ours = encoder.encode(&read("pixels").unsqueeze(0).unwrap()).unwrap().squeeze(0).unwrap();
+    assert_eq!(largest(&ours, &read("features")), 0.0);
+    stdout(&["config", "check", text(&config)]);
+
+    // Another hash, a key that the schema does not know, a file that is not there.
+    let changed = |pointer: &str, key: &str, value: Value| {
+        let mut tree = tree.clone();
+        tree.pointer_mut(pointer).unwrap()[key] = value;
+        let config = place.path().join("changed.yaml");
+        write(&config, &tree);
+        config
+    };
+    let encode = |config: &Path, expected: &[&str]| {
+        let out = text(&out).to_string();
+        fails(&["encode", "--config", text(config), "--stage", "features", &image, "--out", &out], expected);
+    };
+    let wrong = "0".repeat(64);
+    encode(
+        &changed("/plugins/0", "sha256", json!(wrong)),
+        &["plugins.0", "lib/vit.so", &format!("its SHA-256 is {hash}, the config says {wrong}")],
+    );
+    encode(&changed("/encoder", "patchsize", json!(8)), &["section \"encoder\"", "key \"patchsize\"", "patch_size"]);
+    encode(&changed("/encoder", "heads", json!("four")), &["section \"encoder\"", "key \"heads\"", "\"four\""]);
+    encode(&changed("/encoder", "heads", json!(3)), &["timm-vit", "width 32 is no multiple of heads 3"]);
+    encode(&changed("/plugins/0", "path", json!("lib/none.so")), &["plugins.0", "lib/none.so", "No such file"]);
+    let bad = changed("/plugins/0", "path", json!("lib/none.so"));
+    let output = super::program::limber(&["config", "check", text(&bad)]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("lib/none.so") && said.contains("plugins"), "{said}");
+}
+
+#[test]
+fn libraries_are_found_where_they_are_named_and_nowhere_else() {
+    let place = tempfile::tempdir().unwrap();
+    let name = format!("vit.{}", std::env::consts::DLL_EXTENSION);
+    fs::copy(example("timm-vit"), place.path().join(&name)).unwrap();
+    let kinds = |output: Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The working folder holds one, and nobody asks it.
+    let none = Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(["components"])
+        .current_dir(place.path())
+        .env_remove("LIMBER_PLUGIN_PATH")
+        .output()
+        .unwrap();
+    assert!(!kinds(none).contains("timm-vit"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    for value in [place.path().to_path_buf(), place.path().join(&name)] {
+        assert!(kinds(with_variable(&value, elsewhere.path(), &["components"])).contains("timm-vit"));
+    }
+    for (value, expected) in [
+        (Path::new("lib"), "LIMBER_PLUGIN_PATH holds \"lib\", which counts from the working folder"),
+        (&place.path().join("none"), "No such file"),
+    ] {
+        let output = with_variable(value, place.path(), &["components"]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    // The flag counts from the working folder, and a library named twice is one.
+    let output =
+        with_variable(&place.path().join(&name), place.path(), &["plugin", "list", "--plugin", &name, "--json"]);
+    assert_eq!(kinds(output).lines().count(), 1);
+}
+
+#[test]
+fn a_kind_that_is_there_already_names_both_origins() {
+    let place = tempfile::tempdir().unwrap();
+    let copy = place.path().join("copy.so");
+    fs::copy(example("timm-vit"), &copy).unwrap();
+    let library = example("timm-vit");
+    fails(
+        &["components", "--plugin", text(&library), "--plugin", text(&copy)],
+        &["encoder kind \"timm-vit\" is registered twice", "limber_example_timm_vit", "copy.so"],
+    );
+}
+
+/// A model of three foreign parts: trained, resumed bit for bit, its stitch read again.
+#[test]
+fn a_stitch_trains_between_foreign_parts_and_is_saved_like_a_built_in_one() {
+    let place = tempfile::tempdir().unwrap();
+    let golden = folder("train");
+    let tree = |output: &str, steps: usize| {
+        json!({
+            "encoder": {"kind": "features", "tokens": 4, "width": 24},
+            "stitch": {"kind": "resampler", "tokens": 3, "width": 8, "heads": 2, "weights": "random:3"},
+            "decoder": {
+                "kind": "fading", "weights": "random:4", "tokenizer": folder("tokenizer/json"),
+                "vocab": 421, "width": 32, "layers": 2, "heads": 4, "context": 64, "eos": 0,
+            },
+            "train": {
+                "steps": steps, "batch": 3, "lr": 0.02, "warmup": 2, "schedule": "warmup", "save_every": 4, "seed": 5,
+                "output": place.path().join(output),
+            },
+            "data": {"format": "jsonl", "path": golden.join("data.jsonl"), "workers": 1},
+            "plugins": [example("resampler"), example("fading")],
+        })
+    };
+    let run = |output: &str, steps: usize, more: &[&str]| -> PathBuf {
+        let config = place.path().join(format!("{output}-{steps}.yaml"));
+        write(&config, &tree(output, steps));
+        stdout(&[&["train", "--config", text(&config)], more].concat());
+        config
+    };
+    let log = |output: &str| -> Vec<(u64, f64)> {
+        let text = fs::read_to_string(place.path().join(output).join("log.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap())).collect()
+    };
+    let config = run("whole", 12, &[]);
+    let whole = log("whole");
+    assert_eq!(whole.len(), 12);
+    assert!(whole[11].1 < 0.95 * whole[0].1, "{whole:?}");
+    run("parts", 8, &[]);
+    run("parts", 12, &["--resume"]);
+    assert_eq!(log("parts"), whole);
+    let bytes = |output: &str| fs::read(place.path().join(output).join("stitch.safetensors")).unwrap();
+    assert_eq!(bytes("whole"), bytes("parts"));
+
+    // What was saved is what is loaded.
+    let stitch = format!("stitch.weights={}", place.path().join("whole/stitch.safetensors").display());
+    let input = golden.join("data.jsonl");
+    let first: Value = serde_json::from_str(fs::read_to_string(&input).unwrap().lines().next().unwrap()).unwrap();
+    let image = golden.join(first["image"].as_str().unwrap());
+    let caption = |set: &str| {
+        lines(&["caption", "--json", "--max-tokens", "4", "--config", text(&config), "--set", set, text(&image)])
+    };
+    let trained = caption(&stitch);
+    assert_eq!(trained[0]["tokens"].as_array().unwrap().len(), 4);
+    assert_ne!(trained[0]["logprobs"], caption("stitch.weights=random:3")[0]["logprobs"]);
+    // A setting with which the file does not fit is refused, naming both sides.
+    fails(
+        &["caption", "--config", text(&config), "--set", &stitch, "--set", "stitch.width=16", text(&image)],
+        &["section \"stitch\"", "latents has shape [3, 8], [3, 16]", "encoder features", "decoder fading"],
+    );
+}
+
+#[test]
+fn plugin_check_says_what_failed_and_why() {
+    for name in ["timm-vit", "resampler", "fading"] {
+        let report = stdout(&["plugin", "check", text(&example(name))]);
+        assert!(report.contains("0 of ") && !report.contains("FAILED"), "{report}");
+    }
+    let liars = example("liars");
+    let output = super::program::limber(&["plugin", "check", text(&liars)]);
+    let (report, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("7 of 8 parts fail the conformance suite"), "{message}");
+    for reason in [
+        "features have shape [1, 5, 3], the spec says [1, 4, 3]",
+        "the features carry a graph",
+        "a batch gives what its images give alone: image 0 of 3",
+        "an encoder in panic",
+    ] {
+        assert!(report.contains(reason), "{report}");
+    }
+    let output = super::program::limber(&["plugin", "check", "--json", text(&liars)]);
+    let all: Vec<Value> =
+        String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let honest = all.iter().find(|line| line["kind"] == "honest").unwrap();
+    assert_eq!((all.len(), &honest["passed"]), (8, &json!(true)));
+    // What a plugin logs goes where the program's own log goes, with the library's name.
+    let output = Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(["plugin", "check", text(&liars)])
+        .env("LIMBER_LOG", "limber_plugin=debug")
+        .output()
+        .unwrap();
+    let logged = String::from_utf8_lossy(&output.stderr);
+    let line = logged.lines().find(|line| line.contains("an encoder is built kind=\"liar-nan\"")).unwrap_or_default();
+    for part in ["DEBUG", "library=", "limber_example_liars", "at=\"limber_example_liars\""] {
+        assert!(line.contains(part), "{line:?} lacks {part:?} in {logged}");
+    }
+    fails(&["plugin", "check", "Cargo.toml"], &["plugin Cargo.toml", "cannot be loaded"]);
+    fails(&["plugin", "check", "src"], &["plugin src", "it is not a file"]);
+}
