@@ -5,7 +5,7 @@ use super::output;
 use crate::bench::{self, Line, Options, Parts, Quality};
 use crate::config::DTYPES;
 use crate::model::{self, Depth};
-use crate::parts;
+use crate::plugins;
 use anyhow::{Context, Result};
 use clap::Args;
 use limber_core::WeightType;
@@ -41,8 +41,8 @@ const STORED: &str = "stored";
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut shared = arguments.shared.clone();
     let dtypes = shared.dtype.take();
-    let registry = parts::registry()?;
     let mut config = shared.load(None)?;
+    let registry = plugins::registry(&config)?;
     let device = model::device(&config.device)?;
     let options = Options {
         dtypes: types(dtypes.as_deref(), device.is_cpu())?,

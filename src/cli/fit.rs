@@ -4,7 +4,7 @@ use super::options::Shared;
 use super::output::{self, Progress};
 use crate::fit::{Method, Options, fit};
 use crate::model::Depth;
-use crate::parts;
+use crate::plugins;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Kind::Procrustes => Method::Procrustes,
     };
     let config = arguments.shared.load(None)?;
-    let registry = parts::registry()?;
+    let registry = plugins::registry(&config)?;
     arguments.shared.bring(&config, &registry, Depth::Text)?;
     let mut progress: Option<Progress> = None;
     let limit = arguments.limit.map(|n| n as usize);
