@@ -153,6 +153,12 @@ impl Layer for Block {
 /// The weights `[B, H, T, P]` of what each position averages: exp(-rate · distance) over the keys that it sees, summing
 /// to 1, or all 0 where it sees none.
 fn fading(h: usize, t: usize, p: usize, past: &[usize], mask: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    if let Some(mask) = mask {
+        match mask.dims() {
+            [rows, keys] if *rows == past.len() && *keys >= p => {}
+            other => candle_core::bail!("a key mask of shape {other:?} for {} rows of {p} positions", past.len()),
+        }
+    }
     let mask = mask.map(|mask| mask.to_vec2::<u8>()).transpose()?;
     let mut weights = vec![0f32; past.len() * h * t * p];
     for (at, row) in weights.chunks_exact_mut(p).enumerate() {
