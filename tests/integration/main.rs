@@ -29,6 +29,7 @@ mod metrics;
 mod nf_resnet;
 mod opt;
 mod plugins;
+mod plugins_c;
 mod program;
 mod projections;
 mod ranks;
