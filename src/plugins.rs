@@ -125,7 +125,7 @@ mod tests {
         std::fs::write(folder.path().join("notes.txt"), "").unwrap();
         let named = |paths: &[&Path]| named_by(Some(std::env::join_paths(paths).unwrap().as_os_str()));
         assert_eq!(named(&[folder.path(), Path::new(""), &at("x")]).unwrap(), [at("a"), at("b"), at("x")]);
-        assert_eq!(named_by(None).unwrap(), [PathBuf::new(); 0]);
+        assert!(named_by(None).unwrap().is_empty());
         let message = named(&[Path::new("plugins")]).unwrap_err().to_string();
         assert_eq!(
             message,

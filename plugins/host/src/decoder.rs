@@ -35,7 +35,6 @@ pub(crate) fn prepare(
         function(part.raw, given.as_ptr(), lent.as_ptr(), &*sink, &mut spec, error)
     })
     .map_err(anyhow::Error::msg)?;
-    drop(sink);
     let (settings, spec) = (resolved(part, text, settings)?, sizes(part, &spec)?);
     let (part, given, sizes) = (part.clone(), settings_text(&settings), spec.clone());
     Ok(Prepared::new(part.kind.clone(), settings, spec, move |weights: &Weights| {

@@ -31,7 +31,6 @@ pub(crate) fn prepare(
         function(part.raw, given.as_ptr(), lent.as_ptr(), &*sink, &mut spec, error)
     })
     .map_err(Error::msg)?;
-    drop(sink);
     let (settings, specs) = (resolved(part, text, settings)?, specs(part, &spec)?);
     let (part, given) = (part.clone(), settings_text(&settings));
     Ok(Prepared::new(part.kind.clone(), settings, specs, move |weights: &Weights| {

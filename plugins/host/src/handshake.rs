@@ -35,7 +35,6 @@ pub(crate) fn shake(entry: LimberEntry, path: &Path) -> Result<Plugin> {
     let sink = lend::sink(&mut message);
     // SAFETY: the entry has this type by its name; the host's table lives for ever, the sink beyond the call.
     let plugin = unsafe { entry(host, &*sink) };
-    drop(sink);
     if plugin.is_null() {
         bail!("it refuses to start: {}", message.as_deref().unwrap_or("it gives no reason"))
     }

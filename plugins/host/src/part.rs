@@ -104,7 +104,6 @@ impl Part {
         let mut message = None;
         let sink = lend::sink(&mut message);
         let status = function(&*sink);
-        drop(sink);
         if status == LIMBER_OK {
             return Ok(());
         }

@@ -67,7 +67,6 @@ pub(crate) fn prepare(
         function(part.raw, given.as_ptr(), lent.as_ptr(), &sides.table(), &*sink, &mut spec, error)
     })
     .map_err(anyhow::Error::msg)?;
-    drop(sink);
     let (settings, spec) = (resolved(part, text, settings)?, prefix(part, &spec)?);
     if spec.width != sides.width {
         bail!(
@@ -120,7 +119,6 @@ impl Built {
             let done = self.part.call("list parameters", |error| unsafe { function(instance, &*names, error) });
             done.map_err(anyhow::Error::msg)?;
         }
-        drop(names);
         let mut parameters: Vec<(String, Vec<usize>)> = Vec::new();
         for (name, shape) in list {
             let dims: Option<Vec<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();

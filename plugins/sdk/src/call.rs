@@ -90,7 +90,8 @@ pub(crate) unsafe fn numbers(numbers: *const u64, n: usize) -> Result<Option<Vec
 /// As [`write`] of the ABI.
 pub(crate) unsafe fn answer<T: Table>(out: *mut T, value: T) -> Result<()> {
     // SAFETY: by the caller's promise.
-    Ok(unsafe { write(out, value)? })
+    unsafe { write(out, value)? };
+    Ok(())
 }
 
 /// Writes one value for the host.

@@ -201,7 +201,6 @@ fn tapped(taps: &LimberTaps, tap: u32, tensor: &Tensor) -> Result<()> {
         let sink = lend::sink(&mut message);
         // SAFETY: the view and the sink live beyond the call.
         let status = unsafe { take(taps.context, tap, view, &*sink) };
-        drop(sink);
         match status {
             LIMBER_OK => Ok(()),
             _ => Err(anyhow!("the host took no tap: {}", message.unwrap_or_default())),

@@ -13,7 +13,7 @@ use limber_plugin_abi::{
 };
 use serde_json::Value;
 use std::ffi::{c_char, c_void};
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::{Arc, OnceLock};
 
 /// The table, made at the first call.
@@ -196,7 +196,7 @@ pub(crate) fn handle<H, T>(value: T) -> *mut H {
 /// # Safety
 /// `handle` is null, or came from [`handle`] for a `T` and is not used again.
 pub(crate) unsafe extern "C" fn release<H, T>(handle: *mut H) {
-    if handle != null_mut() {
+    if !handle.is_null() {
         // SAFETY: by the caller's promise. Without a sink the message is lost, and nobody could act on it.
         unsafe {
             guard(null(), || {

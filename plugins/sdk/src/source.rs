@@ -78,7 +78,6 @@ impl WeightSource for HostSource {
             if status != LIMBER_OK {
                 return Err(self.error("the host could not list its tensors"));
             }
-            drop(names);
             let sizes = |shape: Vec<i64>| shape.into_iter().map(|size| usize::try_from(size).unwrap_or(0)).collect();
             Ok((known != 0).then(|| list.into_iter().map(|(name, shape)| (name, sizes(shape))).collect()))
         });
