@@ -14,6 +14,7 @@ pub mod images;
 pub mod model;
 pub mod needs;
 pub mod parts;
+pub mod plugin_template;
 pub mod plugins;
 pub mod reproduce;
 pub mod shapes;

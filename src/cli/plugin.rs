@@ -1,13 +1,15 @@
-//! `limber plugin list|check`: which dynamic libraries are in use, and whether their parts keep the contracts.
+//! `limber plugin new|list|check`: a plugin to begin with, which dynamic libraries are in use, and whether their parts
+//! keep the contracts.
 
 use super::options::Plugins;
 use super::output;
+use crate::plugin_template::{Language, Role, Template};
 use crate::plugins;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use limber_plugin_host::Library;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -17,6 +19,20 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes a folder with a plugin that builds and passes its own test
+    New {
+        /// Name of the folder, of the plugin and of its part's kind
+        name: String,
+        /// What the part is
+        #[arg(long, value_enum)]
+        kind: Role,
+        /// What it is written in
+        #[arg(long, value_enum, default_value = "rust")]
+        language: Language,
+        /// A checkout of limber whose SDK a plugin in Rust depends on; the published one where nothing is said
+        #[arg(long, value_name = "FOLDER")]
+        limber: Option<PathBuf>,
+    },
     /// Lists the plugins of a config, of --plugin and of LIMBER_PLUGIN_PATH
     List {
         #[command(flatten)]
@@ -38,6 +54,10 @@ enum Command {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
+        Command::New { name, kind, language, limber } => {
+            let template = Template { name, role: *kind, language: *language, limber: limber.as_deref() };
+            output::line(&template.write(Path::new("."))?.display().to_string())
+        }
         Command::List { plugins, json } => list(&plugins.libraries()?, *json),
         Command::Check { libraries, json } => check(libraries, *json),
     }

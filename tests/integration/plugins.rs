@@ -1,10 +1,12 @@
 //! Plugins as a user meets them: named in configs, flags and the environment; listed, described, checked, trained with.
 
 use super::golden::{folder, largest, relative, tensors};
+use super::plugins_c::ran;
 use super::program::{fails, lines, stdout};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -286,4 +288,41 @@ fn plugin_check_says_what_failed_and_why() {
     }
     fails(&["plugin", "check", "Cargo.toml"], &["plugin Cargo.toml", "cannot be loaded"]);
     fails(&["plugin", "check", "src"], &["plugin src", "it is not a file"]);
+}
+
+#[test]
+fn a_new_crate_is_its_example_under_another_name() {
+    let into = tempfile::tempdir().unwrap();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (role, kind) in [("encoder", "timm-vit"), ("decoder", "fading"), ("stitch", "resampler")] {
+        let name = format!("own-{kind}");
+        let made = ran(Command::new(env!("CARGO_BIN_EXE_limber"))
+            .args(["plugin", "new", &name, "--kind", role, "--limber", text(here)])
+            .current_dir(into.path()));
+        assert!(made.contains(&name), "{made}");
+        let (folder, example) = (into.path().join(&name), here.join("plugins/examples").join(kind));
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+        for file in ["src/lib.rs", "tests/plugin.rs"] {
+            let own = read(folder.join(file));
+            assert!(own.contains(&format!("\"{name}\"")) && !own.contains("limber_example"), "{file}: {own}");
+            let crates = (name.replace('-', "_"), format!("limber_example_{}", kind.replace('-', "_")));
+            assert_eq!(own.replace(&crates.0, &crates.1).replace(&name, kind), read(example.join(file)));
+        }
+        // The same crates of the same versions as the example has, which our own build resolves.
+        let table = |path: PathBuf| read(path).parse::<toml::Table>().unwrap();
+        let [manifest, theirs, workspace] =
+            [folder, example, here.to_path_buf()].map(|folder| table(folder.join("Cargo.toml")));
+        for section in ["dependencies", "dev-dependencies"] {
+            let names = |table: &toml::Table| -> BTreeSet<String> {
+                table[section].as_table().unwrap().keys().cloned().collect()
+            };
+            assert_eq!(names(&manifest), names(&theirs));
+            for (name, value) in manifest[section].as_table().unwrap() {
+                match name.starts_with("limber-") {
+                    true => assert!(Path::new(value["path"].as_str().unwrap()).join("Cargo.toml").is_file()),
+                    false => assert_eq!(*value, workspace["workspace"]["dependencies"][name], "{name}"),
+                }
+            }
+        }
+    }
 }

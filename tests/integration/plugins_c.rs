@@ -5,6 +5,7 @@ use super::program::{fails, stdout};
 use candle_core::{Device, Tensor};
 use limber::plugins::registry_with;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,16 +18,21 @@ fn text(path: &Path) -> &str {
 }
 
 /// Runs a command that must succeed, and gives what it printed.
-fn ran(command: &mut Command) -> String {
+pub(super) fn ran(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {said}");
     said
 }
 
-/// Builds `source` with `cc` alone.
+/// Builds `source` with `cc` alone, against this release's headers.
 fn cc(source: &Path, out: &Path, more: &[&str]) {
-    let [abi, templates] = [root("plugins/abi/include"), root("plugins/template/c")];
+    cc_with(&root("plugins/abi/include"), source, out, more)
+}
+
+/// Builds `source` with `cc` alone, against the headers in `abi`.
+fn cc_with(abi: &Path, source: &Path, out: &Path, more: &[&str]) {
+    let templates = root("plugins/template/c");
     let strict = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"];
     ran(Command::new("cc")
         .args(strict)
@@ -155,4 +161,73 @@ fn every_abuse_is_an_error_and_the_host_goes_on() {
     // The program says it once, with the library's name.
     let library = place.path().join("truncated-plugin.so");
     fails(&["components", "--plugin", text(&library)], &["truncated-plugin.so", "12 bytes"]);
+}
+
+/// The fields of every struct and the values of every constant of a header, in order.
+fn promises(header: &Path) -> (BTreeMap<String, Vec<String>>, BTreeMap<String, String>) {
+    let text = std::fs::read_to_string(header).unwrap();
+    let (mut structs, mut constants, mut open) = (BTreeMap::new(), BTreeMap::new(), None::<Vec<String>>);
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//") && !line.is_empty()) {
+        if line.starts_with("typedef struct") && line.ends_with('{') {
+            open = Some(Vec::new());
+        } else if let Some(name) = line.strip_prefix("} ").and_then(|rest| rest.strip_suffix(';')) {
+            structs.insert(name.to_string(), open.take().unwrap_or_default());
+        } else if let Some(fields) = &mut open {
+            fields.push(line.to_string());
+        } else if let Some((name, value)) = line.strip_prefix("#define ").and_then(|rest| rest.split_once(' ')) {
+            constants.insert(name.to_string(), value.to_string());
+        }
+    }
+    (structs, constants)
+}
+
+/// Plugins of the first release, built from the copies of its header and templates that are kept for this.
+#[test]
+fn plugins_of_abi_1_0_still_work() {
+    let pinned = root("tests/golden/plugin_abi_v1");
+    let (structs, constants) = promises(&pinned.join("limber_plugin.h"));
+    let (structs_now, constants_now) = promises(&root("plugins/abi/include/limber_plugin.h"));
+    assert!(structs.len() > 20 && structs["LimberPlugin"].len() == 9, "{structs:?}");
+    for (name, fields) in &structs {
+        let now = structs_now.get(name).unwrap_or_else(|| panic!("{name} is gone"));
+        assert!(now.starts_with(fields), "{name}: fields are only ever appended: {fields:?} became {now:?}");
+    }
+    for (name, value) in constants.iter().filter(|(name, _)| *name != "LIMBER_ABI_MINOR") {
+        assert_eq!(constants_now.get(name), Some(value), "{name}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    for kind in ["encoder", "stitch", "decoder"] {
+        let library = place.path().join(format!("{kind}.so"));
+        cc_with(&pinned, &pinned.join(format!("{kind}.c")), &library, &["-shared", "-fPIC"]);
+        let report = stdout(&["plugin", "check", text(&library)]);
+        assert!(report.contains("0 of ") && !report.contains("FAILED"), "{report}");
+        let listed = stdout(&["plugin", "list", "--plugin", text(&library)]);
+        assert!(listed.contains("ABI 1.0"), "{listed}");
+    }
+}
+
+#[test]
+fn a_new_plugin_in_c_builds_and_passes_its_test_at_once() {
+    let into = tempfile::tempdir().unwrap();
+    for kind in ["encoder", "stitch", "decoder"] {
+        let name = format!("first-{kind}");
+        let new = |name: &str| {
+            Command::new(env!("CARGO_BIN_EXE_limber"))
+                .args(["plugin", "new", name, "--kind", kind, "--language", "c"])
+                .current_dir(into.path())
+                .output()
+                .unwrap()
+        };
+        assert!(new(&name).status.success());
+        let folder = into.path().join(&name);
+        for target in ["test", "sanitize"] {
+            let said = ran(Command::new("make").args(["-s", "-C", text(&folder), target]).env_remove("MAKEFLAGS"));
+            assert!(said.contains(&format!("{name} passes")), "{said}");
+        }
+        let report = stdout(&["plugin", "check", text(&folder.join(format!("{name}.so")))]);
+        assert!(report.contains(&name) && report.contains("0 of ") && !report.contains("FAILED"), "{report}");
+        let again = new(&name);
+        assert_eq!(again.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
+    }
 }
