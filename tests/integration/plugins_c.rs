@@ -231,3 +231,40 @@ fn a_new_plugin_in_c_builds_and_passes_its_test_at_once() {
         assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
     }
 }
+
+/// A decoder without a vector-Jacobian product captions, and says why no stitch can be trained through it.
+#[test]
+fn a_decoder_without_gradients_captions_and_does_not_train() {
+    let place = tempfile::tempdir().unwrap();
+    let library = place.path().join("no-gradient.so");
+    cc(&root("tests/integration/no_gradient.c"), &library, &["-shared", "-fPIC"]);
+    let golden = root("tests/golden");
+    let tree = json!({
+        "encoder": {"kind": "features", "tokens": 4, "width": 24},
+        "stitch": {"kind": "linear", "weights": "random:3"},
+        "decoder": {
+            "kind": "my-decoder", "weights": "random:4", "tokenizer": golden.join("tokenizer/json"),
+            "vocab": 421, "width": 32, "context": 64,
+        },
+        "train": {"steps": 2, "batch": 2, "lr": 0.02, "output": place.path().join("out")},
+        "data": {"format": "jsonl", "path": golden.join("train/data.jsonl"), "workers": 1},
+        "plugins": ["no-gradient.so"],
+    });
+    let config = place.path().join("c.yaml");
+    std::fs::write(&config, tree.to_string()).unwrap();
+    let image = golden.join("train/features/00.npy");
+    let said = stdout(&["caption", "--json", "--max-tokens", "3", "--config", text(&config), text(&image)]);
+    let line: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert!(!line["tokens"].as_array().unwrap().is_empty(), "{line}");
+    let output = Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(["train", "--config", text(&config)])
+        // candle's errors bring a backtrace where one is asked for.
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let why = "decoder \"my-decoder\" of plugin no-gradient.so has no vector-Jacobian product: it can caption, but no \
+               stitch can be trained through it";
+    assert!(message.contains(why), "{message}");
+}
