@@ -1,6 +1,7 @@
 //! The `Decoder` contract: embeddings in, logits out; and `Run`, which carries all that may grow.
 
 use crate::cache::KvCache;
+use crate::products::{Products, pick};
 use crate::spec::DecoderSpec;
 use candle_core::{Result, Tensor};
 
@@ -73,8 +74,11 @@ pub struct Run<'a> {
     /// Hidden states or attention a caller wants to see.
     pub taps: Taps,
     /// Keep the input of each block alone and compute the block again in the backward pass: memory for one block's
-    /// activations instead of L, for one more forward pass. Without effect where there is a cache or no graph.
+    /// activations instead of L, for most of one more forward pass. Without it, a block keeps the matrix products that
+    /// its gradient needs. Without effect where there is a cache or no graph.
     pub recompute: bool,
+    /// What becomes of the blocks' matrix products; [`Layers`](crate::Layers) sees to it.
+    pub products: Products,
 }
 
 impl<'a> Run<'a> {
@@ -132,24 +136,30 @@ pub fn check_context(past: &[usize], lengths: &[usize], context: usize) -> Resul
     }
 }
 
+/// Which rows of hidden states `[B, T, D]`, counted over B and T, need logits; None where all of them do.
+///
+/// # Errors
+/// Where a listed position lies outside.
+pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> Result<Option<Vec<u32>>> {
+    let b = lengths.len();
+    Ok(match positions {
+        LogitPositions::All | LogitPositions::Hidden => None,
+        LogitPositions::Last => Some(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
+        LogitPositions::At(list) => {
+            if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
+                candle_core::bail!("logits asked at {bad:?}, allowed are rows 0..{b} and positions 0..{t}")
+            }
+            Some(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
+        }
+    })
+}
+
 /// The rows of `hidden` `[B, T, D]` that need logits: `[B, T, D]`, `[B, D]` or `[len, D]`, graph kept.
 ///
 /// # Errors
 /// Where a listed position lies outside `hidden`.
 pub fn select_positions(hidden: &Tensor, positions: &LogitPositions, lengths: &[usize]) -> Result<Tensor> {
-    let (b, t, d) = hidden.dims3()?;
-    let pick = |rows: Vec<u32>| -> Result<Tensor> {
-        let index = Tensor::new(rows, hidden.device())?;
-        hidden.reshape((b * t, d))?.index_select(&index, 0) // [len, D]
-    };
-    match positions {
-        LogitPositions::All | LogitPositions::Hidden => Ok(hidden.clone()),
-        LogitPositions::Last => pick(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
-        LogitPositions::At(list) => {
-            if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
-                candle_core::bail!("logits asked at {bad:?}, allowed are rows 0..{b} and positions 0..{t}")
-            }
-            pick(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
-        }
-    }
+    let rows = wanted_rows(positions, hidden.dim(1)?, lengths)?;
+    let rows = rows.map(|rows| Tensor::new(rows, hidden.device())).transpose()?;
+    pick(hidden, rows.as_ref())
 }

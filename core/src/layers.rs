@@ -2,10 +2,12 @@
 //!
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
-use crate::decoder::{LogitPositions, Run, check_context, select_positions};
+use crate::decoder::{LogitPositions, Run, check_context, select_positions, wanted_rows};
+use crate::products::{Products, pick};
 use crate::spec::DecoderSpec;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, Var};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
 /// One block of a decoder.
 pub trait Layer: Send + Sync + 'static {
@@ -14,6 +16,21 @@ pub trait Layer: Send + Sync + 'static {
     /// # Errors
     /// What its operations report.
     fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> Result<Tensor>;
+
+    /// Rows `rows` `[n]` u32 of [`Self::forward`]'s output, counted over B and T: `[n, D]`. Keys and values are those of
+    /// all positions; what follows attention may be left out elsewhere. The last block is asked for rows that get logits.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    fn forward_rows(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run, rows: &Tensor) -> Result<Tensor> {
+        pick(&self.forward(index, x, past, run)?, Some(rows))
+    }
+
+    /// Whether all matrix products of this block go through [`Run::products`] and [`Run::last_product`], so that its
+    /// gradient needs no other activation to be kept. Otherwise its graph is.
+    fn keeps_products(&self) -> bool {
+        false
+    }
 }
 
 /// The L blocks of a decoder, with its sizes.
@@ -64,15 +81,21 @@ impl<L: Layer> Layers<L> {
     ) -> Result<Tensor> {
         let (b, t, _) = x.dims3()?;
         let lengths = run.row_lengths(b, t)?;
+        // Behind the last block, only rows that need logits count.
+        let rows = wanted_rows(&run.logits, t, &lengths)?;
+        let rows = rows.filter(|rows| rows.len() < b * t && !run.taps.want_hidden && !self.blocks.is_empty());
+        let rows = rows.map(|rows| Tensor::new(rows, x.device())).transpose()?;
         let mut x = x.clone();
         for (index, block) in self.blocks.iter().enumerate() {
             if run.taps.want_hidden {
                 run.taps.hidden.push(x.clone());
             }
-            x = if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
-                recomputed(block, index, &x, past, run)?
+            let rows = rows.as_ref().filter(|_| index + 1 == self.blocks.len());
+            let again = run.recompute || block.keeps_products() && x.device().is_cpu();
+            x = if again && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
+                recomputed(block, index, &x, past, run, rows)?
             } else {
-                block.forward(index, &x, past, run)?
+                forward(block.as_ref(), index, &x, past, run, rows)?
             };
         }
         if let Some(cache) = &mut run.cache {
@@ -82,20 +105,53 @@ impl<L: Layer> Layers<L> {
             let last = norm(&x)?;
             run.taps.hidden.push(last);
         }
-        let x = norm(&select_positions(&x, &run.logits, &lengths)?)?;
+        let x = if rows.is_some() { x } else { select_positions(&x, &run.logits, &lengths)? };
+        let x = norm(&x)?;
         if run.logits == LogitPositions::Hidden { Ok(x) } else { head(&x) }
     }
 }
 
-/// A block whose graph is one node: its activations are computed again when the gradient comes.
-fn recomputed<L: Layer>(block: &Arc<L>, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> Result<Tensor> {
-    let y = block.forward(index, &x.detach(), past, run)?.detach();
+/// A block's output, of `rows` alone where they are given.
+fn forward<L: Layer>(
+    block: &L,
+    index: usize,
+    x: &Tensor,
+    past: &[usize],
+    run: &mut Run,
+    rows: Option<&Tensor>,
+) -> Result<Tensor> {
+    match rows {
+        Some(rows) => block.forward_rows(index, x, past, run, rows),
+        None => block.forward(index, x, past, run),
+    }
+}
+
+/// A block whose graph is one node: its activations are computed again when the gradient comes, all of them under
+/// `run.recompute`, otherwise all but the matrix products.
+fn recomputed<L: Layer>(
+    block: &Arc<L>,
+    index: usize,
+    x: &Tensor,
+    past: &[usize],
+    run: &mut Run,
+    rows: Option<&Tensor>,
+) -> Result<Tensor> {
+    if !run.recompute {
+        run.products = Products::Kept(Vec::new());
+    }
+    let y = forward(block.as_ref(), index, &x.detach(), past, run, rows)?.detach();
+    let kept = match std::mem::take(&mut run.products) {
+        Products::Kept(kept) => kept.into(),
+        _ => VecDeque::new(),
+    };
     let op = Recompute {
         block: block.clone(),
         index,
         past: past.to_vec(),
         lengths: run.lengths.clone(),
         mask: run.mask.clone(),
+        rows: rows.cloned(),
+        kept: Mutex::new(kept),
     };
     x.contiguous()?.apply_op2(&y.contiguous()?, op)
 }
@@ -107,6 +163,9 @@ struct Recompute<L> {
     past: Vec<usize>,
     lengths: Option<Vec<usize>>,
     mask: Option<Tensor>,
+    rows: Option<Tensor>,
+    /// Products of the first run, which the second run takes, so that their memory is free once it is over.
+    kept: Mutex<VecDeque<Tensor>>,
 }
 
 impl<L: Layer> CustomOp2 for Recompute<L> {
@@ -121,8 +180,10 @@ impl<L: Layer> CustomOp2 for Recompute<L> {
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let x = Var::from_tensor(&x.detach())?;
-        let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), ..Run::new() };
-        let y = self.block.forward(self.index, x.as_tensor(), &self.past, &mut run)?;
+        let kept = self.kept.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.split_off(0);
+        let products = Products::Again(kept);
+        let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), products, ..Run::new() };
+        let y = forward(self.block.as_ref(), self.index, x.as_tensor(), &self.past, &mut run, self.rows.as_ref())?;
         let mut grads = y.mul(&grad.detach())?.sum_all()?.backward()?;
         let gradient = grads.remove(x.as_tensor());
         match gradient {

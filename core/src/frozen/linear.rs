@@ -81,9 +81,39 @@ impl FrozenLinear {
 /// # Errors
 /// A last dimension that is not every layer's n_in.
 pub fn forward_all<const N: usize>(layers: [&FrozenLinear; N], x: &Tensor) -> Result<[Tensor; N]> {
-    let mut outputs = layers.iter().map(|layer| layer.output(x.dims())).collect::<Result<Vec<_>>>()?;
     let x = x.contiguous()?;
-    let mut computed = compute(&layers, &x)?.into_iter();
+    let computed = compute(&layers, &x)?;
+    forward_computed(layers, &x, computed)
+}
+
+/// As [`forward_all`], of layers whose outputs are known, or zero where their values have no part in what is asked for:
+/// the way back alone is wanted. On an accelerator they are computed nevertheless.
+///
+/// # Errors
+/// As [`forward_all`]; outputs of another length.
+pub(crate) fn forward_given<const N: usize>(
+    layers: [&FrozenLinear; N],
+    x: &Tensor,
+    given: Vec<Option<Tensor>>,
+) -> Result<[Tensor; N]> {
+    let x = x.contiguous()?;
+    let value = |(layer, given): (&&FrozenLinear, Option<Tensor>)| match given {
+        Some(y) => y.flatten_all()?.to_vec1::<f32>(),
+        None => Ok(vec![0f32; x.elem_count() / layer.n_in.max(1) * layer.n_out]),
+    };
+    let on_cpu = x.device().is_cpu();
+    let computed = if on_cpu { layers.iter().zip(given).map(value).collect::<Result<_>>()? } else { Vec::new() };
+    forward_computed(layers, &x, computed)
+}
+
+/// The nodes of layers whose outputs were computed, on the CPU; elsewhere the layers themselves.
+fn forward_computed<const N: usize>(
+    layers: [&FrozenLinear; N],
+    x: &Tensor,
+    computed: Vec<Vec<f32>>,
+) -> Result<[Tensor; N]> {
+    let mut outputs = layers.iter().map(|layer| layer.output(x.dims())).collect::<Result<Vec<_>>>()?;
+    let mut computed = computed.into_iter();
     let mut results = Vec::with_capacity(N);
     for (layer, dims) in layers.into_iter().zip(outputs.drain(..)) {
         results.push(match (&layer.weight, computed.next()) {

@@ -6,5 +6,5 @@ mod linear;
 
 pub use conv::{ConvShape, FrozenConv};
 pub use embedding::FrozenEmbedding;
-pub(crate) use linear::contiguous_f32;
 pub use linear::{FrozenLinear, forward_all};
+pub(crate) use linear::{contiguous_f32, forward_given};

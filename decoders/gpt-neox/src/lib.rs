@@ -12,7 +12,7 @@ use limber_core::rope::rotary;
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
-    Weights, register,
+    Weights, pick, register,
 };
 
 mod presets;
@@ -144,25 +144,56 @@ impl Block {
         })
     }
 
-    fn mlp(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.fc_out.forward(&self.activation.apply(&self.fc_in.forward(&self.norm2.forward(x)?)?)?)
+    fn mlp(&self, x: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
+        let hidden = run.product(&self.fc_in, &self.norm2.forward(x)?)?;
+        run.last_product(&self.fc_out, &self.activation.apply(&hidden)?)
     }
 }
 
 impl Layer for Block {
     fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, None)
+    }
+
+    fn forward_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, Some(rows))
+    }
+
+    fn keeps_products(&self) -> bool {
+        true
+    }
+}
+
+impl Block {
+    /// The block's output, of `rows` alone where they are given.
+    fn of_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let (b, t, _) = x.dims3()?;
         let Heads { queries: h, dim, .. } = self.heads;
         let lengths = run.row_lengths(b, t)?;
-        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?.reshape((b, t, h, 3 * dim))?;
+        let qkv = run.product(&self.qkv, &self.norm1.forward(x)?)?.reshape((b, t, h, 3 * dim))?;
         let q = self.rotary.apply_rows(&qkv.narrow(3, 0, dim)?, past, &lengths)?;
         let k = self.rotary.apply_rows(&qkv.narrow(3, dim, dim)?, past, &lengths)?;
         let v = qkv.narrow(3, 2 * dim, dim)?;
-        let attention = self.out.forward(&attend(index, &q, &k, &v, self.heads, run)?)?;
+        let attention = pick(&attend(index, &q, &k, &v, self.heads, run)?, rows)?;
+        let x = pick(x, rows)?;
         if self.parallel {
-            return (x + attention)? + self.mlp(x)?;
+            return (&x + run.last_product(&self.out, &attention)?)? + self.mlp(&x, run)?;
         }
-        let x = (x + attention)?;
-        &x + self.mlp(&x)?
+        let x = (x + run.product(&self.out, &attention)?)?;
+        &x + self.mlp(&x, run)?
     }
 }

@@ -12,7 +12,7 @@ use limber_core::ops::{Activation, Heads, LayerNorm, attend};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Layer, Layers, Part, Run, WeightSource, Weights,
-    register,
+    pick, register,
 };
 
 mod settings;
@@ -130,14 +130,43 @@ impl Block {
 
 impl Layer for Block {
     fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, None)
+    }
+
+    fn forward_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, Some(rows))
+    }
+
+    fn keeps_products(&self) -> bool {
+        true
+    }
+}
+
+impl Block {
+    /// The block's output, of `rows` alone where they are given.
+    fn of_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let _ = past; // Positions are in x already.
         let (b, t, _) = x.dims3()?;
         let Heads { queries: h, dim, .. } = self.heads;
-        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?.reshape((b, t, 3, h, dim))?;
+        let qkv = run.product(&self.qkv, &self.norm1.forward(x)?)?.reshape((b, t, 3, h, dim))?;
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2);
         let attention = attend(index, &part(0)?, &part(1)?, &part(2)?, self.heads, run)?;
-        let x = (x + self.out.forward(&attention)?)?;
-        let mlp = self.activation.apply(&self.fc_in.forward(&self.norm2.forward(&x)?)?)?;
-        &x + self.fc_out.forward(&mlp)?
+        let x = (pick(x, rows)? + run.product(&self.out, &pick(&attention, rows)?)?)?;
+        let mlp = self.activation.apply(&run.product(&self.fc_in, &self.norm2.forward(&x)?)?)?;
+        &x + run.last_product(&self.fc_out, &mlp)?
     }
 }

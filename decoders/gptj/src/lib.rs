@@ -6,13 +6,12 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::frozen::forward_all;
 use limber_core::model_config;
 use limber_core::ops::{Heads, LayerNorm, Rotary, RotaryStyle, attend, gelu_tanh};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
-    Weights, register,
+    Weights, pick, register,
 };
 
 mod settings;
@@ -140,15 +139,51 @@ impl Block {
 
 impl Layer for Block {
     fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, None)
+    }
+
+    fn forward_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, Some(rows))
+    }
+
+    fn keeps_products(&self) -> bool {
+        true
+    }
+}
+
+impl Block {
+    /// The block's output, of `rows` alone where they are given.
+    fn of_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let (b, t, _) = x.dims3()?;
         let heads = self.heads;
         let normed = self.norm.forward(x)?;
-        let [q, k, v, hidden] = forward_all([&self.q, &self.k, &self.v, &self.fc_in], &normed)?;
+        let [q, k, v, hidden] = match rows {
+            None => run.products([&self.q, &self.k, &self.v, &self.fc_in], &normed)?,
+            Some(_) => {
+                let [q, k, v] = run.products([&self.q, &self.k, &self.v], &normed)?;
+                [q, k, v, run.product(&self.fc_in, &pick(&normed, rows)?)?]
+            }
+        };
         let split = |x: Tensor| x.reshape((b, t, heads.queries, heads.dim));
         let q = self.rotary.apply(&split(q)?, past)?;
         let k = self.rotary.apply(&split(k)?, past)?;
-        let attention = self.out.forward(&attend(index, &q, &k, &split(v)?, heads, run)?)?;
-        let mlp = self.fc_out.forward(&gelu_tanh(&hidden)?)?;
-        (x + attention)? + mlp
+        let attention = pick(&attend(index, &q, &k, &split(v)?, heads, run)?, rows)?;
+        let attention = run.last_product(&self.out, &attention)?;
+        let mlp = run.last_product(&self.fc_out, &gelu_tanh(&hidden)?)?;
+        (pick(x, rows)? + attention)? + mlp
     }
 }

@@ -6,14 +6,13 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::frozen::forward_all;
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, RmsNorm, Rotary, attend_within};
 use limber_core::rope::rotary;
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Layer, Layers, Part, Run, WeightSource, Weights,
-    register,
+    pick, register,
 };
 
 mod described;
@@ -159,17 +158,46 @@ impl Block {
 
 impl Layer for Block {
     fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, None)
+    }
+
+    fn forward_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, Some(rows))
+    }
+
+    fn keeps_products(&self) -> bool {
+        true
+    }
+}
+
+impl Block {
+    /// The block's output, of `rows` alone where they are given.
+    fn of_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let (b, t, _) = x.dims3()?;
         let Heads { queries, keys, dim, .. } = self.heads;
         let lengths = run.row_lengths(b, t)?;
-        let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &self.norm1.forward(x)?)?;
+        let [q, k, v] = run.products([&self.q, &self.k, &self.v], &self.norm1.forward(x)?)?;
         let q = self.rotary.apply_rows(&q.reshape((b, t, queries, dim))?, past, &lengths)?;
         let k = self.rotary.apply_rows(&k.reshape((b, t, keys, dim))?, past, &lengths)?;
         let v = v.reshape((b, t, keys, dim))?;
         let attention = attend_within(index, &q, &k, &v, self.heads, self.window, run)?;
-        let x = (x + self.out.forward(&attention)?)?;
-        let [gate, up] = forward_all([&self.gate, &self.up], &self.norm2.forward(&x)?)?;
+        let x = (pick(x, rows)? + run.product(&self.out, &pick(&attention, rows)?)?)?;
+        let [gate, up] = run.products([&self.gate, &self.up], &self.norm2.forward(&x)?)?;
         let mlp = (self.activation.apply(&gate)? * up)?;
-        &x + self.down.forward(&mlp)?
+        &x + run.last_product(&self.down, &mlp)?
     }
 }

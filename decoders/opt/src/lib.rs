@@ -14,13 +14,12 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::frozen::forward_all;
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, LayerNorm, attend};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
-    Weights, register,
+    Weights, pick, register,
 };
 
 mod settings;
@@ -191,15 +190,47 @@ impl Block {
 
 impl Layer for Block {
     fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, None)
+    }
+
+    fn forward_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        self.of_rows(index, x, past, run, Some(rows))
+    }
+
+    fn keeps_products(&self) -> bool {
+        true
+    }
+}
+
+impl Block {
+    /// The block's output, of `rows` alone where they are given.
+    fn of_rows(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let _ = past; // Positions are in x already.
         let (b, t, _) = x.dims3()?;
         let normed = self.normed(&self.norm1, x.clone(), true)?;
-        let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
+        let [q, k, v] = run.products([&self.q, &self.k, &self.v], &normed)?;
         let split = |x: Tensor| x.reshape((b, t, self.heads.queries, self.heads.dim));
         let attention = attend(index, &split(q)?, &split(k)?, &split(v)?, self.heads, run)?;
-        let x = self.normed(&self.norm1, (x + self.out.forward(&attention)?)?, false)?;
+        let attention = run.product(&self.out, &pick(&attention, rows)?)?;
+        let x = self.normed(&self.norm1, (pick(x, rows)? + attention)?, false)?;
         let normed = self.normed(&self.norm2, x.clone(), true)?;
-        let mlp = self.fc2.forward(&self.activation.apply(&self.fc1.forward(&normed)?)?)?;
+        let hidden = self.activation.apply(&run.product(&self.fc1, &normed)?)?;
+        let mlp =
+            if self.norm_first { run.last_product(&self.fc2, &hidden)? } else { run.product(&self.fc2, &hidden)? };
         self.normed(&self.norm2, (x + mlp)?, false)
     }
 }
