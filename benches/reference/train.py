@@ -8,7 +8,7 @@ backward and AdamW; the fastest of `--steps` counts, the first reads weights fro
 the losses are comparable. At the end stand the ratios to PyTorch's variants of the same run.
 
 Variants: torch-f32, torch-bf16, limber-f32, limber-bf16, limber-q4_k, and with an ending
-`-checkpoint` (torch: activations are computed again), `-keep` (limber: `recompute: false`),
+`-checkpoint` (torch: activations are computed again), `-cheap` and `-keep` (limber: `recompute: cheap`, which keeps matrix products, and `recompute: false`),
 `-avx512` and `-avx2` (torch: ONEDNN_MAX_CPU_ISA, as on a processor without instructions for bf16).
 """
 
@@ -22,6 +22,7 @@ from time import perf_counter
 
 WIDTH, LAYERS, TOKENS, FEATURES, CAPTION, WORDS = 4096, 4, 144, 3072, 15, 50_400
 VARIANTS = ["torch-f32", "torch-f32-checkpoint", "torch-bf16", "torch-bf16-avx512", "limber-f32", "limber-bf16", "limber-q4_k"]
+RECOMPUTE = {"all": True, "cheap": "cheap", "keep": False}
 ISA = {"avx512": "AVX512_CORE_VNNI", "avx2": "AVX2"}
 
 
@@ -133,7 +134,7 @@ def train_torch(work, dtype, checkpoint, steps, batch):
     return seconds, losses
 
 
-def train_limber(limber, work, dtype, keep, steps, batch):
+def train_limber(limber, work, dtype, recompute, steps, batch):
     """Peak memory in GB; the log tells the rest."""
     output = work / "out"
     subprocess.run(["rm", "-rf", str(output)], check=True)
@@ -141,7 +142,7 @@ def train_limber(limber, work, dtype, keep, steps, batch):
         "encoder": {"kind": "features", "tokens": TOKENS, "width": FEATURES},
         "stitch": {"kind": "linear", "dropout": 0.0, "weights": str(work / "proj.ckpt")},
         "decoder": {"kind": "gptj", "weights": str(work / dtype), "dtype": dtype},
-        "train": {"steps": steps, "batch": batch, "warmup": 0, "schedule": "constant", "recompute": not keep,
+        "train": {"steps": steps, "batch": batch, "warmup": 0, "schedule": "constant", "recompute": recompute,
                   "seed": 2, "output": str(output)},
         "data": {"format": "jsonl", "path": str(work / "data.jsonl"), "shuffle": False},
     }
@@ -188,7 +189,7 @@ def main():
             told = json.loads((args.work / "told.json").read_text())
             seconds, losses = told["seconds"], told["losses"]
         else:
-            peak = train_limber(args.limber, args.work, dtype, "keep" in more, args.steps, args.batch)
+            peak = train_limber(args.limber, args.work, dtype, RECOMPUTE[(more or ["all"])[0]], args.steps, args.batch)
             lines = [json.loads(line) for line in (args.work / "out/log.jsonl").read_text().splitlines()]
             seconds, losses = [line["step_s"] - line["data_s"] for line in lines], [line["loss"] for line in lines]
         best = min(seconds)

@@ -26,8 +26,8 @@ pub trait Layer: Send + Sync + 'static {
         pick(&self.forward(index, x, past, run)?, Some(rows))
     }
 
-    /// Whether all matrix products of this block go through [`Run::products`] and [`Run::last_product`], so that its
-    /// gradient needs no other activation to be kept. Otherwise its graph is.
+    /// Whether all matrix products of this block go through [`Run::products`] and [`Run::last_product`], so that they can
+    /// be kept for its gradient.
     fn keeps_products(&self) -> bool {
         false
     }
@@ -91,8 +91,7 @@ impl<L: Layer> Layers<L> {
                 run.taps.hidden.push(x.clone());
             }
             let rows = rows.as_ref().filter(|_| index + 1 == self.blocks.len());
-            let again = run.recompute || block.keeps_products() && x.device().is_cpu();
-            x = if again && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
+            x = if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
                 recomputed(block, index, &x, past, run, rows)?
             } else {
                 forward(block.as_ref(), index, &x, past, run, rows)?
@@ -126,8 +125,8 @@ fn forward<L: Layer>(
     }
 }
 
-/// A block whose graph is one node: its activations are computed again when the gradient comes, all of them under
-/// `run.recompute`, otherwise all but the matrix products.
+/// A block whose graph is one node: its activations are computed again when the gradient comes, under
+/// `run.keep_products` all but the matrix products.
 fn recomputed<L: Layer>(
     block: &Arc<L>,
     index: usize,
@@ -136,7 +135,7 @@ fn recomputed<L: Layer>(
     run: &mut Run,
     rows: Option<&Tensor>,
 ) -> Result<Tensor> {
-    if !run.recompute {
+    if run.keep_products && block.keeps_products() && x.device().is_cpu() {
         run.products = Products::Kept(Vec::new());
     }
     let y = forward(block.as_ref(), index, &x.detach(), past, run, rows)?.detach();

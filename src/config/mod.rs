@@ -28,7 +28,7 @@ pub use load::{Loaded, load, load_text};
 pub use problem::{ConfigError, Note, Problem};
 pub(crate) use schema::violations;
 pub use section::{DTYPES, ROLES, Section, is_local};
-pub use train::{Data, DataFormat, Schedule, Train, Validate, Warmup};
+pub use train::{Data, DataFormat, Recompute, Schedule, Train, Validate, Warmup};
 pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, Plugin};
 
 /// The resolved config as YAML, or as one line of JSON.

@@ -125,6 +125,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// True or false, or `word`, which stands for `value`.
+    pub fn flag_or<T>(&mut self, key: &'static str, word: &str, value: T, flag: impl Fn(bool) -> T) -> Option<T> {
+        match self.take(key)? {
+            Value::Bool(found) => Some(flag(found)),
+            Value::String(text) if text == word => Some(value),
+            other => {
+                self.refuse(key, &other, &format!("true, false or {word}"));
+                None
+            }
+        }
+    }
+
     /// A whole number of at least `low`.
     pub fn count(&mut self, key: &'static str, low: u64) -> Option<u64> {
         let value = self.take(key)?;

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::reader::{Range, Reader};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// How the learning rate moves over the steps.
@@ -71,8 +71,8 @@ pub struct Train {
     pub keep: usize,
     /// Seed of the stitch's start, the dropout and the order of the data.
     pub seed: u64,
-    /// Compute each block of the decoder again in the backward pass, so that activations of one block alone are kept.
-    pub recompute: bool,
+    /// What of each block of the decoder is computed again in the backward pass.
+    pub recompute: Recompute,
     /// Held-out data that are looked at now and then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<Validate>,
@@ -101,7 +101,7 @@ impl Train {
             save_every: r.size("save_every", 1).unwrap_or(500),
             keep: r.size("keep", 1).unwrap_or(1),
             seed: r.count("seed", 0).unwrap_or(0),
-            recompute: r.flag("recompute").unwrap_or(true),
+            recompute: r.flag_or("recompute", "cheap", Recompute::Cheap, Recompute::from).unwrap_or_default(),
             validate: r.take("validate").map(|value| Validate::read(value, r.problems())),
             output: r.name("output"),
         };
@@ -110,6 +110,34 @@ impl Train {
         }
         r.finish();
         train
+    }
+}
+
+/// The key `train.recompute`: what of a block's activations is computed again when its gradient comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// `true`: all; activations of one block alone are kept.
+    #[default]
+    All,
+    /// `cheap`: all but the matrix products, which are kept.
+    Cheap,
+    /// `false`: nothing; all activations are kept.
+    Nothing,
+}
+
+impl From<bool> for Recompute {
+    fn from(all: bool) -> Self {
+        if all { Self::All } else { Self::Nothing }
+    }
+}
+
+impl Serialize for Recompute {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_bool(true),
+            Self::Cheap => serializer.serialize_str("cheap"),
+            Self::Nothing => serializer.serialize_bool(false),
+        }
     }
 }
 

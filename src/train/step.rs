@@ -5,6 +5,7 @@
 //! logits are computed where there are targets and nowhere else.
 
 use super::optimizer::{Gradients, Optimizer};
+use crate::config::Recompute;
 use crate::data::Sample;
 use crate::model::Model;
 use anyhow::{Context, Result, bail};
@@ -93,7 +94,7 @@ pub fn micro_batch(
     samples: &[Sample],
     mode: Mode,
     normalise: Normalise,
-    recompute: bool,
+    recompute: Recompute,
     sums: &mut Gradients,
 ) -> Result<Micro> {
     let start = Instant::now();
@@ -116,7 +117,7 @@ pub fn micro_batch(
 /// As [`micro_batch`].
 pub fn loss_of(model: &Model, samples: &[Sample], mode: Mode, normalise: Normalise) -> Result<(f64, usize)> {
     let prefix = prefix(model, samples, mode)?.detach();
-    let (_, loss, targets) = forward(model, samples, &prefix, normalise, false)?;
+    let (_, loss, targets) = forward(model, samples, &prefix, normalise, Recompute::Nothing)?;
     Ok((loss, targets))
 }
 
@@ -132,7 +133,7 @@ fn forward(
     samples: &[Sample],
     prefix: &Tensor,
     normalise: Normalise,
-    recompute: bool,
+    recompute: Recompute,
 ) -> Result<(Tensor, f64, usize)> {
     let (b, k, _) = prefix.dims3()?;
     let decoder = model.decoder()?;
@@ -148,7 +149,8 @@ fn forward(
     let mut run = Run {
         lengths: Some(captions.lengths.iter().map(|t| k + t).collect()),
         logits: LogitPositions::At(captions.positions),
-        recompute,
+        recompute: recompute != Recompute::Nothing,
+        keep_products: recompute == Recompute::Cheap,
         ..Run::new()
     };
     let logits = decoder.forward(&embeds, &mut run)?; // [targets, V]

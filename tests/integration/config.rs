@@ -177,6 +177,7 @@ fn every_wrong_config_has_its_message() {
     one("images", "exif_orientation", "1", "value 1 is not allowed, must be true or false");
     one("images", "max_pixels", "0", "value 0 is not allowed, must be a whole number, at least 1");
     one("train", "steps", "0", "value 0 is not allowed, must be a whole number, at least 1");
+    one("train", "recompute", "all", "value \"all\" is not allowed, must be true, false or cheap");
     one("train", "lr", "-0.1", "value -0.1 is not allowed, must be a number, at least 0");
     one("train", "eps", "0", "value 0 is not allowed, must be a number, above 0");
     one(

@@ -200,15 +200,22 @@ fn gradients(report: &mut Report, decoder: &dyn Decoder) {
     });
     report.check("blocks computed again in the backward pass give the same gradient", || {
         let embeds = Var::from_tensor(&embeds(decoder, 2, T)?)?;
-        let gradient = |recompute: bool| -> Result<Tensor> {
-            let mut run = Run { lengths: Some(vec![T, T - 2]), recompute, ..Run::new() };
+        let gradient = |logits: &LogitPositions, recompute: bool, keep_products: bool| -> Result<Tensor> {
+            let (lengths, logits) = (Some(vec![T, T - 2]), logits.clone());
+            let mut run = Run { lengths, logits, recompute, keep_products, ..Run::new() };
             let loss = decoder.forward(embeds.as_tensor(), &mut run)?.sqr()?.sum_all()?;
             match loss.backward()?.remove(embeds.as_tensor()) {
                 Some(gradient) => Ok(gradient),
                 None => bail!("no gradient reaches the embeddings"),
             }
         };
-        close("gradient", &gradient(true)?, &gradient(false)?)
+        // At some positions, twice at one of them: a last block may leave the others out.
+        for logits in [LogitPositions::All, LogitPositions::At(vec![(1, 0), (0, T - 1), (0, T - 1)])] {
+            let whole = gradient(&logits, false, false)?;
+            close("gradient", &gradient(&logits, true, false)?, &whole)?;
+            close("gradient with products kept", &gradient(&logits, true, true)?, &whole)?;
+        }
+        Ok(())
     });
 }
 
