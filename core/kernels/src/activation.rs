@@ -6,7 +6,7 @@
 //! digits where tanh is near -1.
 
 use crate::isa::Isa;
-use crate::math::{Row, exp, for_rows, map, map2, shared};
+use crate::math::{Binary, Row, Sum, Unary, exp, for_rows, map, map2, shared};
 use crate::parallel::Shared;
 use crate::weight::{ShapeError, check_len};
 
@@ -146,6 +146,28 @@ unsafe fn slope<I: Isa>(activation: Activation, x: I::V) -> I::V {
     }
 }
 
+/// The activation.
+#[derive(Clone, Copy)]
+struct Forward(Activation);
+impl<I: Isa> Unary<I> for Forward {
+    #[inline(always)]
+    unsafe fn of(self, x: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { forward::<I>(self.0, x) }
+    }
+}
+
+/// A gradient, the second of a pair, times the derivative at the first.
+#[derive(Clone, Copy)]
+struct Slope(Activation);
+impl<I: Isa> Binary<I> for Slope {
+    #[inline(always)]
+    unsafe fn of(self, x: I::V, g: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { I::mul(g, slope::<I>(self.0, x)) }
+    }
+}
+
 /// Applies `$body` with `$a` a constant of each activation, so that the choice is made outside the loop.
 macro_rules! each {
     ($activation:expr, $a:ident => $body:expr) => {
@@ -178,14 +200,14 @@ macro_rules! each {
 #[inline(always)]
 pub(crate) unsafe fn apply_row<I: Isa>(activation: Activation, src: *const f32, dst: *mut f32, len: usize) {
     // SAFETY: the caller's rows have `len` numbers.
-    unsafe { each!(activation, A => map::<I>(src, dst, len, |x| forward::<I>(A, x))) }
+    unsafe { each!(activation, A => map::<I>(src, dst, len, Forward(A))) }
 }
 
 /// `dst += src`, `len` numbers.
 #[inline(always)]
 pub(crate) unsafe fn add_rows<I: Isa>(dst: *mut f32, src: *const f32, len: usize) {
     // SAFETY: the caller's rows have `len` numbers.
-    unsafe { map2::<I>(dst, src, dst, len, |a, b| I::add(a, b)) }
+    unsafe { map2::<I>(dst, src, dst, len, Sum) }
 }
 
 #[derive(Clone, Copy)]
@@ -245,7 +267,7 @@ pub fn activate_input_grad(activation: Activation, x: &[f32], gy: &[f32], gx: &m
             // SAFETY: lengths are checked by `activate_input_grad`.
             unsafe {
                 let (x, gy, gx) = (x.get().add(at), gy.get().add(at), gx.get().add(at));
-                each!(activation, A => map2::<I>(x, gy, gx, len, |x, g| I::mul(g, slope::<I>(A, x))));
+                each!(activation, A => map2::<I>(x, gy, gx, len, Slope(A)));
             }
         }
     }

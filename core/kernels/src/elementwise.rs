@@ -1,7 +1,7 @@
 //! What surrounds the matrix products: layer norm, softmax, each on all threads.
 
 use crate::isa::Isa;
-use crate::math::{Row, exp, fold, for_rows, largest, map, shared};
+use crate::math::{Dot, Row, Step, Sum, Times, Unary, exp, fold, for_rows, largest, map, shared};
 use crate::parallel::Shared;
 use crate::weight::{ShapeError, check_len};
 
@@ -30,19 +30,51 @@ pub fn layer_norm(
     Ok(())
 }
 
+/// The sum of squared distances of the first row to a constant.
+#[derive(Clone, Copy)]
+struct Squares<V>(V);
+impl<I: Isa> Step<I, 1> for Squares<I::V> {
+    #[inline(always)]
+    unsafe fn of(self, [sum]: [I::V; 1], a: I::V, _: I::V) -> [I::V; 1] {
+        // SAFETY: no pointers.
+        unsafe {
+            let c = I::sub(a, self.0);
+            [I::fma(c, c, sum)]
+        }
+    }
+}
+
+/// The sums of the first row, and of its products with the second less a constant.
+#[derive(Clone, Copy)]
+struct Moments<V>(V);
+impl<I: Isa> Step<I, 2> for Moments<I::V> {
+    #[inline(always)]
+    unsafe fn of(self, [sum, dot]: [I::V; 2], a: I::V, b: I::V) -> [I::V; 2] {
+        // SAFETY: no pointers.
+        unsafe { [I::add(sum, a), I::fma(a, I::sub(b, self.0), dot)] }
+    }
+}
+
+/// `e^(x - c)`.
+#[derive(Clone, Copy)]
+struct ExpLess<V>(V);
+impl<I: Isa> Unary<I> for ExpLess<I::V> {
+    #[inline(always)]
+    unsafe fn of(self, x: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { exp::<I>(I::sub(x, self.0)) }
+    }
+}
+
 /// Mean and 1 / standard deviation of a row, in two passes.
 #[inline(always)]
 unsafe fn moments<I: Isa>(x: *const f32, d: usize, eps: f32) -> (f32, f32) {
     // SAFETY: the caller's row has `d` numbers.
     unsafe {
-        let [sum] = fold::<I, 1>(x, x, d, |s, v, _| [I::add(s[0], v)]);
+        let [sum] = fold::<I, 1>(x, x, d, Sum);
         let mean = sum / d as f32;
-        let m = I::splat(mean);
         let whole = d / I::LANES * I::LANES;
-        let [mut square] = fold::<I, 1>(x, x, whole, |s, v, _| {
-            let c = I::sub(v, m);
-            [I::fma(c, c, s[0])]
-        });
+        let [mut square] = fold::<I, 1>(x, x, whole, Squares(I::splat(mean)));
         for i in whole..d {
             square += (*x.add(i) - mean) * (*x.add(i) - mean);
         }
@@ -141,7 +173,7 @@ impl Row for NormGrad {
             for i in i..d {
                 *gx.add(i) = *gy.add(i) * *weight.add(i);
             }
-            let [sum, dot] = fold::<I, 2>(gx, x, d, |s, g, x| [I::add(s[0], g), I::fma(g, I::sub(x, m), s[1])]);
+            let [sum, dot] = fold::<I, 2>(gx, x, d, Moments(m));
             let (sum, dot) = (sum / d as f32, dot * scale * scale / d as f32);
             let (a, b, s) = (I::splat(sum), I::splat(dot), I::splat(scale));
             let mut i = 0;
@@ -169,10 +201,10 @@ pub(crate) unsafe fn softmax_row<I: Isa>(src: *const f32, dst: *mut f32, d: usiz
             return;
         }
         let t = I::splat(top);
-        map::<I>(src, dst, d, |v| exp::<I>(I::sub(v, t)));
-        let [sum] = fold::<I, 1>(dst, dst, d, |s, v, _| [I::add(s[0], v)]);
+        map::<I>(src, dst, d, ExpLess(t));
+        let [sum] = fold::<I, 1>(dst, dst, d, Sum);
         let inverse = I::splat(1.0 / sum);
-        map::<I>(dst, dst, d, |v| I::mul(v, inverse));
+        map::<I>(dst, dst, d, Times(inverse));
     }
 }
 
@@ -218,7 +250,7 @@ pub fn softmax_input_grad(y: &[f32], gy: &[f32], gx: &mut [f32], rows: usize, d:
             unsafe {
                 let (y, gy) = (y.get().add(row * d), gy.get().add(row * d));
                 let gx = gx.get().add(row * d);
-                let [dot] = fold::<I, 1>(y, gy, d, |s, a, b| [I::fma(a, b, s[0])]);
+                let [dot] = fold::<I, 1>(y, gy, d, Dot);
                 let v = I::splat(dot);
                 let mut i = 0;
                 while i + I::LANES <= d {

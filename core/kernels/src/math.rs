@@ -23,20 +23,87 @@ pub(crate) unsafe fn exp<I: Isa>(x: I::V) -> I::V {
     }
 }
 
+/// What [`map`] does to a vector.
+///
+/// This and the two traits below stand where closures would: a closure is compiled for the baseline unless the compiler
+/// happens to inline it first, and then calls a function for every instruction; methods must be `#[inline(always)]`.
+pub(crate) trait Unary<I: Isa>: Copy {
+    unsafe fn of(self, x: I::V) -> I::V;
+}
+
+/// What [`map2`] does to a pair of vectors.
+pub(crate) trait Binary<I: Isa>: Copy {
+    unsafe fn of(self, a: I::V, b: I::V) -> I::V;
+}
+
+/// What [`fold`] does to its sums with a pair of vectors.
+pub(crate) trait Step<I: Isa, const N: usize>: Copy {
+    unsafe fn of(self, sums: [I::V; N], a: I::V, b: I::V) -> [I::V; N];
+}
+
+/// `a + b`, or the sum of the first row.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum;
+/// The larger of two.
+#[derive(Clone, Copy)]
+pub(crate) struct Larger;
+/// The product with a constant.
+#[derive(Clone, Copy)]
+pub(crate) struct Times<V>(pub V);
+/// The sum of products.
+#[derive(Clone, Copy)]
+pub(crate) struct Dot;
+
+impl<I: Isa> Binary<I> for Sum {
+    #[inline(always)]
+    unsafe fn of(self, a: I::V, b: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { I::add(a, b) }
+    }
+}
+impl<I: Isa> Step<I, 1> for Sum {
+    #[inline(always)]
+    unsafe fn of(self, [sum]: [I::V; 1], a: I::V, _: I::V) -> [I::V; 1] {
+        // SAFETY: no pointers.
+        unsafe { [I::add(sum, a)] }
+    }
+}
+impl<I: Isa> Binary<I> for Larger {
+    #[inline(always)]
+    unsafe fn of(self, a: I::V, b: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { I::max(a, b) }
+    }
+}
+impl<I: Isa> Unary<I> for Times<I::V> {
+    #[inline(always)]
+    unsafe fn of(self, x: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { I::mul(x, self.0) }
+    }
+}
+impl<I: Isa> Step<I, 1> for Dot {
+    #[inline(always)]
+    unsafe fn of(self, [sum]: [I::V; 1], a: I::V, b: I::V) -> [I::V; 1] {
+        // SAFETY: no pointers.
+        unsafe { [I::fma(a, b, sum)] }
+    }
+}
+
 /// Applies `f` to `len` numbers; the last, partial vector passes through a buffer.
 #[inline(always)]
-pub(crate) unsafe fn map<I: Isa>(src: *const f32, dst: *mut f32, len: usize, f: impl Fn(I::V) -> I::V) {
+pub(crate) unsafe fn map<I: Isa>(src: *const f32, dst: *mut f32, len: usize, f: impl Unary<I>) {
     let mut i = 0;
     // SAFETY: the caller's pointers are valid for `len`; `edge` holds the widest vector.
     unsafe {
         while i + I::LANES <= len {
-            I::store(dst.add(i), f(I::load(src.add(i))));
+            I::store(dst.add(i), f.of(I::load(src.add(i))));
             i += I::LANES;
         }
         if i < len {
             let mut edge = [0f32; 16];
             edge.as_mut_ptr().copy_from_nonoverlapping(src.add(i), len - i);
-            let v = f(I::load(edge.as_ptr()));
+            let v = f.of(I::load(edge.as_ptr()));
             I::store(edge.as_mut_ptr(), v);
             dst.add(i).copy_from_nonoverlapping(edge.as_ptr(), len - i);
         }
@@ -50,34 +117,34 @@ pub(crate) unsafe fn map2<I: Isa>(
     b: *const f32,
     dst: *mut f32,
     len: usize,
-    f: impl Fn(I::V, I::V) -> I::V,
+    f: impl Binary<I>,
 ) {
     let mut i = 0;
     // SAFETY: the caller's pointers are valid for `len`; the buffers hold the widest vector.
     unsafe {
         while i + I::LANES <= len {
-            I::store(dst.add(i), f(I::load(a.add(i)), I::load(b.add(i))));
+            I::store(dst.add(i), f.of(I::load(a.add(i)), I::load(b.add(i))));
             i += I::LANES;
         }
         if i < len {
             let (mut x, mut y) = ([0f32; 16], [0f32; 16]);
             x.as_mut_ptr().copy_from_nonoverlapping(a.add(i), len - i);
             y.as_mut_ptr().copy_from_nonoverlapping(b.add(i), len - i);
-            let v = f(I::load(x.as_ptr()), I::load(y.as_ptr()));
+            let v = f.of(I::load(x.as_ptr()), I::load(y.as_ptr()));
             I::store(x.as_mut_ptr(), v);
             dst.add(i).copy_from_nonoverlapping(x.as_ptr(), len - i);
         }
     }
 }
 
-/// Folds `N` sums over `len` positions: `f(sums, vectors)` for whole vectors of the two rows,
+/// Folds `N` sums over `len` positions: `f` for whole vectors of the two rows,
 /// zero-padded at the end.
 #[inline(always)]
 pub(crate) unsafe fn fold<I: Isa, const N: usize>(
     a: *const f32,
     b: *const f32,
     len: usize,
-    f: impl Fn([I::V; N], I::V, I::V) -> [I::V; N],
+    f: impl Step<I, N>,
 ) -> [f32; N] {
     // SAFETY: the caller's rows have `len` numbers.
     unsafe {
@@ -85,9 +152,9 @@ pub(crate) unsafe fn fold<I: Isa, const N: usize>(
         let mut sums = [[I::splat(0.0); N]; 2];
         let mut i = 0;
         while i + 2 * I::LANES <= len {
-            sums[0] = f(sums[0], I::load(a.add(i)), I::load(b.add(i)));
+            sums[0] = f.of(sums[0], I::load(a.add(i)), I::load(b.add(i)));
             let j = i + I::LANES;
-            sums[1] = f(sums[1], I::load(a.add(j)), I::load(b.add(j)));
+            sums[1] = f.of(sums[1], I::load(a.add(j)), I::load(b.add(j)));
             i += 2 * I::LANES;
         }
         while i < len {
@@ -95,10 +162,14 @@ pub(crate) unsafe fn fold<I: Isa, const N: usize>(
             let (mut x, mut y) = ([0f32; 16], [0f32; 16]);
             x.as_mut_ptr().copy_from_nonoverlapping(a.add(i), n);
             y.as_mut_ptr().copy_from_nonoverlapping(b.add(i), n);
-            sums[0] = f(sums[0], I::load(x.as_ptr()), I::load(y.as_ptr()));
+            sums[0] = f.of(sums[0], I::load(x.as_ptr()), I::load(y.as_ptr()));
             i += n;
         }
-        std::array::from_fn(|k| I::sum(I::add(sums[0][k], sums[1][k])))
+        let mut out = [0f32; N];
+        for (k, out) in out.iter_mut().enumerate() {
+            *out = I::sum(I::add(sums[0][k], sums[1][k]));
+        }
+        out
     }
 }
 

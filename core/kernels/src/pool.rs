@@ -1,7 +1,7 @@
 //! Pools over channels-last activations `[B, h, w, C]`, and the way between channels-last and channels-first.
 
 use crate::isa::{Isa, Kernel, Level, dispatch};
-use crate::math::{for_rows, map2, shared};
+use crate::math::{Larger, Sum, Times, for_rows, map, map2, shared};
 use crate::parallel::{self, Shared};
 use crate::weight::{ShapeError, check_len};
 
@@ -75,16 +75,16 @@ impl crate::math::Row for Pool {
                         continue;
                     }
                     if self.mean {
-                        map2::<I>(to, pixel(y, x), to, c, |a, b| I::add(a, b));
+                        map2::<I>(to, pixel(y, x), to, c, Sum);
                     } else {
-                        map2::<I>(to, pixel(y, x), to, c, |a, b| I::max(a, b));
+                        map2::<I>(to, pixel(y, x), to, c, Larger);
                     }
                 }
             }
             let n = (y1 - y0) * (x1 - x0);
             if self.mean && n > 1 {
                 let scale = I::splat(1.0 / n as f32);
-                crate::math::map::<I>(to, to, c, |v| I::mul(v, scale));
+                map::<I>(to, to, c, Times(scale));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! RMS norm (Zhang and Sennrich, arXiv 1910.07467) over rows, and the gradient of its input.
 
 use crate::isa::Isa;
-use crate::math::{Row, fold, for_rows, shared};
+use crate::math::{Dot, Row, fold, for_rows, shared};
 use crate::parallel::Shared;
 use crate::weight::{ShapeError, check_len};
 
@@ -48,7 +48,7 @@ pub fn rms_norm_input_grad(
 #[inline(always)]
 unsafe fn scale<I: Isa>(x: *const f32, d: usize, eps: f32) -> f32 {
     // SAFETY: the caller's row has `d` numbers.
-    let [square] = unsafe { fold::<I, 1>(x, x, d, |s, v, _| [I::fma(v, v, s[0])]) };
+    let [square] = unsafe { fold::<I, 1>(x, x, d, Dot) };
     1.0 / (square / d as f32 + eps).sqrt()
 }
 
@@ -115,7 +115,7 @@ impl Row for Gradient {
             for i in i..d {
                 *gx.add(i) = *gy.add(i) * *weight.add(i);
             }
-            let [dot] = fold::<I, 1>(gx, x, d, |s, g, x| [I::fma(g, x, s[0])]);
+            let [dot] = fold::<I, 1>(gx, x, d, Dot);
             let dot = dot * scale * scale / d as f32;
             let (b, s) = (I::splat(dot), I::splat(scale));
             let mut i = 0;
