@@ -5,7 +5,7 @@
 //! an activation or attention stands; everything else is cheap to compute again.
 
 use crate::decoder::Run;
-use crate::frozen::{FrozenLinear, forward_all, forward_given};
+use crate::frozen::{After, FrozenLinear, finish, forward_all, forward_all_then, forward_given};
 use candle_core::{Result, Tensor};
 use std::collections::VecDeque;
 
@@ -28,14 +28,30 @@ impl Run<'_> {
     /// # Errors
     /// A last dimension that is not every layer's n_in.
     pub fn products<const N: usize>(&mut self, layers: [&FrozenLinear; N], x: &Tensor) -> Result<[Tensor; N]> {
+        self.products_then(layers.map(|layer| (layer, After::NOTHING)), x)
+    }
+
+    /// [`Self::products`], each with what comes after it.
+    ///
+    /// # Errors
+    /// As [`Self::products`]; tensors of other shapes in what comes after.
+    pub fn products_then<const N: usize>(
+        &mut self,
+        layers: [(&FrozenLinear, After); N],
+        x: &Tensor,
+    ) -> Result<[Tensor; N]> {
+        let afters = layers.map(|(_, after)| after);
         match &mut self.products {
-            Products::Again(kept) if kept.len() >= N => forward_given(layers, x, kept.drain(..N).map(Some).collect()),
-            Products::Kept(kept) => {
-                let outputs = forward_all(layers, x)?;
-                kept.extend(outputs.iter().map(Tensor::detach));
-                Ok(outputs)
+            Products::Again(kept) if kept.len() >= N => {
+                let given = kept.drain(..N).map(Some).collect();
+                finish(forward_given(layers.map(|(layer, _)| layer), x, given)?, afters)
             }
-            _ => forward_all(layers, x),
+            Products::Kept(kept) => {
+                let outputs = forward_all(layers.map(|(layer, _)| layer), x)?;
+                kept.extend(outputs.iter().map(Tensor::detach));
+                finish(outputs, afters)
+            }
+            _ => forward_all_then(layers, x),
         }
     }
 
@@ -44,21 +60,29 @@ impl Run<'_> {
     /// # Errors
     /// As [`Self::products`].
     pub fn product(&mut self, layer: &FrozenLinear, x: &Tensor) -> Result<Tensor> {
-        let [y] = self.products([layer], x)?;
+        self.product_then(layer, x, After::NOTHING)
+    }
+
+    /// [`Self::products_then`] of one layer.
+    ///
+    /// # Errors
+    /// As [`Self::products_then`].
+    pub fn product_then(&mut self, layer: &FrozenLinear, x: &Tensor, after: After) -> Result<Tensor> {
+        let [y] = self.products_then([(layer, after)], x)?;
         Ok(y)
     }
 
-    /// The product of a layer behind which the block only adds up: its value has no part in the block's gradient.
+    /// `onto` and the product of a layer behind which the block only adds up: its value has no part in the block's gradient.
     ///
     /// # Errors
-    /// As [`Self::products`].
-    pub fn last_product(&self, layer: &FrozenLinear, x: &Tensor) -> Result<Tensor> {
+    /// As [`Self::products`]; an `onto` of another shape than the product.
+    pub fn last_product(&self, layer: &FrozenLinear, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
         match &self.products {
             Products::Again(_) => {
-                let [y] = forward_given([layer], x, vec![None])?;
+                let [y] = finish(forward_given([layer], x, vec![None])?, [After::onto(onto)])?;
                 Ok(y)
             }
-            _ => layer.forward(x),
+            _ => layer.forward_then(x, After::onto(onto)),
         }
     }
 }

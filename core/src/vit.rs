@@ -4,7 +4,7 @@
 //! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Parts load the pieces under their own names.
 
 use crate::Run;
-use crate::frozen::{FrozenLinear, forward_all};
+use crate::frozen::{After, FrozenLinear, forward_all, forward_all_then};
 use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend, attend_all};
 use candle_core::{Result, Tensor};
 
@@ -66,23 +66,20 @@ impl VitBlock {
         let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
         let split = |x: Tensor| x.reshape((b, n, heads.queries, heads.dim));
         let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-        let attention = self.out.forward(&attention(&q, &k, &v)?)?;
-        let x = (x + scaled(attention, &self.scale1)?)?;
+        let x = self.out.forward_then(&attention(&q, &k, &v)?, scaled_onto(x, &self.scale1))?;
         let normed = self.norm2.forward(&x)?;
+        let activation = After::activation(self.activation);
         let mlp = match &self.gate {
             Some(gate) => {
-                let [hidden, gate] = forward_all([&self.fc1, gate], &normed)?;
-                (self.activation.apply(&gate)? * hidden)?
+                let [hidden, gate] = forward_all_then([(&self.fc1, After::NOTHING), (gate, activation)], &normed)?;
+                (gate * hidden)?
             }
-            None => self.activation.apply(&self.fc1.forward(&normed)?)?,
+            None => self.fc1.forward_then(&normed, activation)?,
         };
-        x + scaled(self.fc2.forward(&mlp)?, &self.scale2)?
+        self.fc2.forward_then(&mlp, scaled_onto(&x, &self.scale2))
     }
 }
 
-fn scaled(x: Tensor, scale: &Option<Tensor>) -> Result<Tensor> {
-    match scale {
-        Some(scale) => x.broadcast_mul(scale),
-        None => Ok(x),
-    }
+fn scaled_onto<'a>(x: &'a Tensor, scale: &'a Option<Tensor>) -> After<'a> {
+    After { scale: scale.as_ref(), ..After::onto(x) }
 }

@@ -6,7 +6,7 @@
 //! digits where tanh is near -1.
 
 use crate::isa::Isa;
-use crate::math::{Binary, Row, Sum, Unary, exp, for_rows, map, map2, shared};
+use crate::math::{Binary, Product, Row, Sum, Unary, exp, for_rows, map, map2, shared};
 use crate::parallel::Shared;
 use crate::weight::{ShapeError, check_len};
 
@@ -208,6 +208,13 @@ pub(crate) unsafe fn apply_row<I: Isa>(activation: Activation, src: *const f32, 
 pub(crate) unsafe fn add_rows<I: Isa>(dst: *mut f32, src: *const f32, len: usize) {
     // SAFETY: the caller's rows have `len` numbers.
     unsafe { map2::<I>(dst, src, dst, len, Sum) }
+}
+
+/// `dst *= src`, `len` numbers.
+#[inline(always)]
+pub(crate) unsafe fn scale_rows<I: Isa>(dst: *mut f32, src: *const f32, len: usize) {
+    // SAFETY: the caller's rows have `len` numbers.
+    unsafe { map2::<I>(dst, src, dst, len, Product) }
 }
 
 #[derive(Clone, Copy)]

@@ -1,7 +1,8 @@
 //! The frozen linear layer y = x W^T + b, several of them at once, and the gradient of its input.
 
+use crate::activation::Activation;
 use crate::dot::Few;
-use crate::gemm::{self, ByColumn, ByRow, Columns, Packed, Product, Target};
+use crate::gemm::{self, ByColumn, ByRow, Columns, Finish, Packed, Product, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel;
 #[cfg(target_arch = "x86_64")]
@@ -55,6 +56,17 @@ macro_rules! with_source {
     };
 }
 
+/// What becomes of a product while it is in the nearest cache: `activation(residual + scale (x W^T + b))`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct After<'a> {
+    /// Multiplies every row, `[n_out]`.
+    pub scale: Option<&'a [f32]>,
+    /// Added, `[rows, n_out]`.
+    pub residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Option<Activation>,
+}
+
 /// One layer of [`linear_multi`]: its weight `[n_out, n_in]`, bias `[n_out]`, output `[rows, n_out]`.
 #[derive(Debug)]
 pub struct Layer<'a> {
@@ -66,6 +78,8 @@ pub struct Layer<'a> {
     pub y: &'a mut [f32],
     /// Width of the output.
     pub n_out: usize,
+    /// What is done to the product.
+    pub after: After<'a>,
 }
 
 /// `y [rows, n_out] = x [rows, n_in] W^T + b`, f32 arithmetic on the weights as stored.
@@ -85,7 +99,7 @@ pub fn linear(
     n_in: usize,
     n_out: usize,
 ) -> Result<(), ShapeError> {
-    linear_multi(x, &mut [Layer { weight, bias, y, n_out }], rows, n_in)
+    linear_multi(x, &mut [Layer { weight, bias, y, n_out, after: After::default() }], rows, n_in)
 }
 
 /// Several layers over one input, in one pass over the thread pool: q, k and v for instance.
@@ -101,10 +115,17 @@ pub fn linear_multi(x: &[f32], layers: &mut [Layer], rows: usize, n_in: usize) -
         if let Some(bias) = layer.bias {
             check_len("bias", &[layer.n_out], bias.len())?;
         }
+        if let Some(scale) = layer.after.scale {
+            check_len("scale", &[layer.n_out], scale.len())?;
+        }
+        if let Some(residual) = layer.after.residual {
+            check_len("residual", &[rows, layer.n_out], residual.len())?;
+        }
     }
     if rows == 0 {
         return Ok(());
     }
+    let level = Level::current();
     if n_in == 0 {
         for layer in layers.iter_mut() {
             for y in layer.y.chunks_exact_mut(layer.n_out.max(1)) {
@@ -113,10 +134,12 @@ pub fn linear_multi(x: &[f32], layers: &mut [Layer], rows: usize, n_in: usize) -
                     None => y.fill(0.0),
                 }
             }
+            let job = Job::new(layer);
+            // SAFETY: shapes are checked above.
+            unsafe { job.finish(level, rows, 0, job.n_out) };
         }
         return Ok(());
     }
-    let level = Level::current();
     let jobs: Vec<Job> = layers.iter_mut().map(Job::new).collect();
     if are_few(&jobs, rows, n_in) {
         few(level, x, &jobs, rows, n_in);
@@ -135,8 +158,23 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(layer: &mut Layer<'a>) -> Job<'a> {
+        let After { scale, residual, activation } = layer.after;
+        let start = |slice: Option<&[f32]>| slice.map_or(std::ptr::null(), <[f32]>::as_ptr);
         let to = Target::new(layer.y.as_mut_ptr(), layer.n_out).with_bias(layer.bias);
+        let to = Target { scale: start(scale), residual: start(residual), activation, ..to };
         Job { weight: layer.weight, to, n_out: layer.n_out }
+    }
+
+    /// What comes after the product, in columns `from .. until`.
+    ///
+    /// # Safety
+    ///
+    /// The columns exist, and nothing else writes to them meanwhile.
+    unsafe fn finish(&self, level: Level, rows: usize, from: usize, until: usize) {
+        if self.to.unfinished() {
+            // SAFETY: the caller's.
+            unsafe { dispatch(level, Finish { to: self.to, rows, n: from, width: until - from }) };
+        }
     }
 }
 
@@ -173,13 +211,19 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         #[cfg(target_arch = "x86_64")]
         if let (Weight::Q4K(w), Some(coded)) = (job.weight, &coded) {
             // SAFETY: the level is AVX-512; shapes are checked on entry; columns are disjoint.
-            unsafe { q4_vnni::few(w.as_ptr(), n_in / 256, coded, from, to, job.to) };
+            unsafe {
+                q4_vnni::few(w.as_ptr(), n_in / 256, coded, from, to, job.to);
+                job.finish(level, rows, from, to);
+            }
             return;
         }
         with_source!(job.weight, n_in, source => {
             let few = Few { source, x: x.as_ptr(), rows, n_in, from, to, target: job.to };
             // SAFETY: shapes are checked on entry; pieces write to disjoint columns.
-            unsafe { dispatch(level, few) }
+            unsafe {
+                dispatch(level, few);
+                job.finish(level, rows, from, to);
+            }
         });
     });
 }

@@ -47,6 +47,9 @@ pub(crate) struct Sum;
 /// The larger of two.
 #[derive(Clone, Copy)]
 pub(crate) struct Larger;
+/// `a * b`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product;
 /// The product with a constant.
 #[derive(Clone, Copy)]
 pub(crate) struct Times<V>(pub V);
@@ -73,6 +76,13 @@ impl<I: Isa> Binary<I> for Larger {
     unsafe fn of(self, a: I::V, b: I::V) -> I::V {
         // SAFETY: no pointers.
         unsafe { I::max(a, b) }
+    }
+}
+impl<I: Isa> Binary<I> for Product {
+    #[inline(always)]
+    unsafe fn of(self, a: I::V, b: I::V) -> I::V {
+        // SAFETY: no pointers.
+        unsafe { I::mul(a, b) }
     }
 }
 impl<I: Isa> Unary<I> for Times<I::V> {
@@ -112,13 +122,7 @@ pub(crate) unsafe fn map<I: Isa>(src: *const f32, dst: *mut f32, len: usize, f: 
 
 /// Applies `f` to pairs of `len` numbers, as [`map`]; `dst` may be one of the sources.
 #[inline(always)]
-pub(crate) unsafe fn map2<I: Isa>(
-    a: *const f32,
-    b: *const f32,
-    dst: *mut f32,
-    len: usize,
-    f: impl Binary<I>,
-) {
+pub(crate) unsafe fn map2<I: Isa>(a: *const f32, b: *const f32, dst: *mut f32, len: usize, f: impl Binary<I>) {
     let mut i = 0;
     // SAFETY: the caller's pointers are valid for `len`; the buffers hold the widest vector.
     unsafe {

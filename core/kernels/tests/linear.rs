@@ -3,7 +3,10 @@
 
 mod support;
 
-use limber_kernels::{Layer, Level, ShapeError, Weight, linear, linear_input_grad, linear_multi, with_level};
+use limber_kernels::{
+    Activation, After, Layer, Level, ShapeError, Weight, activate_in_place, linear, linear_input_grad, linear_multi,
+    with_level,
+};
 use support::{Stored, close, noise};
 
 /// y = x W^T + b in f64.
@@ -89,8 +92,8 @@ fn several_layers_in_one_pass_equal_each_alone() {
         let x = &x[..rows * n_in];
         let (mut a, mut b) = (vec![0f32; rows * 96], vec![0f32; rows * 33]);
         let mut layers = [
-            Layer { weight: q.weight(), bias: None, y: &mut a, n_out: 96 },
-            Layer { weight: k.weight(), bias: Some(&bias), y: &mut b, n_out: 33 },
+            Layer { weight: q.weight(), bias: None, y: &mut a, n_out: 96, after: After::default() },
+            Layer { weight: k.weight(), bias: Some(&bias), y: &mut b, n_out: 33, after: After::default() },
         ];
         linear_multi(x, &mut layers, rows, n_in).unwrap();
         let (mut a1, mut b1) = (vec![0f32; rows * 96], vec![0f32; rows * 33]);
@@ -100,6 +103,55 @@ fn several_layers_in_one_pass_equal_each_alone() {
         close(&a, &wide(&a1), 2e-6, "first layer");
         close(&b, &wide(&b1), 2e-6, "second layer");
     }
+}
+
+#[test]
+fn what_comes_after_a_product_is_that_of_separate_steps() {
+    let (n_in, n_out) = (256, 70);
+    for kind in ["f32", "bf16", "q8_0", "q4_k"] {
+        let stored = Stored::new(kind, &noise(n_out * n_in, 12));
+        let (bias, scale) = (noise(n_out, 13), noise(n_out, 14));
+        for rows in [1, 3, 40] {
+            let (x, residual) = (noise(rows * n_in, 15), noise(rows * n_out, 16));
+            let mut plain = vec![0f32; rows * n_out];
+            linear(&x, stored.weight(), Some(&bias), &mut plain, rows, n_in, n_out).unwrap();
+            for (scaled, added, activation) in [
+                (true, true, None),
+                (false, true, Some(Activation::Relu)),
+                (true, false, Some(Activation::Gelu)),
+                (false, false, Some(Activation::GeluNew)),
+            ] {
+                let mut expected: Vec<f32> = (0..rows * n_out)
+                    .map(|i| {
+                        let y = if scaled { plain[i] * scale[i % n_out] } else { plain[i] };
+                        if added { y + residual[i] } else { y }
+                    })
+                    .collect();
+                if let Some(activation) = activation {
+                    activate_in_place(activation, &mut expected);
+                }
+                let expected: Vec<f64> = expected.iter().map(|&v| f64::from(v)).collect();
+                for level in Level::supported() {
+                    let mut y = vec![f32::NAN; rows * n_out];
+                    let after = After {
+                        scale: scaled.then_some(scale.as_slice()),
+                        residual: added.then_some(residual.as_slice()),
+                        activation,
+                    };
+                    let layer = Layer { weight: stored.weight(), bias: Some(&bias), y: &mut y, n_out, after };
+                    with_level(level, || linear_multi(&x, &mut [layer], rows, n_in).unwrap());
+                    // 4-bit weights meet few rows as integers at one level and as floats at others.
+                    let tolerance = if kind == "q4_k" { 1e-3 } else { 1e-5 };
+                    close(&y, &expected, tolerance, &format!("{kind} {rows} {level:?} {activation:?}"));
+                }
+            }
+        }
+    }
+    let mut y = vec![0f32; 4];
+    let after = After { residual: Some(&[0.0; 3]), ..After::default() };
+    let layer = Layer { weight: Weight::F32(&[0.0; 8]), bias: None, y: &mut y, n_out: 4, after };
+    let message = linear_multi(&[0.0; 2], &mut [layer], 1, 2).unwrap_err().to_string();
+    assert_eq!(message, "residual has 3 elements; its shape [1, 4] needs 4");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! candle's `matmul` computes and keeps the gradient of both sides; here the backward gives the input's alone.
 
+use crate::ops::Activation;
 use crate::weights::{FrozenData, WeightType};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Storage, Tensor};
 use limber_kernels::Layer;
@@ -57,6 +58,15 @@ impl FrozenLinear {
         self.n_out
     }
 
+    /// x `[.., n_in]` f32 to `[.., n_out]` f32, and what comes `after` it; gradients of x and `after.onto` flow.
+    ///
+    /// # Errors
+    /// As [`Self::forward`]; tensors of other shapes in `after`.
+    pub fn forward_then(&self, x: &Tensor, after: After) -> Result<Tensor> {
+        let [y] = forward_all_then([(self, after)], x)?;
+        Ok(y)
+    }
+
     /// x `[.., n_in]` f32 to `[.., n_out]` f32; the input's gradient flows, the weight has none.
     ///
     /// # Errors
@@ -75,15 +85,92 @@ impl FrozenLinear {
     }
 }
 
+/// What becomes of a layer's output y, in one pass where nothing wants a gradient: `activation(onto + scale y)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct After<'a> {
+    /// Multiplies every row, `[n_out]` f32: a vision transformer's layer scale. It gets no gradient.
+    pub scale: Option<&'a Tensor>,
+    /// The residual stream, of the output's shape, f32.
+    pub onto: Option<&'a Tensor>,
+    /// Applied last.
+    pub activation: Option<Activation>,
+}
+
+impl<'a> After<'a> {
+    /// Nothing.
+    pub const NOTHING: After<'static> = After { scale: None, onto: None, activation: None };
+
+    /// The output is added to `x`.
+    pub fn onto(x: &'a Tensor) -> Self {
+        Self { onto: Some(x), ..Self::NOTHING }
+    }
+
+    /// The output passes through an activation.
+    pub fn activation(activation: Activation) -> Self {
+        Self { activation: Some(activation), ..Self::NOTHING }
+    }
+
+    /// The same in operations of their own.
+    fn apply(&self, y: Tensor) -> Result<Tensor> {
+        let y = match self.scale {
+            Some(scale) => y.broadcast_mul(&scale.detach())?,
+            None => y,
+        };
+        let y = match self.onto {
+            Some(x) => (x + y)?,
+            None => y,
+        };
+        self.activation.map_or(Ok(y.clone()), |activation| activation.apply(&y))
+    }
+}
+
 /// The outputs of several layers over one input x `[.., n_in]` f32, in one pass over it: q, k and v for instance.
 /// The input's gradient flows from each.
 ///
 /// # Errors
 /// A last dimension that is not every layer's n_in.
 pub fn forward_all<const N: usize>(layers: [&FrozenLinear; N], x: &Tensor) -> Result<[Tensor; N]> {
+    forward_all_then(layers.map(|layer| (layer, After::NOTHING)), x)
+}
+
+/// As [`forward_all`], each with what comes after it.
+///
+/// # Errors
+/// As [`forward_all`]; tensors of other shapes in what comes after.
+pub fn forward_all_then<const N: usize>(layers: [(&FrozenLinear, After); N], x: &Tensor) -> Result<[Tensor; N]> {
+    for (layer, after) in &layers {
+        let dims = layer.output(x.dims())?;
+        if let Some(onto) = after.onto
+            && onto.dims() != dims
+        {
+            candle_core::bail!("an output of shape {dims:?} to be added to {:?}", onto.dims())
+        }
+    }
     let x = x.contiguous()?;
-    let computed = compute(&layers, &x)?;
-    forward_computed(layers, &x, computed)
+    let (plain, afters) = (layers.map(|(layer, _)| layer), layers.map(|(_, after)| after));
+    let tracked = |after: &After| after.onto.is_some_and(Tensor::track_op);
+    if x.device().is_cpu() && !x.track_op() && !afters.iter().any(tracked) {
+        let computed = compute(&plain, &x, &afters)?;
+        return forward_computed(plain, &x, computed);
+    }
+    let computed = compute(&plain, &x, &[After::NOTHING; N])?;
+    finish(forward_computed(plain, &x, computed)?, afters)
+}
+
+/// What comes after each output, in operations of their own.
+pub(crate) fn finish<const N: usize>(outputs: [Tensor; N], afters: [After; N]) -> Result<[Tensor; N]> {
+    let mut results = Vec::with_capacity(N);
+    for (y, after) in outputs.into_iter().zip(afters) {
+        results.push(after.apply(y)?);
+    }
+    exactly(results)
+}
+
+fn exactly<const N: usize>(results: Vec<Tensor>) -> Result<[Tensor; N]> {
+    match results.try_into() {
+        Ok(results) => Ok(results),
+        Err(_) => candle_core::bail!("{N} linear layers gave another number of outputs"),
+    }
 }
 
 /// As [`forward_all`], of layers whose outputs are known, or zero where their values have no part in what is asked for:
@@ -133,14 +220,11 @@ fn forward_computed<const N: usize>(
             (Weight::Cpu(..), None) => candle_core::bail!("a layer on the cpu without an output"),
         });
     }
-    match results.try_into() {
-        Ok(results) => Ok(results),
-        Err(_) => candle_core::bail!("{N} linear layers gave another number of outputs"),
-    }
+    exactly(results)
 }
 
 /// The outputs of layers on the CPU; none where they are elsewhere.
-fn compute(layers: &[&FrozenLinear], x: &Tensor) -> Result<Vec<Vec<f32>>> {
+fn compute(layers: &[&FrozenLinear], x: &Tensor, after: &[After]) -> Result<Vec<Vec<f32>>> {
     let on_cpu = |layer: &&FrozenLinear| matches!(layer.weight, Weight::Cpu(..));
     if !layers.iter().all(on_cpu) {
         return Ok(Vec::new());
@@ -153,15 +237,39 @@ fn compute(layers: &[&FrozenLinear], x: &Tensor) -> Result<Vec<Vec<f32>>> {
     let n_in = layers.first().map_or(1, |layer| layer.n_in);
     let rows = data.len() / n_in.max(1);
     let mut outputs: Vec<Vec<f32>> = layers.iter().map(|layer| vec![0f32; rows * layer.n_out]).collect();
+    let flat = |x: Option<&Tensor>| x.map(|x| x.flatten_all()?.to_dtype(DType::F32)?.contiguous()).transpose();
+    let mut held = Vec::with_capacity(layers.len());
+    for after in after {
+        held.push((flat(after.scale)?, flat(after.onto)?, after.activation));
+    }
+    let mut guards = Vec::with_capacity(layers.len());
+    for (scale, onto, activation) in &held {
+        let (scale, onto) = (scale.as_ref(), onto.as_ref());
+        guards.push((scale.map(Tensor::storage_and_layout), onto.map(Tensor::storage_and_layout), activation));
+    }
     let mut jobs = Vec::with_capacity(layers.len());
-    for (layer, y) in layers.iter().zip(&mut outputs) {
+    for (i, (layer, y)) in layers.iter().zip(&mut outputs).enumerate() {
         if let Weight::Cpu(weight, bias) = &layer.weight {
             let weight = weight.kernel_weight();
-            jobs.push(Layer { weight, bias: bias.as_deref(), y, n_out: layer.n_out });
+            let mut after = limber_kernels::After::default();
+            if let Some((scale, onto, activation)) = guards.get(i) {
+                after.scale = scale.as_ref().map(|(storage, layout)| numbers(storage, layout)).transpose()?;
+                after.residual = onto.as_ref().map(|(storage, layout)| numbers(storage, layout)).transpose()?;
+                after.activation = activation.map(Activation::kernel);
+            }
+            jobs.push(Layer { weight, bias: bias.as_deref(), y, n_out: layer.n_out, after });
         }
     }
     limber_kernels::linear_multi(data, &mut jobs, rows, n_in).map_err(candle_core::Error::wrap)?;
     Ok(outputs)
+}
+
+/// The elements of a tensor that is held for reading.
+fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => contiguous_f32("frozen-linear", storage, layout),
+        _ => candle_core::bail!("a residual on another device than the weights, which are on the cpu"),
+    }
 }
 
 /// A frozen tensor as a candle tensor in its own type on `device`.

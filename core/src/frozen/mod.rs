@@ -6,5 +6,5 @@ mod linear;
 
 pub use conv::{ConvShape, FrozenConv};
 pub use embedding::FrozenEmbedding;
-pub use linear::{FrozenLinear, forward_all};
-pub(crate) use linear::{contiguous_f32, forward_given};
+pub use linear::{After, FrozenLinear, forward_all, forward_all_then};
+pub(crate) use linear::{contiguous_f32, finish, forward_given};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decoder::Run;
-use crate::frozen::{FrozenLinear, forward_all};
+use crate::frozen::{After, FrozenLinear, forward_all};
 use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType, Weights};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
@@ -70,6 +70,20 @@ fn input_gradients() {
             assert_eq!(largest(y, &layer.forward(&x).unwrap()), 0.0);
         }
     }
+    // What comes after a product, with a graph in operations of their own and without one at once.
+    let (layer, scale) = (layers[0], random(&[5], 7));
+    for rows in [1, 3, 40] {
+        let onto = random(&[rows, 5], 8);
+        let after = After { scale: Some(&scale), onto: Some(&onto), activation: Some(Activation::Gelu) };
+        check("a linear layer and what comes after", &[rows, 8], |x| layer.forward_then(x, after));
+        let x = random(&[rows, 8], 9);
+        check("the residual", &[rows, 5], |onto| layer.forward_then(&x, After { onto: Some(onto), ..after }));
+        let apart = layer.forward(&x).unwrap().broadcast_mul(&scale).unwrap();
+        let apart = Activation::Gelu.apply(&(apart + &onto).unwrap()).unwrap();
+        assert!(largest(&layer.forward_then(&x, after).unwrap(), &apart) < 1e-6);
+    }
+    let message = layer.forward_then(&random(&[2, 8], 1), After::onto(&random(&[2, 4], 1))).unwrap_err().to_string();
+    assert!(message.starts_with("an output of shape [2, 5] to be added to [2, 4]"), "{message}");
     let wide = FrozenLinear::new(FrozenData::from_f32(vec![0.0; 27], &[3, 9]), None, &Device::Cpu).unwrap();
     let message = forward_all([layers[0], &wide], &random(&[2, 8], 1)).unwrap_err().to_string();
     assert!(message.starts_with("input of shape [2, 8] for a linear layer of width 9"), "{message}");

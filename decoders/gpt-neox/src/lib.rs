@@ -6,6 +6,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use limber_core::frozen::After;
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, attend};
 use limber_core::rope::rotary;
@@ -144,9 +145,11 @@ impl Block {
         })
     }
 
-    fn mlp(&self, x: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let hidden = run.product(&self.fc_in, &self.norm2.forward(x)?)?;
-        run.last_product(&self.fc_out, &self.activation.apply(&hidden)?)
+    /// `onto + mlp(norm(x))`.
+    fn mlp(&self, x: &Tensor, onto: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
+        let activation = After::activation(self.activation);
+        let hidden = run.product_then(&self.fc_in, &self.norm2.forward(x)?, activation)?;
+        run.last_product(&self.fc_out, &hidden, onto)
     }
 }
 
@@ -191,9 +194,10 @@ impl Block {
         let attention = pick(&attend(index, &q, &k, &v, self.heads, run)?, rows)?;
         let x = pick(x, rows)?;
         if self.parallel {
-            return (&x + run.last_product(&self.out, &attention)?)? + self.mlp(&x, run)?;
+            let sum = run.last_product(&self.out, &attention, &x)?;
+            return self.mlp(&x, &sum, run);
         }
-        let x = (x + run.product(&self.out, &attention)?)?;
-        &x + self.mlp(&x, run)?
+        let x = run.product_then(&self.out, &attention, After::onto(&x))?;
+        self.mlp(&x, &x, run)
     }
 }

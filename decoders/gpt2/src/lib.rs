@@ -7,6 +7,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use limber_core::frozen::After;
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, LayerNorm, attend};
 use limber_core::weights::{WeightError, ZEROS};
@@ -165,8 +166,8 @@ impl Block {
         let qkv = run.product(&self.qkv, &self.norm1.forward(x)?)?.reshape((b, t, 3, h, dim))?;
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2);
         let attention = attend(index, &part(0)?, &part(1)?, &part(2)?, self.heads, run)?;
-        let x = (pick(x, rows)? + run.product(&self.out, &pick(&attention, rows)?)?)?;
-        let mlp = self.activation.apply(&run.product(&self.fc_in, &self.norm2.forward(&x)?)?)?;
-        &x + run.last_product(&self.fc_out, &mlp)?
+        let x = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
+        let mlp = run.product_then(&self.fc_in, &self.norm2.forward(&x)?, After::activation(self.activation))?;
+        run.last_product(&self.fc_out, &mlp, &x)
     }
 }

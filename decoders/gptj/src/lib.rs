@@ -6,8 +6,9 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use limber_core::frozen::After;
 use limber_core::model_config;
-use limber_core::ops::{Heads, LayerNorm, Rotary, RotaryStyle, attend, gelu_tanh};
+use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, RotaryStyle, attend};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
@@ -171,19 +172,23 @@ impl Block {
         let (b, t, _) = x.dims3()?;
         let heads = self.heads;
         let normed = self.norm.forward(x)?;
+        let gelu = After::activation(Activation::GeluNew);
+        let qkv = [&self.q, &self.k, &self.v];
         let [q, k, v, hidden] = match rows {
-            None => run.products([&self.q, &self.k, &self.v, &self.fc_in], &normed)?,
+            None => {
+                let [q, k, v] = qkv.map(|layer| (layer, After::NOTHING));
+                run.products_then([q, k, v, (&self.fc_in, gelu)], &normed)?
+            }
             Some(_) => {
-                let [q, k, v] = run.products([&self.q, &self.k, &self.v], &normed)?;
-                [q, k, v, run.product(&self.fc_in, &pick(&normed, rows)?)?]
+                let [q, k, v] = run.products(qkv, &normed)?;
+                [q, k, v, run.product_then(&self.fc_in, &pick(&normed, rows)?, gelu)?]
             }
         };
         let split = |x: Tensor| x.reshape((b, t, heads.queries, heads.dim));
         let q = self.rotary.apply(&split(q)?, past)?;
         let k = self.rotary.apply(&split(k)?, past)?;
         let attention = pick(&attend(index, &q, &k, &split(v)?, heads, run)?, rows)?;
-        let attention = run.last_product(&self.out, &attention)?;
-        let mlp = run.last_product(&self.fc_out, &gelu_tanh(&hidden)?)?;
-        (pick(x, rows)? + attention)? + mlp
+        let x = run.last_product(&self.out, &attention, &pick(x, rows)?)?;
+        run.last_product(&self.fc_out, &hidden, &x)
     }
 }

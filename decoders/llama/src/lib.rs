@@ -6,6 +6,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use limber_core::frozen::After;
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, RmsNorm, Rotary, attend_within};
 use limber_core::rope::rotary;
@@ -195,9 +196,9 @@ impl Block {
         let k = self.rotary.apply_rows(&k.reshape((b, t, keys, dim))?, past, &lengths)?;
         let v = v.reshape((b, t, keys, dim))?;
         let attention = attend_within(index, &q, &k, &v, self.heads, self.window, run)?;
-        let x = (pick(x, rows)? + run.product(&self.out, &pick(&attention, rows)?)?)?;
-        let [gate, up] = run.products([&self.gate, &self.up], &self.norm2.forward(&x)?)?;
-        let mlp = (self.activation.apply(&gate)? * up)?;
-        &x + run.last_product(&self.down, &mlp)?
+        let x = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
+        let gate = (&self.gate, After::activation(self.activation));
+        let [gate, up] = run.products_then([gate, (&self.up, After::NOTHING)], &self.norm2.forward(&x)?)?;
+        run.last_product(&self.down, &(gate * up)?, &x)
     }
 }

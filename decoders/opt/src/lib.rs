@@ -14,6 +14,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use limber_core::frozen::After;
 use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, LayerNorm, attend};
 use limber_core::weights::{WeightError, ZEROS};
@@ -225,12 +226,15 @@ impl Block {
         let [q, k, v] = run.products([&self.q, &self.k, &self.v], &normed)?;
         let split = |x: Tensor| x.reshape((b, t, self.heads.queries, self.heads.dim));
         let attention = attend(index, &split(q)?, &split(k)?, &split(v)?, self.heads, run)?;
-        let attention = run.product(&self.out, &pick(&attention, rows)?)?;
-        let x = self.normed(&self.norm1, (pick(x, rows)? + attention)?, false)?;
+        let attention = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
+        let x = self.normed(&self.norm1, attention, false)?;
         let normed = self.normed(&self.norm2, x.clone(), true)?;
-        let hidden = self.activation.apply(&run.product(&self.fc1, &normed)?)?;
-        let mlp =
-            if self.norm_first { run.last_product(&self.fc2, &hidden)? } else { run.product(&self.fc2, &hidden)? };
-        self.normed(&self.norm2, (x + mlp)?, false)
+        let hidden = run.product_then(&self.fc1, &normed, After::activation(self.activation))?;
+        let mlp = if self.norm_first {
+            run.last_product(&self.fc2, &hidden, &x)?
+        } else {
+            run.product_then(&self.fc2, &hidden, After::onto(&x))?
+        };
+        self.normed(&self.norm2, mlp, false)
     }
 }

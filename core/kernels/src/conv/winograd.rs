@@ -211,7 +211,7 @@ unsafe fn collect<I: Isa>(call: &Call, patch: usize, products: *const f32, strid
     let Place { image, y, x } = call.place(patch);
     let bias = call.conv.bias.as_deref();
     let to = Target { residual: call.residual, activation: call.activation, ..Target::new(call.y.get(), n_out) };
-    let finished = !to.residual.is_null() || to.activation.is_some();
+    let finished = to.unfinished();
     let first = (image * out_h + y) * out_w + x;
     // SAFETY: products are as wide as whole panels; only pixels inside the output are written.
     unsafe {

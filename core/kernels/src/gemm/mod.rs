@@ -9,7 +9,7 @@ mod columns;
 mod tile;
 
 pub(crate) use columns::{ByColumn, ByRow, Columns};
-pub(crate) use tile::{Target, finish};
+pub(crate) use tile::{Finish, Target, finish};
 
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
@@ -82,7 +82,7 @@ impl Kernel for Multiply {
         let (from, until) = self.tiles;
         let products = (until - from) * self.width.div_ceil(wide) * self.depth.div_ceil(A_DEPTH);
         let (share, mut done) = (self.ahead.count.div_ceil(products.max(1)), 0);
-        let finished = !to.residual.is_null() || to.activation.is_some();
+        let finished = to.unfinished();
         for (block, k) in (0..self.depth).step_by(A_DEPTH).enumerate() {
             let depth = A_DEPTH.min(self.depth - k);
             let first = self.first && k == 0 && !to.add;

@@ -2,7 +2,7 @@
 
 use super::A_STRIDE;
 use crate::activation::{self, Activation};
-use crate::isa::Isa;
+use crate::isa::{Isa, Kernel};
 use crate::parallel::Shared;
 use std::ptr;
 
@@ -13,14 +13,16 @@ pub(crate) struct Target {
     pub stride: usize,
     /// Added to every row, `[N]`; null for none.
     pub bias: *const f32,
-    /// Added last, laid out as C; null for none.
+    /// Multiplies every row once the product and the bias are summed, `[N]`; null for none.
+    pub scale: *const f32,
+    /// Added after that, laid out as C; null for none.
     pub residual: *const f32,
     /// Applied to the sum of all.
     pub activation: Option<Activation>,
-    /// Whether the product is added to what C holds; bias and residual are then not used.
+    /// Whether the product is added to what C holds; bias, scale and residual are then not used.
     pub add: bool,
 }
-// SAFETY: `bias` and `residual` are read only, and `Shared` speaks for `c`.
+// SAFETY: `bias`, `scale` and `residual` are read only, and `Shared` speaks for `c`.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
@@ -28,12 +30,18 @@ unsafe impl Sync for Target {}
 impl Target {
     /// Plain overwriting of `c`, rows `stride` apart.
     pub(crate) fn new(c: *mut f32, stride: usize) -> Target {
-        Target { c: Shared(c), stride, bias: ptr::null(), residual: ptr::null(), activation: None, add: false }
+        let none = ptr::null();
+        Target { c: Shared(c), stride, bias: none, scale: none, residual: none, activation: None, add: false }
     }
 
     /// The same with a bias `[N]`, if there is one.
     pub(crate) fn with_bias(self, bias: Option<&[f32]>) -> Target {
         Target { bias: bias.map_or(ptr::null(), <[f32]>::as_ptr), ..self }
+    }
+
+    /// Whether [`finish`] has anything to do.
+    pub(crate) fn unfinished(&self) -> bool {
+        !self.scale.is_null() || !self.residual.is_null() || self.activation.is_some()
     }
 }
 
@@ -56,6 +64,25 @@ unsafe fn tile<I: Isa, const M: usize>(a: *const f32, b: *const f32, depth: usiz
             b = b.add(2 * I::LANES);
         }
         acc
+    }
+}
+
+/// [`finish`] of all of a stretch of columns, where no tile does it.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish {
+    pub to: Target,
+    pub rows: usize,
+    /// Columns `n .. n + width`.
+    pub n: usize,
+    pub width: usize,
+}
+
+impl Kernel for Finish {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        // SAFETY: the maker's columns lie within C.
+        unsafe { finish::<I>(&self.to, 0, self.rows, self.n, self.width) }
     }
 }
 
@@ -107,14 +134,17 @@ pub(super) unsafe fn place<I: Isa, const M: usize>(
     }
 }
 
-/// Residual and activation of rows `m .. end`, columns `n .. n + width` of C, while they are in the nearest cache.
+/// Scale, residual and activation of rows `m .. end`, columns `n .. n + width` of C, while they are in the nearest cache.
 #[inline(always)]
 pub(crate) unsafe fn finish<I: Isa>(to: &Target, m: usize, end: usize, n: usize, width: usize) {
-    // SAFETY: the caller's tile lies within C and the residual.
+    // SAFETY: the caller's tile lies within C, the scale and the residual.
     unsafe {
         for row in m..end {
             let at = row * to.stride + n;
             let c = to.c.get().add(at);
+            if !to.scale.is_null() {
+                activation::scale_rows::<I>(c, to.scale.add(n), width);
+            }
             if !to.residual.is_null() {
                 activation::add_rows::<I>(c, to.residual.add(at), width);
             }
