@@ -324,9 +324,12 @@ fn unsafe_code_stays_where_it_is_allowed() {
                 continue;
             }
             let place = format!("{path}:{}", i + 1);
+            if path == "src/main.rs" && code.contains("set_var(") {
+                continue;
+            }
             assert!(
                 code.contains("Mmap::map("),
-                "{place}: {word} is allowed in core/kernels, plugins and the one mmap call"
+                "{place}: {word} is allowed in core/kernels, plugins, the one mmap call and main's set_var"
             );
             maps.push(place);
         }
