@@ -81,7 +81,7 @@ impl Task<'_> {
             let scores = scores.as_mut_ptr();
             let s = Target::new(scores, keys);
             if rows <= FEW_QUERIES {
-                let few = Few { source: k, x: scaled, rows, n_in: dh, from: 0, to: keys, target: s };
+                let few = Few { source: k, x: scaled, stride: dh, rows, n_in: dh, from: 0, to: keys, target: s };
                 dispatch(I::LEVEL, few);
                 self.weigh::<I>(scores, first, keys);
                 for i in 0..rows {

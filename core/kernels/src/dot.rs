@@ -12,13 +12,17 @@ use crate::weight::{Dense, Element, Q4, Q8, Source};
 /// hardware alone reads some 8 % slower and farther requests slow it down.
 pub(crate) const AHEAD: usize = 256;
 
-/// The same where several rows of activations take their time with each weight.
-const AHEAD_MANY: usize = 2048;
+/// The same where many rows of activations take their time with each weight.
+const AHEAD_MANY: usize = 1024;
+/// Rows of activations that count as many here.
+const MANY: usize = 5;
 
 /// Longest stretch of a weight row that meets all activations before the next one.
 const STRETCH: usize = 1024;
-/// Most rows of activations at once, and of weights.
-const MOST_X: usize = 6;
+/// Floats of all activations in a stretch: half of the nearest cache.
+const NEAR: usize = 1 << 12;
+/// Most rows of activations at once, and how many such groups.
+const MOST_X: usize = 8;
 const MOST_GROUPS: usize = 6;
 
 /// Rows whose dot products with activations can be taken.
@@ -53,18 +57,19 @@ unsafe fn accumulate<I: Isa, T: Element, const W: usize, const X: usize>(
     while k + I::LANES <= len {
         // SAFETY: the caller's rows have `len` elements.
         unsafe {
-            let mut v = [I::splat(0.0); X];
-            for (i, v) in v.iter_mut().enumerate() {
-                *v = I::load(x.add(i * stride + k));
-            }
-            for (acc, w) in acc.iter_mut().zip(w) {
+            // Weights stay in registers and activations pass by: so W X + W + 1 of them are enough.
+            let mut v = [I::splat(0.0); W];
+            for (v, w) in v.iter_mut().zip(w) {
                 let w = w.add(k);
                 if ahead > 0 {
                     I::prefetch(w.cast::<u8>().wrapping_add(ahead));
                 }
-                let w = T::load::<I>(w);
+                *v = T::load::<I>(w);
+            }
+            for i in 0..X {
+                let x = I::load(x.add(i * stride + k));
                 for (acc, &v) in acc.iter_mut().zip(&v) {
-                    *acc = I::fma(w, v, *acc);
+                    acc[i] = I::fma(v, x, acc[i]);
                 }
             }
         }
@@ -189,7 +194,9 @@ impl Dots for Q4<'_> {
 /// Products of weight rows `from .. to` with all rows of activations.
 pub(crate) struct Few<D> {
     pub source: D,
+    /// Row 0 of the activations, and floats from one to the next: of several rows best an odd number of cache lines.
     pub x: *const f32,
+    pub stride: usize,
     pub rows: usize,
     pub n_in: usize,
     pub from: usize,
@@ -225,14 +232,14 @@ impl<D: Dots> Few<D> {
             for (acc, sums) in acc.iter_mut().zip(&*sums) {
                 acc.copy_from_slice(&sums[..X]);
             }
-            accumulate::<I, D::As, W, X>(&mut acc, w, x, self.n_in, len, ahead);
+            accumulate::<I, D::As, W, X>(&mut acc, w, x, self.stride, len, ahead);
             for (sums, acc) in sums.iter_mut().zip(acc) {
                 sums[..X].copy_from_slice(&acc);
             }
         }
     }
 
-    /// `W` weight rows, `step` apart, with up to 36 rows of activations from `m0` on.
+    /// `W` weight rows, `step` apart, with up to `MOST_GROUPS` groups of `most` rows of activations from `m0` on.
     #[inline(always)]
     unsafe fn group<I: Isa, const W: usize>(&self, row: usize, step: usize, m0: usize, rows: usize, most: usize) {
         let mut room = [[0f32; 256]; W];
@@ -241,23 +248,35 @@ impl<D: Dots> Few<D> {
             let zero = I::splat(0.0);
             let mut sums = [[[zero; MOST_X]; W]; MOST_GROUPS];
             let whole = self.n_in / I::LANES * I::LANES;
-            for k in (0..whole).step_by(D::STEP) {
-                let len = D::STEP.min(whole - k);
+            let stretch = (NEAR / rows / 256 * 256).clamp(256, D::STEP);
+            for k in (0..whole).step_by(stretch) {
+                let len = stretch.min(whole - k);
                 let mut w = [std::ptr::null(); W];
                 for (j, w) in w.iter_mut().enumerate() {
                     let room = room[j].as_mut_ptr();
                     *w = self.source.stretch::<I>(row + j * step, k, len, room);
                 }
                 for ((m, end), sums) in tiles(rows, most).zip(&mut sums) {
-                    let x = self.x.add((m0 + m) * self.n_in + k);
-                    let ahead = if m == 0 && D::BLOCK == 1 { AHEAD_MANY } else { 0 };
+                    let x = self.x.add((m0 + m) * self.stride + k);
+                    let ahead = match D::BLOCK {
+                        1 if m == 0 => {
+                            if rows < MANY {
+                                AHEAD
+                            } else {
+                                AHEAD_MANY
+                            }
+                        }
+                        _ => 0,
+                    };
                     match end - m {
                         1 => self.meet::<I, W, 1>(sums, w, x, len, ahead),
                         2 => self.meet::<I, W, 2>(sums, w, x, len, ahead),
-                        3 if I::LANES > 4 => self.meet::<I, W, 3>(sums, w, x, len, ahead),
-                        4 if I::LANES == 16 => self.meet::<I, W, 4>(sums, w, x, len, ahead),
-                        5 if I::LANES == 16 => self.meet::<I, W, 5>(sums, w, x, len, ahead),
-                        6 if I::LANES == 16 => self.meet::<I, W, 6>(sums, w, x, len, ahead),
+                        3 if I::LANES > 4 && W <= 6 => self.meet::<I, W, 3>(sums, w, x, len, ahead),
+                        4 if I::LANES == 16 && W <= 6 => self.meet::<I, W, 4>(sums, w, x, len, ahead),
+                        5 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 5>(sums, w, x, len, ahead),
+                        6 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 6>(sums, w, x, len, ahead),
+                        7 if I::LANES == 16 && W < 4 => self.meet::<I, W, 7>(sums, w, x, len, ahead),
+                        8 if I::LANES == 16 && W < 4 => self.meet::<I, W, 8>(sums, w, x, len, ahead),
                         _ => unreachable!("a group has 1..=most rows"),
                     }
                 }
@@ -266,7 +285,7 @@ impl<D: Dots> Few<D> {
                 for (j, sums) in sums.iter().enumerate() {
                     for i in 0..end - m {
                         let mut v = I::sum(sums[i]);
-                        let x = self.x.add((m0 + m + i) * self.n_in);
+                        let x = self.x.add((m0 + m + i) * self.stride);
                         // Only dense rows have an end that fills no vector.
                         if whole < self.n_in {
                             let n = self.n_in - whole;
@@ -307,19 +326,28 @@ impl<D: Dots> Kernel for Few<D> {
                 }
                 return;
             }
-            // As many sums as the registers hold beside the operands.
-            let most = match I::LANES {
-                16 => MOST_X,
-                8 => 3,
-                _ => 2,
+            // As many sums as the registers hold beside the operands, and as many weight rows as the activations leave room
+            // for: each is a stream, and each weight is widened once for all activations of its group.
+            let (most, each) = match (I::LANES, self.rows) {
+                (16, 2) => (2, 8),
+                (16, 3 | 4) => (4, 6),
+                (16, 7 | 8 | 13..=16) => (MOST_X, 3),
+                (16, _) => (6, 4),
+                (8, _) => (3, 4),
+                _ => (2, 4),
             };
-            let step = (self.to - self.from) / 4;
+            let step = (self.to - self.from) / each;
             for m0 in (0..self.rows).step_by(most * MOST_GROUPS) {
                 let rows = (most * MOST_GROUPS).min(self.rows - m0);
                 for row in self.from..self.from + step {
-                    self.group::<I, 4>(row, step, m0, rows, most);
+                    match each {
+                        8 if I::LANES == 16 => self.group::<I, 8>(row, step, m0, rows, most),
+                        6 if I::LANES == 16 => self.group::<I, 6>(row, step, m0, rows, most),
+                        3 if I::LANES == 16 => self.group::<I, 3>(row, step, m0, rows, most),
+                        _ => self.group::<I, 4>(row, step, m0, rows, most),
+                    }
                 }
-                for row in self.from + 4 * step..self.to {
+                for row in self.from + each * step..self.to {
                     self.group::<I, 1>(row, 1, m0, rows, most);
                 }
             }

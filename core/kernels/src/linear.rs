@@ -4,9 +4,10 @@ use crate::activation::Activation;
 use crate::dot::Few;
 use crate::gemm::{self, ByColumn, ByRow, Columns, Finish, Packed, Product, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
-use crate::parallel;
+use crate::parallel::{self, Shared};
 #[cfg(target_arch = "x86_64")]
 use crate::q4_vnni;
+use crate::scratch::Scratch;
 use crate::weight::{Dense, Q4, Q8, ShapeError, Source, Weight, check_len};
 
 /// Most rows of activations for which weight rows are always dotted as they lie.
@@ -203,6 +204,16 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         let wanted = level == Level::Avx512 && rows <= FEW_CODED && jobs.iter().any(is_q4);
         if wanted { Some(q4_vnni::code(x)) } else { None }
     };
+    // Rows a power of two apart would share a few places of the nearest cache: they are moved an odd number of lines apart.
+    let stride = if rows == 1 { n_in } else { n_in.next_multiple_of(32) + 16 };
+    let mut apart = Scratch::take(if rows == 1 { 0 } else { rows * stride });
+    if rows > 1 {
+        for (m, row) in x.chunks_exact(n_in).enumerate() {
+            // SAFETY: the buffer has `rows` of `stride`.
+            unsafe { apart.as_mut_ptr().add(m * stride).copy_from_nonoverlapping(row.as_ptr(), n_in) };
+        }
+    }
+    let near = Shared(if rows == 1 { x.as_ptr().cast_mut() } else { apart.as_mut_ptr() });
     parallel::for_each(counts.iter().sum(), |i| {
         let (job, i) = locate(&counts, i);
         let job = &jobs[job];
@@ -218,7 +229,7 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
             return;
         }
         with_source!(job.weight, n_in, source => {
-            let few = Few { source, x: x.as_ptr(), rows, n_in, from, to, target: job.to };
+            let few = Few { source, x: near.get(), stride, rows, n_in, from, to, target: job.to };
             // SAFETY: shapes are checked on entry; pieces write to disjoint columns.
             unsafe {
                 dispatch(level, few);
