@@ -168,7 +168,7 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.inside:
         _, dtype, *more = args.inside.split("-")
         seconds, losses = train_torch(args.work, dtype, "checkpoint" in more, args.steps, args.batch)

@@ -171,13 +171,13 @@ impl Run<'_> {
                 if !skipped.is_empty() {
                     metadata.insert(SKIPPED.to_string(), serde_json::to_string(&skipped)?);
                 }
-                save_through(&path, &part(&path), &tensors, &metadata)?;
+                save_through(&path, &self.part(&path), &tensors, &metadata)?;
             }
             Layout::Npy => {
                 let folder = path.parent().unwrap_or(Path::new("."));
                 std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
                 let text = serde_json::to_string(&Done { skipped: skipped.clone() })? + "\n";
-                fill_through(&path, &part(&path), true, |file| Ok(file.write_all(text.as_bytes())?))?;
+                fill_through(&path, &self.part(&path), true, |file| Ok(file.write_all(text.as_bytes())?))?;
             }
         }
         self.items += range.len();
@@ -205,7 +205,7 @@ impl Run<'_> {
                     let folder = path.parent().unwrap_or(Path::new("."));
                     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
                     // Millions of small files: the disk is asked to keep them when the block is done.
-                    fill_through(&path, &part(&path), false, |file| {
+                    fill_through(&path, &self.part(&path), false, |file| {
                         file.write_all(&header)?;
                         Ok(file.write_all(data.bytes())?)
                     })?;
@@ -213,6 +213,16 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The temporary file of `path`: a run that was killed leaves it, the next one writes over it. Each process has its
+    /// own, for an image that is listed in the blocks of two of them is written by both.
+    fn part(&self, path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.with_file_name(match (self.how.rank, self.how.world) {
+            (_, 1) => format!(".{name}.part"),
+            (rank, world) => format!(".{name}.{rank}-of-{world}.part"),
+        })
     }
 
     /// Refuses to go on where too many items are corrupt.
@@ -246,12 +256,6 @@ impl Run<'_> {
         weights::replace(&path, text.as_bytes())?;
         Ok((!self.skipped.is_empty()).then_some(path))
     }
-}
-
-/// The temporary file of `path`: a run that was killed leaves it, the next one writes over it.
-fn part(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.part"))
 }
 
 /// Features as they are stored.

@@ -148,14 +148,9 @@ pub fn fill(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<
     ensure!(!path.is_dir(), "{}: a folder where a file is wanted", path.display());
     let write = || -> Result<()> {
         let mut temporary = new_file(folder)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-        fill(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        temporary.as_file().sync_all()?;
+        put_down(temporary.as_file_mut(), true, fill)?;
         temporary.persist(path)?;
-        // The rename itself lasts only once the folder is on the disk; systems without that notion say no here.
-        File::open(folder).and_then(|f| f.sync_all()).ok();
+        keep_names(folder);
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
@@ -173,17 +168,10 @@ pub fn fill_through(
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
 ) -> Result<()> {
     let write = || -> Result<()> {
-        let mut file = File::create(part)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, &mut file);
-        fill(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        if durable {
-            file.sync_all()?;
-        }
+        put_down(&mut File::create(part)?, durable, fill)?;
         std::fs::rename(part, path)?;
         if durable && let Some(folder) = path.parent() {
-            File::open(folder).and_then(|f| f.sync_all()).ok();
+            keep_names(folder);
         }
         Ok(())
     };
@@ -192,6 +180,23 @@ pub fn fill_through(
         std::fs::remove_file(part).ok();
     }
     written
+}
+
+/// Writes through a buffer, with `durable` to the disk itself.
+fn put_down(file: &mut File, durable: bool, fill: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 20, &mut *file);
+    fill(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    if durable {
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// A rename lasts only once the folder is on the disk; systems without that notion say no here.
+fn keep_names(folder: &Path) {
+    File::open(folder).and_then(|f| f.sync_all()).ok();
 }
 
 /// A temporary file with the permissions of an ordinary one.

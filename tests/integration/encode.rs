@@ -246,6 +246,79 @@ fn ranks_share_the_work() {
 }
 
 #[test]
+fn ranks_that_encode_the_same_image_do_not_disturb_each_other() {
+    let place = tempfile::tempdir().unwrap();
+    let list = set(place.path(), 9);
+    // Every block lists the same images, so that all ranks write the same files at the same time.
+    let images =
+        ["000", "001", "002", "003"].map(|n| json!({"image": format!("images/a/{n}.png"), "caption": "a ring"}));
+    let lines: Vec<String> = (0..24).flat_map(|_| images.iter().map(Value::to_string)).collect();
+    fs::write(&list, lines.join("\n")).unwrap();
+    let config = config(&place.path().join("c"), &changes(&list));
+    let (whole, shared) = (place.path().join("whole"), place.path().join("shared"));
+    run(&config, &whole, &["--layout", "npy"]);
+    for round in 0..4 {
+        fs::remove_dir_all(&shared).ok();
+        let start = |rank: &str| {
+            let more = ["--layout", "npy", "--rank", rank, "--world", "3"];
+            command(&config, &shared, &more).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+        };
+        for child in ["0", "1", "2"].map(start) {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert_eq!(files(&shared), files(&whole));
+    }
+}
+
+#[test]
+fn features_of_shards_and_of_coco_train_as_their_images_do() {
+    let place = tempfile::tempdir().unwrap();
+    let list = set(place.path(), 9);
+    let folder = list.parent().unwrap();
+    let lines: Vec<Value> =
+        fs::read_to_string(&list).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut shards = [0, 1].map(|_| tar::Builder::new(Vec::new()));
+    let (mut listed, mut notes) = (Vec::new(), Vec::new());
+    for (id, line) in lines[..9].iter().enumerate() {
+        let name = line["image"].as_str().unwrap();
+        let bytes = fs::read(folder.join(name)).unwrap();
+        let caption = line["captions"][0].as_str().unwrap();
+        for (ending, bytes) in [("png", bytes.as_slice()), ("txt", caption.as_bytes())] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            shards[id % 2].append_data(&mut header, format!("{id:03}.{ending}"), bytes).unwrap();
+        }
+        listed.push(json!({"id": id, "file_name": Path::new(name).file_name().unwrap().to_str().unwrap()}));
+        notes.push(json!({"image_id": id, "caption": caption}));
+    }
+    for (n, shard) in shards.into_iter().enumerate() {
+        fs::write(folder.join(format!("{n}.tar")), shard.into_inner().unwrap()).unwrap();
+    }
+    fs::rename(folder.join("images/a"), folder.join("train")).unwrap();
+    fs::create_dir(folder.join("annotations")).unwrap();
+    let coco = folder.join("annotations/captions_train.json");
+    fs::write(&coco, json!({"images": listed, "annotations": notes}).to_string()).unwrap();
+    for (format, path) in [("webdataset", folder.join("{0..1}.tar")), ("coco", coco)] {
+        let base = with(&changes(&path), &[("/data/format", json!(format))]);
+        let at = |name: &str| place.path().join(format!("{format}-{name}"));
+        let images = config(&at("images"), &base);
+        trained(&images, &[]);
+        for layout in ["safetensors", "npy"] {
+            let out = at(&format!("features-{layout}"));
+            let output = run(&images, &out, &["--layout", layout, "--precision", "f32", "--json"]);
+            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+            // The broken one and the one without a caption.
+            assert_eq!((&result["items"], &result["skipped"]), (&json!(9), &json!(2)), "{format}: {result}");
+            trained(&config(&at(layout), &with(&base, &[("/data/features", json!(out))])), &[]);
+            assert_eq!(numbers(&at(layout)), numbers(&at("images")), "{format} {layout}");
+        }
+        assert_eq!(numbers(&at("images")).len(), 6);
+    }
+}
+
+#[test]
 fn features_of_another_encoder_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let list = set(place.path(), 8);

@@ -401,6 +401,27 @@ fn every_wrong_start_has_its_message() {
 }
 
 #[test]
+#[cfg(not(feature = "mpi"))]
+fn several_processes_need_the_feature() {
+    let place = tempfile::tempdir().unwrap();
+    let output = place.path().join("out");
+    let path = config(&output, &[]);
+    for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"] {
+        let told = command(&path, &[]).env(name, "2").output().unwrap();
+        let message = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(1), "{message}");
+        assert_eq!(message.matches("error:").count(), 1, "{message}");
+        for part in [&format!("{name} is 2"), "without the feature \"mpi\"", "--features mpi"] {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+        assert!(!output.exists(), "nothing is written");
+    }
+    // A launcher that started one process is none.
+    let short = config(&output, &[("/train/steps", json!(1))]);
+    assert!(command(&short, &[]).env("OMPI_COMM_WORLD_SIZE", "1").output().unwrap().status.success());
+}
+
+#[test]
 fn the_other_formats_give_the_same_items() {
     let place = tempfile::tempdir().unwrap();
     let features = folder("train/features");
