@@ -23,6 +23,13 @@ if [ ! -e $work/held.jsonl ]; then
     lines 64 600 9001 held64 > $work/part
     mv $work/part $work/held.jsonl
 fi
+# Then the scenes of two objects, the shapes and sizes of which are hardest, with every second one of three and every third
+# of one.
+if [ ! -e $work/again.jsonl ]; then
+    awk '{ three = /, /; two = / (above|below|left of|right of) / && !three; one = !two && !three }
+         two || (three && a++ % 2 == 0) || (one && b++ % 3 == 0)' $work/train.jsonl > $work/part
+    mv $work/part $work/again.jsonl
+fi
 wc -l $work/*.jsonl
 
 # Each image's features once, least squares as a start, then the training itself.
@@ -30,4 +37,9 @@ config=(--config configs/demo_train.yaml --set data.features=$work/features)
 "$limber" encode --config configs/demo_train.yaml --data --out $work/features --precision f32
 "$limber" fit "${config[@]}" --out $work/start.safetensors
 "$limber" train "${config[@]}" ${RESUME:+--resume}
-"$limber" convert $work/train/stitch.safetensors --out $work/proj.ckpt --to torch
+config=(--config configs/demo_train.yaml --set data.path=$work/again.jsonl)
+"$limber" encode "${config[@]}" --data --out $work/again_features --precision f32
+"$limber" train "${config[@]}" --set data.features=$work/again_features \
+    --set stitch.weights=$work/train/stitch.safetensors --set train.output=$work/again \
+    --set train.steps=600 --set train.lr=2.0e-3 --set train.warmup=20
+"$limber" convert $work/again/stitch.safetensors --out $work/proj.ckpt --to torch
