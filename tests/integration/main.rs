@@ -34,6 +34,7 @@ mod program;
 mod projections;
 mod ranks;
 mod reproduce;
+mod rounded;
 mod siglip;
 mod structure;
 mod tokenizer;

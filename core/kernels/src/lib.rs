@@ -22,12 +22,12 @@ mod math;
 mod parallel;
 mod pool;
 mod probe;
-#[cfg(target_arch = "x86_64")]
-mod q4_vnni;
 mod quant;
 mod rms_norm;
 mod rotary;
 mod scratch;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 mod weight;
 
 pub use activation::{Activation, activate, activate_in_place, activate_input_grad};

@@ -5,9 +5,9 @@ use crate::dot::Few;
 use crate::gemm::{self, ByColumn, ByRow, Columns, Finish, Packed, Product, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
-#[cfg(target_arch = "x86_64")]
-use crate::q4_vnni;
 use crate::scratch::Scratch;
+#[cfg(target_arch = "x86_64")]
+use crate::vnni::{self, Blocks};
 use crate::weight::{Dense, Q4, Q8, ShapeError, Source, Weight, check_len};
 
 /// Most rows of activations for which weight rows are always dotted as they lie.
@@ -23,7 +23,7 @@ fn are_few(jobs: &[Job], rows: usize, n_in: usize) -> bool {
     rows <= FEW_ROWS || small && !jobs.iter().any(coded)
 }
 
-/// Most rows for which 4-bit weights meet activations as integers: above, widening pays.
+/// Most rows for which quantised weights meet activations as integers: above, widening pays.
 #[cfg(target_arch = "x86_64")]
 const FEW_CODED: usize = 3;
 /// Bytes of weights that one piece of few-rows work reads, about.
@@ -200,9 +200,13 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
     let counts: Vec<usize> = jobs.iter().map(|job| job.n_out.div_ceil(step(job))).collect();
     #[cfg(target_arch = "x86_64")]
     let coded = {
-        let is_q4 = |job: &Job| matches!(job.weight, Weight::Q4K(_));
-        let wanted = level == Level::Avx512 && rows <= FEW_CODED && jobs.iter().any(is_q4);
-        if wanted { Some(q4_vnni::code(x)) } else { None }
+        let wanted = |is: fn(&Weight) -> bool| {
+            level == Level::Avx512 && rows <= FEW_CODED && jobs.iter().any(|job| is(&job.weight))
+        };
+        // SAFETY: the level is AVX-512.
+        let code = |digits| unsafe { vnni::Coded::new(x, n_in, digits) };
+        let q8 = wanted(|w| matches!(w, Weight::Q8_0(_))).then(|| code(vnni::Q8::DIGITS));
+        (q8, wanted(|w| matches!(w, Weight::Q4K(_))).then(|| code(vnni::Q4::DIGITS)))
     };
     // Rows a power of two apart would share a few places of the nearest cache: they are moved an odd number of lines apart.
     let stride = if rows == 1 { n_in } else { n_in.next_multiple_of(32) + 16 };
@@ -220,13 +224,17 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         let from = i * step(job);
         let to = (from + step(job)).min(job.n_out);
         #[cfg(target_arch = "x86_64")]
-        if let (Weight::Q4K(w), Some(coded)) = (job.weight, &coded) {
-            // SAFETY: the level is AVX-512; shapes are checked on entry; columns are disjoint.
-            unsafe {
-                q4_vnni::few(w.as_ptr(), n_in / 256, coded, from, to, job.to);
+        // SAFETY: the level is AVX-512; shapes are checked on entry; columns are disjoint.
+        unsafe {
+            let done = match (job.weight, &coded) {
+                (Weight::Q8_0(w), (Some(x), _)) => Some(vnni::few::<vnni::Q8>(w, n_in, x, from, to, job.to)),
+                (Weight::Q4K(w), (_, Some(x))) => Some(vnni::few::<vnni::Q4>(w, n_in, x, from, to, job.to)),
+                _ => None,
+            };
+            if done.is_some() {
                 job.finish(level, rows, from, to);
+                return;
             }
-            return;
         }
         with_source!(job.weight, n_in, source => {
             let few = Few { source, x: near.get(), stride, rows, n_in, from, to, target: job.to };

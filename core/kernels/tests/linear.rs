@@ -38,9 +38,18 @@ fn check_linear(kind: &str, n_in: usize, n_out: usize) {
                 linear(x, stored.weight(), Some(&bias), &mut y, rows, n_in, n_out).unwrap();
             });
             // f32 sums of n_in terms near 0.3: a few roundings of the largest partial sum.
-            close(&y, &expected, 1e-5, &format!("{kind} {rows}x{n_in}x{n_out} {level:?}"));
+            let allowed = if coded(kind, rows) { CODED } else { 1e-5 };
+            close(&y, &expected, allowed, &format!("{kind} {rows}x{n_in}x{n_out} {level:?}"));
         }
     }
+}
+
+/// Where AVX-512 is, q4_k meets up to three rows of activations as 16-bit numbers, off by up to half of 1/32639 of their
+/// block's largest: some 1e-5 of what a sum is.
+const CODED: f64 = 5e-5;
+
+fn coded(kind: &str, rows: usize) -> bool {
+    kind == "q4_k" && rows <= 3 && Level::supported().contains(&Level::Avx512)
 }
 
 #[test]
@@ -76,7 +85,37 @@ fn a_row_does_not_depend_on_its_batch() {
             linear(x, stored.weight(), None, &mut one, 1, n_in, n_out).unwrap();
             let expected: Vec<f64> = one.iter().map(|&v| f64::from(v)).collect();
             // Only the order of the sums may differ.
-            close(&all[m * n_out..][..n_out], &expected, 2e-6, kind);
+            let allowed = if coded(kind, 1) { CODED } else { 2e-6 };
+            close(&all[m * n_out..][..n_out], &expected, allowed, kind);
+        }
+    }
+}
+
+#[test]
+fn one_number_that_is_not_finite_shows_in_every_output() {
+    let (n_in, n_out) = (512, 9);
+    for kind in ["f32", "bf16", "q8_0", "q4_k"] {
+        let stored = Stored::new(kind, &noise(n_out * n_in, 4));
+        for (at, bad) in [(0, f32::NAN), (300, f32::INFINITY), (511, f32::NEG_INFINITY)] {
+            let (mut x, mut y) = (noise(n_in, 5), vec![0f32; n_out]);
+            x[at] = bad;
+            linear(&x, stored.weight(), None, &mut y, 1, n_in, n_out).unwrap();
+            assert!(y.iter().all(|y| !y.is_finite()), "{kind} {bad}: {y:?}");
+        }
+    }
+}
+
+#[test]
+fn activations_of_any_size_keep_their_precision() {
+    let (n_in, n_out) = (512, 9);
+    for kind in ["q8_0", "q4_k"] {
+        let stored = Stored::new(kind, &noise(n_out * n_in, 4));
+        for scale in [0.0, 1e-30, 1e-6, 1e6, 1e30] {
+            let x: Vec<f32> = noise(n_in, 5).iter().map(|v| v * scale).collect();
+            let mut y = vec![f32::NAN; n_out];
+            linear(&x, stored.weight(), None, &mut y, 1, n_in, n_out).unwrap();
+            let expected = reference(&x, &stored.widened(), &[0.0; 9], 1, n_in, n_out);
+            close(&y, &expected, CODED, &format!("{kind} {scale}"));
         }
     }
 }
