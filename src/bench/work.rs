@@ -94,6 +94,8 @@ pub(super) struct DecoderWork {
     spec: DecoderSpec,
     /// Matrices that every position is multiplied with.
     inner: Vec<(Vec<usize>, WeightType)>,
+    /// Of the last block, those that have no part in keys and values: positions with logits alone are multiplied with them.
+    last: Vec<(Vec<usize>, WeightType)>,
     /// The head's matrix `[V, D]`.
     head: (Vec<usize>, WeightType),
     /// Everything asked for.
@@ -104,18 +106,19 @@ impl DecoderWork {
     /// Of a decoder with these tensors: tables of V rows are word embeddings and head, of which one is multiplied with,
     /// and learned positions are added.
     pub(super) fn new(asked: Asked, spec: &DecoderSpec) -> Self {
-        let mut inner = Vec::new();
+        let (mut inner, mut last) = (Vec::new(), Vec::new());
         let mut head = (vec![spec.vocab, spec.width], WeightType::F32);
         for (name, tensor) in asked.iter().filter(|(_, (shape, _))| shape.len() == 2) {
             let is_positions = name.contains("wpe") || name.contains("position");
             match tensor.0[0] == spec.vocab {
                 true if is_head(name) || head.1 == WeightType::F32 => head = tensor.clone(),
                 true => {}
-                false if !is_positions => inner.push(tensor.clone()),
-                false => {}
+                false if is_positions => {}
+                false if ends_block(name, spec.layers) => last.push(tensor.clone()),
+                false => inner.push(tensor.clone()),
             }
         }
-        Self { spec: spec.clone(), inner, head, all: asked.into_values().collect() }
+        Self { spec: spec.clone(), inner, last, head, all: asked.into_values().collect() }
     }
 
     /// Bytes of everything in `dtype`.
@@ -132,24 +135,34 @@ impl DecoderWork {
     /// Bytes read by one pass over the weights that ends in logits: every matrix once, and the keys and values of
     /// `rows` rows of `past` positions in `cache` bytes each.
     pub(super) fn bytes(&self, dtype: Option<WeightType>, rows: usize, past: usize, cache: usize) -> u64 {
-        let weights: u64 = self.inner.iter().chain([&self.head]).map(|tensor| bytes(tensor, dtype)).sum();
+        let weights: u64 =
+            self.inner.iter().chain(&self.last).chain([&self.head]).map(|tensor| bytes(tensor, dtype)).sum();
         let position = 2 * self.spec.layers * self.spec.kv_heads * self.spec.head_dim * cache;
         weights + (rows * past * position) as u64
     }
 
     /// Operations of `new` positions in each of `rows` rows that have `past` behind them, with logits for the last.
     pub(super) fn flops(&self, rows: usize, past: usize, new: usize) -> u64 {
-        let matrices: usize = self.inner.iter().map(|(shape, _)| shape.iter().product::<usize>()).sum();
+        let sum =
+            |list: &[(Vec<usize>, WeightType)]| list.iter().map(|(shape, _)| shape.iter().product::<usize>()).sum();
+        let (matrices, last): (usize, usize) = (sum(&self.inner), sum(&self.last));
         let head: usize = self.head.0.iter().product();
         // Each position sees what is behind it and itself.
         let seen = new * past + new * (new + 1) / 2;
         let attention = 4 * self.spec.layers * self.spec.width * seen;
-        (rows * (2 * matrices * new + attention + 2 * head)) as u64
+        (rows * (2 * matrices * new + attention + 2 * (last + head))) as u64
     }
 }
 
 fn is_head(name: &str) -> bool {
     name.contains("lm_head") || name.contains("embed_out")
+}
+
+/// Whether a matrix of the last of `layers` blocks comes after its keys and values.
+fn ends_block(name: &str, layers: usize) -> bool {
+    let block = name.split('.').find_map(|word| word.parse::<usize>().ok());
+    let before = ["q_proj", "k_proj", "v_proj", "query_key_value", "c_attn"];
+    block.is_some_and(|block| block + 1 == layers) && !before.iter().any(|part| name.contains(part))
 }
 
 /// Bytes and operations of encoding one image; operations are None for a kind whose shape of work is not known here.
@@ -232,8 +245,12 @@ mod tests {
     fn a_decoders_work_is_its_matrices_and_one_table() {
         let spec =
             DecoderSpec { width: 256, vocab: 1000, layers: 1, kv_heads: 2, head_dim: 128, context: 64, eos: vec![] };
-        let tensors: &[(&str, &[usize])] =
-            &[("wte.weight", &[1000, 256]), ("wpe.weight", &[64, 256]), ("h.0.w.weight", &[256, 256]), ("b", &[256])];
+        let tensors: &[(&str, &[usize])] = &[
+            ("wte.weight", &[1000, 256]),
+            ("wpe.weight", &[64, 256]),
+            ("h.0.q_proj.weight", &[256, 256]),
+            ("b", &[256]),
+        ];
         let tied = DecoderWork::new(asked(tensors), &spec);
         // One matrix and the head, 2 operations a weight; a position sees itself and 10 others.
         assert_eq!(tied.flops(3, 10, 1), 3 * (2 * 256 * 256 + 4 * 256 * 11 + 2 * 1000 * 256));
@@ -244,6 +261,11 @@ mod tests {
         assert_eq!(tied.bytes(Some(WeightType::Q4K), 2, 10, 4), weights / 256 * 144 + 2 * 10 * 2 * 256 * 4);
         assert_eq!(tied.copied(Some(WeightType::F32)), 0);
         assert_eq!(tied.copied(Some(WeightType::Bf16)), tied.size(Some(WeightType::Bf16)));
+        // What follows the last attention is for the position with logits alone.
+        let longer = [tensors, &[("h.0.out_proj.weight", &[256, 256])]].concat();
+        let longer = DecoderWork::new(asked(&longer), &spec);
+        assert_eq!(longer.flops(1, 0, 4) - tied.flops(1, 0, 4), 2 * 256 * 256);
+        assert_eq!(longer.bytes(None, 0, 0, 4) - tied.bytes(None, 0, 0, 4), 4 * 256 * 256);
         let untied = [tensors, &[("lm_head.weight", &[1000, 256])]].concat();
         let untied = DecoderWork::new(asked(&untied), &spec);
         assert_eq!((untied.flops(3, 10, 1), untied.bytes(None, 0, 0, 4)), (tied.flops(3, 10, 1), 4 * weights));
