@@ -7,7 +7,7 @@ use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target,
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
-use crate::weight::{Dense, Element};
+use crate::weight::{Area, Dense, Element};
 
 /// Most queries of a block for which keys and values are read where they lie.
 const FEW_QUERIES: usize = 4;
@@ -162,6 +162,7 @@ unsafe fn multiply<I: Isa, C: Columns>(a: *const f32, rows: usize, depth: usize,
                 n0,
                 width: C::N_BLOCK.min(n - n0),
                 panels: Shared(panels.as_mut_ptr()),
+                after: Area::NONE,
             };
             dispatch(I::LEVEL, Filled(block, columns));
         }

@@ -132,6 +132,8 @@ pub(crate) struct Block {
     pub n0: usize,
     pub width: usize,
     pub panels: Shared<f32>,
+    /// What is packed first behind this block.
+    pub after: Area,
 }
 
 /// A block together with the columns it takes.
@@ -160,7 +162,10 @@ impl<C: Columns> Kernel for Filled<C> {
                     width: block.width,
                     first: k0 == 0,
                     last: next == block.depth,
-                    ahead: columns.area(next, C::K_BLOCK.min(block.depth - next), block.n0, block.width),
+                    ahead: match C::K_BLOCK.min(block.depth - next) {
+                        0 => block.after,
+                        depth => columns.area(next, depth, block.n0, block.width),
+                    },
                 };
                 dispatch(I::LEVEL, multiply);
             }
@@ -248,7 +253,14 @@ pub(crate) unsafe fn piece<C: Columns>(a: &Packed, product: &Product<C>, i: usiz
     let (column, part) = (i / row_parts, i % row_parts);
     let n0 = column * width;
     let mut panels = Scratch::take(PANEL_FLOATS);
+    // Pieces are handed out in order, so this thread's next one is about as many on as there are threads.
+    let next = (i + rayon::current_num_threads()) / row_parts * width;
+    let after = match product.n.saturating_sub(next).min(width) {
+        0 => Area::NONE,
+        width => product.columns.area(0, C::K_BLOCK.min(a.depth), next, width),
+    };
     let block = Block {
+        after,
         a: Shared(a.a.as_ptr().cast_mut()),
         rows: a.rows,
         depth: a.depth,
