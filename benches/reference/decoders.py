@@ -1,6 +1,8 @@
 """GPT-J at full width, a few of its layers: seconds of PyTorch and of limber on the same weights, taking turns in one run.
 
 Run: `cargo build --release --example decode_speed && python benches/reference/decoders.py --layers 4`
+With `--isa AVX512_CORE_VNNI` PyTorch is measured once more in bf16 in a process that oneDNN keeps off newer instructions (AVX512_BF16
+and AMX units, which many machines lack), and each ratio to that is printed too.
 Four layers need 5 GB of disk and 13 GB of memory. Prints a line a stage and type: prefill of 147 positions, a step of 1 and of
 8 rows; medians, the ratio of PyTorch's seconds to limber's, and once a type how far the logits of both lie apart.
 """
@@ -121,6 +123,26 @@ def measure(folder, dtype, args):
     limber.end()
 
 
+def without_unit(folder, args):
+    """Seconds of PyTorch bf16 in a process of its own that oneDNN binds to `args.isa`, by stage and rows."""
+    words = [sys.executable, __file__, "--torch-alone", "--folder", folder, "--positions", args.positions, "--repeats", args.repeats,
+             "--threads", args.threads, "--batch", *args.batch]
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": args.isa}
+    out = subprocess.run([str(w) for w in words], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return {(line["stage"], line["batch"]): line["torch_s"] for line in map(json.loads, out.splitlines())}
+
+
+@torch.no_grad()
+def torch_alone(args):
+    """PyTorch bf16 by itself: a line a stage, the first turn of each does not count."""
+    reference, p = Torch(args.folder, torch.bfloat16), args.positions
+    stages = [("prefill", 1, args.repeats, lambda: reference.prefill(p)[0])]
+    stages += [("decode", rows, 3 * args.repeats, lambda rows=rows: reference.step(rows, p)) for rows in args.batch]
+    for stage, rows, repeats, call in stages:
+        seconds = statistics.median([call() for _ in range(repeats + 1)][1:])
+        print(json.dumps({"stage": stage, "batch": rows, "torch_s": seconds}), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=4)
@@ -131,11 +153,16 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both sides")
     parser.add_argument("--folder", type=Path, help="where the weights are kept and found again; a temporary folder where nothing is said")
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/examples/decode_speed")
+    parser.add_argument("--isa", help="newest instructions that PyTorch bf16 may use in a second measurement (ONEDNN_MAX_CPU_ISA)")
+    parser.add_argument("--torch-alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     dtypes = args.dtypes.split(",")
     if unknown := [name for name in dtypes if name not in DTYPES]:
         parser.error(f"unknown dtype {unknown[0]!r}; known are {', '.join(DTYPES)}")
     torch.set_num_threads(args.threads)
+    if args.torch_alone:
+        torch_alone(args)
+        return
     with tempfile.TemporaryDirectory(prefix="limber-decoders-") as temporary:
         folder = args.folder or Path(temporary)
         if not (folder / "config.json").exists():
@@ -150,6 +177,13 @@ def main():
         if ("prefill", "f32", 1) in found and ("prefill", "bf16", 1) in found:
             ratio = found["prefill", "f32", 1]["torch_s"] / found["prefill", "bf16", 1]["limber_s"]
             print(json.dumps({"stage": "prefill", "torch": "f32", "limber": "bf16", "ratio": round(ratio, 2)}))
+        if args.isa and ("prefill", "bf16", 1) in found:
+            for (stage, rows), seconds in without_unit(folder, args).items():
+                ours = found[stage, "bf16", rows]["limber_s"]
+                print(json.dumps({
+                    "stage": stage, "dtype": "bf16", "batch": rows, "torch_isa": args.isa, "torch_s": round(seconds, 4), "limber_s": ours,
+                    "ratio": round(seconds / ours, 2),
+                }))
 
 
 if __name__ == "__main__":
