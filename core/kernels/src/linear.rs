@@ -227,11 +227,17 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         // SAFETY: the level is AVX-512; shapes are checked on entry; columns are disjoint.
         unsafe {
             let done = match (job.weight, &coded) {
-                (Weight::Q8_0(w), (Some(x), _)) => Some(vnni::few::<vnni::Q8>(w, n_in, x, from, to, job.to)),
-                (Weight::Q4K(w), (_, Some(x))) => Some(vnni::few::<vnni::Q4>(w, n_in, x, from, to, job.to)),
-                _ => None,
+                (Weight::Q8_0(w), (Some(x), _)) => {
+                    vnni::few::<vnni::Q8>(w, n_in, x, from, to, job.to);
+                    true
+                }
+                (Weight::Q4K(w), (_, Some(x))) => {
+                    vnni::few::<vnni::Q4>(w, n_in, x, from, to, job.to);
+                    true
+                }
+                _ => false,
             };
-            if done.is_some() {
+            if done {
                 job.finish(level, rows, from, to);
                 return;
             }
