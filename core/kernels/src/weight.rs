@@ -116,12 +116,18 @@ fn check_bytes(what: &'static str, shape: &[usize], expected: usize, found: usiz
 ///
 /// # Safety
 ///
-/// `widen` reads `len` numbers of `row` from column `k` on, which must exist; `k` is a
+/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `turn` those of `LANES` rows; `k` is a
 /// multiple of `BLOCK`, and so is `len`; `dst` has room for them.
 pub(crate) trait Source: Copy + Send + Sync {
     /// Columns that are coded together.
     const BLOCK: usize;
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32);
+    /// Widens `LANES` rows from `row` on, transposed: column `k + j` goes to `dst + j * stride`. False, and nothing is
+    /// done, where there is no quicker way than by rows.
+    #[inline(always)]
+    unsafe fn turn<I: Isa>(self, _row: usize, _k: usize, _len: usize, _dst: *mut f32, _stride: usize) -> bool {
+        false
+    }
     /// Where `len` numbers of `rows` from column `k` on lie in memory.
     fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area;
 }
@@ -162,6 +168,11 @@ impl Area {
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     unsafe fn load<I: Isa>(p: *const Self) -> I::V;
     unsafe fn get(p: *const Self) -> f32;
+    /// As [`Source::turn`], of rows `stride` apart.
+    #[inline(always)]
+    unsafe fn turn<I: Isa>(_p: *const Self, _stride: usize, _len: usize, _dst: *mut f32, _dst_stride: usize) -> bool {
+        false
+    }
 }
 
 // SAFETY of the three below: `f16` and `bf16` are transparent over `u16`; the caller's
@@ -195,6 +206,16 @@ impl Element for bf16 {
     unsafe fn get(p: *const bf16) -> f32 {
         unsafe { (*p).to_f32() }
     }
+    #[inline(always)]
+    unsafe fn turn<I: Isa>(p: *const bf16, stride: usize, len: usize, dst: *mut f32, dst_stride: usize) -> bool {
+        if !I::TURNS_BF16 || !len.is_multiple_of(2 * I::LANES) {
+            return false;
+        }
+        for j in (0..len).step_by(2 * I::LANES) {
+            unsafe { I::transpose_bf16(p.cast::<u16>().add(j), stride, dst.add(j * dst_stride), dst_stride) };
+        }
+        true
+    }
 }
 
 /// Rows of plain numbers, `stride` elements apart.
@@ -216,6 +237,11 @@ impl<T: Element> Source for Dense<T> {
         let start = self.start.wrapping_add(row * self.stride + k).cast();
         let size = size_of::<T>();
         Area { start, stride: self.stride * size, count: rows, bytes: len * size }
+    }
+    #[inline(always)]
+    unsafe fn turn<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32, stride: usize) -> bool {
+        // SAFETY: the trait's contract.
+        unsafe { T::turn::<I>(self.start.add(row * self.stride + k), self.stride, len, dst, stride) }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {

@@ -56,6 +56,10 @@ impl<S: Source> Columns for ByRow<S> {
                     let valid = width.saturating_sub(first).min(I::LANES);
                     for k0 in (0..depth).step_by(STEP) {
                         let len = STEP.min(depth - k0);
+                        let to = dst.add(k0 * wide + half * I::LANES);
+                        if valid == I::LANES && self.0.turn::<I>(n + first, k + k0, len, to, wide) {
+                            continue;
+                        }
                         for i in 0..I::LANES {
                             if i < valid {
                                 let next = first + i + AHEAD_ROWS;

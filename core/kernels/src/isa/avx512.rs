@@ -158,6 +158,47 @@ impl Isa for Avx512 {
             }
         }
     }
+    const TURNS_BF16: bool = true;
+    #[inline(always)]
+    unsafe fn transpose_bf16(rows: *const u16, stride: usize, dst: *mut f32, dst_stride: usize) {
+        unsafe {
+            // A pair of neighbours is one number of 32 bits: sixteen rows of sixteen are transposed, then pairs fall apart.
+            let mut r = [_mm512_setzero_si512(); 16];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm512_loadu_si512(rows.add(i * stride).cast());
+            }
+            // Within 128 bits: `t[4 g + c]` has column c of each quarter, rows 4 g .. 4 g + 4.
+            let mut t = [_mm512_setzero_si512(); 16];
+            for g in 0..4 {
+                let [a, b, c, d] = [r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]];
+                let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+                let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+                t[4 * g] = _mm512_unpacklo_epi64(ab_low, cd_low);
+                t[4 * g + 1] = _mm512_unpackhi_epi64(ab_low, cd_low);
+                t[4 * g + 2] = _mm512_unpacklo_epi64(ab_high, cd_high);
+                t[4 * g + 3] = _mm512_unpackhi_epi64(ab_high, cd_high);
+            }
+            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            for c in 0..4 {
+                // Quarters 0 and 2, then 1 and 3, of rows 0 to 8 and 8 to 16.
+                let (low, high) =
+                    (_mm512_shuffle_i32x4::<0x88>(t[c], t[4 + c]), _mm512_shuffle_i32x4::<0x88>(t[8 + c], t[12 + c]));
+                let (odd_low, odd_high) =
+                    (_mm512_shuffle_i32x4::<0xdd>(t[c], t[4 + c]), _mm512_shuffle_i32x4::<0xdd>(t[8 + c], t[12 + c]));
+                let columns = [
+                    _mm512_shuffle_i32x4::<0x88>(low, high),
+                    _mm512_shuffle_i32x4::<0x88>(odd_low, odd_high),
+                    _mm512_shuffle_i32x4::<0xdd>(low, high),
+                    _mm512_shuffle_i32x4::<0xdd>(odd_low, odd_high),
+                ];
+                for (quarter, pairs) in columns.into_iter().enumerate() {
+                    let to = dst.add(2 * (4 * quarter + c) * dst_stride);
+                    _mm512_storeu_ps(to, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)));
+                    _mm512_storeu_ps(to.add(dst_stride), _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)));
+                }
+            }
+        }
+    }
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
