@@ -3,7 +3,7 @@
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
 use crate::decoder::{LogitPositions, Run, check_context, select_positions, wanted_rows};
-use crate::products::{Products, pick};
+use crate::products::Products;
 use crate::spec::DecoderSpec;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, Var};
 use std::collections::VecDeque;
@@ -11,26 +11,20 @@ use std::sync::{Arc, Mutex};
 
 /// One block of a decoder.
 pub trait Layer: Send + Sync + 'static {
+    /// Whether all matrix products of this block go through [`Run::products`] and [`Run::last_product`], so that they can
+    /// be kept for its gradient.
+    const KEEPS_PRODUCTS: bool = false;
+
     /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; row b starts at position `past[b]`.
+    ///
+    /// With `rows` `[n]` u32, only these rows of the output, counted over B and T: `[n, D]`, as [`pick`](crate::pick) takes them. Keys
+    /// and values are those of all positions; what follows attention may be left out elsewhere. The last block is asked
+    /// for rows that get logits.
     ///
     /// # Errors
     /// What its operations report.
-    fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> Result<Tensor>;
-
-    /// Rows `rows` `[n]` u32 of [`Self::forward`]'s output, counted over B and T: `[n, D]`. Keys and values are those of
-    /// all positions; what follows attention may be left out elsewhere. The last block is asked for rows that get logits.
-    ///
-    /// # Errors
-    /// As [`Self::forward`].
-    fn forward_rows(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run, rows: &Tensor) -> Result<Tensor> {
-        pick(&self.forward(index, x, past, run)?, Some(rows))
-    }
-
-    /// Whether all matrix products of this block go through [`Run::products`] and [`Run::last_product`], so that they can
-    /// be kept for its gradient.
-    fn keeps_products(&self) -> bool {
-        false
-    }
+    fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run, rows: Option<&Tensor>)
+    -> Result<Tensor>;
 }
 
 /// The L blocks of a decoder, with its sizes.
@@ -94,7 +88,7 @@ impl<L: Layer> Layers<L> {
             x = if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
                 recomputed(block, index, &x, past, run, rows)?
             } else {
-                forward(block.as_ref(), index, &x, past, run, rows)?
+                block.forward(index, &x, past, run, rows)?
             };
         }
         if let Some(cache) = &mut run.cache {
@@ -110,21 +104,6 @@ impl<L: Layer> Layers<L> {
     }
 }
 
-/// A block's output, of `rows` alone where they are given.
-fn forward<L: Layer>(
-    block: &L,
-    index: usize,
-    x: &Tensor,
-    past: &[usize],
-    run: &mut Run,
-    rows: Option<&Tensor>,
-) -> Result<Tensor> {
-    match rows {
-        Some(rows) => block.forward_rows(index, x, past, run, rows),
-        None => block.forward(index, x, past, run),
-    }
-}
-
 /// A block whose graph is one node: its activations are computed again when the gradient comes, under
 /// `run.keep_products` all but the matrix products.
 fn recomputed<L: Layer>(
@@ -135,10 +114,10 @@ fn recomputed<L: Layer>(
     run: &mut Run,
     rows: Option<&Tensor>,
 ) -> Result<Tensor> {
-    if run.keep_products && block.keeps_products() && x.device().is_cpu() {
+    if run.keep_products && L::KEEPS_PRODUCTS && x.device().is_cpu() {
         run.products = Products::Kept(Vec::new());
     }
-    let y = forward(block.as_ref(), index, &x.detach(), past, run, rows)?.detach();
+    let y = block.forward(index, &x.detach(), past, run, rows)?.detach();
     let kept = match std::mem::take(&mut run.products) {
         Products::Kept(kept) => kept.into(),
         _ => VecDeque::new(),
@@ -182,7 +161,7 @@ impl<L: Layer> CustomOp2 for Recompute<L> {
         let kept = self.kept.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.split_off(0);
         let products = Products::Again(kept);
         let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), products, ..Run::new() };
-        let y = forward(self.block.as_ref(), self.index, x.as_tensor(), &self.past, &mut run, self.rows.as_ref())?;
+        let y = self.block.forward(self.index, x.as_tensor(), &self.past, &mut run, self.rows.as_ref())?;
         let mut grads = y.mul(&grad.detach())?.sum_all()?.backward()?;
         let gradient = grads.remove(x.as_tensor());
         match gradient {

@@ -130,29 +130,9 @@ impl Block {
 }
 
 impl Layer for Block {
-    fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
-        self.of_rows(index, x, past, run, None)
-    }
+    const KEEPS_PRODUCTS: bool = true;
 
-    fn forward_rows(
-        &self,
-        index: usize,
-        x: &Tensor,
-        past: &[usize],
-        run: &mut Run,
-        rows: &Tensor,
-    ) -> candle_core::Result<Tensor> {
-        self.of_rows(index, x, past, run, Some(rows))
-    }
-
-    fn keeps_products(&self) -> bool {
-        true
-    }
-}
-
-impl Block {
-    /// The block's output, of `rows` alone where they are given.
-    fn of_rows(
+    fn forward(
         &self,
         index: usize,
         x: &Tensor,

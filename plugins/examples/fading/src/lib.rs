@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use limber_sdk::core::ops::{LayerNorm, gelu_tanh};
 use limber_sdk::core::weights::ZEROS;
 use limber_sdk::core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, Weights,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, Weights, pick,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,14 @@ impl Block {
 }
 
 impl Layer for Block {
-    fn forward(&self, index: usize, x: &Tensor, past: &[usize], run: &mut Run) -> candle_core::Result<Tensor> {
+    fn forward(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let (b, t, d) = x.dims3()?;
         let h = self.heads;
         let value = self.value.forward(&self.norm1.forward(x)?)?;
@@ -144,7 +151,7 @@ impl Layer for Block {
             run.taps.attention.push(weights.clone());
         }
         let average = weights.matmul(&value.contiguous()?)?.transpose(1, 2)?.contiguous()?.reshape((b, t, d))?;
-        let x = (x + self.out.forward(&average)?)?;
+        let x = (pick(x, rows)? + self.out.forward(&pick(&average, rows)?)?)?;
         let inner = gelu_tanh(&self.up.forward(&self.norm2.forward(&x)?)?)?;
         x + self.down.forward(&inner)?
     }
