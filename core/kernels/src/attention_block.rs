@@ -1,7 +1,7 @@
 //! One head and one block of queries of [`Attention`]: scores, softmax, mixture of values.
 
 use crate::attention::{Attention, ScoreBias, Values};
-use crate::dot::Few;
+use crate::dot::{Few, Interleave, Interleaved};
 use crate::elementwise::softmax_row;
 use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_row, packed_floats};
 use crate::isa::{Isa, Kernel, dispatch};
@@ -70,18 +70,20 @@ impl Task<'_> {
                 }
                 return self.weigh::<I>(out.c.get(), 0, 0);
             }
-            let mut scaled = Scratch::take(rows * dh);
+            let mut scaled = Scratch::take(Interleave::room(rows, dh));
             let scaled = scaled.as_mut_ptr();
             for i in 0..rows {
                 for j in 0..dh {
-                    *scaled.add(i * dh + j) = *q.add(i * a.q.strides[2] + j) * a.scale;
+                    let place = if rows <= FEW_QUERIES { Interleaved::place::<I>(rows, i, j) } else { i * dh + j };
+                    *scaled.add(place) = *q.add(i * a.q.strides[2] + j) * a.scale;
                 }
             }
             let mut scores = Scratch::take(rows * keys);
             let scores = scores.as_mut_ptr();
             let s = Target::new(scores, keys);
             if rows <= FEW_QUERIES {
-                let few = Few { source: k, x: scaled, stride: dh, rows, n_in: dh, from: 0, to: keys, target: s };
+                let x = Interleaved { start: scaled, rows };
+                let few = Few { source: k, x, n_in: dh, from: 0, to: keys, target: s };
                 dispatch(I::LEVEL, few);
                 self.weigh::<I>(scores, first, keys);
                 for i in 0..rows {

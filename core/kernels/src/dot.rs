@@ -13,14 +13,10 @@ use crate::weight::{Dense, Element, Q4, Q8, Source};
 pub(crate) const AHEAD: usize = 256;
 
 /// The same where many rows of activations take their time with each weight.
-const AHEAD_MANY: usize = 1024;
+const AHEAD_MANY: usize = 512;
 /// Rows of activations that count as many here.
 const MANY: usize = 5;
 
-/// Longest stretch of a weight row that meets all activations before the next one.
-const STRETCH: usize = 1024;
-/// Floats of all activations in a stretch: half of the nearest cache.
-const NEAR: usize = 1 << 12;
 /// Most rows of activations at once, and how many such groups.
 const MOST_X: usize = 8;
 const MOST_GROUPS: usize = 6;
@@ -43,13 +39,13 @@ pub(crate) trait Dots: Source {
     unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W];
 }
 
-/// Adds the products of the first `len / LANES` whole vectors to `acc`.
+/// Adds the products of the first `len / LANES` whole vectors to `acc`; the activations are [`Interleaved`] of `rows`.
 #[inline(always)]
 unsafe fn accumulate<I: Isa, T: Element, const W: usize, const X: usize>(
     acc: &mut [[I::V; X]; W],
     w: [*const T; W],
     x: *const f32,
-    stride: usize,
+    rows: usize,
     len: usize,
     ahead: usize,
 ) {
@@ -67,7 +63,7 @@ unsafe fn accumulate<I: Isa, T: Element, const W: usize, const X: usize>(
                 *v = T::load::<I>(w);
             }
             for i in 0..X {
-                let x = I::load(x.add(i * stride + k));
+                let x = I::load(x.add(k * rows + i * I::LANES));
                 for (acc, &v) in acc.iter_mut().zip(&v) {
                     acc[i] = I::fma(v, x, acc[i]);
                 }
@@ -91,7 +87,7 @@ unsafe fn sums<I: Isa, const W: usize>(acc: [[I::V; 1]; W]) -> [f32; W] {
 
 impl<T: Element> Dots for Dense<T> {
     type As = T;
-    const STEP: usize = STRETCH;
+    const STEP: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn stretch<I: Isa>(self, row: usize, k: usize, _: usize, _: *mut f32) -> *const T {
@@ -108,7 +104,7 @@ impl<T: Element> Dots for Dense<T> {
                 *w = self.start.add((row + i * step) * self.stride);
             }
             let mut acc = [[I::splat(0.0); 1]; W];
-            accumulate::<I, T, W, 1>(&mut acc, w, x, 0, n_in, AHEAD);
+            accumulate::<I, T, W, 1>(&mut acc, w, x, 1, n_in, AHEAD);
             let mut out = sums::<I, W>(acc);
             for k in n_in / I::LANES * I::LANES..n_in {
                 for (out, w) in out.iter_mut().zip(w) {
@@ -184,9 +180,66 @@ impl Dots for Q4<'_> {
                 for (w, room) in w.iter_mut().zip(&room) {
                     *w = room.as_ptr();
                 }
-                accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 0, 256, 0);
+                accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 1, 256, 0);
             }
             sums::<I, W>(acc)
+        }
+    }
+}
+
+/// Rows of activations, of all of them the first `LANES` columns, then the next ones: so they are read in one stream, and
+/// none drives another one out of the nearest cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Interleaved {
+    pub start: *const f32,
+    pub rows: usize,
+}
+
+impl Interleaved {
+    /// Where column `k` of row `m` goes.
+    #[inline(always)]
+    pub(crate) fn place<I: Isa>(rows: usize, m: usize, k: usize) -> usize {
+        (k / I::LANES * rows + m) * I::LANES + k % I::LANES
+    }
+
+    /// Row `m` from column `k` on.
+    #[inline(always)]
+    unsafe fn at<I: Isa>(self, m: usize, k: usize) -> *const f32 {
+        // SAFETY: the caller's row and column exist.
+        unsafe { self.start.add(Self::place::<I>(self.rows, m, k)) }
+    }
+}
+
+/// Interleaves rows of `n_in` activations; `to` has room for rows of whole vectors.
+pub(crate) struct Interleave<'a> {
+    pub x: &'a [f32],
+    pub n_in: usize,
+    pub to: *mut f32,
+}
+
+impl Interleave<'_> {
+    /// Floats that any level needs.
+    pub(crate) fn room(rows: usize, n_in: usize) -> usize {
+        rows * n_in.next_multiple_of(16)
+    }
+}
+
+impl Kernel for Interleave<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let rows = self.x.len() / self.n_in;
+        for (m, row) in self.x.chunks_exact(self.n_in).enumerate() {
+            let whole = self.n_in / I::LANES * I::LANES;
+            // SAFETY: places lie within the room.
+            unsafe {
+                for k in (0..whole).step_by(I::LANES) {
+                    I::store(self.to.add(Interleaved::place::<I>(rows, m, k)), I::load(row.as_ptr().add(k)));
+                }
+                for (k, &v) in row.iter().enumerate().skip(whole) {
+                    *self.to.add(Interleaved::place::<I>(rows, m, k)) = v;
+                }
+            }
         }
     }
 }
@@ -194,10 +247,7 @@ impl Dots for Q4<'_> {
 /// Products of weight rows `from .. to` with all rows of activations.
 pub(crate) struct Few<D> {
     pub source: D,
-    /// Row 0 of the activations, and floats from one to the next: of several rows best an odd number of cache lines.
-    pub x: *const f32,
-    pub stride: usize,
-    pub rows: usize,
+    pub x: Interleaved,
     pub n_in: usize,
     pub from: usize,
     pub to: usize,
@@ -216,23 +266,23 @@ impl<D: Dots> Few<D> {
         }
     }
 
-    /// One stretch of `W` weight rows with `X` rows of activations, added to `sums`.
+    /// Columns `from .. to` of `W` weight rows with `X` rows of activations, added to `sums`.
     #[inline(always)]
     unsafe fn meet<I: Isa, const W: usize, const X: usize>(
         &self,
         sums: &mut [[I::V; MOST_X]; W],
         w: [*const D::As; W],
-        x: *const f32,
-        len: usize,
+        m: usize,
+        (from, to): (usize, usize),
         ahead: usize,
     ) {
-        // SAFETY: the caller's rows have `len` columns.
+        // SAFETY: the caller's rows have `to - from` columns.
         unsafe {
             let mut acc = [[I::splat(0.0); X]; W];
             for (acc, sums) in acc.iter_mut().zip(&*sums) {
                 acc.copy_from_slice(&sums[..X]);
             }
-            accumulate::<I, D::As, W, X>(&mut acc, w, x, self.stride, len, ahead);
+            accumulate::<I, D::As, W, X>(&mut acc, w, self.x.at::<I>(m, from), self.x.rows, to - from, ahead);
             for (sums, acc) in sums.iter_mut().zip(acc) {
                 sums[..X].copy_from_slice(&acc);
             }
@@ -248,16 +298,15 @@ impl<D: Dots> Few<D> {
             let zero = I::splat(0.0);
             let mut sums = [[[zero; MOST_X]; W]; MOST_GROUPS];
             let whole = self.n_in / I::LANES * I::LANES;
-            let stretch = (NEAR / rows / 256 * 256).clamp(256, D::STEP);
-            for k in (0..whole).step_by(stretch) {
-                let len = stretch.min(whole - k);
+            for k in (0..whole).step_by(D::STEP) {
+                let end = whole.min(k.saturating_add(D::STEP));
                 let mut w = [std::ptr::null(); W];
                 for (j, w) in w.iter_mut().enumerate() {
                     let room = room[j].as_mut_ptr();
-                    *w = self.source.stretch::<I>(row + j * step, k, len, room);
+                    *w = self.source.stretch::<I>(row + j * step, k, end - k, room);
                 }
+                let part = (k, end);
                 for ((m, end), sums) in tiles(rows, most).zip(&mut sums) {
-                    let x = self.x.add((m0 + m) * self.stride + k);
                     let ahead = match D::BLOCK {
                         1 if m == 0 => {
                             if rows < MANY {
@@ -269,14 +318,14 @@ impl<D: Dots> Few<D> {
                         _ => 0,
                     };
                     match end - m {
-                        1 => self.meet::<I, W, 1>(sums, w, x, len, ahead),
-                        2 => self.meet::<I, W, 2>(sums, w, x, len, ahead),
-                        3 if I::LANES > 4 && W <= 6 => self.meet::<I, W, 3>(sums, w, x, len, ahead),
-                        4 if I::LANES == 16 && W <= 6 => self.meet::<I, W, 4>(sums, w, x, len, ahead),
-                        5 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 5>(sums, w, x, len, ahead),
-                        6 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 6>(sums, w, x, len, ahead),
-                        7 if I::LANES == 16 && W < 4 => self.meet::<I, W, 7>(sums, w, x, len, ahead),
-                        8 if I::LANES == 16 && W < 4 => self.meet::<I, W, 8>(sums, w, x, len, ahead),
+                        1 => self.meet::<I, W, 1>(sums, w, m0 + m, part, ahead),
+                        2 => self.meet::<I, W, 2>(sums, w, m0 + m, part, ahead),
+                        3 if I::LANES > 4 && W <= 6 => self.meet::<I, W, 3>(sums, w, m0 + m, part, ahead),
+                        4 if I::LANES == 16 && W <= 6 => self.meet::<I, W, 4>(sums, w, m0 + m, part, ahead),
+                        5 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 5>(sums, w, m0 + m, part, ahead),
+                        6 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 6>(sums, w, m0 + m, part, ahead),
+                        7 if I::LANES == 16 && W < 4 => self.meet::<I, W, 7>(sums, w, m0 + m, part, ahead),
+                        8 if I::LANES == 16 && W < 4 => self.meet::<I, W, 8>(sums, w, m0 + m, part, ahead),
                         _ => unreachable!("a group has 1..=most rows"),
                     }
                 }
@@ -285,13 +334,13 @@ impl<D: Dots> Few<D> {
                 for (j, sums) in sums.iter().enumerate() {
                     for i in 0..end - m {
                         let mut v = I::sum(sums[i]);
-                        let x = self.x.add((m0 + m + i) * self.stride);
                         // Only dense rows have an end that fills no vector.
                         if whole < self.n_in {
                             let n = self.n_in - whole;
                             let w = self.source.stretch::<I>(row + j * step, whole, n, room[0].as_mut_ptr());
+                            let x = self.x.at::<I>(m0 + m + i, whole);
                             for k in 0..n {
-                                v += D::As::get(w.add(k)) * *x.add(whole + k);
+                                v += D::As::get(w.add(k)) * *x.add(k);
                             }
                         }
                         self.put(m0 + m + i, row + j * step, v);
@@ -312,23 +361,23 @@ impl<D: Dots> Kernel for Few<D> {
     unsafe fn run<I: Isa>(self) {
         // SAFETY: rows and activations lie within their slices, by `Few`'s maker.
         unsafe {
-            if self.rows == 1 {
+            if self.x.rows == 1 {
                 let step = (self.to - self.from) / 8;
                 for row in self.from..self.from + step {
-                    let out = self.source.single::<I, 8>(row, step, self.x, self.n_in);
+                    let out = self.source.single::<I, 8>(row, step, self.x.start, self.n_in);
                     for (j, v) in out.into_iter().enumerate() {
                         self.put(0, row + j * step, v);
                     }
                 }
                 for row in self.from + 8 * step..self.to {
-                    let [v] = self.source.single::<I, 1>(row, 1, self.x, self.n_in);
+                    let [v] = self.source.single::<I, 1>(row, 1, self.x.start, self.n_in);
                     self.put(0, row, v);
                 }
                 return;
             }
             // As many sums as the registers hold beside the operands, and as many weight rows as the activations leave room
             // for: each is a stream, and each weight is widened once for all activations of its group.
-            let (most, each) = match (I::LANES, self.rows) {
+            let (most, each) = match (I::LANES, self.x.rows) {
                 (16, 2) => (2, 8),
                 (16, 3 | 4) => (4, 6),
                 (16, 7 | 8 | 13..=16) => (MOST_X, 3),
@@ -337,8 +386,8 @@ impl<D: Dots> Kernel for Few<D> {
                 _ => (2, 4),
             };
             let step = (self.to - self.from) / each;
-            for m0 in (0..self.rows).step_by(most * MOST_GROUPS) {
-                let rows = (most * MOST_GROUPS).min(self.rows - m0);
+            for m0 in (0..self.x.rows).step_by(most * MOST_GROUPS) {
+                let rows = (most * MOST_GROUPS).min(self.x.rows - m0);
                 for row in self.from..self.from + step {
                     match each {
                         8 if I::LANES == 16 => self.group::<I, 8>(row, step, m0, rows, most),

@@ -1,7 +1,7 @@
 //! The frozen linear layer y = x W^T + b, several of them at once, and the gradient of its input.
 
 use crate::activation::Activation;
-use crate::dot::Few;
+use crate::dot::{Few, Interleave, Interleaved};
 use crate::gemm::{self, ByColumn, ByRow, Columns, Finish, Packed, Product, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
@@ -208,16 +208,22 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         let q8 = wanted(|w| matches!(w, Weight::Q8_0(_))).then(|| code(vnni::Q8::DIGITS));
         (q8, wanted(|w| matches!(w, Weight::Q4K(_))).then(|| code(vnni::Q4::DIGITS)))
     };
-    // Rows a power of two apart would share a few places of the nearest cache: they are moved an odd number of lines apart.
-    let stride = if rows == 1 { n_in } else { n_in.next_multiple_of(32) + 16 };
-    let mut apart = Scratch::take(if rows == 1 { 0 } else { rows * stride });
-    if rows > 1 {
-        for (m, row) in x.chunks_exact(n_in).enumerate() {
-            // SAFETY: the buffer has `rows` of `stride`.
-            unsafe { apart.as_mut_ptr().add(m * stride).copy_from_nonoverlapping(row.as_ptr(), n_in) };
-        }
+    #[cfg(target_arch = "x86_64")]
+    let is_coded = |w: &Weight| match w {
+        Weight::Q8_0(_) => coded.0.is_some(),
+        Weight::Q4K(_) => coded.1.is_some(),
+        _ => false,
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let is_coded = |_: &Weight| false;
+    // A single row is interleaved as it lies.
+    let copied = rows > 1 && !jobs.iter().all(|job| is_coded(&job.weight));
+    let mut copy = Scratch::take(if copied { Interleave::room(rows, n_in) } else { 0 });
+    if copied {
+        // SAFETY: the copy has the room.
+        unsafe { dispatch(level, Interleave { x, n_in, to: copy.as_mut_ptr() }) };
     }
-    let near = Shared(if rows == 1 { x.as_ptr().cast_mut() } else { apart.as_mut_ptr() });
+    let start = Shared(if copied { copy.as_mut_ptr() } else { x.as_ptr().cast_mut() });
     parallel::for_each(counts.iter().sum(), |i| {
         let (job, i) = locate(&counts, i);
         let job = &jobs[job];
@@ -243,7 +249,8 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
             }
         }
         with_source!(job.weight, n_in, source => {
-            let few = Few { source, x: near.get(), stride, rows, n_in, from, to, target: job.to };
+            let x = Interleaved { start: start.get(), rows };
+            let few = Few { source, x, n_in, from, to, target: job.to };
             // SAFETY: shapes are checked on entry; pieces write to disjoint columns.
             unsafe {
                 dispatch(level, few);
