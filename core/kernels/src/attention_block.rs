@@ -12,6 +12,9 @@ use crate::weight::{Area, Dense, Element};
 /// Most queries of a block for which keys and values are read where they lie.
 const FEW_QUERIES: usize = 4;
 
+/// Bytes ahead of its use that a value is asked for.
+const AHEAD: usize = 1024;
+
 /// The queries `queries.0 .. queries.1` of one head of one batch row.
 pub(crate) struct Task<'a> {
     pub attention: &'a Attention<'a>,
@@ -171,45 +174,71 @@ unsafe fn multiply<I: Isa, C: Columns>(a: *const f32, rows: usize, depth: usize,
     }
 }
 
-/// `out [dh] = p [keys] V [keys, dh]`, V read where it lies, four vectors of it at a time.
+/// `out [dh] = p [keys] V [keys, dh]`, V read where it lies: as many columns at once as the registers hold sums of.
 #[inline(always)]
 unsafe fn mix<I: Isa, T: Element>(p: *const f32, keys: usize, v: Dense<T>, dh: usize, out: *mut f32) {
     // SAFETY: the caller's rows have these sizes.
     unsafe {
         let mut d = 0;
+        if I::LANES == 16 {
+            while d + 16 * I::LANES <= dh {
+                mix_columns::<I, T, 16, 1>(p, keys, v, d, out);
+                d += 16 * I::LANES;
+            }
+        }
+        while d + 8 * I::LANES <= dh {
+            mix_columns::<I, T, 8, 1>(p, keys, v, d, out);
+            d += 8 * I::LANES;
+        }
         while d + 4 * I::LANES <= dh {
-            // Two keys at a time, so that eight sums hide the latency of the additions.
-            let mut acc = [[I::splat(0.0); 4]; 2];
-            let mut key = 0;
-            while key < keys {
-                for (half, acc) in acc.iter_mut().enumerate() {
-                    if key + half < keys {
-                        let w = I::splat(*p.add(key + half));
-                        let v = v.start.add((key + half) * v.stride + d);
-                        for (j, acc) in acc.iter_mut().enumerate() {
-                            *acc = I::fma(w, T::load::<I>(v.add(j * I::LANES)), *acc);
-                        }
-                    }
-                }
-                key += 2;
-            }
-            for j in 0..4 {
-                I::store(out.add(d + j * I::LANES), I::add(acc[0][j], acc[1][j]));
-            }
+            mix_columns::<I, T, 4, 2>(p, keys, v, d, out);
             d += 4 * I::LANES;
         }
         while d + I::LANES <= dh {
-            let mut acc = I::splat(0.0);
-            for key in 0..keys {
-                let v = T::load::<I>(v.start.add(key * v.stride + d));
-                acc = I::fma(I::splat(*p.add(key)), v, acc);
-            }
-            I::store(out.add(d), acc);
+            mix_columns::<I, T, 1, 4>(p, keys, v, d, out);
             d += I::LANES;
         }
         for d in d..dh {
             let one = |key: usize| *p.add(key) * T::get(v.start.add(key * v.stride + d));
             *out.add(d) = (0..keys).map(one).sum();
+        }
+    }
+}
+
+/// `N` vectors of columns from `d` on of [`mix`]; `K` keys have sums of their own, so that at least four hide the latency
+/// of an addition.
+#[inline(always)]
+unsafe fn mix_columns<I: Isa, T: Element, const N: usize, const K: usize>(
+    p: *const f32,
+    keys: usize,
+    v: Dense<T>,
+    d: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller's rows have these sizes; any address may be prefetched.
+    unsafe {
+        let mut acc = [[I::splat(0.0); N]; K];
+        for key in (0..keys).step_by(K) {
+            for (k, acc) in acc.iter_mut().enumerate() {
+                if key + k < keys {
+                    let w = I::splat(*p.add(key + k));
+                    let v = v.start.add((key + k) * v.stride + d);
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        let v = v.add(j * I::LANES);
+                        if N >= 8 && j * I::LANES * size_of::<T>() % 64 == 0 {
+                            I::prefetch(v.cast::<u8>().wrapping_add(AHEAD));
+                        }
+                        *acc = I::fma(w, T::load::<I>(v), *acc);
+                    }
+                }
+            }
+        }
+        for j in 0..N {
+            let mut sum = acc[0][j];
+            for acc in &acc[1..] {
+                sum = I::add(sum, acc[j]);
+            }
+            I::store(out.add(d + j * I::LANES), sum);
         }
     }
 }

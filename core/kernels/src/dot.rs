@@ -7,6 +7,7 @@ use crate::gemm::{Target, tiles};
 use crate::isa::{Isa, Kernel};
 use crate::quant::{Q8_0_BYTES, half_at};
 use crate::weight::{Dense, Element, Q4, Q8, Source};
+use std::mem::MaybeUninit;
 
 /// Bytes ahead of its use that a weight is asked for: measured best on Zen 4, where the
 /// hardware alone reads some 8 % slower and farther requests slow it down.
@@ -292,21 +293,26 @@ impl<D: Dots> Few<D> {
     /// `W` weight rows, `step` apart, with up to `MOST_GROUPS` groups of `most` rows of activations from `m0` on.
     #[inline(always)]
     unsafe fn group<I: Isa, const W: usize>(&self, row: usize, step: usize, m0: usize, rows: usize, most: usize) {
-        let mut room = [[0f32; 256]; W];
+        let mut room = MaybeUninit::<[[f32; 256]; W]>::uninit();
+        let room = room.as_mut_ptr().cast::<[f32; 256]>();
         // SAFETY: rows and activations lie within their slices, by `Few`'s maker.
         unsafe {
-            let zero = I::splat(0.0);
-            let mut sums = [[[zero; MOST_X]; W]; MOST_GROUPS];
+            // Zeros where there are rows, for filling all the room would take its time.
+            let mut sums = [const { MaybeUninit::uninit() }; MOST_GROUPS];
+            let sums = &mut sums[..tiles(rows, most).count()];
+            for sums in &mut *sums {
+                sums.write([[I::splat(0.0); MOST_X]; W]);
+            }
+            let sums = sums.assume_init_mut();
             let whole = self.n_in / I::LANES * I::LANES;
             for k in (0..whole).step_by(D::STEP) {
                 let end = whole.min(k.saturating_add(D::STEP));
                 let mut w = [std::ptr::null(); W];
                 for (j, w) in w.iter_mut().enumerate() {
-                    let room = room[j].as_mut_ptr();
-                    *w = self.source.stretch::<I>(row + j * step, k, end - k, room);
+                    *w = self.source.stretch::<I>(row + j * step, k, end - k, room.add(j).cast());
                 }
                 let part = (k, end);
-                for ((m, end), sums) in tiles(rows, most).zip(&mut sums) {
+                for ((m, end), sums) in tiles(rows, most).zip(&mut *sums) {
                     let ahead = match D::BLOCK {
                         1 if m == 0 => {
                             if rows < MANY {
@@ -330,14 +336,14 @@ impl<D: Dots> Few<D> {
                     }
                 }
             }
-            for ((m, end), sums) in tiles(rows, most).zip(&sums) {
+            for ((m, end), sums) in tiles(rows, most).zip(&*sums) {
                 for (j, sums) in sums.iter().enumerate() {
                     for i in 0..end - m {
                         let mut v = I::sum(sums[i]);
                         // Only dense rows have an end that fills no vector.
                         if whole < self.n_in {
                             let n = self.n_in - whole;
-                            let w = self.source.stretch::<I>(row + j * step, whole, n, room[0].as_mut_ptr());
+                            let w = self.source.stretch::<I>(row + j * step, whole, n, room.cast());
                             let x = self.x.at::<I>(m0 + m + i, whole);
                             for k in 0..n {
                                 v += D::As::get(w.add(k)) * *x.add(k);
