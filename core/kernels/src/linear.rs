@@ -27,7 +27,7 @@ fn are_few(jobs: &[Job], rows: usize, n_in: usize) -> bool {
 #[cfg(target_arch = "x86_64")]
 const FEW_CODED: usize = 3;
 /// Bytes of weights that one piece of few-rows work reads, about.
-const PIECE_BYTES: usize = 512 << 10;
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Applies `$body` to the weight as a `Source` named `$s`, whatever its type.
 macro_rules! with_source {
@@ -191,11 +191,11 @@ fn locate(counts: &[usize], mut i: usize) -> (usize, usize) {
 }
 
 fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
-    // Whole groups of weight rows, about `PIECE_BYTES` each, and at least four pieces a thread.
+    // Whole groups of weight rows, however many of them go together, about `PIECE_BYTES` each, and at least four pieces a thread.
     let step = |job: &Job| {
         let row_bytes = (job.weight.bytes() / job.n_out.max(1)).max(1);
         let fair = job.n_out.div_ceil(4 * rayon::current_num_threads());
-        (PIECE_BYTES / row_bytes).min(fair).max(1).next_multiple_of(8)
+        (PIECE_BYTES / row_bytes).min(fair).max(1).next_multiple_of(24)
     };
     let counts: Vec<usize> = jobs.iter().map(|job| job.n_out.div_ceil(step(job))).collect();
     #[cfg(target_arch = "x86_64")]
