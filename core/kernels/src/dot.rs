@@ -33,8 +33,8 @@ pub(crate) trait Dots: Source {
     /// Most columns that `stretch` gives at once.
     const STEP: usize;
 
-    /// Columns `k .. k + len` of a row as they lie, or widened into `room` (`STEP` floats).
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32) -> *const Self::As;
+    /// Columns `k .. k + len` of a row as they lie, or widened into `room` (`STEP` floats), where they are if not `fresh`.
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const Self::As;
 
     /// Products of rows `row, row + step, ..`, `W` of them, with one row of activations.
     unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W];
@@ -91,7 +91,7 @@ impl<T: Element> Dots for Dense<T> {
     const STEP: usize = usize::MAX;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, _: usize, _: *mut f32) -> *const T {
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, _: usize, _: *mut f32, _: bool) -> *const T {
         // SAFETY: the trait's contract.
         unsafe { self.start.add(row * self.stride + k) }
     }
@@ -122,9 +122,11 @@ impl Dots for Q8<'_> {
     const STEP: usize = 256;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32) -> *const f32 {
-        // SAFETY: the trait's contract.
-        unsafe { self.widen::<I>(row, k, len, room) };
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
+        if fresh {
+            // SAFETY: the trait's contract.
+            unsafe { self.widen::<I>(row, k, len, room) };
+        }
         room
     }
 
@@ -161,9 +163,11 @@ impl Dots for Q4<'_> {
     const STEP: usize = 256;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32) -> *const f32 {
-        // SAFETY: the trait's contract.
-        unsafe { self.widen::<I>(row, k, len, room) };
+    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
+        if fresh {
+            // SAFETY: the trait's contract.
+            unsafe { self.widen::<I>(row, k, len, room) };
+        }
         room
     }
 
@@ -267,23 +271,32 @@ impl<D: Dots> Few<D> {
         }
     }
 
-    /// Columns `from .. to` of `W` weight rows with `X` rows of activations, added to `sums`.
+    /// Columns `from .. to` of `W` weight rows with `X` rows of activations from `m` on, added to `sums`.
     #[inline(always)]
     unsafe fn meet<I: Isa, const W: usize, const X: usize>(
         &self,
         sums: &mut [[I::V; MOST_X]; W],
-        w: [*const D::As; W],
+        rows: WeightRows,
         m: usize,
         (from, to): (usize, usize),
         ahead: usize,
     ) {
-        // SAFETY: the caller's rows have `to - from` columns.
+        // SAFETY: the caller's rows have these columns.
         unsafe {
             let mut acc = [[I::splat(0.0); X]; W];
             for (acc, sums) in acc.iter_mut().zip(&*sums) {
                 acc.copy_from_slice(&sums[..X]);
             }
-            accumulate::<I, D::As, W, X>(&mut acc, w, self.x.at::<I>(m, from), self.x.rows, to - from, ahead);
+            // Step by step the rows go through their room, while the sums stay in registers.
+            for k in (from..to).step_by(D::STEP) {
+                let end = to.min(k.saturating_add(D::STEP));
+                let mut w = [std::ptr::null(); W];
+                for (j, w) in w.iter_mut().enumerate() {
+                    let room = rows.room.add(j).cast();
+                    *w = self.source.stretch::<I>(rows.first + j * rows.step, k, end - k, room, rows.fresh);
+                }
+                accumulate::<I, D::As, W, X>(&mut acc, w, self.x.at::<I>(m, k), self.x.rows, end - k, ahead);
+            }
             for (sums, acc) in sums.iter_mut().zip(acc) {
                 sums[..X].copy_from_slice(&acc);
             }
@@ -305,14 +318,12 @@ impl<D: Dots> Few<D> {
             }
             let sums = sums.assume_init_mut();
             let whole = self.n_in / I::LANES * I::LANES;
-            for k in (0..whole).step_by(D::STEP) {
-                let end = whole.min(k.saturating_add(D::STEP));
-                let mut w = [std::ptr::null(); W];
-                for (j, w) in w.iter_mut().enumerate() {
-                    *w = self.source.stretch::<I>(row + j * step, k, end - k, room.add(j).cast());
-                }
-                let part = (k, end);
+            // Where several groups meet weights that are widened for them, that happens once for all.
+            let each = if rows <= most { usize::MAX } else { D::STEP };
+            for k in (0..whole).step_by(each) {
+                let part = (k, whole.min(k.saturating_add(each)));
                 for ((m, end), sums) in tiles(rows, most).zip(&mut *sums) {
+                    let weights = WeightRows { first: row, step, room, fresh: m == 0 };
                     let ahead = match D::BLOCK {
                         1 if m == 0 => {
                             if rows < MANY {
@@ -324,14 +335,14 @@ impl<D: Dots> Few<D> {
                         _ => 0,
                     };
                     match end - m {
-                        1 => self.meet::<I, W, 1>(sums, w, m0 + m, part, ahead),
-                        2 => self.meet::<I, W, 2>(sums, w, m0 + m, part, ahead),
-                        3 if I::LANES > 4 && W <= 6 => self.meet::<I, W, 3>(sums, w, m0 + m, part, ahead),
-                        4 if I::LANES == 16 && W <= 6 => self.meet::<I, W, 4>(sums, w, m0 + m, part, ahead),
-                        5 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 5>(sums, w, m0 + m, part, ahead),
-                        6 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 6>(sums, w, m0 + m, part, ahead),
-                        7 if I::LANES == 16 && W < 4 => self.meet::<I, W, 7>(sums, w, m0 + m, part, ahead),
-                        8 if I::LANES == 16 && W < 4 => self.meet::<I, W, 8>(sums, w, m0 + m, part, ahead),
+                        1 => self.meet::<I, W, 1>(sums, weights, m0 + m, part, ahead),
+                        2 => self.meet::<I, W, 2>(sums, weights, m0 + m, part, ahead),
+                        3 if I::LANES > 4 && W <= 6 => self.meet::<I, W, 3>(sums, weights, m0 + m, part, ahead),
+                        4 if I::LANES == 16 && W <= 6 => self.meet::<I, W, 4>(sums, weights, m0 + m, part, ahead),
+                        5 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 5>(sums, weights, m0 + m, part, ahead),
+                        6 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 6>(sums, weights, m0 + m, part, ahead),
+                        7 if I::LANES == 16 && W < 4 => self.meet::<I, W, 7>(sums, weights, m0 + m, part, ahead),
+                        8 if I::LANES == 16 && W < 4 => self.meet::<I, W, 8>(sums, weights, m0 + m, part, ahead),
                         _ => unreachable!("a group has 1..=most rows"),
                     }
                 }
@@ -343,7 +354,7 @@ impl<D: Dots> Few<D> {
                         // Only dense rows have an end that fills no vector.
                         if whole < self.n_in {
                             let n = self.n_in - whole;
-                            let w = self.source.stretch::<I>(row + j * step, whole, n, room.cast());
+                            let w = self.source.stretch::<I>(row + j * step, whole, n, room.cast(), true);
                             let x = self.x.at::<I>(m0 + m + i, whole);
                             for k in 0..n {
                                 v += D::As::get(w.add(k)) * *x.add(k);
@@ -355,6 +366,15 @@ impl<D: Dots> Few<D> {
             }
         }
     }
+}
+
+/// Weight rows `first, first + step, ..`, with room to widen each; `fresh` ones have not been widened yet.
+#[derive(Clone, Copy)]
+struct WeightRows {
+    first: usize,
+    step: usize,
+    room: *mut [f32; 256],
+    fresh: bool,
 }
 
 impl<D: Dots> Kernel for Few<D> {

@@ -73,18 +73,19 @@ pub(crate) unsafe fn widen_q4_k<I: Isa>(block: *const u8, dst: *mut f32) {
     unsafe {
         let (d, d_min) = (half_at::<I>(block), half_at::<I>(block.add(2)));
         let (scales, minima) = q4_k_scales(block.add(4));
-        for g in 0..4 {
-            let q = block.add(16 + 32 * g);
-            let out = dst.add(64 * g);
-            let scale = |j: usize| I::splat(d * f32::from(scales[2 * g + j]));
-            let min = |j: usize| I::splat(-d_min * f32::from(minima[2 * g + j]));
-            let (s0, s1, m0, m1) = (scale(0), scale(1), min(0), min(1));
-            let mut i = 0;
-            while i < 32 {
-                I::store(out.add(i), I::fma(I::load_low_nibbles(q.add(i)), s0, m0));
-                I::store(out.add(32 + i), I::fma(I::load_high_nibbles(q.add(i)), s1, m1));
-                i += I::LANES;
+        // Eight each, and eight of no meaning that fill the longest vector.
+        let (mut bytes, mut heads) = ([[0u8; 16]; 2], [[0f32; 16]; 2]);
+        bytes[0][..8].copy_from_slice(&scales);
+        bytes[1][..8].copy_from_slice(&minima);
+        for ((bytes, heads), unit) in bytes.iter().zip(&mut heads).zip([d, -d_min]) {
+            for i in (0..16).step_by(I::LANES) {
+                let codes = I::load_i8(bytes.as_ptr().add(i).cast());
+                I::store(heads.as_mut_ptr().add(i), I::mul(codes, I::splat(unit)));
             }
+        }
+        for g in 0..4 {
+            let of = |j: usize| (I::splat(heads[0][2 * g + j]), I::splat(heads[1][2 * g + j]));
+            I::widen_nibbles(block.add(16 + 32 * g), of(0), of(1), dst.add(64 * g));
         }
     }
 }

@@ -80,6 +80,19 @@ impl Isa for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn widen_nibbles(p: *const u8, low: (__m512, __m512), high: (__m512, __m512), dst: *mut f32) {
+        unsafe {
+            // All sixteen values that four bits can have; a permutation looks them up by the lowest four.
+            let codes = _mm512_setr_ps(0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.);
+            let (low, high) = (_mm512_fmadd_ps(codes, low.0, low.1), _mm512_fmadd_ps(codes, high.0, high.1));
+            for i in [0, 16] {
+                let pairs = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.add(i).cast()));
+                _mm512_storeu_ps(dst.add(i), _mm512_permutexvar_ps(pairs, low));
+                _mm512_storeu_ps(dst.add(32 + i), _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(pairs), high));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }

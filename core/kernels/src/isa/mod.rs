@@ -107,6 +107,17 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn load_low_nibbles(p: *const u8) -> Self::V;
     /// The high four bits of `LANES` bytes, as numbers.
     unsafe fn load_high_nibbles(p: *const u8) -> Self::V;
+    /// Of 32 bytes the low four bits, then the high ones, each times a scale plus a minimum of its half.
+    #[inline(always)]
+    unsafe fn widen_nibbles(p: *const u8, low: (Self::V, Self::V), high: (Self::V, Self::V), dst: *mut f32) {
+        // SAFETY: the caller's: 64 numbers are written.
+        unsafe {
+            for i in (0..32).step_by(Self::LANES) {
+                Self::store(dst.add(i), Self::fma(Self::load_low_nibbles(p.add(i)), low.0, low.1));
+                Self::store(dst.add(32 + i), Self::fma(Self::load_high_nibbles(p.add(i)), high.0, high.1));
+            }
+        }
+    }
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
