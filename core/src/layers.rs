@@ -5,7 +5,7 @@
 use crate::decoder::{LogitPositions, Run, check_context, select_positions, wanted_rows};
 use crate::products::Products;
 use crate::spec::DecoderSpec;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -130,11 +130,12 @@ fn recomputed<L: Layer>(
         mask: run.mask.clone(),
         rows: rows.cloned(),
         kept: Mutex::new(kept),
+        y: Mutex::new(Some(y)),
     };
-    x.contiguous()?.apply_op2(&y.contiguous()?, op)
+    x.contiguous()?.apply_op1(op)
 }
 
-/// (x, y = block(x)) to y; the gradient of x comes from a second run of the block.
+/// x to block(x), which is known; the gradient of x comes from a second run of the block.
 struct Recompute<L> {
     block: Arc<L>,
     index: usize,
@@ -144,29 +145,51 @@ struct Recompute<L> {
     rows: Option<Tensor>,
     /// Products of the first run, which the second run takes, so that their memory is free once it is over.
     kept: Mutex<VecDeque<Tensor>>,
+    /// The block's output, until the operation has given it.
+    y: Mutex<Option<Tensor>>,
 }
 
-impl<L: Layer> CustomOp2 for Recompute<L> {
+impl<L: Layer> CustomOp1 for Recompute<L> {
     fn name(&self) -> &'static str {
         "recomputed-block"
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, y: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = crate::frozen::contiguous_f32(self.name(), y, layout)?;
-        Ok((CpuStorage::F32(y.to_vec()), layout.shape().clone()))
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
+        let Some(y) = y else { candle_core::bail!("block {} gives its output once", self.index) };
+        Ok((CpuStorage::F32(y.flatten_all()?.to_vec1()?), y.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let x = Var::from_tensor(&x.detach())?;
         let kept = self.kept.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.split_off(0);
         let products = Products::Again(kept);
         let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), products, ..Run::new() };
         let y = self.block.forward(self.index, x.as_tensor(), &self.past, &mut run, self.rows.as_ref())?;
-        let mut grads = y.mul(&grad.detach())?.sum_all()?.backward()?;
-        let gradient = grads.remove(x.as_tensor());
-        match gradient {
-            Some(gradient) => Ok((Some(gradient), None)),
+        let mut grads = y.apply_op1(Seed(grad.detach()))?.backward()?;
+        match grads.remove(x.as_tensor()) {
+            Some(gradient) => Ok(Some(gradient)),
             None => candle_core::bail!("block {} lets no gradient through", self.index),
         }
+    }
+}
+
+/// y to a scalar whose gradient for y is the given one: where a backward pass begins in the middle of a graph.
+struct Seed(Tensor);
+
+impl CustomOp1 for Seed {
+    fn name(&self) -> &'static str {
+        "seed"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, y: &Layout) -> Result<(CpuStorage, Shape)> {
+        if y.shape() != self.0.shape() {
+            candle_core::bail!("a gradient of shape {:?} for an output of {:?}", self.0.shape(), y.shape())
+        }
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _arg: &Tensor, _res: &Tensor, _grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
     }
 }

@@ -31,7 +31,7 @@ pub use cache::{CacheType, KvCache};
 pub use cache_store::{CacheStore, MakeStore, StoreSizes};
 pub use decoder::{Decoder, LogitPositions, Run};
 pub use encoder::Encoder;
-pub use frozen::{FrozenEmbedding, FrozenLinear};
+pub use frozen::{FrozenEmbedding, FrozenLinear, Mlp};
 pub use layers::{Layer, Layers};
 pub use model_config::ModelConfig;
 pub use products::{Products, pick};

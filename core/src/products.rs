@@ -5,7 +5,10 @@
 //! an activation or attention stands; everything else is cheap to compute again.
 
 use crate::decoder::Run;
-use crate::frozen::{After, FrozenLinear, finish, forward_all, forward_all_then, forward_given};
+use crate::frozen::{
+    After, FrozenLinear, Hidden, Mlp, Numbers, finish, forward_all, forward_all_then, forward_given, sum_without_value,
+};
+use crate::ops::Rotary;
 use candle_core::{Result, Tensor};
 use std::collections::VecDeque;
 
@@ -79,10 +82,102 @@ impl Run<'_> {
     pub fn last_product(&self, layer: &FrozenLinear, x: &Tensor, onto: &Tensor) -> Result<Tensor> {
         match &self.products {
             Products::Again(_) => {
-                let [y] = finish(forward_given([layer], x, vec![None])?, [After::onto(onto)])?;
-                Ok(y)
+                let [y] = forward_given([layer], x, vec![None])?;
+                sum_without_value(onto, &y)
             }
             _ => layer.forward_then(x, After::onto(onto)),
+        }
+    }
+
+    /// The first half of an MLP over x `[.., D]` f32, for [`Self::mlp`] or [`Self::last_mlp`].
+    ///
+    /// # Errors
+    /// A last dimension that is not the MLP's.
+    pub fn hidden(&mut self, mlp: &Mlp, x: &Tensor) -> Result<Hidden> {
+        let ([], hidden) = self.products_and_hidden([], mlp, x)?;
+        Ok(hidden)
+    }
+
+    /// [`Self::products`] and [`Self::hidden`] over one input, in one pass over it.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn products_and_hidden<const N: usize>(
+        &mut self,
+        layers: [&FrozenLinear; N],
+        mlp: &Mlp,
+        x: &Tensor,
+    ) -> Result<([Tensor; N], Hidden)> {
+        match &mut self.products {
+            Products::Again(kept) if kept.len() > N => {
+                let mut given: Vec<Tensor> = kept.drain(..=N).collect();
+                let Some(bare) = given.pop() else { candle_core::bail!("an mlp without hidden numbers") };
+                let outputs = forward_given(layers, x, given.into_iter().map(Some).collect())?;
+                Ok((outputs, Hidden { x: x.clone(), numbers: Numbers::Bare(bare) }))
+            }
+            Products::Kept(kept) => {
+                let (outputs, hidden) = mlp.first(layers, x, true)?;
+                kept.extend(outputs.iter().map(Tensor::detach));
+                if let Numbers::Bare(bare) = &hidden.numbers {
+                    kept.push(bare.clone());
+                }
+                Ok((outputs, hidden))
+            }
+            _ => mlp.first(layers, x, x.track_op()),
+        }
+    }
+
+    /// `onto` and the second half of an MLP.
+    ///
+    /// # Errors
+    /// An `onto` of another shape than the output.
+    pub fn mlp(&mut self, mlp: &Mlp, hidden: Hidden, onto: &Tensor) -> Result<Tensor> {
+        let (x, h) = match hidden {
+            Hidden { numbers: Numbers::Active(h), .. } => return mlp.second_active(&h, onto),
+            Hidden { x, numbers: Numbers::Bare(h) } => (x, h),
+        };
+        let y = match &mut self.products {
+            Products::Again(kept) => match kept.pop_front() {
+                Some(y) => y,
+                None => mlp.second_bare(&h, None)?,
+            },
+            Products::Kept(kept) => {
+                let y = mlp.second_bare(&h, None)?;
+                kept.push(y.clone());
+                y
+            }
+            Products::Computed => mlp.second_bare(&h, None)?,
+        };
+        let once = matches!(self.products, Products::Again(_));
+        onto + mlp.graph(&x, h, y.flatten_all()?.to_vec1()?, once)?
+    }
+
+    /// [`Self::mlp`] behind which the block only adds up, as [`Self::last_product`].
+    ///
+    /// # Errors
+    /// As [`Self::mlp`].
+    pub fn last_mlp(&mut self, mlp: &Mlp, hidden: Hidden, onto: &Tensor) -> Result<Tensor> {
+        match (&self.products, hidden) {
+            (Products::Again(_), Hidden { x, numbers: Numbers::Bare(h) }) => {
+                let y = vec![0f32; x.elem_count() / mlp.n_in().max(1) * mlp.n_out()];
+                sum_without_value(onto, &mlp.graph(&x, h, y, true)?)
+            }
+            (_, Hidden { x, numbers: Numbers::Bare(h) }) if !x.track_op() && !onto.track_op() => {
+                mlp.second_bare(&h, Some(onto))
+            }
+            (_, hidden) => self.mlp(mlp, hidden, onto),
+        }
+    }
+
+    /// x `[B, T, H, head_dim]` f32 turned by its positions, as [`Rotary::apply_rows`]. Nothing else may read x, whose memory
+    /// is used again where a block runs for its gradient.
+    ///
+    /// # Errors
+    /// As [`Rotary::apply_rows`].
+    pub fn turned(&self, rotary: &Rotary, x: Tensor, past: &[usize], lengths: &[usize]) -> Result<Tensor> {
+        match &self.products {
+            Products::Again(_) => rotary.turn_rows(&x, past, lengths),
+            _ => rotary.apply_rows(&x, past, lengths),
         }
     }
 }

@@ -203,6 +203,19 @@ pub(crate) unsafe fn apply_row<I: Isa>(activation: Activation, src: *const f32, 
     unsafe { each!(activation, A => map::<I>(src, dst, len, Forward(A))) }
 }
 
+/// `gx = gy activation'(x)`, `len` numbers.
+#[inline(always)]
+pub(crate) unsafe fn slope_row<I: Isa>(
+    activation: Activation,
+    x: *const f32,
+    gy: *const f32,
+    gx: *mut f32,
+    len: usize,
+) {
+    // SAFETY: the caller's rows have `len` numbers.
+    unsafe { each!(activation, A => map2::<I>(x, gy, gx, len, Slope(A))) }
+}
+
 /// `dst += src`, `len` numbers.
 #[inline(always)]
 pub(crate) unsafe fn add_rows<I: Isa>(dst: *mut f32, src: *const f32, len: usize) {
@@ -274,7 +287,7 @@ pub fn activate_input_grad(activation: Activation, x: &[f32], gy: &[f32], gx: &m
             // SAFETY: lengths are checked by `activate_input_grad`.
             unsafe {
                 let (x, gy, gx) = (x.get().add(at), gy.get().add(at), gx.get().add(at));
-                each!(activation, A => map2::<I>(x, gy, gx, len, Slope(A)));
+                slope_row::<I>(activation, x, gy, gx, len);
             }
         }
     }

@@ -22,7 +22,7 @@ pub enum Values<'a> {
 }
 
 impl Values<'_> {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Values::F32(_) => "f32",
             Values::F16(_) => "f16",
@@ -164,8 +164,7 @@ impl Attention<'_> {
         if out.is_empty() {
             return Ok(());
         }
-        // A block's scores stay in the second-level cache.
-        let block = ((1 << 16) / self.positions.max(1)).clamp(16, 64).min(t);
+        let block = self.block();
         let blocks = t.div_ceil(block);
         let level = Level::current();
         let out = Shared(out.as_mut_ptr());
@@ -204,7 +203,12 @@ impl Attention<'_> {
         }
     }
 
-    fn check(&self) -> Result<(), ShapeError> {
+    /// Queries of a block: its scores stay in the second-level cache.
+    pub(crate) fn block(&self) -> usize {
+        ((1 << 16) / self.positions.max(1)).clamp(16, 64).min(self.queries)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ShapeError> {
         let (b, p) = (self.batch, self.positions);
         if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             let allowed = "a divisor of the number of heads";

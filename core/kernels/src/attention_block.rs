@@ -103,7 +103,7 @@ impl Task<'_> {
 
     /// Turns scores `[rows, keys]` of the keys from `first` on into probabilities, with zeros where a query sees no key.
     #[inline(always)]
-    unsafe fn weigh<I: Isa>(&self, scores: *mut f32, first: usize, keys: usize) {
+    pub(crate) unsafe fn weigh<I: Isa>(&self, scores: *mut f32, first: usize, keys: usize) {
         let a = self.attention;
         let (from, to) = self.queries;
         for t in from..to {
@@ -149,7 +149,14 @@ impl Task<'_> {
 
 /// C [rows, n] = A [rows, depth] B [depth, n] on one thread.
 #[inline(always)]
-unsafe fn multiply<I: Isa, C: Columns>(a: *const f32, rows: usize, depth: usize, columns: C, n: usize, to: Target) {
+pub(crate) unsafe fn multiply<I: Isa, C: Columns>(
+    a: *const f32,
+    rows: usize,
+    depth: usize,
+    columns: C,
+    n: usize,
+    to: Target,
+) {
     let mut packed = Scratch::take(packed_floats(rows, depth));
     let mut panels = Scratch::take(PANEL_FLOATS);
     // SAFETY: the caller's A, B and C have these sizes; the buffers are as large as needed.

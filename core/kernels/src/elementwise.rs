@@ -233,6 +233,25 @@ pub fn softmax(x: &[f32], y: &mut [f32], rows: usize, d: usize) -> Result<(), Sh
     Ok(())
 }
 
+/// `gx = y (gy - sum(y gy))`, `d` numbers; `gx` may be `gy`.
+#[inline(always)]
+pub(crate) unsafe fn softmax_grad_row<I: Isa>(y: *const f32, gy: *const f32, gx: *mut f32, d: usize) {
+    // SAFETY: the caller's rows have `d` numbers.
+    unsafe {
+        let [dot] = fold::<I, 1>(y, gy, d, Dot);
+        let v = I::splat(dot);
+        let mut i = 0;
+        while i + I::LANES <= d {
+            let g = I::sub(I::load(gy.add(i)), v);
+            I::store(gx.add(i), I::mul(I::load(y.add(i)), g));
+            i += I::LANES;
+        }
+        for i in i..d {
+            *gx.add(i) = *y.add(i) * (*gy.add(i) - dot);
+        }
+    }
+}
+
 /// Gradient of [`softmax`] for its input, from its output `y` and `gy [rows, d]`:
 /// `gx = y (gy - sum(y gy))`.
 ///
@@ -249,18 +268,7 @@ pub fn softmax_input_grad(y: &[f32], gy: &[f32], gx: &mut [f32], rows: usize, d:
             // SAFETY: lengths are checked by `softmax_input_grad`.
             unsafe {
                 let (y, gy) = (y.get().add(row * d), gy.get().add(row * d));
-                let gx = gx.get().add(row * d);
-                let [dot] = fold::<I, 1>(y, gy, d, Dot);
-                let v = I::splat(dot);
-                let mut i = 0;
-                while i + I::LANES <= d {
-                    let g = I::sub(I::load(gy.add(i)), v);
-                    I::store(gx.add(i), I::mul(I::load(y.add(i)), g));
-                    i += I::LANES;
-                }
-                for i in i..d {
-                    *gx.add(i) = *y.add(i) * (*gy.add(i) - dot);
-                }
+                softmax_grad_row::<I>(y, gy, gx.get().add(row * d), d);
             }
         }
     }

@@ -57,6 +57,8 @@ macro_rules! with_source {
     };
 }
 
+pub(crate) use with_source;
+
 /// What becomes of a product while it is in the nearest cache: `activation(residual + scale (x W^T + b))`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct After<'a> {
@@ -305,7 +307,8 @@ pub fn linear_input_grad(
     Ok(())
 }
 
-fn run<C: Columns>(packed: &Packed, columns: C, n: usize, to: Target) {
+/// C = packed B for `n` columns of B, all threads.
+pub(crate) fn run<C: Columns>(packed: &Packed, columns: C, n: usize, to: Target) {
     let product = Product { columns, n, to };
     parallel::for_each(gemm::pieces(packed, &product), |i| {
         // SAFETY: shapes are checked by the caller; pieces write to disjoint blocks.

@@ -37,8 +37,9 @@ impl Scratch {
             }
         });
         if best.len() < lines {
-            best.clear();
-            best.resize(lines, Line([0.0; 16]));
+            // Let go of first: the two need not be there together, and growing would take more than is asked for.
+            drop(std::mem::take(&mut best));
+            best = self::lines(len);
         }
         Scratch(best)
     }

@@ -4,9 +4,9 @@
 mod support;
 
 use limber_kernels::{
-    Attention, GridBias, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
+    Attention, AttentionGrads, GridBias, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
 };
-use support::{close, noise};
+use support::{close, differences, noise, wide};
 
 struct Case {
     sizes: [usize; 6], // B, H, Hkv, T, P, head_dim
@@ -270,4 +270,82 @@ fn sizes_that_do_not_fit_are_refused() {
     let other = Heads { data: Values::F16(&half), strides: [64, 16, 4] };
     assert_eq!(bad(Attention { v: other, ..attention }).to_string(), "values are f16; they must be f32");
     assert!(attention.run(&mut out[..8], None).is_err());
+}
+
+/// Attention of q `[B, T, H, dh]` over k and v `[B, T, Hkv, dh]` in f64, each query seeing what `sees(row, query, key)` says.
+fn in_f64(
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+    [b, h, hkv, t, dh]: [usize; 5],
+    sees: impl Fn(usize, usize, usize) -> bool,
+) -> Vec<f64> {
+    let mut out = vec![0f64; b * t * h * dh];
+    for (i, out) in out.chunks_exact_mut(dh).enumerate() {
+        let (row, at, head) = (i / h / t, i / h % t, i % h);
+        let key = |key: usize| ((row * t + key) * hkv + head / (h / hkv)) * dh;
+        let score = |p: usize| (0..dh).map(|d| q[i * dh + d] * k[key(p) + d]).sum::<f64>() * 0.4;
+        let weights: Vec<f64> = (0..t).map(|p| if sees(row, at, p) { score(p).exp() } else { 0.0 }).collect();
+        let sum: f64 = weights.iter().sum();
+        for (d, out) in out.iter_mut().enumerate() {
+            *out = (0..t).map(|p| weights[p] / sum.max(1e-300) * v[key(p) + d]).sum();
+        }
+    }
+    out
+}
+
+#[test]
+fn gradients_match_differences_in_f64() {
+    // Several blocks of queries, grouped heads, windows, a mask under which a row of the batch sees nothing.
+    let cases = [([2, 2, 1, 5, 3], None, false), ([1, 4, 2, 7, 4], Some(3), false), ([2, 1, 1, 70, 2], None, true)];
+    for (sizes, window, masked) in cases.into_iter().chain([([1, 2, 2, 70, 2], Some(4), false)]) {
+        let [b, h, hkv, t, dh] = sizes;
+        let mask: Vec<u8> = (0..b * t).map(|i| u8::from(i / t != 1 && i % 3 != 1)).collect();
+        let sees = |row: usize, at: usize, key: usize| {
+            key <= at && window.is_none_or(|w| key + w > at) && (!masked || mask[row * t + key] != 0)
+        };
+        let (q, k, v) = (noise(b * t * h * dh, 1), noise(b * t * hkv * dh, 2), noise(b * t * hkv * dh, 3));
+        let gout = noise(q.len(), 4);
+        let (q64, k64, v64) = (wide(&q), wide(&k), wide(&v));
+        let expected = [
+            differences(&q, &gout, |q| in_f64(q, &k64, &v64, sizes, sees)),
+            differences(&k, &gout, |k| in_f64(&q64, k, &v64, sizes, sees)),
+            differences(&v, &gout, |v| in_f64(&q64, &k64, v, sizes, sees)),
+        ];
+        let past = vec![0; b];
+        let strides = [t * hkv * dh, dh, hkv * dh];
+        let attention = Attention {
+            q: Heads { data: &q, strides: [t * h * dh, dh, h * dh] },
+            k: Heads { data: Values::F32(&k), strides },
+            v: Heads { data: Values::F32(&v), strides },
+            batch: b,
+            heads: h,
+            kv_heads: hkv,
+            queries: t,
+            positions: t,
+            head_dim: dh,
+            scale: 0.4,
+            visible: window.map_or(Visible::Causal(&past), |width| Visible::Window(&past, width)),
+            mask: masked.then_some(&mask),
+            bias: None,
+        };
+        for level in Level::supported() {
+            let [mut gq, mut gk, mut gv] = [&q, &k, &v].map(|x| vec![f32::NAN; x.len()]);
+            let grads = AttentionGrads { q: &mut gq, k: &mut gk, v: &mut gv };
+            with_level(level, || attention.input_grads(&gout, grads).unwrap());
+            for (found, (expected, name)) in [gq, gk, gv].iter().zip(expected.iter().zip(["q", "k", "v"])) {
+                // Sums of up to 140 terms of order 1 in f32, beside differences good to 1e-9.
+                close(found, expected, 1e-5, &format!("{name} {sizes:?} {window:?} {level:?}"));
+            }
+        }
+        let half = vec![f16::ZERO; k.len()];
+        let values = Heads { data: Values::F16(&half), strides };
+        let [mut gq, mut gk, mut gv] = [&q, &k, &v].map(|x| vec![0f32; x.len()]);
+        let grads = AttentionGrads { q: &mut gq, k: &mut gk, v: &mut gv };
+        let message =
+            Attention { k: values, v: values, ..attention }.input_grads(&gout, grads).unwrap_err().to_string();
+        assert_eq!(message, "keys and values of a gradient are f16; they must be f32");
+        let grads = AttentionGrads { q: &mut gq[1..], k: &mut gk, v: &mut gv };
+        assert!(attention.input_grads(&gout, grads).is_err());
+    }
 }

@@ -4,7 +4,7 @@
 
 use crate::ops::Activation;
 use crate::weights::{FrozenData, WeightType};
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor};
 use limber_kernels::Layer;
 use std::sync::Mutex;
 
@@ -56,6 +56,14 @@ impl FrozenLinear {
     /// Width of the output.
     pub fn n_out(&self) -> usize {
         self.n_out
+    }
+
+    /// Weight and bias where they are on the CPU.
+    pub(super) fn on_cpu(&self) -> Option<(&FrozenData, Option<&[f32]>)> {
+        match &self.weight {
+            Weight::Cpu(weight, bias) => Some((weight, bias.as_deref())),
+            Weight::Device(_) => None,
+        }
     }
 
     /// x `[.., n_in]` f32 to `[.., n_out]` f32, and what comes `after` it; gradients of x and `after.onto` flow.
@@ -155,6 +163,27 @@ pub fn forward_all_then<const N: usize>(layers: [(&FrozenLinear, After); N], x: 
     }
     let computed = compute(&plain, &x, &[After::NOTHING; N])?;
     finish(forward_computed(plain, &x, computed)?, afters)
+}
+
+/// The outputs of `layers` on the CPU over one input x, and in the same pass that of `last` with what comes `after` it,
+/// which has no graph.
+pub(super) fn forward_and<const N: usize>(
+    layers: [&FrozenLinear; N],
+    last: &FrozenLinear,
+    after: After,
+    x: &Tensor,
+) -> Result<([Tensor; N], Tensor)> {
+    let dims = last.output(x.dims())?;
+    for layer in layers {
+        layer.output(x.dims())?;
+    }
+    let x = x.contiguous()?;
+    let all = [&layers[..], &[last]].concat();
+    let mut afters = vec![After::NOTHING; N];
+    afters.push(after);
+    let mut computed = compute(&all, &x, &afters)?;
+    let Some(y) = computed.pop() else { candle_core::bail!("a layer on the cpu without an output") };
+    Ok((forward_computed(layers, &x, computed)?, Tensor::from_vec(y, dims, x.device())?))
 }
 
 /// What comes after each output, in operations of their own.
@@ -337,6 +366,28 @@ impl CustomOp1 for InputGradient {
             .map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), shape))
     }
+}
+
+/// `a + b` of one shape, where the sum's value has no part in what is asked for: on the CPU it is zero.
+pub(crate) fn sum_without_value(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    struct Sum;
+    impl CustomOp2 for Sum {
+        fn name(&self) -> &'static str {
+            "sum-without-value"
+        }
+
+        fn cpu_fwd(&self, _: &CpuStorage, a: &Layout, _: &CpuStorage, b: &Layout) -> Result<(CpuStorage, Shape)> {
+            if a.shape() != b.shape() {
+                candle_core::bail!("an output of shape {:?} to be added to {:?}", b.shape(), a.shape())
+            }
+            Ok((CpuStorage::F32(vec![0f32; a.shape().elem_count()]), a.shape().clone()))
+        }
+
+        fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+            Ok((Some(grad.clone()), Some(grad.clone())))
+        }
+    }
+    if a.device().is_cpu() { a.apply_op2(b, Sum) } else { a + b }
 }
 
 /// The elements of a contiguous f32 tensor.

@@ -1,9 +1,11 @@
 //! Self-attention: causal over cached and new positions, rows of different lengths, grouped queries, sliding windows;
 //! and, for encoders, of every token to every token.
 //!
-//! Two ways, tested equal: composed of differentiable operations where a graph or the probabilities are wanted,
-//! and one kernel over the cache, without copies, everywhere else.
+//! On the CPU one kernel over keys and values where they lie, with its gradient where a graph is wanted; composed of
+//! differentiable operations on accelerators, over a cache with a graph, and where the probabilities are wanted. All are
+//! tested equal.
 
+use super::attention_graph::Causal;
 use super::{AttentionBias, softmax};
 use crate::decoder::Run;
 use crate::frozen::contiguous_f32;
@@ -52,21 +54,19 @@ pub fn attend_within(
         candle_core::bail!("an attention window of 0 keys, allowed is 1 and above")
     }
     let past = run.past(b)?;
+    let wants_graph = q.track_op() || k.track_op() || v.track_op();
+    let is_plain = run.cache.is_none() && !run.taps.want_attention && [q, k, v].iter().all(|x| x.dtype() == DType::F32);
+    if q.device().is_cpu() && wants_graph && is_plain {
+        let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, t)).transpose()?;
+        return Causal { heads, past, window, mask }.attend(q, k, v)?.reshape((b, t, h * d));
+    }
     let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
     let (k, v) = match &mut run.cache {
         Some(cache) => cache.append(layer, &k, &v)?,
         None => (k, v),
     };
-    if let Some(mask) = &run.mask {
-        let p = k.dim(2)?;
-        match mask.dims() {
-            [rows, keys] if *rows == b && *keys >= p => {}
-            other => candle_core::bail!("a key mask of shape {other:?} for {b} rows of {p} positions"),
-        }
-    }
-    let wants_graph = q.track_op() || k.track_op() || v.track_op();
+    let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, k.dim(2)?)).transpose()?;
     if q.device().is_cpu() && !wants_graph && !run.taps.want_attention {
-        let mask = run.mask.as_ref().map(|m| bytes(m, k.dim(2)?)).transpose()?;
         let op = Fused { heads, sight: Sight::Causal(past, window), mask };
         return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
     }
@@ -74,7 +74,7 @@ pub fn attend_within(
     let (k, v) = (k.to_dtype(DType::F32)?, v.to_dtype(DType::F32)?);
     let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
     let scores = (q.matmul(&k.transpose(2, 3)?)? * heads.scale)?; // [B, H, T, P]
-    let bias = causal_bias(&past, t, k.dim(2)?, window, run.mask.as_ref(), q.device())?;
+    let bias = causal_bias(&past, t, k.dim(2)?, window, mask.as_deref(), q.device())?;
     let probabilities = softmax(&scores.broadcast_add(&bias)?)?;
     if run.taps.want_attention {
         run.taps.attention.push(probabilities.clone());
@@ -121,10 +121,9 @@ fn causal_bias(
     t: usize,
     p: usize,
     window: Option<usize>,
-    mask: Option<&Tensor>,
+    mask: Option<&[u8]>,
     device: &Device,
 ) -> Result<Tensor> {
-    let mask = mask.map(|m| m.to_dtype(DType::U8)?.to_vec2::<u8>()).transpose()?;
     let mut bias = vec![f32::NEG_INFINITY; past.len() * t * p];
     for (row, before) in past.iter().enumerate() {
         for at in 0..t {
@@ -132,7 +131,7 @@ fn causal_bias(
             let hidden = window.map_or(0, |width| seen.saturating_sub(width));
             let line = &mut bias[(row * t + at) * p..][..seen];
             for (key, value) in line.iter_mut().enumerate().skip(hidden) {
-                if mask.as_ref().is_none_or(|m| m[row][key] != 0) {
+                if mask.is_none_or(|mask| mask[row * p + key] != 0) {
                     *value = 0.0;
                 }
             }
@@ -141,8 +140,12 @@ fn causal_bias(
     Tensor::from_vec(bias, (past.len(), 1, t, p), device)
 }
 
-/// The first `p` columns of a key mask, row-major.
-fn bytes(mask: &Tensor, p: usize) -> Result<Vec<u8>> {
+/// The first `p` columns of a key mask of `b` rows, row-major.
+fn key_mask(mask: &Tensor, b: usize, p: usize) -> Result<Vec<u8>> {
+    match mask.dims() {
+        [rows, keys] if *rows == b && *keys >= p => {}
+        other => candle_core::bail!("a key mask of shape {other:?} for {b} rows of {p} positions"),
+    }
     mask.narrow(1, 0, p)?.to_dtype(DType::U8)?.flatten_all()?.to_vec1()
 }
 

@@ -262,3 +262,84 @@ fn quick_gelu_is_not_gelu() {
         assert!((y - expected).abs() < 1e-4, "{y} {expected}");
     }
 }
+
+#[test]
+fn an_mlp_gives_what_its_layers_give_one_by_one() {
+    use crate::frozen::{After, Mlp};
+    use crate::products::Products;
+    let layer = |n_in: usize, n_out: usize, seed: u64| {
+        let w = random(&[n_out, n_in], seed).flatten_all().unwrap().to_vec1().unwrap();
+        let bias = random(&[n_out], seed + 1);
+        FrozenLinear::new(FrozenData::from_f32(w, &[n_out, n_in]), Some(bias), &Device::Cpu).unwrap()
+    };
+    let (first, second, other) = (layer(6, 24, 1), layer(24, 5, 3), layer(6, 7, 5));
+    let mlp = Mlp::new(first.clone(), Activation::GeluNew, second.clone());
+    let (x, onto) = (random(&[2, 3, 6], 7), random(&[2, 3, 5], 8));
+    let hidden = first.forward_then(&x, After::activation(Activation::GeluNew)).unwrap();
+    let expected = second.forward_then(&hidden, After::onto(&onto)).unwrap();
+    let value = |x: &Tensor, run: &mut Run, last: bool| {
+        let ([y], hidden) = run.products_and_hidden([&other], &mlp, x).unwrap();
+        let z = if last { run.last_mlp(&mlp, hidden, &onto) } else { run.mlp(&mlp, hidden, &onto) };
+        (y, z.unwrap())
+    };
+    let gradient = |run: &mut Run, last: bool| {
+        let x = Var::from_tensor(&x).unwrap();
+        let (y, z) = value(x.as_tensor(), run, last);
+        // As behind a block that only adds up: the value of z has no part in the gradient.
+        let loss = (y.sqr().unwrap().sum_all().unwrap() + (z * 0.7).unwrap().sum_all().unwrap()).unwrap();
+        loss.backward().unwrap().remove(x.as_tensor()).unwrap()
+    };
+    let one_by_one = {
+        let x = Var::from_tensor(&x).unwrap();
+        let hidden = Activation::GeluNew.apply(&first.forward(x.as_tensor()).unwrap()).unwrap();
+        let z = (onto.clone() + second.forward(&hidden).unwrap()).unwrap();
+        let y = other.forward(x.as_tensor()).unwrap();
+        let loss = (y.sqr().unwrap().sum_all().unwrap() + (z * 0.7).unwrap().sum_all().unwrap()).unwrap();
+        loss.backward().unwrap().remove(x.as_tensor()).unwrap()
+    };
+    for last in [false, true] {
+        // A few roundings of f32 sums of 24 terms of order 1.
+        assert!(largest(&value(&x, &mut Run::new(), last).1, &expected) < 1e-5);
+        let mut run = Run { products: Products::Kept(Vec::new()), ..Run::new() };
+        assert!(largest(&value(&x, &mut run, last).1, &expected) < 1e-5);
+        let Products::Kept(kept) = run.products else { panic!("what is kept stays") };
+        // The other layer's product, the hidden numbers, and what comes out where it is not the last.
+        assert_eq!(kept.len(), if last { 2 } else { 3 });
+        for products in [Products::Computed, Products::Again(kept.into()), Products::Again(Default::default())] {
+            let again = matches!(products, Products::Again(_));
+            let mut run = Run { products, ..Run::new() };
+            assert!(largest(&gradient(&mut run, last), &one_by_one) < 1e-5, "last {last}, again {again}");
+        }
+    }
+    check("mlp", &[3, 6], |x| {
+        let mut run = Run::new();
+        let hidden = run.hidden(&mlp, x)?;
+        run.mlp(&mlp, hidden, &random(&[3, 5], 9))
+    });
+    let mut run = Run::new();
+    let hidden = run.hidden(&mlp, &x).unwrap();
+    assert!(run.last_mlp(&mlp, hidden, &random(&[2, 5], 1)).is_err());
+    assert!(run.hidden(&mlp, &random(&[2, 5], 1)).is_err());
+}
+
+#[test]
+fn heads_are_turned_in_place_where_nothing_else_has_their_memory() {
+    use super::RotaryStyle;
+    use crate::products::Products;
+    let rotary = super::Rotary::new(4, 8, 100.0, RotaryStyle::Interleaved);
+    let again = || Run { products: Products::Again(Default::default()), ..Run::new() };
+    let both = random(&[2, 3, 2, 12], 1);
+    for start in [0, 6] {
+        let part = both.narrow(3, start, 6).unwrap();
+        let expected = rotary.apply(&part, &[1, 0]).unwrap();
+        for x in [part.clone(), part.copy().unwrap()] {
+            assert_eq!(largest(&again().turned(&rotary, x, &[1, 0], &[3, 3]).unwrap(), &expected), 0.0);
+        }
+        check("turned in place", &[2, 3, 2, 6], |x| again().turned(&rotary, x.copy()?, &[1, 0], &[3, 3]));
+    }
+    assert_eq!(largest(&both, &random(&[2, 3, 2, 12], 1)), 0.0);
+    // One head at one position: a part of a storage that is contiguous nevertheless.
+    let both = random(&[1, 1, 1, 12], 2);
+    again().turned(&rotary, both.narrow(3, 0, 6).unwrap(), &[1], &[1]).unwrap();
+    assert_eq!(largest(&both, &random(&[1, 1, 1, 12], 2)), 0.0);
+}

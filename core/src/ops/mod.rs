@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod attention_bias;
+mod attention_graph;
 mod cross_entropy;
 mod dropout;
 mod interpolate;

@@ -4,7 +4,8 @@
 //! frequencies that change with the length, `modeling_rope_utils.py` (`dynamic`).
 
 use crate::frozen::contiguous_f32;
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Device, InplaceOp1, Layout, Result, Shape, Tensor};
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
 /// Which two elements a rotation turns: 2i and 2i + 1 (GPT-J), or i and i + dim / 2 (GPT-NeoX, Llama).
@@ -119,6 +120,24 @@ impl Rotary {
     /// # Errors
     /// As [`Self::apply`].
     pub fn apply_rows(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Tensor> {
+        let op = self.rotate(x, past, lengths)?;
+        if x.device().is_cpu() { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
+    }
+
+    /// As [`Self::apply_rows`] of numbers that nothing else reads: on the CPU they are turned in x's own memory, and x is
+    /// left without numbers.
+    pub(crate) fn turn_rows(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Tensor> {
+        let op = self.rotate(x, past, lengths)?;
+        if !x.device().is_cpu() {
+            return op.composed(x);
+        }
+        let x = x.contiguous()?;
+        let taken = Take(RefCell::new(Vec::new()));
+        x.inplace_op1(&taken)?;
+        x.apply_op1(Rotate { numbers: Mutex::new(Some(taken.0.into_inner())), ..op })
+    }
+
+    fn rotate(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Rotate> {
         let (b, t, _, d) = x.dims4()?;
         let last = past.iter().max().copied().unwrap_or(0) + t;
         if past.len() != b || lengths.len() != b || last > self.positions || d < self.dim() {
@@ -130,8 +149,7 @@ impl Rotary {
             )
         }
         let (tables, places) = self.places(past, lengths, t);
-        let op = Rotate { style: self.style, dim: self.dim(), tables, places, inverse: false };
-        if x.device().is_cpu() { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
+        Ok(Rotate { style: self.style, dim: self.dim(), tables, places, inverse: false, numbers: Mutex::new(None) })
     }
 
     /// Tables, and the entry of each of the B * T positions in them.
@@ -172,6 +190,26 @@ struct Rotate {
     /// The entry of each of the B * T positions in the tables.
     places: Vec<usize>,
     inverse: bool,
+    /// What is turned, where the operation has been given it.
+    numbers: Mutex<Option<Vec<f32>>>,
+}
+
+/// Takes the numbers of a tensor, or a copy where they are a part of its storage.
+struct Take(RefCell<Vec<f32>>);
+
+impl InplaceOp1 for Take {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("{} takes contiguous f32 tensors, got {layout:?}", self.name())
+        };
+        let is_whole = (start, end) == (0, numbers.len());
+        self.0.replace(if is_whole { std::mem::take(numbers) } else { numbers[start..end].to_vec() });
+        Ok(())
+    }
 }
 
 impl Rotate {
@@ -212,11 +250,14 @@ impl CustomOp1 for Rotate {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), storage, layout)?;
         let (_, _, h, d) = layout.shape().dims4()?;
         let Tables { cos, sin } = self.tables.as_ref();
         let kernel = limber_kernels::Rotary { style: self.style, rotary: self.dim, cos, sin };
-        let mut y = x.to_vec();
+        let given = self.numbers.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
+        let mut y = match given {
+            Some(numbers) => numbers,
+            None => contiguous_f32(self.name(), storage, layout)?.to_vec(),
+        };
         let turn = if self.inverse { limber_kernels::Rotary::invert } else { limber_kernels::Rotary::apply };
         turn(&kernel, &mut y, &self.places, h, d).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
@@ -225,7 +266,8 @@ impl CustomOp1 for Rotate {
     fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         // A rotation's transpose is the rotation back, whatever it is multiplied with.
         let (tables, places) = (self.tables.clone(), self.places.clone());
-        let op = Rotate { style: self.style, dim: self.dim, tables, places, inverse: !self.inverse };
+        let (dim, inverse, numbers) = (self.dim, !self.inverse, Mutex::new(None));
+        let op = Rotate { style: self.style, dim, tables, places, inverse, numbers };
         Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&op)?))
     }
 }
@@ -257,7 +299,8 @@ mod tests {
                 for past in [[0, 4], [300, 1]] {
                     let lengths = [5, 2];
                     let (tables, places) = rotary.places(&past, &lengths, 5);
-                    let op = Rotate { style, dim: rotary.dim(), tables, places, inverse: false };
+                    let numbers = Mutex::new(None);
+                    let op = Rotate { style, dim: rotary.dim(), tables, places, inverse: false, numbers };
                     let ours = rotary.apply_rows(&x, &past, &lengths).unwrap();
                     // One product and one sum of numbers of order 1.
                     assert!(largest(&ours, &op.composed(&x).unwrap()) < 1e-6, "{style:?} {past:?}");

@@ -8,12 +8,12 @@ use anyhow::Result;
 use candle_core::Tensor;
 use limber_core::frozen::After;
 use limber_core::model_config::{self, TokenIds};
-use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, attend};
+use limber_core::ops::{Heads, LayerNorm, Rotary, attend};
 use limber_core::rope::rotary;
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
-    Weights, pick, register,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Mlp, Part, Run,
+    WeightSource, Weights, pick, register,
 };
 
 mod presets;
@@ -120,9 +120,7 @@ struct Block {
     qkv: FrozenLinear,
     out: FrozenLinear,
     norm2: LayerNorm,
-    fc_in: FrozenLinear,
-    activation: Activation,
-    fc_out: FrozenLinear,
+    mlp: Mlp,
     parallel: bool,
 }
 
@@ -138,18 +136,19 @@ impl Block {
             qkv: w.pp("attention.query_key_value").linear(d, 3 * d, init, bias)?,
             out: w.pp("attention.dense").linear(d, d, init, bias)?,
             norm2: LayerNorm::load(&w.pp("post_attention_layernorm"), d, eps)?,
-            fc_in: w.pp("mlp.dense_h_to_4h").linear(d, inner, init, Some(ZEROS))?,
-            activation: sizes.activation,
-            fc_out: w.pp("mlp.dense_4h_to_h").linear(inner, d, init, Some(ZEROS))?,
+            mlp: Mlp::new(
+                w.pp("mlp.dense_h_to_4h").linear(d, inner, init, Some(ZEROS))?,
+                sizes.activation,
+                w.pp("mlp.dense_4h_to_h").linear(inner, d, init, Some(ZEROS))?,
+            ),
             parallel: sizes.parallel,
         })
     }
 
     /// `onto + mlp(norm(x))`.
     fn mlp(&self, x: &Tensor, onto: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let activation = After::activation(self.activation);
-        let hidden = run.product_then(&self.fc_in, &self.norm2.forward(x)?, activation)?;
-        run.last_product(&self.fc_out, &hidden, onto)
+        let hidden = run.hidden(&self.mlp, &self.norm2.forward(x)?)?;
+        run.last_mlp(&self.mlp, hidden, onto)
     }
 }
 
@@ -168,8 +167,8 @@ impl Layer for Block {
         let Heads { queries: h, dim, .. } = self.heads;
         let lengths = run.row_lengths(b, t)?;
         let qkv = run.product(&self.qkv, &self.norm1.forward(x)?)?.reshape((b, t, h, 3 * dim))?;
-        let q = self.rotary.apply_rows(&qkv.narrow(3, 0, dim)?, past, &lengths)?;
-        let k = self.rotary.apply_rows(&qkv.narrow(3, dim, dim)?, past, &lengths)?;
+        let q = run.turned(&self.rotary, qkv.narrow(3, 0, dim)?, past, &lengths)?;
+        let k = run.turned(&self.rotary, qkv.narrow(3, dim, dim)?, past, &lengths)?;
         let v = qkv.narrow(3, 2 * dim, dim)?;
         let attention = pick(&attend(index, &q, &k, &v, self.heads, run)?, rows)?;
         let x = pick(x, rows)?;

@@ -9,11 +9,11 @@ use anyhow::Result;
 use candle_core::Tensor;
 use limber_core::frozen::After;
 use limber_core::model_config::{self, TokenIds};
-use limber_core::ops::{Activation, Heads, LayerNorm, attend};
+use limber_core::ops::{Heads, LayerNorm, attend};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Layer, Layers, Part, Run, WeightSource, Weights,
-    pick, register,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Layer, Layers, Mlp, Part, Run, WeightSource,
+    Weights, pick, register,
 };
 
 mod settings;
@@ -107,9 +107,7 @@ struct Block {
     qkv: FrozenLinear,
     out: FrozenLinear,
     norm2: LayerNorm,
-    fc_in: FrozenLinear,
-    activation: Activation,
-    fc_out: FrozenLinear,
+    mlp: Mlp,
 }
 
 impl Block {
@@ -122,9 +120,11 @@ impl Block {
             qkv: w.pp("attn.c_attn").linear_transposed(d, 3 * d, init, bias)?,
             out: w.pp("attn.c_proj").linear_transposed(d, d, residual, bias)?,
             norm2: LayerNorm::load(&w.pp("ln_2"), d, sizes.eps)?,
-            fc_in: w.pp("mlp.c_fc").linear_transposed(d, inner, init, bias)?,
-            activation: sizes.activation,
-            fc_out: w.pp("mlp.c_proj").linear_transposed(inner, d, residual, bias)?,
+            mlp: Mlp::new(
+                w.pp("mlp.c_fc").linear_transposed(d, inner, init, bias)?,
+                sizes.activation,
+                w.pp("mlp.c_proj").linear_transposed(inner, d, residual, bias)?,
+            ),
         })
     }
 }
@@ -147,7 +147,7 @@ impl Layer for Block {
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2);
         let attention = attend(index, &part(0)?, &part(1)?, &part(2)?, self.heads, run)?;
         let x = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
-        let mlp = run.product_then(&self.fc_in, &self.norm2.forward(&x)?, After::activation(self.activation))?;
-        run.last_product(&self.fc_out, &mlp, &x)
+        let hidden = run.hidden(&self.mlp, &self.norm2.forward(&x)?)?;
+        run.last_mlp(&self.mlp, hidden, &x)
     }
 }

@@ -6,13 +6,12 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::frozen::After;
 use limber_core::model_config;
 use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, RotaryStyle, attend};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
-    Weights, pick, register,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Mlp, Part, Run,
+    WeightSource, Weights, pick, register,
 };
 
 mod settings;
@@ -115,8 +114,7 @@ struct Block {
     k: FrozenLinear,
     v: FrozenLinear,
     out: FrozenLinear,
-    fc_in: FrozenLinear,
-    fc_out: FrozenLinear,
+    mlp: Mlp,
 }
 
 impl Block {
@@ -132,8 +130,11 @@ impl Block {
             k: square("k_proj")?,
             v: square("v_proj")?,
             out: square("out_proj")?,
-            fc_in: w.pp("mlp.fc_in").linear(d, sizes.inner, init, Some(ZEROS))?,
-            fc_out: w.pp("mlp.fc_out").linear(sizes.inner, d, init, Some(ZEROS))?,
+            mlp: Mlp::new(
+                w.pp("mlp.fc_in").linear(d, sizes.inner, init, Some(ZEROS))?,
+                Activation::GeluNew,
+                w.pp("mlp.fc_out").linear(sizes.inner, d, init, Some(ZEROS))?,
+            ),
         })
     }
 }
@@ -152,23 +153,17 @@ impl Layer for Block {
         let (b, t, _) = x.dims3()?;
         let heads = self.heads;
         let normed = self.norm.forward(x)?;
-        let gelu = After::activation(Activation::GeluNew);
         let qkv = [&self.q, &self.k, &self.v];
-        let [q, k, v, hidden] = match rows {
-            None => {
-                let [q, k, v] = qkv.map(|layer| (layer, After::NOTHING));
-                run.products_then([q, k, v, (&self.fc_in, gelu)], &normed)?
-            }
-            Some(_) => {
-                let [q, k, v] = run.products(qkv, &normed)?;
-                [q, k, v, run.product_then(&self.fc_in, &pick(&normed, rows)?, gelu)?]
-            }
+        let ([q, k, v], hidden) = match rows {
+            None => run.products_and_hidden(qkv, &self.mlp, &normed)?,
+            Some(_) => (run.products(qkv, &normed)?, run.hidden(&self.mlp, &pick(&normed, rows)?)?),
         };
         let split = |x: Tensor| x.reshape((b, t, heads.queries, heads.dim));
-        let q = self.rotary.apply(&split(q)?, past)?;
-        let k = self.rotary.apply(&split(k)?, past)?;
+        let lengths = vec![t; b];
+        let q = run.turned(&self.rotary, split(q)?, past, &lengths)?;
+        let k = run.turned(&self.rotary, split(k)?, past, &lengths)?;
         let attention = pick(&attend(index, &q, &k, &split(v)?, heads, run)?, rows)?;
         let x = run.last_product(&self.out, &attention, &pick(x, rows)?)?;
-        run.last_product(&self.fc_out, &hidden, &x)
+        run.last_mlp(&self.mlp, hidden, &x)
     }
 }

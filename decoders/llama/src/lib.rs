@@ -172,8 +172,8 @@ impl Layer for Block {
         let Heads { queries, keys, dim, .. } = self.heads;
         let lengths = run.row_lengths(b, t)?;
         let [q, k, v] = run.products([&self.q, &self.k, &self.v], &self.norm1.forward(x)?)?;
-        let q = self.rotary.apply_rows(&q.reshape((b, t, queries, dim))?, past, &lengths)?;
-        let k = self.rotary.apply_rows(&k.reshape((b, t, keys, dim))?, past, &lengths)?;
+        let q = run.turned(&self.rotary, q.reshape((b, t, queries, dim))?, past, &lengths)?;
+        let k = run.turned(&self.rotary, k.reshape((b, t, keys, dim))?, past, &lengths)?;
         let v = v.reshape((b, t, keys, dim))?;
         let attention = attend_within(index, &q, &k, &v, self.heads, self.window, run)?;
         let x = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;

@@ -19,8 +19,8 @@ use limber_core::model_config::{self, TokenIds};
 use limber_core::ops::{Activation, Heads, LayerNorm, attend};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, WeightSource,
-    Weights, pick, register,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Mlp, Part, Run,
+    WeightSource, Weights, pick, register,
 };
 
 mod settings;
@@ -159,9 +159,7 @@ struct Block {
     v: FrozenLinear,
     out: FrozenLinear,
     norm2: LayerNorm,
-    fc1: FrozenLinear,
-    activation: Activation,
-    fc2: FrozenLinear,
+    mlp: Mlp,
 }
 
 impl Block {
@@ -177,9 +175,11 @@ impl Block {
             v: square("v_proj")?,
             out: square("out_proj")?,
             norm2: norm(&w.pp("final_layer_norm"), sizes)?,
-            fc1: w.pp("fc1").linear(width, sizes.inner, init, bias)?,
-            activation: sizes.activation,
-            fc2: w.pp("fc2").linear(sizes.inner, width, init, bias)?,
+            mlp: Mlp::new(
+                w.pp("fc1").linear(width, sizes.inner, init, bias)?,
+                sizes.activation,
+                w.pp("fc2").linear(sizes.inner, width, init, bias)?,
+            ),
         })
     }
 
@@ -209,12 +209,8 @@ impl Layer for Block {
         let attention = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
         let x = self.normed(&self.norm1, attention, false)?;
         let normed = self.normed(&self.norm2, x.clone(), true)?;
-        let hidden = run.product_then(&self.fc1, &normed, After::activation(self.activation))?;
-        let mlp = if self.norm_first {
-            run.last_product(&self.fc2, &hidden, &x)?
-        } else {
-            run.product_then(&self.fc2, &hidden, After::onto(&x))?
-        };
+        let hidden = run.hidden(&self.mlp, &normed)?;
+        let mlp = if self.norm_first { run.last_mlp(&self.mlp, hidden, &x)? } else { run.mlp(&self.mlp, hidden, &x)? };
         self.normed(&self.norm2, mlp, false)
     }
 }

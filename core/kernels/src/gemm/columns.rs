@@ -126,3 +126,26 @@ impl<S: Source> Columns for ByColumn<S> {
         }
     }
 }
+
+/// Columns from row `k` and column `n` of others on; both are multiples of their blocks where the source is quantised.
+#[derive(Clone, Copy)]
+pub(crate) struct Shifted<C> {
+    pub columns: C,
+    pub k: usize,
+    pub n: usize,
+}
+
+impl<C: Columns> Columns for Shifted<C> {
+    const N_BLOCK: usize = C::N_BLOCK;
+    const K_BLOCK: usize = C::K_BLOCK;
+
+    #[inline(always)]
+    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area {
+        self.columns.area(self.k + k, depth, self.n + n, width)
+    }
+    #[inline(always)]
+    unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32) {
+        // SAFETY: the trait's contract, of the stretch that the maker names.
+        unsafe { self.columns.pack::<I>(self.k + k, depth, self.n + n, width, dst) }
+    }
+}

@@ -8,7 +8,7 @@
 mod columns;
 mod tile;
 
-pub(crate) use columns::{ByColumn, ByRow, Columns};
+pub(crate) use columns::{ByColumn, ByRow, Columns, Shifted};
 pub(crate) use tile::{Finish, Target, finish};
 
 use crate::isa::{Isa, Kernel, Level, dispatch};
@@ -28,6 +28,12 @@ pub(crate) const fn packed_floats(rows: usize, depth: usize) -> usize {
     rows * depth.div_ceil(A_DEPTH) * A_STRIDE
 }
 
+/// Where column `k`, a multiple of [`A_DEPTH`], of row `row` of `rows` stands among packed ones.
+#[inline(always)]
+pub(crate) const fn packed_place(k: usize, row: usize, rows: usize) -> usize {
+    (k / A_DEPTH * rows + row) * A_STRIDE
+}
+
 /// Packs one row of A, `depth` long, as row `row` of `rows`.
 ///
 /// # Safety
@@ -35,8 +41,8 @@ pub(crate) const fn packed_floats(rows: usize, depth: usize) -> usize {
 /// The row exists, and `dst` holds `packed_floats(rows, depth)`.
 #[inline(always)]
 pub(crate) unsafe fn pack_row(a: *const f32, depth: usize, row: usize, rows: usize, dst: *mut f32) {
-    for (block, k) in (0..depth).step_by(A_DEPTH).enumerate() {
-        let to = (block * rows + row) * A_STRIDE;
+    for k in (0..depth).step_by(A_DEPTH) {
+        let to = packed_place(k, row, rows);
         // SAFETY: the caller's.
         unsafe { dst.add(to).copy_from_nonoverlapping(a.add(k), A_DEPTH.min(depth - k)) };
     }
@@ -199,8 +205,8 @@ impl Packed {
     /// Packs `x` [rows, depth], all threads.
     pub(crate) fn new(level: Level, x: &[f32], rows: usize, depth: usize) -> Packed {
         debug_assert_eq!(x.len(), rows * depth);
-        let mut a = Scratch::take(packed_floats(rows, depth));
-        let dst = Shared(a.as_mut_ptr());
+        let mut packed = Packed::room(level, rows, depth);
+        let dst = packed.start();
         let each = ((1 << 15) / depth.max(1)).max(1);
         parallel::for_each(rows.div_ceil(each), |i| {
             for row in i * each..((i + 1) * each).min(rows) {
@@ -208,7 +214,16 @@ impl Packed {
                 unsafe { pack_row(x[row * depth..].as_ptr(), depth, row, rows, dst.get()) };
             }
         });
-        Packed { a, rows, depth, level }
+        packed
+    }
+
+    /// Room for [rows, depth], to be filled at [`packed_place`]s from [`Self::start`] on.
+    pub(crate) fn room(level: Level, rows: usize, depth: usize) -> Packed {
+        Packed { a: Scratch::take(packed_floats(rows, depth)), rows, depth, level }
+    }
+
+    pub(crate) fn start(&mut self) -> Shared<f32> {
+        Shared(self.a.as_mut_ptr())
     }
 
     fn tiles(&self) -> usize {

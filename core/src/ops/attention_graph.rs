@@ -1,0 +1,115 @@
+//! Causal self-attention without a cache on the CPU, with a backward that keeps no probabilities.
+
+use super::attention::Heads;
+use crate::frozen::contiguous_f32;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use limber_kernels::{Attention, AttentionGrads, Heads as Strided, Values, Visible};
+
+/// What decides which keys a query sees; the scale of the scores.
+pub(super) struct Causal {
+    pub heads: Heads,
+    /// Zeros, one a row of the batch: nothing lies behind.
+    pub past: Vec<usize>,
+    pub window: Option<usize>,
+    /// `[B, T]`: 1 is seen, 0 is hidden.
+    pub mask: Option<Vec<u8>>,
+}
+
+impl Causal {
+    /// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` f32 to `[B, T, H, dim]`.
+    pub fn attend(self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        q.apply_op3(k, v, self)
+    }
+
+    /// The kernel over three tensors `[B, T, heads, dim]`.
+    fn kernel<'a>(&'a self, [q, k, v]: [(&'a CpuStorage, &'a Layout); 3]) -> Result<Attention<'a>> {
+        let (batch, queries, heads, head_dim) = q.1.shape().dims4()?;
+        let (_, positions, kv_heads, _) = k.1.shape().dims4()?;
+        if v.1.shape() != k.1.shape() {
+            candle_core::bail!("keys of shape {:?} and values of shape {:?}", k.1.shape(), v.1.shape())
+        }
+        let (q, k, v) = (strided(q)?, strided(k)?, strided(v)?);
+        let values = |x: Strided<&'a [f32]>| Strided { data: Values::F32(x.data), strides: x.strides };
+        let visible = match self.window {
+            None => Visible::Causal(&self.past),
+            Some(width) => Visible::Window(&self.past, width),
+        };
+        let (scale, mask) = (self.heads.scale as f32, self.mask.as_deref());
+        let (k, v) = (values(k), values(v));
+        Ok(Attention {
+            q,
+            k,
+            v,
+            batch,
+            heads,
+            kv_heads,
+            queries,
+            positions,
+            head_dim,
+            scale,
+            visible,
+            mask,
+            bias: None,
+        })
+    }
+}
+
+/// `[B, T, heads, dim]` f32 whose last elements lie side by side.
+fn strided<'a>((storage, layout): (&'a CpuStorage, &'a Layout)) -> Result<Strided<&'a [f32]>> {
+    match (storage, layout.stride()) {
+        (CpuStorage::F32(data), [b, t, h, 1]) => {
+            Ok(Strided { data: &data[layout.start_offset()..], strides: [*b, *h, *t] })
+        }
+        _ => candle_core::bail!("attention takes f32 heads whose elements lie side by side, got {layout:?}"),
+    }
+}
+
+impl CustomOp3 for Causal {
+    fn name(&self) -> &'static str {
+        "causal-attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let mut out = vec![0f32; l1.shape().elem_count()];
+        self.kernel([(s1, l1), (s2, l2), (s3, l3)])?.run(&mut out, None).map_err(candle_core::Error::wrap)?;
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let [mut gq, mut gk, mut gv] = [q, k, v].map(|x| vec![0f32; x.elem_count()]);
+        {
+            let held = [q, k, v, &grad].map(Tensor::storage_and_layout);
+            let [q, k, v, grad] = [0, 1, 2, 3].map(|i| (&*held[i].0, held[i].1));
+            let kernel = self.kernel([on_cpu(q)?, on_cpu(k)?, on_cpu(v)?])?;
+            let (grad, layout) = on_cpu(grad)?;
+            let grads = AttentionGrads { q: &mut gq, k: &mut gk, v: &mut gv };
+            kernel.input_grads(contiguous_f32(self.name(), grad, layout)?, grads).map_err(candle_core::Error::wrap)?;
+        }
+        let tensor =
+            |numbers: Vec<f32>, like: &Tensor| Tensor::from_vec(numbers, like.shape(), like.device()).map(Some);
+        Ok((tensor(gq, q)?, tensor(gk, k)?, tensor(gv, v)?))
+    }
+}
+
+fn on_cpu<'a>((storage, layout): (&'a Storage, &'a Layout)) -> Result<(&'a CpuStorage, &'a Layout)> {
+    match storage {
+        Storage::Cpu(storage) => Ok((storage, layout)),
+        _ => candle_core::bail!("attention on the cpu over tensors on another device"),
+    }
+}
