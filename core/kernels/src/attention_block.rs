@@ -232,7 +232,7 @@ unsafe fn mix_columns<I: Isa, T: Element, const N: usize, const K: usize>(
                     let v = v.start.add((key + k) * v.stride + d);
                     for (j, acc) in acc.iter_mut().enumerate() {
                         let v = v.add(j * I::LANES);
-                        if N >= 8 && j * I::LANES * size_of::<T>() % 64 == 0 {
+                        if N >= 8 && (j * I::LANES * size_of::<T>()).is_multiple_of(64) {
                             I::prefetch(v.cast::<u8>().wrapping_add(AHEAD));
                         }
                         *acc = I::fma(w, T::load::<I>(v), *acc);
