@@ -13,7 +13,7 @@ pub(crate) fn lines(len: usize) -> Vec<Line> {
 }
 
 /// Larger buffers go back instead of staying with the thread: their work is long beside that of fresh pages.
-const KEEP_BYTES: usize = 8 << 20;
+const KEEP_BYTES: usize = 16 << 20;
 /// Buffers that a thread keeps.
 const KEEP: usize = 4;
 
