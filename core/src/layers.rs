@@ -3,6 +3,7 @@
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
 use crate::decoder::{LogitPositions, Run, check_context, select_positions, wanted_rows};
+use crate::frozen::take;
 use crate::products::Products;
 use crate::spec::DecoderSpec;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
@@ -80,16 +81,20 @@ impl<L: Layer> Layers<L> {
         let rows = rows.filter(|rows| rows.len() < b * t && !run.taps.want_hidden && !self.blocks.is_empty());
         let rows = rows.map(|rows| Tensor::new(rows, x.device())).transpose()?;
         let mut x = x.clone();
+        // Whether nothing but the next block sees x.
+        let mut own = false;
         for (index, block) in self.blocks.iter().enumerate() {
             if run.taps.want_hidden {
                 run.taps.hidden.push(x.clone());
             }
             let rows = rows.as_ref().filter(|_| index + 1 == self.blocks.len());
-            x = if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
-                recomputed(block, index, &x, past, run, rows)?
+            if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
+                x = recomputed(block, index, &x, own, past, run, rows)?;
+                own = !run.taps.want_hidden;
             } else {
-                block.forward(index, &x, past, run, rows)?
-            };
+                x = block.forward(index, &x, past, run, rows)?;
+                own = false;
+            }
         }
         if let Some(cache) = &mut run.cache {
             cache.advance(&lengths)?;
@@ -105,11 +110,12 @@ impl<L: Layer> Layers<L> {
 }
 
 /// A block whose graph is one node: its activations are computed again when the gradient comes, under
-/// `run.keep_products` all but the matrix products.
+/// `run.keep_products` all but the matrix products. `own` says that nothing else sees x.
 fn recomputed<L: Layer>(
     block: &Arc<L>,
     index: usize,
     x: &Tensor,
+    own: bool,
     past: &[usize],
     run: &mut Run,
     rows: Option<&Tensor>,
@@ -125,6 +131,7 @@ fn recomputed<L: Layer>(
     let op = Recompute {
         block: block.clone(),
         index,
+        own: own && x.device().is_cpu(),
         past: past.to_vec(),
         lengths: run.lengths.clone(),
         mask: run.mask.clone(),
@@ -139,6 +146,8 @@ fn recomputed<L: Layer>(
 struct Recompute<L> {
     block: Arc<L>,
     index: usize,
+    /// Whether the gradient may use up x.
+    own: bool,
     past: Vec<usize>,
     lengths: Option<Vec<usize>>,
     mask: Option<Tensor>,
@@ -161,12 +170,12 @@ impl<L: Layer> CustomOp1 for Recompute<L> {
     }
 
     fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let x = Var::from_tensor(&x.detach())?;
+        let x = if self.own { Var::from_vec(take(x)?, x.shape(), x.device())? } else { Var::from_tensor(&x.detach())? };
         let kept = self.kept.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.split_off(0);
         let products = Products::Again(kept);
         let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), products, ..Run::new() };
         let y = self.block.forward(self.index, x.as_tensor(), &self.past, &mut run, self.rows.as_ref())?;
-        let mut grads = y.apply_op1(Seed(grad.detach()))?.backward()?;
+        let mut grads = seeded(&y, grad)?.backward()?;
         match grads.remove(x.as_tensor()) {
             Some(gradient) => Ok(Some(gradient)),
             None => candle_core::bail!("block {} lets no gradient through", self.index),
@@ -174,7 +183,11 @@ impl<L: Layer> CustomOp1 for Recompute<L> {
     }
 }
 
-/// y to a scalar whose gradient for y is the given one: where a backward pass begins in the middle of a graph.
+/// y to a scalar whose gradient for y is `grad`: where a backward pass begins in the middle of a graph.
+pub(crate) fn seeded(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    y.apply_op1(Seed(grad.detach()))
+}
+
 struct Seed(Tensor);
 
 impl CustomOp1 for Seed {

@@ -6,10 +6,11 @@
 
 use crate::decoder::Run;
 use crate::frozen::{
-    After, FrozenLinear, Hidden, Mlp, Numbers, finish, forward_all, forward_all_then, forward_given, sum_without_value,
+    After, FrozenLinear, Hidden, Mlp, Numbers, contiguous_f32, finish, forward_all, forward_all_then, forward_given,
+    sum_without_value,
 };
-use crate::ops::Rotary;
-use candle_core::{Result, Tensor};
+use crate::ops::{LayerNorm, Rotary};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use std::collections::VecDeque;
 
 /// What a run does with the products of its blocks.
@@ -21,7 +22,7 @@ pub enum Products {
     /// Computes them, and keeps in order those that a gradient needs.
     Kept(Vec<Tensor>),
     /// The block runs again for its gradient: kept products are taken in order, those that were not kept are computed,
-    /// and the block's last ones are left zero.
+    /// and the values of the block's last ones are left out.
     Again(VecDeque<Tensor>),
 }
 
@@ -76,6 +77,7 @@ impl Run<'_> {
     }
 
     /// `onto` and the product of a layer behind which the block only adds up: its value has no part in the block's gradient.
+    /// Where the block runs for that, the value is left out, so the result is the block's output or the `onto` of another.
     ///
     /// # Errors
     /// As [`Self::products`]; an `onto` of another shape than the product.
@@ -149,7 +151,7 @@ impl Run<'_> {
             Products::Computed => mlp.second_bare(&h, None)?,
         };
         let once = matches!(self.products, Products::Again(_));
-        onto + mlp.graph(&x, h, y.flatten_all()?.to_vec1()?, once)?
+        onto + mlp.graph(&x, h, Some(y.flatten_all()?.to_vec1()?), once)?
     }
 
     /// [`Self::mlp`] behind which the block only adds up, as [`Self::last_product`].
@@ -159,13 +161,24 @@ impl Run<'_> {
     pub fn last_mlp(&mut self, mlp: &Mlp, hidden: Hidden, onto: &Tensor) -> Result<Tensor> {
         match (&self.products, hidden) {
             (Products::Again(_), Hidden { x, numbers: Numbers::Bare(h) }) => {
-                let y = vec![0f32; x.elem_count() / mlp.n_in().max(1) * mlp.n_out()];
-                sum_without_value(onto, &mlp.graph(&x, h, y, true)?)
+                sum_without_value(onto, &mlp.graph(&x, h, None, true)?)
             }
             (_, Hidden { x, numbers: Numbers::Bare(h) }) if !x.track_op() && !onto.track_op() => {
                 mlp.second_bare(&h, Some(onto))
             }
             (_, hidden) => self.mlp(mlp, hidden, onto),
+        }
+    }
+
+    /// x `[.., D]` f32 behind a norm whose result goes to products, hidden layers and a [`pick`] of these alone: where they
+    /// are known, its value is left out.
+    ///
+    /// # Errors
+    /// As [`LayerNorm::forward`].
+    pub fn normed(&self, norm: &LayerNorm, x: &Tensor) -> Result<Tensor> {
+        match &self.products {
+            Products::Again(kept) if !kept.is_empty() => norm.without_value(x),
+            _ => norm.forward(x),
         }
     }
 
@@ -189,5 +202,46 @@ impl Run<'_> {
 pub fn pick(x: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
     let Some(rows) = rows else { return Ok(x.clone()) };
     let width = x.dim(candle_core::D::Minus1)?;
-    x.reshape((x.elem_count() / width.max(1), width))?.index_select(rows, 0)
+    let x = x.reshape((x.elem_count() / width.max(1), width))?;
+    if !x.device().is_cpu() {
+        return x.index_select(rows, 0);
+    }
+    let (rows, count) = (rows.to_vec1::<u32>()?, x.dim(0)?);
+    if let Some(bad) = rows.iter().find(|row| **row as usize >= count) {
+        candle_core::bail!("row {bad} is not in 0..{count}")
+    }
+    x.contiguous()?.apply_op1(Pick(rows))
+}
+
+/// Rows of a matrix; of one whose numbers were left out, rows without numbers.
+struct Pick(Vec<u32>);
+
+impl CustomOp1 for Pick {
+    fn name(&self) -> &'static str {
+        "pick"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, width) = layout.shape().dims2()?;
+        let shape = Shape::from((self.0.len(), width));
+        if matches!(storage, CpuStorage::F32(numbers) if numbers.is_empty()) {
+            return Ok((CpuStorage::F32(Vec::new()), shape));
+        }
+        let x = contiguous_f32(self.name(), storage, layout)?;
+        let mut y = Vec::with_capacity(shape.elem_count());
+        self.0.iter().for_each(|row| y.extend_from_slice(&x[*row as usize * width..][..width]));
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (_, width) = x.dims2()?;
+        let grad = grad.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
+        let mut gx = vec![0f32; x.elem_count()];
+        for (row, grad) in self.0.iter().zip(grad.chunks_exact(width.max(1))) {
+            for (sum, g) in gx[*row as usize * width..].iter_mut().zip(grad) {
+                *sum += g;
+            }
+        }
+        Ok(Some(Tensor::from_vec(gx, x.shape(), x.device())?))
+    }
 }

@@ -22,7 +22,7 @@ pub enum Values<'a> {
 }
 
 impl Values<'_> {
-    pub(crate) fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Values::F32(_) => "f32",
             Values::F16(_) => "f16",
@@ -208,7 +208,8 @@ impl Attention<'_> {
         ((1 << 16) / self.positions.max(1)).clamp(16, 64).min(self.queries)
     }
 
-    pub(crate) fn check(&self) -> Result<(), ShapeError> {
+    /// Checks what does not concern the numbers themselves; the most keys that a query sees.
+    pub(crate) fn check_counts(&self) -> Result<usize, ShapeError> {
         let (b, p) = (self.batch, self.positions);
         if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             let allowed = "a divisor of the number of heads";
@@ -228,6 +229,14 @@ impl Attention<'_> {
             let allowed = "at most the positions of keys and values";
             return Err(ShapeError::Size { what: "number of visible keys", found: most, allowed });
         }
+        if let Some(mask) = self.mask {
+            check_len("mask", &[b, p], mask.len())?;
+        }
+        Ok(most)
+    }
+
+    fn check(&self) -> Result<(), ShapeError> {
+        let (b, most) = (self.batch, self.check_counts()?);
         if std::mem::discriminant(&self.k.data) != std::mem::discriminant(&self.v.data) {
             let (keys, values) = (self.k.data.name(), self.v.data.name());
             return Err(ShapeError::Type { what: "values", found: values, expected: keys });
@@ -237,9 +246,6 @@ impl Attention<'_> {
         reach("q", &[b, self.heads, self.queries, dh], &q.strides, q.data.len())?;
         reach("k", &[b, self.kv_heads, most, dh], &k.strides, k.data.len())?;
         reach("v", &[b, self.kv_heads, most, dh], &v.strides, v.data.len())?;
-        if let Some(mask) = self.mask {
-            check_len("mask", &[b, p], mask.len())?;
-        }
         match self.bias {
             Some(ScoreBias::Each { data, strides }) => {
                 reach("bias", &[b, self.heads, self.queries, most], &strides, data.len())?;

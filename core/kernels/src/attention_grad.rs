@@ -1,6 +1,7 @@
-//! Gradients of [`Attention`] for queries, keys and values; the probabilities are computed again, a block at a time.
+//! Gradients of causal self-attention for queries, keys and values, in their own places; the probabilities are computed
+//! again, a block at a time.
 
-use crate::attention::{Attention, Values};
+use crate::attention::{Attention, Heads, Values, Visible};
 use crate::attention_block::{Task, multiply};
 use crate::elementwise::softmax_grad_row;
 use crate::gemm::{ByColumn, ByRow, Target};
@@ -10,52 +11,77 @@ use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::weight::{Dense, ShapeError, check_len};
 
-/// The gradients of an attention, all overwritten.
+/// Causal self-attention of T positions, whose queries, keys and values become their gradients.
 #[derive(Debug)]
-pub struct AttentionGrads<'a> {
-    /// Of the queries, `[B, T, H, head_dim]`.
+pub struct CausalGrads<'a> {
+    /// Queries `[B, T, H, head_dim]`.
     pub q: &'a mut [f32],
-    /// Of the keys, `[B, P, Hkv, head_dim]`.
+    /// Keys `[B, T, Hkv, head_dim]`.
     pub k: &'a mut [f32],
-    /// Of the values, `[B, P, Hkv, head_dim]`.
+    /// Values `[B, T, Hkv, head_dim]`.
     pub v: &'a mut [f32],
+    /// B.
+    pub batch: usize,
+    /// T.
+    pub positions: usize,
+    /// H.
+    pub heads: usize,
+    /// Hkv, a divisor of H.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// How many keys a query sees at most, its own included; None: all up to its own.
+    pub window: Option<usize>,
+    /// Further keys to leave out: zeros in `[B, T]`.
+    pub mask: Option<&'a [u8]>,
 }
 
-impl Attention<'_> {
-    /// The gradients for that of the output, `gout [B, T, H, head_dim]`. Keys and values are f32.
+impl CausalGrads<'_> {
+    /// Overwrites queries, keys and values with the gradients for that of the output, `gout [B, T, H, head_dim]`.
     ///
     /// Runs on the current rayon pool, one piece of work a key-value head.
     ///
     /// # Errors
     ///
-    /// Where sizes do not fit together, or keys and values are not f32.
-    pub fn input_grads(&self, gout: &[f32], grads: AttentionGrads) -> Result<(), ShapeError> {
-        let (b, queries, keys) = (
-            self.batch,
-            [self.batch, self.queries, self.heads, self.head_dim],
-            [self.batch, self.positions, self.kv_heads, self.head_dim],
-        );
+    /// Where sizes do not fit together.
+    pub fn run(self, gout: &[f32]) -> Result<(), ShapeError> {
+        let Self { batch, positions, heads, kv_heads, head_dim, scale, window, mask, .. } = self;
+        let (queries, keys) = ([batch, positions, heads, head_dim], [batch, positions, kv_heads, head_dim]);
+        check_len("q", &queries, self.q.len())?;
+        check_len("k", &keys, self.k.len())?;
+        check_len("v", &keys, self.v.len())?;
         check_len("gout", &queries, gout.len())?;
-        check_len("gradient of q", &queries, grads.q.len())?;
-        check_len("gradient of k", &keys, grads.k.len())?;
-        check_len("gradient of v", &keys, grads.v.len())?;
-        self.check()?;
-        let (Values::F32(k), Values::F32(v)) = (self.k.data, self.v.data) else {
-            let (what, found) = ("keys and values of a gradient", self.k.data.name());
-            return Err(ShapeError::Type { what, found, expected: "f32" });
+        let past = vec![0; batch];
+        // What decides which keys count; the numbers themselves are not reached through it.
+        let nothing = Heads { data: Values::F32(&[]), strides: [0; 3] };
+        let attention = Attention {
+            q: Heads { data: &[], strides: [0; 3] },
+            k: nothing,
+            v: nothing,
+            batch,
+            heads,
+            kv_heads,
+            queries: positions,
+            positions,
+            head_dim,
+            scale,
+            visible: window.map_or(Visible::Causal(&past), |width| Visible::Window(&past, width)),
+            mask,
+            bias: None,
         };
-        grads.k.fill(0.0);
-        grads.v.fill(0.0);
+        attention.check_counts()?;
         if gout.is_empty() {
+            self.k.fill(0.0);
+            self.v.fill(0.0);
             return Ok(());
         }
         let level = Level::current();
-        let (q_to, k_to, v_to) =
-            (Shared(grads.q.as_mut_ptr()), Shared(grads.k.as_mut_ptr()), Shared(grads.v.as_mut_ptr()));
-        parallel::for_each(b * self.kv_heads, |i| {
-            let (batch, kv_head) = (i / self.kv_heads, i % self.kv_heads);
-            let work = Grads { attention: self, k, v, batch, kv_head, gout, to: [q_to, k_to, v_to] };
-            // SAFETY: sizes are checked above; pieces write to their own heads.
+        let places = [Shared(self.q.as_mut_ptr()), Shared(self.k.as_mut_ptr()), Shared(self.v.as_mut_ptr())];
+        parallel::for_each(batch * kv_heads, |i| {
+            let work = Grads { attention: &attention, batch: i / kv_heads, kv_head: i % kv_heads, gout, places };
+            // SAFETY: sizes are checked above; pieces read and write their own heads.
             unsafe { dispatch(level, work) };
         });
         Ok(())
@@ -65,13 +91,11 @@ impl Attention<'_> {
 /// One key-value head of one batch row, with the query heads that read it.
 struct Grads<'a> {
     attention: &'a Attention<'a>,
-    k: &'a [f32],
-    v: &'a [f32],
     batch: usize,
     kv_head: usize,
     gout: &'a [f32],
-    /// Of queries, keys, values.
-    to: [Shared<f32>; 3],
+    /// Queries, keys, values.
+    places: [Shared<f32>; 3],
 }
 
 impl Kernel for Grads<'_> {
@@ -79,65 +103,60 @@ impl Kernel for Grads<'_> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         let a = self.attention;
-        let (group, block) = (a.heads / a.kv_heads, a.block());
-        for head in self.kv_head * group..(self.kv_head + 1) * group {
-            for from in (0..a.queries).step_by(block) {
-                // SAFETY: sizes are checked by `input_grads`.
-                unsafe { self.block::<I>(head, from, (from + block).min(a.queries)) }
+        let (t, dh, block) = (a.positions, a.head_dim, a.block());
+        let group = a.heads / a.kv_heads;
+        let (mut gk, mut gv) = (Scratch::take(t * dh), Scratch::take(t * dh));
+        let sums = [gk.as_mut_ptr(), gv.as_mut_ptr()];
+        // SAFETY: sizes are checked by `CausalGrads::run`.
+        unsafe {
+            sums[0].write_bytes(0, t * dh);
+            sums[1].write_bytes(0, t * dh);
+            for head in self.kv_head * group..(self.kv_head + 1) * group {
+                for from in (0..t).step_by(block) {
+                    self.block::<I>(head, from, (from + block).min(t), sums);
+                }
+            }
+            for (place, sum) in self.places[1..].iter().zip(sums) {
+                for at in 0..t {
+                    let to = place.get().add(((self.batch * t + at) * a.kv_heads + self.kv_head) * dh);
+                    to.copy_from_nonoverlapping(sum.add(at * dh), dh);
+                }
             }
         }
     }
 }
 
 impl Grads<'_> {
-    /// Adds what the queries `from .. to` of a head give to the gradients of keys and values, and writes their own.
+    /// Adds what the queries `from .. to` of a head give to the gradients of keys and values, `sums`, and writes their own.
     #[inline(always)]
-    unsafe fn block<I: Isa>(&self, head: usize, from: usize, to: usize) {
+    unsafe fn block<I: Isa>(&self, head: usize, from: usize, to: usize, sums: [*mut f32; 2]) {
         let a = self.attention;
-        let (rows, dh) = (to - from, a.head_dim);
+        let (rows, t, dh) = (to - from, a.positions, a.head_dim);
         let first = a.hidden(self.batch, from);
         let keys = a.seen(self.batch, to - 1) - first;
-        let start = |s: &[usize; 3], head: usize, at: usize| self.batch * s[0] + head * s[1] + at * s[2];
         let (wide, narrow) = (a.heads * dh, a.kv_heads * dh);
-        // SAFETY: `Attention::check` and `input_grads` have been over strides and sizes.
+        let own = ((self.batch * t + from) * a.heads + head) * dh;
+        let theirs = ((self.batch * t + first) * a.kv_heads + self.kv_head) * dh;
+        // SAFETY: sizes are checked by `CausalGrads::run`.
         unsafe {
-            let q = a.q.data.as_ptr().add(start(&a.q.strides, head, from));
-            let k = self.k.as_ptr().add(start(&a.k.strides, self.kv_head, first));
-            let v = self.v.as_ptr().add(start(&a.v.strides, self.kv_head, first));
-            let q = Dense { start: q, stride: a.q.strides[2] };
-            let k = Dense { start: k, stride: a.k.strides[2] };
-            let v = Dense { start: v, stride: a.v.strides[2] };
-            let own = ((self.batch * a.queries + from) * a.heads + head) * dh;
+            let [q_place, k_place, v_place] = &self.places;
+            let q = Dense { start: q_place.get().add(own).cast_const(), stride: wide };
+            let k = Dense { start: k_place.get().add(theirs).cast_const(), stride: narrow };
+            let v = Dense { start: v_place.get().add(theirs).cast_const(), stride: narrow };
             let gout = Dense { start: self.gout.as_ptr().add(own), stride: wide };
-            let shared = ((self.batch * a.positions + first) * a.kv_heads + self.kv_head) * dh;
-            let [q_to, k_to, v_to] = &self.to;
-            let gq = Target::new(q_to.get().add(own), wide);
-            let gk = Target { add: true, ..Target::new(k_to.get().add(shared), narrow) };
-            let gv = Target { add: true, ..Target::new(v_to.get().add(shared), narrow) };
+            let [gk, gv] = sums.map(|sum| Target { add: true, ..Target::new(sum.add(first * dh), dh) });
 
-            if keys == 0 {
-                for i in 0..rows {
-                    gq.c.get().add(i * wide).write_bytes(0, dh);
-                }
-                return;
-            }
             // Rows of queries, then of the output's gradient, side by side.
             let mut near = Scratch::take(rows * dh);
             let near = near.as_mut_ptr();
             for i in 0..rows {
-                map::<I>(q.start.add(i * q.stride), near.add(i * dh), dh, Times(I::splat(a.scale)));
+                map::<I>(q.start.add(i * wide), near.add(i * dh), dh, Times(I::splat(a.scale)));
             }
             let mut scores = Scratch::take(rows * keys);
             let scores = scores.as_mut_ptr();
             multiply::<I, _>(near, rows, dh, ByRow(k), keys, Target::new(scores, keys));
-            let task = Task {
-                attention: a,
-                batch: self.batch,
-                head,
-                queries: (from, to),
-                out: std::ptr::null_mut(),
-                probabilities: None,
-            };
+            let (batch, queries, out) = (self.batch, (from, to), std::ptr::null_mut());
+            let task = Task { attention: a, batch, head, queries, out, probabilities: None };
             task.weigh::<I>(scores, first, keys);
 
             let mut turned = Scratch::take(keys * rows);
@@ -156,9 +175,10 @@ impl Grads<'_> {
                 softmax_grad_row::<I>(scores.add(i * keys), row, row, keys);
                 map::<I>(row, row, keys, Times(I::splat(a.scale)));
             }
-            multiply::<I, _>(slopes, rows, keys, ByColumn(k), dh, gq);
             transpose(slopes, rows, keys, turned);
             multiply::<I, _>(turned, keys, rows, ByColumn(q), dh, gk);
+            // Last, for it takes the queries' place.
+            multiply::<I, _>(slopes, rows, keys, ByColumn(k), dh, Target::new(q_place.get().add(own), wide));
         }
     }
 }

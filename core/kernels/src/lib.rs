@@ -34,7 +34,7 @@ mod weight;
 
 pub use activation::{Activation, activate, activate_in_place, activate_input_grad};
 pub use attention::{Attention, GridBias, Heads, ScoreBias, Values, Visible};
-pub use attention_grad::AttentionGrads;
+pub use attention_grad::CausalGrads;
 pub use conv::{Conv, ConvShape};
 pub use convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 pub use elementwise::{layer_norm, layer_norm_input_grad, softmax, softmax_input_grad};

@@ -12,8 +12,8 @@ pub(crate) fn lines(len: usize) -> Vec<Line> {
     vec![Line([0.0; 16]); len.div_ceil(16)]
 }
 
-/// Larger buffers go back to the system instead of staying with the thread.
-const KEEP_BYTES: usize = 32 << 20;
+/// Larger buffers go back instead of staying with the thread: their work is long beside that of fresh pages.
+const KEEP_BYTES: usize = 16 << 20;
 /// Buffers that a thread keeps.
 const KEEP: usize = 4;
 

@@ -4,7 +4,7 @@
 mod support;
 
 use limber_kernels::{
-    Attention, AttentionGrads, GridBias, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
+    Attention, CausalGrads, GridBias, Heads, Level, ScoreBias, ShapeError, Values, Visible, bf16, f16, with_level,
 };
 use support::{close, differences, noise, wide};
 
@@ -312,40 +312,46 @@ fn gradients_match_differences_in_f64() {
             differences(&k, &gout, |k| in_f64(&q64, k, &v64, sizes, sees)),
             differences(&v, &gout, |v| in_f64(&q64, &k64, v, sizes, sees)),
         ];
-        let past = vec![0; b];
-        let strides = [t * hkv * dh, dh, hkv * dh];
-        let attention = Attention {
-            q: Heads { data: &q, strides: [t * h * dh, dh, h * dh] },
-            k: Heads { data: Values::F32(&k), strides },
-            v: Heads { data: Values::F32(&v), strides },
-            batch: b,
-            heads: h,
-            kv_heads: hkv,
-            queries: t,
-            positions: t,
-            head_dim: dh,
-            scale: 0.4,
-            visible: window.map_or(Visible::Causal(&past), |width| Visible::Window(&past, width)),
-            mask: masked.then_some(&mask),
-            bias: None,
-        };
         for level in Level::supported() {
-            let [mut gq, mut gk, mut gv] = [&q, &k, &v].map(|x| vec![f32::NAN; x.len()]);
-            let grads = AttentionGrads { q: &mut gq, k: &mut gk, v: &mut gv };
-            with_level(level, || attention.input_grads(&gout, grads).unwrap());
-            for (found, (expected, name)) in [gq, gk, gv].iter().zip(expected.iter().zip(["q", "k", "v"])) {
+            let [mut q, mut k, mut v] = [&q, &k, &v].map(|x| x.to_vec());
+            let grads = CausalGrads {
+                q: &mut q,
+                k: &mut k,
+                v: &mut v,
+                batch: b,
+                positions: t,
+                heads: h,
+                kv_heads: hkv,
+                head_dim: dh,
+                scale: 0.4,
+                window,
+                mask: masked.then_some(&mask),
+            };
+            with_level(level, || grads.run(&gout).unwrap());
+            for (found, (expected, name)) in [q, k, v].iter().zip(expected.iter().zip(["q", "k", "v"])) {
                 // Sums of up to 140 terms of order 1 in f32, beside differences good to 1e-9.
                 close(found, expected, 1e-5, &format!("{name} {sizes:?} {window:?} {level:?}"));
             }
         }
-        let half = vec![f16::ZERO; k.len()];
-        let values = Heads { data: Values::F16(&half), strides };
-        let [mut gq, mut gk, mut gv] = [&q, &k, &v].map(|x| vec![0f32; x.len()]);
-        let grads = AttentionGrads { q: &mut gq, k: &mut gk, v: &mut gv };
-        let message =
-            Attention { k: values, v: values, ..attention }.input_grads(&gout, grads).unwrap_err().to_string();
-        assert_eq!(message, "keys and values of a gradient are f16; they must be f32");
-        let grads = AttentionGrads { q: &mut gq[1..], k: &mut gk, v: &mut gv };
-        assert!(attention.input_grads(&gout, grads).is_err());
     }
+}
+
+#[test]
+fn sizes_of_gradients_that_do_not_fit_are_refused() {
+    let message = |lengths: [usize; 4], kv_heads: usize, window: Option<usize>, mask: Option<&[u8]>| {
+        let [mut q, mut k, mut v, gout] = lengths.map(|n| vec![0f32; n]);
+        let (q, k, v) = (&mut q[..], &mut k[..], &mut v[..]);
+        let grads =
+            CausalGrads { q, k, v, batch: 1, positions: 2, heads: 2, kv_heads, head_dim: 3, scale: 1.0, window, mask };
+        grads.run(&gout).map_or_else(|e| e.to_string(), |()| "fits".into())
+    };
+    let check = |found: String, expected: &str| assert!(found.starts_with(expected), "{found}");
+    check(message([12, 6, 6, 12], 1, Some(1), Some(&[1, 0])), "fits");
+    check(message([11, 6, 6, 12], 1, None, None), "q has 11 elements; its shape [1, 2, 2, 3] needs 12");
+    check(message([12, 12, 6, 12], 1, None, None), "k has 12 elements");
+    check(message([12, 6, 12, 12], 1, None, None), "v has 12 elements");
+    check(message([12, 6, 6, 13], 1, None, None), "gout has 13 elements");
+    check(message([12, 18, 18, 12], 3, None, None), "kv_heads is 3; it must be a divisor of the number of heads");
+    check(message([12, 6, 6, 12], 1, Some(0), None), "window is 0; it must be 1 or above");
+    check(message([12, 6, 6, 12], 1, None, Some(&[1])), "mask has 1 elements");
 }

@@ -182,7 +182,7 @@ pub(super) fn forward_and<const N: usize>(
     let mut afters = vec![After::NOTHING; N];
     afters.push(after);
     let mut computed = compute(&all, &x, &afters)?;
-    let Some(y) = computed.pop() else { candle_core::bail!("a layer on the cpu without an output") };
+    let Some(Some(y)) = computed.pop() else { candle_core::bail!("a layer on the cpu without an output") };
     Ok((forward_computed(layers, &x, computed)?, Tensor::from_vec(y, dims, x.device())?))
 }
 
@@ -202,8 +202,8 @@ fn exactly<const N: usize>(results: Vec<Tensor>) -> Result<[Tensor; N]> {
     }
 }
 
-/// As [`forward_all`], of layers whose outputs are known, or zero where their values have no part in what is asked for:
-/// the way back alone is wanted. On an accelerator they are computed nevertheless.
+/// As [`forward_all`], of layers whose outputs are known, or left out where their values have no part in what is asked
+/// for: the way back alone is wanted. On an accelerator they are computed nevertheless.
 ///
 /// # Errors
 /// As [`forward_all`]; outputs of another length.
@@ -213,12 +213,8 @@ pub(crate) fn forward_given<const N: usize>(
     given: Vec<Option<Tensor>>,
 ) -> Result<[Tensor; N]> {
     let x = x.contiguous()?;
-    let value = |(layer, given): (&&FrozenLinear, Option<Tensor>)| match given {
-        Some(y) => y.flatten_all()?.to_vec1::<f32>(),
-        None => Ok(vec![0f32; x.elem_count() / layer.n_in.max(1) * layer.n_out]),
-    };
-    let on_cpu = x.device().is_cpu();
-    let computed = if on_cpu { layers.iter().zip(given).map(value).collect::<Result<_>>()? } else { Vec::new() };
+    let value = |given: Option<Tensor>| given.map(|y| y.flatten_all()?.to_vec1::<f32>()).transpose();
+    let computed = if x.device().is_cpu() { given.into_iter().map(value).collect::<Result<_>>()? } else { Vec::new() };
     forward_computed(layers, &x, computed)
 }
 
@@ -226,7 +222,7 @@ pub(crate) fn forward_given<const N: usize>(
 fn forward_computed<const N: usize>(
     layers: [&FrozenLinear; N],
     x: &Tensor,
-    computed: Vec<Vec<f32>>,
+    computed: Vec<Option<Vec<f32>>>,
 ) -> Result<[Tensor; N]> {
     let mut outputs = layers.iter().map(|layer| layer.output(x.dims())).collect::<Result<Vec<_>>>()?;
     let mut computed = computed.into_iter();
@@ -253,7 +249,7 @@ fn forward_computed<const N: usize>(
 }
 
 /// The outputs of layers on the CPU; none where they are elsewhere.
-fn compute(layers: &[&FrozenLinear], x: &Tensor, after: &[After]) -> Result<Vec<Vec<f32>>> {
+fn compute(layers: &[&FrozenLinear], x: &Tensor, after: &[After]) -> Result<Vec<Option<Vec<f32>>>> {
     let on_cpu = |layer: &&FrozenLinear| matches!(layer.weight, Weight::Cpu(..));
     if !layers.iter().all(on_cpu) {
         return Ok(Vec::new());
@@ -290,7 +286,7 @@ fn compute(layers: &[&FrozenLinear], x: &Tensor, after: &[After]) -> Result<Vec<
         }
     }
     limber_kernels::linear_multi(data, &mut jobs, rows, n_in).map_err(candle_core::Error::wrap)?;
-    Ok(outputs)
+    Ok(outputs.into_iter().map(Some).collect())
 }
 
 /// The elements of a tensor that is held for reading.
@@ -321,7 +317,8 @@ pub(super) fn device_tensor(data: &FrozenData, device: &Device) -> Result<Tensor
 /// x to y, which several layers have been given in one pass: the operation hands it over, and knows the way back.
 struct Forward {
     weight: FrozenData,
-    y: Mutex<Vec<f32>>,
+    /// None: the value is left out.
+    y: Mutex<Option<Vec<f32>>>,
     n_in: usize,
     n_out: usize,
 }
@@ -333,11 +330,13 @@ impl CustomOp1 for Forward {
 
     fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, shape) = rows_and_shape(layout, self.n_in, self.n_out);
-        let y = std::mem::take(&mut *self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?);
-        if y.len() != rows * self.n_out {
+        let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
+        if let Some(y) = &y
+            && y.len() != rows * self.n_out
+        {
             candle_core::bail!("{} outputs computed for {:?}", y.len(), shape)
         }
-        Ok((CpuStorage::F32(y), shape))
+        Ok((CpuStorage::F32(y.unwrap_or_default()), shape))
     }
 
     fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -368,7 +367,7 @@ impl CustomOp1 for InputGradient {
     }
 }
 
-/// `a + b` of one shape, where the sum's value has no part in what is asked for: on the CPU it is zero.
+/// `a + b` of one shape, where the sum's value has no part in what is asked for: on the CPU it is left out.
 pub(crate) fn sum_without_value(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     struct Sum;
     impl CustomOp2 for Sum {
@@ -380,7 +379,7 @@ pub(crate) fn sum_without_value(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             if a.shape() != b.shape() {
                 candle_core::bail!("an output of shape {:?} to be added to {:?}", b.shape(), a.shape())
             }
-            Ok((CpuStorage::F32(vec![0f32; a.shape().elem_count()]), a.shape().clone()))
+            Ok((CpuStorage::F32(Vec::new()), a.shape().clone()))
         }
 
         fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -390,12 +389,15 @@ pub(crate) fn sum_without_value(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.device().is_cpu() { a.apply_op2(b, Sum) } else { a + b }
 }
 
-/// The elements of a contiguous f32 tensor.
+/// The elements of a contiguous f32 tensor that has its numbers.
 pub(crate) fn contiguous_f32<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (CpuStorage::F32(data), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
         candle_core::bail!("{op} takes contiguous f32 tensors, got {:?} {:?}", storage.dtype_name(), layout.shape())
     };
-    Ok(&data[start..end])
+    match data.get(start..end) {
+        Some(numbers) => Ok(numbers),
+        None => candle_core::bail!("{op} takes the numbers of {:?}, which were left out", layout.shape()),
+    }
 }
 
 /// The storage's type, for messages.

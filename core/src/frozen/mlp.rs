@@ -94,9 +94,9 @@ impl Mlp {
         Tensor::from_vec(y, dims, h.device())
     }
 
-    /// The graph from x `[.., D]` to the output of the second half, whose value is `y`. `h` are the bare hidden numbers;
-    /// `once` lets go of them as soon as a gradient has been through.
-    pub(crate) fn graph(&self, x: &Tensor, h: Tensor, y: Vec<f32>, once: bool) -> Result<Tensor> {
+    /// The graph from x `[.., D]` to the output of the second half, whose value is `y`, or left out. `h` are the bare
+    /// hidden numbers; `once` lets go of them as soon as a gradient has been through.
+    pub(crate) fn graph(&self, x: &Tensor, h: Tensor, y: Option<Vec<f32>>, once: bool) -> Result<Tensor> {
         let (h, y) = (Mutex::new(Some(h)), Mutex::new(y));
         x.contiguous()?.apply_op1(Whole { mlp: self.clone(), h, y, once })
     }
@@ -141,7 +141,7 @@ fn wrap(error: limber_kernels::ShapeError) -> candle_core::Error {
 struct Whole {
     mlp: Mlp,
     h: Mutex<Option<Tensor>>,
-    y: Mutex<Vec<f32>>,
+    y: Mutex<Option<Vec<f32>>>,
     once: bool,
 }
 
@@ -156,11 +156,13 @@ impl CustomOp1 for Whole {
             *last = self.mlp.n_out();
         }
         let shape = Shape::from(dims);
-        let y = std::mem::take(&mut *self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?);
-        if y.len() != shape.elem_count() {
+        let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
+        if let Some(y) = &y
+            && y.len() != shape.elem_count()
+        {
             candle_core::bail!("{} outputs of an mlp for {shape:?}", y.len())
         }
-        Ok((CpuStorage::F32(y), shape))
+        Ok((CpuStorage::F32(y.unwrap_or_default()), shape))
     }
 
     fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

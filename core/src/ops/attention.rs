@@ -9,6 +9,7 @@ use super::attention_graph::Causal;
 use super::{AttentionBias, softmax};
 use crate::decoder::Run;
 use crate::frozen::contiguous_f32;
+use crate::products::Products;
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
 use limber_kernels::{Attention, Heads as Strided, ScoreBias, Values, Visible};
 
@@ -28,12 +29,23 @@ pub struct Heads {
 /// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` of `layer`, all f32, to `[B, T, H * dim]`.
 ///
 /// With a cache in `run`, k and v are appended to it and its earlier positions are seen too; position t of row b
-/// sees `past[b] + t + 1` keys. Taps are filled where asked for.
+/// sees `past[b] + t + 1` keys. Taps are filled where asked for. Where a block runs for its gradient, going back uses up the
+/// memory of q, k and v: no other operation's way back may read their numbers.
 ///
 /// # Errors
 /// Shapes that do not fit, a full cache.
 pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, run: &mut Run) -> Result<Tensor> {
     attend_within(layer, q, k, v, heads, None, run)
+}
+
+/// [`attend`] whose result goes to [`Run::last_product`] and nowhere else, but for a [`pick`](crate::pick): where a block runs
+/// for its gradient, the value is left out.
+///
+/// # Errors
+/// As [`attend`].
+pub fn attend_last(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, run: &mut Run) -> Result<Tensor> {
+    let valued = !matches!(run.products, Products::Again(_));
+    attention(layer, q, k, v, heads, None, run, valued)
 }
 
 /// As [`attend`], of a layer whose positions see the last `window` keys alone, their own included.
@@ -49,6 +61,20 @@ pub fn attend_within(
     window: Option<usize>,
     run: &mut Run,
 ) -> Result<Tensor> {
+    attention(layer, q, k, v, heads, window, run, true)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn attention(
+    layer: usize,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    window: Option<usize>,
+    run: &mut Run,
+    valued: bool,
+) -> Result<Tensor> {
     let (b, t, h, d) = q.dims4()?;
     if window == Some(0) {
         candle_core::bail!("an attention window of 0 keys, allowed is 1 and above")
@@ -58,7 +84,8 @@ pub fn attend_within(
     let is_plain = run.cache.is_none() && !run.taps.want_attention && [q, k, v].iter().all(|x| x.dtype() == DType::F32);
     if q.device().is_cpu() && wants_graph && is_plain {
         let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, t)).transpose()?;
-        return Causal { heads, past, window, mask }.attend(q, k, v)?.reshape((b, t, h * d));
+        let once = matches!(run.products, Products::Again(_));
+        return Causal { heads, past, window, mask, once, valued }.attend(q, k, v)?.reshape((b, t, h * d));
     }
     let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
     let (k, v) = match &mut run.cache {

@@ -1,9 +1,9 @@
 //! Causal self-attention without a cache on the CPU, with a backward that keeps no probabilities.
 
 use super::attention::Heads;
-use crate::frozen::contiguous_f32;
+use crate::frozen::{contiguous_f32, take};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
-use limber_kernels::{Attention, AttentionGrads, Heads as Strided, Values, Visible};
+use limber_kernels::{Attention, CausalGrads, Heads as Strided, Values, Visible};
 
 /// What decides which keys a query sees; the scale of the scores.
 pub(super) struct Causal {
@@ -13,6 +13,10 @@ pub(super) struct Causal {
     pub window: Option<usize>,
     /// `[B, T]`: 1 is seen, 0 is hidden.
     pub mask: Option<Vec<u8>>,
+    /// Whether the gradient uses up queries, keys and values.
+    pub once: bool,
+    /// Whether anything reads the value.
+    pub valued: bool,
 }
 
 impl Causal {
@@ -78,6 +82,9 @@ impl CustomOp3 for Causal {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        if !self.valued {
+            return Ok((CpuStorage::F32(Vec::new()), l1.shape().clone()));
+        }
         let mut out = vec![0f32; l1.shape().elem_count()];
         self.kernel([(s1, l1), (s2, l2), (s3, l3)])?.run(&mut out, None).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(out), l1.shape().clone()))
@@ -91,25 +98,33 @@ impl CustomOp3 for Causal {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (batch, positions, heads, head_dim) = q.dims4()?;
+        let numbers = |x: &Tensor| match self.once {
+            true => take(&x.contiguous()?),
+            false => x.flatten_all()?.to_vec1::<f32>(),
+        };
+        let (mut gq, mut gk, mut gv) = (numbers(q)?, numbers(k)?, numbers(v)?);
+        let grads = CausalGrads {
+            q: &mut gq,
+            k: &mut gk,
+            v: &mut gv,
+            batch,
+            positions,
+            heads,
+            kv_heads: k.dim(2)?,
+            head_dim,
+            scale: self.heads.scale as f32,
+            window: self.window,
+            mask: self.mask.as_deref(),
+        };
         let grad = grad.contiguous()?;
-        let [mut gq, mut gk, mut gv] = [q, k, v].map(|x| vec![0f32; x.elem_count()]);
-        {
-            let held = [q, k, v, &grad].map(Tensor::storage_and_layout);
-            let [q, k, v, grad] = [0, 1, 2, 3].map(|i| (&*held[i].0, held[i].1));
-            let kernel = self.kernel([on_cpu(q)?, on_cpu(k)?, on_cpu(v)?])?;
-            let (grad, layout) = on_cpu(grad)?;
-            let grads = AttentionGrads { q: &mut gq, k: &mut gk, v: &mut gv };
-            kernel.input_grads(contiguous_f32(self.name(), grad, layout)?, grads).map_err(candle_core::Error::wrap)?;
-        }
+        let (storage, layout) = grad.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            candle_core::bail!("a gradient on another device than its attention, which is on the cpu")
+        };
+        grads.run(contiguous_f32(self.name(), storage, layout)?).map_err(candle_core::Error::wrap)?;
         let tensor =
             |numbers: Vec<f32>, like: &Tensor| Tensor::from_vec(numbers, like.shape(), like.device()).map(Some);
         Ok((tensor(gq, q)?, tensor(gk, k)?, tensor(gv, v)?))
-    }
-}
-
-fn on_cpu<'a>((storage, layout): (&'a Storage, &'a Layout)) -> Result<(&'a CpuStorage, &'a Layout)> {
-    match storage {
-        Storage::Cpu(storage) => Ok((storage, layout)),
-        _ => candle_core::bail!("attention on the cpu over tensors on another device"),
     }
 }

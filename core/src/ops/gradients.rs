@@ -285,8 +285,9 @@ fn an_mlp_gives_what_its_layers_give_one_by_one() {
     let gradient = |run: &mut Run, last: bool| {
         let x = Var::from_tensor(&x).unwrap();
         let (y, z) = value(x.as_tensor(), run, last);
-        // As behind a block that only adds up: the value of z has no part in the gradient.
-        let loss = (y.sqr().unwrap().sum_all().unwrap() + (z * 0.7).unwrap().sum_all().unwrap()).unwrap();
+        // The value of a last z is left out, so it is seeded in place of a sum.
+        let z = crate::layers::seeded(&z, &Tensor::full(0.7f32, z.dims(), &Device::Cpu).unwrap()).unwrap();
+        let loss = (y.sqr().unwrap().sum_all().unwrap() + z).unwrap();
         loss.backward().unwrap().remove(x.as_tensor()).unwrap()
     };
     let one_by_one = {
@@ -342,4 +343,50 @@ fn heads_are_turned_in_place_where_nothing_else_has_their_memory() {
     let both = random(&[1, 1, 1, 12], 2);
     again().turned(&rotary, both.narrow(3, 0, 6).unwrap(), &[1], &[1]).unwrap();
     assert_eq!(largest(&both, &random(&[1, 1, 1, 12], 2)), 0.0);
+}
+
+#[test]
+fn values_that_were_left_out_are_refused_where_they_are_read() {
+    use crate::pick;
+    use crate::products::Products;
+    let layer = {
+        let w = random(&[4, 4], 1).flatten_all().unwrap().to_vec1().unwrap();
+        FrozenLinear::new(FrozenData::from_f32(w, &[4, 4]), None, &Device::Cpu).unwrap()
+    };
+    let norm = LayerNorm::plain(4, 1e-5, &Device::Cpu).unwrap();
+    let x = Var::from_tensor(&random(&[2, 3, 4], 2)).unwrap();
+    let rows = Tensor::new(&[4u32, 0, 4], &Device::Cpu).unwrap();
+    let gradient = |products: Products| {
+        let mut run = Run { products, ..Run::new() };
+        let normed = run.normed(&norm, x.as_tensor()).unwrap();
+        let [q] = run.products([&layer], &normed).unwrap();
+        let heads = Heads { queries: 2, keys: 2, dim: 2, scale: 0.5 };
+        let q = q.reshape((2, 3, 2, 2)).unwrap();
+        let k = (&q * 0.5).unwrap();
+        let v = (&q * 1.5).unwrap();
+        let attention = pick(&attend_last(0, &q, &k, &v, heads, &mut run).unwrap(), Some(&rows)).unwrap();
+        let y = run.last_product(&layer, &attention, &pick(x.as_tensor(), Some(&rows)).unwrap()).unwrap();
+        (y.clone(), y.dims().to_vec())
+    };
+    let (whole, dims) = gradient(Products::Computed);
+    let known = {
+        let mut run = Run { products: Products::Kept(Vec::new()), ..Run::new() };
+        let normed = run.normed(&norm, &x.as_tensor().detach()).unwrap();
+        run.products([&layer], &normed).unwrap();
+        let Products::Kept(kept) = run.products else { panic!("what is kept stays") };
+        kept
+    };
+    let (again, others) = gradient(Products::Again(known.into()));
+    assert_eq!(dims, others);
+    let message = norm.forward(&again).unwrap_err().to_string();
+    assert!(message.contains("which were left out"), "{message}");
+    // The way back is the same; a seed in place of a sum, which would read the values.
+    let back = |y: &Tensor| {
+        let y = crate::layers::seeded(y, &random(&[3, 4], 3)).unwrap();
+        y.backward().unwrap().remove(x.as_tensor()).unwrap()
+    };
+    assert!(largest(&back(&again), &back(&whole)) < 1e-5);
+    let message = pick(x.as_tensor(), Some(&Tensor::new(&[6u32], &Device::Cpu).unwrap())).unwrap_err().to_string();
+    assert!(message.starts_with("row 6 is not in 0..6"), "{message}");
+    check("picked rows", &[2, 3, 4], |x| pick(x, Some(&rows)));
 }

@@ -18,7 +18,7 @@ mod rotary;
 mod softmax;
 
 pub use activation::{Activation, gelu_erf, gelu_tanh};
-pub use attention::{Heads, attend, attend_all, attend_within};
+pub use attention::{Heads, attend, attend_all, attend_last, attend_within};
 pub use attention_bias::AttentionBias;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;

@@ -76,6 +76,34 @@ impl LayerNorm {
     }
 }
 
+impl LayerNorm {
+    /// [`Self::forward`] where the value has no part in what is asked for: on the CPU it is left out.
+    pub(crate) fn without_value(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.cpu {
+            Some(parameters) if x.dims().last() == Some(&parameters.gain.len()) => {
+                x.contiguous()?.apply_op1(WithoutValue(parameters.clone()))
+            }
+            _ => self.forward(x),
+        }
+    }
+}
+
+struct WithoutValue(Parameters);
+
+impl CustomOp1 for WithoutValue {
+    fn name(&self) -> &'static str {
+        "frozen-layer-norm-without-value"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(Vec::new()), layout.shape().clone()))
+    }
+
+    fn bwd(&self, arg: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        self.0.bwd(arg, res, grad)
+    }
+}
+
 /// The same norm composed of candle's operations, so that gradients reach `gain` and `shift` as well.
 ///
 /// # Errors

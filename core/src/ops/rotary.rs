@@ -3,9 +3,8 @@
 //! Sources followed: transformers' `modeling_gptj.py` (interleaved pairs), `modeling_gpt_neox.py` (halves) and, for
 //! frequencies that change with the length, `modeling_rope_utils.py` (`dynamic`).
 
-use crate::frozen::contiguous_f32;
-use candle_core::{CpuStorage, CustomOp1, Device, InplaceOp1, Layout, Result, Shape, Tensor};
-use std::cell::RefCell;
+use crate::frozen::{contiguous_f32, take};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex};
 
 /// Which two elements a rotation turns: 2i and 2i + 1 (GPT-J), or i and i + dim / 2 (GPT-NeoX, Llama).
@@ -132,9 +131,7 @@ impl Rotary {
             return op.composed(x);
         }
         let x = x.contiguous()?;
-        let taken = Take(RefCell::new(Vec::new()));
-        x.inplace_op1(&taken)?;
-        x.apply_op1(Rotate { numbers: Mutex::new(Some(taken.0.into_inner())), ..op })
+        x.apply_op1(Rotate { numbers: Mutex::new(Some(take(&x)?)), ..op })
     }
 
     fn rotate(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Rotate> {
@@ -192,24 +189,6 @@ struct Rotate {
     inverse: bool,
     /// What is turned, where the operation has been given it.
     numbers: Mutex<Option<Vec<f32>>>,
-}
-
-/// Takes the numbers of a tensor, or a copy where they are a part of its storage.
-struct Take(RefCell<Vec<f32>>);
-
-impl InplaceOp1 for Take {
-    fn name(&self) -> &'static str {
-        "take"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            candle_core::bail!("{} takes contiguous f32 tensors, got {layout:?}", self.name())
-        };
-        let is_whole = (start, end) == (0, numbers.len());
-        self.0.replace(if is_whole { std::mem::take(numbers) } else { numbers[start..end].to_vec() });
-        Ok(())
-    }
 }
 
 impl Rotate {

@@ -147,7 +147,7 @@ impl Block {
 
     /// `onto + mlp(norm(x))`.
     fn mlp(&self, x: &Tensor, onto: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let hidden = run.hidden(&self.mlp, &self.norm2.forward(x)?)?;
+        let hidden = run.hidden(&self.mlp, &run.normed(&self.norm2, x)?)?;
         run.last_mlp(&self.mlp, hidden, onto)
     }
 }
@@ -166,7 +166,7 @@ impl Layer for Block {
         let (b, t, _) = x.dims3()?;
         let Heads { queries: h, dim, .. } = self.heads;
         let lengths = run.row_lengths(b, t)?;
-        let qkv = run.product(&self.qkv, &self.norm1.forward(x)?)?.reshape((b, t, h, 3 * dim))?;
+        let qkv = run.product(&self.qkv, &run.normed(&self.norm1, x)?)?.reshape((b, t, h, 3 * dim))?;
         let q = run.turned(&self.rotary, qkv.narrow(3, 0, dim)?, past, &lengths)?;
         let k = run.turned(&self.rotary, qkv.narrow(3, dim, dim)?, past, &lengths)?;
         let v = qkv.narrow(3, 2 * dim, dim)?;

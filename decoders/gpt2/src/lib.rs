@@ -143,11 +143,11 @@ impl Layer for Block {
         let _ = past; // Positions are in x already.
         let (b, t, _) = x.dims3()?;
         let Heads { queries: h, dim, .. } = self.heads;
-        let qkv = run.product(&self.qkv, &self.norm1.forward(x)?)?.reshape((b, t, 3, h, dim))?;
+        let qkv = run.product(&self.qkv, &run.normed(&self.norm1, x)?)?.reshape((b, t, 3, h, dim))?;
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2);
         let attention = attend(index, &part(0)?, &part(1)?, &part(2)?, self.heads, run)?;
         let x = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
-        let hidden = run.hidden(&self.mlp, &self.norm2.forward(&x)?)?;
+        let hidden = run.hidden(&self.mlp, &run.normed(&self.norm2, &x)?)?;
         run.last_mlp(&self.mlp, hidden, &x)
     }
 }

@@ -7,7 +7,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 use limber_core::model_config;
-use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, RotaryStyle, attend};
+use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, RotaryStyle, attend_last};
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Mlp, Part, Run,
@@ -152,7 +152,7 @@ impl Layer for Block {
     ) -> candle_core::Result<Tensor> {
         let (b, t, _) = x.dims3()?;
         let heads = self.heads;
-        let normed = self.norm.forward(x)?;
+        let normed = run.normed(&self.norm, x)?;
         let qkv = [&self.q, &self.k, &self.v];
         let ([q, k, v], hidden) = match rows {
             None => run.products_and_hidden(qkv, &self.mlp, &normed)?,
@@ -162,7 +162,7 @@ impl Layer for Block {
         let lengths = vec![t; b];
         let q = run.turned(&self.rotary, split(q)?, past, &lengths)?;
         let k = run.turned(&self.rotary, split(k)?, past, &lengths)?;
-        let attention = pick(&attend(index, &q, &k, &split(v)?, heads, run)?, rows)?;
+        let attention = pick(&attend_last(index, &q, &k, &split(v)?, heads, run)?, rows)?;
         let x = run.last_product(&self.out, &attention, &pick(x, rows)?)?;
         run.last_mlp(&self.mlp, hidden, &x)
     }

@@ -1,0 +1,37 @@
+//! Numbers moved out of a tensor, where nothing else reads them any more.
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
+use std::cell::RefCell;
+
+/// The numbers of a contiguous f32 tensor on the CPU, row-major. x and all that share its storage are left without numbers,
+/// unless x is a part of it: then they are copied.
+///
+/// # Errors
+/// A tensor of another kind.
+pub(crate) fn take(x: &Tensor) -> Result<Vec<f32>> {
+    let taken = Take(RefCell::new(Vec::new()));
+    x.inplace_op1(&taken)?;
+    Ok(taken.0.into_inner())
+}
+
+struct Take(RefCell<Vec<f32>>);
+
+impl InplaceOp1 for Take {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("{} takes contiguous f32 tensors, got {layout:?}", self.name())
+        };
+        let is_whole = (start, end) == (0, numbers.len());
+        let part = || numbers.get(start..end).map(<[f32]>::to_vec);
+        match (is_whole, if is_whole { None } else { part() }) {
+            (true, _) => self.0.replace(std::mem::take(numbers)),
+            (false, Some(part)) => self.0.replace(part),
+            (false, None) => candle_core::bail!("a tensor of {layout:?} has no numbers any more"),
+        };
+        Ok(())
+    }
+}
