@@ -6,7 +6,8 @@ use crate::decoder::{LogitPositions, Run, check_context, select_positions, wante
 use crate::frozen::take;
 use crate::products::Products;
 use crate::spec::DecoderSpec;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor, Var};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -158,15 +159,37 @@ struct Recompute<L> {
     y: Mutex<Option<Tensor>>,
 }
 
+impl<L> Recompute<L> {
+    fn output(&self) -> Result<Tensor> {
+        let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
+        y.ok_or_else(|| candle_core::Error::msg(format!("block {} gives its output once", self.index)))
+    }
+}
+
 impl<L: Layer> CustomOp1 for Recompute<L> {
     fn name(&self) -> &'static str {
         "recomputed-block"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
-        let Some(y) = y else { candle_core::bail!("block {} gives its output once", self.index) };
+        let y = self.output()?;
         Ok((CpuStorage::F32(y.flatten_all()?.to_vec1()?), y.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        let y = self.output()?.force_contiguous()?;
+        match &*y.storage_and_layout().0 {
+            Storage::Cuda(storage) => Ok((storage.try_clone(y.layout())?, y.shape().clone())),
+            _ => candle_core::bail!("block {} gave its output on another device than its input's", self.index),
+        }
+    }
+
+    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        let y = self.output()?.force_contiguous()?;
+        match &*y.storage_and_layout().0 {
+            Storage::Metal(storage) => Ok((storage.try_clone(y.layout())?, y.shape().clone())),
+            _ => candle_core::bail!("block {} gave its output on another device than its input's", self.index),
+        }
     }
 
     fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -185,6 +208,9 @@ impl<L: Layer> CustomOp1 for Recompute<L> {
 
 /// y to a scalar whose gradient for y is `grad`: where a backward pass begins in the middle of a graph.
 pub(crate) fn seeded(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    if !y.device().is_cpu() {
+        return (y * grad.detach())?.sum_all();
+    }
     y.apply_op1(Seed(grad.detach()))
 }
 
