@@ -74,10 +74,11 @@ pub struct Run<'a> {
     /// Hidden states or attention a caller wants to see.
     pub taps: Taps,
     /// Keep the input of each block alone and compute the block again in the backward pass: memory for one block's
-    /// activations instead of L, for most of one more forward pass. Without effect where there is a cache or no graph.
+    /// activations instead of L, for most of one more forward pass. One gradient can be asked for, which uses up what is
+    /// kept. Without effect where there is a cache or no graph.
     pub recompute: bool,
-    /// Of what is computed again, keep the matrix products, so that the cheap rest alone is computed twice: a third of
-    /// the memory of a whole graph. Without effect where a block is not made for it.
+    /// Of what is computed again, keep the matrix products, so that the cheap rest alone is computed twice: about
+    /// half the memory of a whole graph. Without effect where a block is not made for it.
     pub keep_products: bool,
     /// What becomes of the blocks' matrix products; [`Layers`](crate::Layers) sees to it.
     pub products: Products,

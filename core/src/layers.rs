@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex};
 
 /// One block of a decoder.
 pub trait Layer: Send + Sync + 'static {
-    /// Whether all matrix products of this block go through [`Run::products`] and [`Run::last_product`], so that they can
-    /// be kept for its gradient.
+    /// Whether all matrix products of this block go through [`Run`]'s methods for one layer, several or an MLP
+    /// ([`Run::products`], [`Run::last_product`], [`Run::mlp`] and those beside them), so that they can be kept for its
+    /// gradient.
     const KEEPS_PRODUCTS: bool = false;
 
     /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; row b starts at position `past[b]`.

@@ -77,7 +77,8 @@ impl Run<'_> {
     }
 
     /// `onto` and the product of a layer behind which the block only adds up: its value has no part in the block's gradient.
-    /// Where the block runs for that, the value is left out, so the result is the block's output or the `onto` of another.
+    /// Where the block runs for that, the value is left out, so the result is the block's output or the `onto` of another:
+    /// anything else that reads it ends in an error or, among candle's own operations, in a panic.
     ///
     /// # Errors
     /// As [`Self::products`]; an `onto` of another shape than the product.

@@ -197,7 +197,8 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
     let step = |job: &Job| {
         let row_bytes = (job.weight.bytes() / job.n_out.max(1)).max(1);
         let fair = job.n_out.div_ceil(4 * rayon::current_num_threads());
-        (PIECE_BYTES / row_bytes).min(fair).max(1).next_multiple_of(24)
+        let whole = if fair < 24 { 8 } else { 24 };
+        (PIECE_BYTES / row_bytes).min(fair).max(1).next_multiple_of(whole)
     };
     let counts: Vec<usize> = jobs.iter().map(|job| job.n_out.div_ceil(step(job))).collect();
     #[cfg(target_arch = "x86_64")]

@@ -251,7 +251,7 @@ fn forward_computed<const N: usize>(
 /// The outputs of layers on the CPU; none where they are elsewhere.
 fn compute(layers: &[&FrozenLinear], x: &Tensor, after: &[After]) -> Result<Vec<Option<Vec<f32>>>> {
     let on_cpu = |layer: &&FrozenLinear| matches!(layer.weight, Weight::Cpu(..));
-    if !layers.iter().all(on_cpu) {
+    if layers.is_empty() || !layers.iter().all(on_cpu) {
         return Ok(Vec::new());
     }
     let (storage, layout) = x.storage_and_layout();
@@ -259,7 +259,7 @@ fn compute(layers: &[&FrozenLinear], x: &Tensor, after: &[After]) -> Result<Vec<
         candle_core::bail!("an input on {:?} for weights on the cpu", x.device().location())
     };
     let data = contiguous_f32("frozen-linear", storage, layout)?;
-    let n_in = layers.first().map_or(1, |layer| layer.n_in);
+    let n_in = layers[0].n_in;
     let rows = data.len() / n_in.max(1);
     let mut outputs: Vec<Vec<f32>> = layers.iter().map(|layer| vec![0f32; rows * layer.n_out]).collect();
     let flat = |x: Option<&Tensor>| x.map(|x| x.flatten_all()?.to_dtype(DType::F32)?.contiguous()).transpose();

@@ -30,7 +30,9 @@ impl InplaceOp1 for Take {
         match (is_whole, if is_whole { None } else { part() }) {
             (true, _) => self.0.replace(std::mem::take(numbers)),
             (false, Some(part)) => self.0.replace(part),
-            (false, None) => candle_core::bail!("a tensor of {layout:?} has no numbers any more"),
+            (false, None) => {
+                candle_core::bail!("the numbers of a tensor of {layout:?} are gone after their one gradient")
+            }
         };
         Ok(())
     }

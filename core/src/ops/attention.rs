@@ -30,7 +30,7 @@ pub struct Heads {
 ///
 /// With a cache in `run`, k and v are appended to it and its earlier positions are seen too; position t of row b
 /// sees `past[b] + t + 1` keys. Taps are filled where asked for. Where a block runs for its gradient, going back uses up the
-/// memory of q, k and v: no other operation's way back may read their numbers.
+/// memory of q, k and v: they have memory of their own each, and no other operation's way back may read their numbers.
 ///
 /// # Errors
 /// Shapes that do not fit, a full cache.

@@ -346,7 +346,7 @@ fn heads_are_turned_in_place_where_nothing_else_has_their_memory() {
 }
 
 #[test]
-fn values_that_were_left_out_are_refused_where_they_are_read() {
+fn a_layer_norm_refuses_values_that_were_left_out() {
     use crate::pick;
     use crate::products::Products;
     let layer = {
