@@ -231,6 +231,68 @@ fn a_window_hides_earlier_keys_in_both_ways() {
 }
 
 #[test]
+fn attention_with_a_graph_equals_the_composed_one_and_its_gradients() {
+    let heads = Heads { queries: 4, keys: 2, dim: 6, scale: 0.4 };
+    // Every third key is hidden, and all of row 2.
+    let mask: Vec<u8> = (0..3 * 9).map(|i| u8::from(i / 9 != 2 && i % 3 != 0)).collect();
+    let mask = Tensor::from_vec(mask, (3, 9), &Device::Cpu).unwrap();
+    for (masked, window) in [(false, None), (false, Some(4)), (true, None), (true, Some(4))] {
+        let ways = [false, true].map(|composed| {
+            let inputs =
+                [(4, 1), (2, 2), (2, 3)].map(|(h, seed)| Var::from_tensor(&random(&[3, 9, h, 6], seed)).unwrap());
+            let [q, k, v] = [0, 1, 2].map(|i| inputs[i].as_tensor());
+            let mut run = Run { mask: masked.then(|| mask.clone()), ..Run::new() };
+            // Who wants to see the probabilities gets the composed one.
+            run.taps.want_attention = composed;
+            let y = attend_within(0, q, k, v, heads, window, &mut run).unwrap();
+            let grads = (&y * random(&[3, 9, 24], 4)).unwrap().sum_all().unwrap().backward().unwrap();
+            let grads = inputs.map(|x| grads.get(x.as_tensor()).unwrap().clone());
+            (y, grads)
+        });
+        let [(y, grads), (expected, expected_grads)] = ways;
+        // Sums of up to 9 terms of order 1 in f32, several of them behind each other.
+        assert!(largest(&y, &expected) < 1e-5, "masked {masked}, window {window:?}");
+        for (name, (grad, expected)) in ["q", "k", "v"].iter().zip(grads.iter().zip(&expected_grads)) {
+            assert!(largest(grad, expected) < 1e-4, "gradient of {name}, masked {masked}, window {window:?}");
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_computed_again_leave_what_comes_in_as_it_is() {
+    use crate::decoder::LogitPositions;
+    use crate::spec::DecoderSpec;
+    use crate::{Layer, Layers};
+    struct Square(FrozenLinear);
+    impl Layer for Square {
+        fn forward(&self, _: usize, x: &Tensor, _: &[usize], run: &mut Run, rows: Option<&Tensor>) -> Result<Tensor> {
+            let y = run.product(&self.0, &x.sqr()?)?;
+            crate::pick(&(x + y)?, rows)
+        }
+    }
+    let block = |seed: u64| {
+        let w = random(&[4, 4], seed).flatten_all().unwrap().to_vec1().unwrap();
+        Square(FrozenLinear::new(FrozenData::from_f32(w, &[4, 4]), None, &Device::Cpu).unwrap())
+    };
+    let spec = DecoderSpec { width: 4, vocab: 4, layers: 3, kv_heads: 1, head_dim: 4, context: 8, eos: vec![] };
+    let layers = Layers::new(spec, vec![block(1), block(2), block(3)]);
+    let x = Var::from_tensor(&(random(&[2, 3, 4], 4) * 0.1).unwrap()).unwrap();
+    let gradient = |recompute: bool| {
+        let mut run = Run { recompute, logits: LogitPositions::All, ..Run::new() };
+        let whole = |x: &Tensor| Ok(x.clone());
+        let y = layers.run(x.as_tensor(), &[0, 0], &mut run, whole, whole).unwrap();
+        let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        grads.get(x.as_tensor()).unwrap().clone()
+    };
+    let expected = gradient(false);
+    // Twice over one input, whose numbers are not the first block's to use up.
+    for _ in 0..2 {
+        assert!(largest(&gradient(true), &expected) < 1e-5);
+    }
+    assert_eq!(largest(x.as_tensor(), &(random(&[2, 3, 4], 4) * 0.1).unwrap()), 0.0);
+}
+
+#[test]
 fn attention_of_every_token_equals_the_composed_one() {
     let heads = Heads { queries: 4, keys: 4, dim: 6, scale: 0.4 };
     let bias = |g: usize| AttentionBias::by_distance(&random(&[(2 * g - 1) * (2 * g - 1) + 3, 4], 4), g).unwrap();
