@@ -2,6 +2,7 @@
 //!
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
+use crate::cache::KvCache;
 use crate::decoder::{LogitPositions, Run, check_context, select_positions, wanted_rows};
 use crate::frozen::take;
 use crate::products::Products;
@@ -98,7 +99,7 @@ impl<L: Layer> Layers<L> {
                 own = false;
             }
         }
-        if let Some(cache) = &mut run.cache {
+        if let Some(cache) = run.cache_as::<KvCache>()? {
             cache.advance(&lengths)?;
         }
         if run.taps.want_hidden {

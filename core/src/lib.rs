@@ -7,7 +7,6 @@
 //! **L** layers.
 
 pub mod cache;
-pub mod cache_store;
 pub mod candle_bridge;
 pub mod decoder;
 pub mod encoder;
@@ -27,8 +26,7 @@ pub mod stitch;
 pub mod vit;
 pub mod weights;
 
-pub use cache::{CacheType, KvCache};
-pub use cache_store::{CacheStore, MakeStore, StoreSizes};
+pub use cache::{CacheOptions, CacheType, DecoderCache, KvCache, SequenceLengths};
 pub use decoder::{Decoder, LogitPositions, Run};
 pub use encoder::Encoder;
 pub use frozen::{FrozenEmbedding, FrozenLinear, Mlp};

@@ -7,6 +7,7 @@
 
 use super::attention_graph::Causal;
 use super::{AttentionBias, softmax};
+use crate::cache::KvCache;
 use crate::decoder::Run;
 use crate::frozen::contiguous_f32;
 use crate::products::Products;
@@ -88,7 +89,7 @@ fn attention(
         return Causal { heads, past, window, mask, once, valued }.attend(q, k, v)?.reshape((b, t, h * d));
     }
     let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
-    let (k, v) = match &mut run.cache {
+    let (k, v) = match run.cache_as::<KvCache>()? {
         Some(cache) => cache.append(layer, &k, &v)?,
         None => (k, v),
     };

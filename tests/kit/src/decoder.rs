@@ -7,7 +7,7 @@ use crate::{cached, gradient, settings};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker};
-use limber_core::{Decoder, DecoderSpec, LogitPositions, Run};
+use limber_core::{CacheOptions, Decoder, DecoderSpec, LogitPositions, Run};
 
 /// Longest context of a tiny preset; the suite fills it.
 const LONGEST: usize = 512;
@@ -245,6 +245,6 @@ fn refusals(report: &mut Report, decoder: &dyn Decoder, spec: &DecoderSpec) {
         )?;
         let more = spec.context + 1;
         refused(&format!("{more} positions"), decoder.forward(&embeds(decoder, 1, more)?, &mut Run::new()))?;
-        refused(&format!("a cache of {more}"), decoder.new_cache(1, more))
+        refused(&format!("a cache of {more}"), decoder.new_cache(&CacheOptions::new(1, more)))
     });
 }
