@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(check(&[1, 2], &[99, 1], 4).unwrap().window, 24..32);
         assert_eq!(check(&[], &[], 5).unwrap().window, 28..32);
         assert_eq!(check(&[3, 0], &[7, 7], 99).unwrap().window, 8..8);
-        assert_eq!(check(&[2, 6], &[0, 1], 0).unwrap().len(), 48);
+        assert_eq!(check(&[2, 6], &[0, 1], 0).unwrap().byte_len(), 48);
     }
 
     #[test]
