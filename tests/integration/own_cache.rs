@@ -161,7 +161,10 @@ fn caches_of_other_decoders_are_refused() {
     let mut other = KvCache::new(&decoder.spec(), &CacheOptions::new(1, 8)).unwrap();
     let embeds = Tensor::zeros((1, 2, D), candle_core::DType::F32, &Device::Cpu).unwrap();
     let message = decoder.forward(&embeds, &mut Run::cached(&mut other)).unwrap_err().to_string();
-    assert!(message.contains("the cache is that of another decoder: it is a limber_core::cache::kv::KvCache"), "{message}");
+    assert!(
+        message.contains("the cache is that of another decoder: it is a limber_core::cache::kv::KvCache"),
+        "{message}"
+    );
     let mut own = decoder.new_cache(&CacheOptions::new(1, 8)).unwrap();
     let message = own.push_rows(&other).unwrap_err().to_string();
     assert!(message.contains("expected is a") && message.contains("Averages"), "{message}");
