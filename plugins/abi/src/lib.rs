@@ -32,6 +32,7 @@
 
 mod decoder;
 mod encoder;
+pub mod headers;
 pub mod lend;
 mod plugin;
 mod source;

@@ -18,7 +18,7 @@ mod part;
 mod source;
 mod stitch;
 
-pub use library::{Library, open};
+pub use library::{Library, open, open_built};
 
 use limber_plugin_abi::{LIMBER_ABI_MAJOR, LIMBER_ABI_MINOR};
 

@@ -29,9 +29,8 @@ fn library() -> PathBuf {
 
 /// The compiled-in parts, and those of the library.
 fn registries() -> [Registry; 2] {
-    let mut foreign = Registry::new();
-    limber_plugin_host::open(&library(), None).unwrap().register(&mut foreign).unwrap();
-    [Registry::from_inventory().unwrap(), foreign]
+    let loaded = limber_plugin_host::open(&library(), None).unwrap().registry().unwrap();
+    [Registry::from_inventory().unwrap(), loaded]
 }
 
 fn weights(seed: u64, dtype: Option<WeightType>) -> Weights {

@@ -20,6 +20,7 @@ mod decoder;
 mod encoder;
 mod export;
 mod log;
+mod role;
 mod source;
 mod stitch;
 mod tensor;
