@@ -260,7 +260,7 @@ fn plugin_check_says_what_failed_and_why() {
     let output = super::program::limber(&["plugin", "check", text(&liars)]);
     let (report, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("7 of 8 parts fail the conformance suite"), "{message}");
+    assert!(message.contains("7 of 8 components fail the conformance suite"), "{message}");
     for reason in [
         "features have shape [1, 5, 3], the spec says [1, 4, 3]",
         "the features carry a graph",

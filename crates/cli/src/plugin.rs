@@ -140,7 +140,7 @@ fn check(paths: &[PathBuf], as_json: bool) -> Result<()> {
         }
     }
     if failed > 0 {
-        bail!("{failed} of {all} parts fail the conformance suite")
+        bail!("{failed} of {all} components fail the conformance suite")
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 /*
- * What a part in C needs again and again: messages, settings, views of tensors, weights. Not part of the ABI: a plugin
+ * What a component in C needs again and again: messages, settings, views of tensors, weights. Not part of the ABI: a plugin
  * may take it along, change it, or do without. C99, no library but the standard one.
  */
 #ifndef LIMBER_PART_H

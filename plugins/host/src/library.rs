@@ -24,7 +24,7 @@ static OPENED: Mutex<BTreeMap<PathBuf, Arc<Plugin>>> = Mutex::new(BTreeMap::new(
 
 /// Opens the library at `path` and shakes hands. `sha256`, in hexadecimal, must be the hash of its bytes where it is given.
 ///
-/// The path leads to a file as it stands; no search path of the system takes part.
+/// The path leads to a file as it stands; no search path of the system is asked.
 ///
 /// # Errors
 /// A file that cannot be read or is no library, another hash, no entry symbol or one of another major version, a table

@@ -272,7 +272,7 @@ unsafe extern "C" fn vjp(
             let gradient = f32_tensor(grad_output, "the gradient of the prefixes")?;
             let prefix = built.stitch.project(&features, mode(&call))?;
             let grads = prefix.mul(&gradient)?.sum_all()?.backward()?;
-            let outputs = views(grad_parameters, built.variables.len(), "place for gradients")?;
+            let outputs = views(grad_parameters, built.variables.len(), "views for gradients")?;
             for ((name, variable), output) in built.variables.iter().zip(outputs) {
                 let name = name.to_string_lossy();
                 let gradient = grads

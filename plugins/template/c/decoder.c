@@ -123,7 +123,7 @@ static LimberStatus read_call(const Decoder *s, const LimberForward *table, Call
         longest = table->past[b] > longest ? table->past[b] : longest;
     call->keys = (int64_t)longest + call->t;
     if (call->keys > s->context)
-        return limber_fail(error, "%lld positions, allowed are %lld", (long long)call->keys, (long long)s->context);
+        return limber_fail(error, "%lld positions, expected are at most %lld", (long long)call->keys, (long long)s->context);
     if (call->cache != NULL && (call->cache->rows != (uint64_t)call->b || (uint64_t)call->keys > call->cache->capacity))
         return limber_fail(error, "%lld rows of %lld positions do not fit the cache", (long long)call->b,
                            (long long)call->keys);
@@ -289,7 +289,7 @@ static LimberStatus forward(LimberInstance *instance, const LimberForward *table
     return LIMBER_OK;
 }
 
-/* From gradients of h, those of the embeddings: e_s takes part in h_s, and in the mean of every later position. */
+/* From gradients of h, those of the embeddings: e_s takes component in h_s, and in the mean of every later position. */
 static LimberStatus vjp(LimberInstance *instance, const LimberForward *table, LimberTape *tape,
                         const LimberTensor *grad_output, const LimberTensor *grad_embeds, const LimberSink *error) {
     (void)tape;
