@@ -99,12 +99,8 @@ struct PluginEncoder {
 }
 
 impl Encoder for PluginEncoder {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, input: &Tensor) -> candle_core::Result<Tensor> {
