@@ -7,10 +7,9 @@ use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Tensor, Var};
-use limber_core::registry::{Entry, Maker, PreparedDecoder};
-use limber_core::{Decoder, DecoderCache, DecoderSpec, LogitPositions, Run, WeightSource};
+use limber_core::registry::{Maker, PrepareFn};
+use limber_core::{Decoder, DecoderCache, DecoderSpec, LogitPositions, Run};
 use limber_plugin_abi::*;
-use serde_json::Value;
 
 /// The table.
 pub(crate) fn table() -> LimberDecoder {
@@ -41,11 +40,8 @@ impl Role for Decoders {
     type Spec = DecoderSpec;
     type Answer = LimberDecoderSpec;
 
-    fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
-        match &entry.maker {
-            Maker::Decoder(prepare) => prepare(settings, source),
-            _ => bail!("{} is no decoder", entry.kind),
-        }
+    fn maker(maker: &Maker) -> Option<&PrepareFn<DecoderSpec, dyn Decoder>> {
+        if let Maker::Decoder(prepare) = maker { Some(prepare) } else { None }
     }
 
     fn answer(spec: DecoderSpec) -> Result<LimberDecoderSpec> {

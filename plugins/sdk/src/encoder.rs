@@ -5,10 +5,9 @@ use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill};
 use anyhow::{Context, Result, bail};
 use candle_core::{Tensor, Var};
-use limber_core::registry::{EncoderSpecs, Entry, Maker, PreparedEncoder};
-use limber_core::{Encoder, FeatureKind, InputSpec, ResizeFilter, ResizeRule, WeightSource};
+use limber_core::registry::{EncoderSpecs, Maker, PrepareFn};
+use limber_core::{Encoder, FeatureKind, InputSpec, ResizeFilter, ResizeRule};
 use limber_plugin_abi::*;
-use serde_json::Value;
 
 /// The table.
 pub(crate) fn table() -> LimberEncoder {
@@ -29,11 +28,8 @@ impl Role for Encoders {
     type Spec = EncoderSpecs;
     type Answer = LimberEncoderSpec;
 
-    fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedEncoder> {
-        match &entry.maker {
-            Maker::Encoder(prepare) => prepare(settings, source),
-            _ => bail!("{} is no encoder", entry.kind),
-        }
+    fn maker(maker: &Maker) -> Option<&PrepareFn<EncoderSpecs, dyn Encoder>> {
+        if let Maker::Encoder(prepare) = maker { Some(prepare) } else { None }
     }
 
     fn answer(specs: EncoderSpecs) -> Result<LimberEncoderSpec> {

@@ -2,12 +2,19 @@
 
 use crate::call::{answer, give, guard, set};
 use crate::export::{Lent, entry_of, handle, release, settings};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use limber_core::WeightSource;
-use limber_core::registry::{Entry, Prepared};
+use limber_core::registry::{Entry, Maker, PrepareFn, Prepared};
 use limber_plugin_abi::*;
 use serde_json::Value;
 use std::ffi::c_char;
+
+fn prepared<R: Role>(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<Prepared<R::Spec, R::Built>> {
+    match R::maker(&entry.maker) {
+        Some(prepare) => prepare(settings, source),
+        None => bail!("{} is registered as {}, the table is that of another role", entry.kind, entry.maker.role()),
+    }
+}
 
 /// A role whose components stand alone: no side that they are held against.
 pub(crate) trait Role: 'static {
@@ -18,8 +25,8 @@ pub(crate) trait Role: 'static {
     /// Its spec as the host reads it.
     type Answer: Table;
 
-    fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource)
-    -> Result<Prepared<Self::Spec, Self::Built>>;
+    /// How an entry of this role prepares; None for one of another role.
+    fn maker(maker: &Maker) -> Option<&PrepareFn<Self::Spec, Self::Built>>;
 
     fn answer(spec: Self::Spec) -> Result<Self::Answer>;
 }
@@ -62,7 +69,7 @@ unsafe extern "C" fn prepare<R: Role>(
     unsafe {
         guard(error, || {
             let source = Lent::new(source)?;
-            let prepared = R::prepared(entry_of(part)?, settings(text)?, source.source())?;
+            let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
             give(resolved, &prepared.settings.to_string())?;
             answer(out, R::answer(prepared.spec)?)
         })
@@ -81,7 +88,7 @@ unsafe extern "C" fn build<R: Role>(
     unsafe {
         guard(error, || {
             let source = Lent::new(source)?;
-            let prepared = R::prepared(entry_of(part)?, settings(text)?, source.source())?;
+            let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
             set(out, handle(prepared.build(&source.weights(options)?)?))
         })
     }
