@@ -67,8 +67,11 @@ def changed(config, changes, nulls):
     return {key: value for key, value in {**config, **changes}.items() if value is not None or key in nulls}
 
 
-def variants(base, changes, nulls, alike=()):
-    """Logits of the weights in the folder `base` under other configs; those of `alike` are the base's own."""
+def variants(base, changes, nulls, alike=(), growing=("dynamic",)):
+    """Logits of the weights in the folder `base` under other configs.
+
+    Those of `alike` are the base's own; those of `growing` change their frequencies with the length, so steps give other logits.
+    """
     model = load(base)
     ids = torch.randint(0, model.config.vocab_size, (1, 20), generator=torch.Generator().manual_seed(9))
     plain = logits(model, ids)["logits"]
@@ -83,7 +86,7 @@ def variants(base, changes, nulls, alike=()):
         tensors[f"{name}.logits"] = found["logits"]
         # Steps give what one pass gives, unless the frequencies change on the way.
         apart = (found["cached.logits"] - found["logits"]).abs().max()
-        if name == "dynamic":
+        if name in growing:
             assert apart > SEEN, (name, apart)
             tensors[f"{name}.cached.logits"] = found["cached.logits"]
         else:
@@ -112,8 +115,9 @@ def bare(folder, settings, seed, tune=None, absent=(), prefix="model."):
 
 
 def initial(several):
-    """How new models' weights lie, for each of these settings."""
-    models = ((settings, AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings))) for settings in several)
+    """How new models' weights lie, for each of these settings; no token has zeros for padding."""
+    tokens = dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id"])
+    models = ((settings, AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings, **tokens))) for settings in several)
     return [{"settings": settings, "weights": lm.initial(model)} for settings, model in models]
 
 

@@ -55,8 +55,11 @@ def greedy(model, embeds, count):
     return tokens, torch.stack(rows)
 
 
-def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True):
-    """Tensors and lists of one model: logits, taps, prefix, cached steps, rows of different lengths, a gradient."""
+def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True, masked=True, placed=True):
+    """Tensors and lists of one model: logits, taps, prefix, cached steps, rows of different lengths, a gradient.
+
+    Not `masked` where a mask moves positions, not `placed` where a model takes no positions.
+    """
     tensors, lists = {}, {"greedy_margin": MARGIN}
     width, vocab = model.get_input_embeddings().weight.shape[1], model.config.vocab_size
 
@@ -107,10 +110,12 @@ def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True):
             tensors |= {"full.ids": whole, "full.logits": model(input_ids=whole).logits}
 
         # Keys 2 and 5 hidden: positions stay where they are.
-        mask = torch.ones(1, 20, dtype=torch.long)
-        mask[0, 2] = mask[0, 5] = 0
-        out = model(input_ids=ids[:1], attention_mask=mask, position_ids=torch.arange(20)[None])
-        tensors |= {"masked.mask": mask, "masked.logits": out.logits}
+        if masked:
+            mask = torch.ones(1, 20, dtype=torch.long)
+            mask[0, 2] = mask[0, 5] = 0
+            places = {"position_ids": torch.arange(20)[None]} if placed else {}
+            out = model(input_ids=ids[:1], attention_mask=mask, **places)
+            tensors |= {"masked.mask": mask, "masked.logits": out.logits}
 
     # A training step's gradient: prefix positions but the last are no targets.
     targets = torch.full((2, 13), -100)
