@@ -6,10 +6,10 @@ A family's folder holds:
 
 - one folder a form: `config.json` and `model.safetensors`, as version 5 of transformers writes them. `bare/` is the first form with one
   layer and a tied head, as its inner class saves it: no `model.` or `transformer.` before the names, no `lm_head`, bf16 weights.
-- `expected.safetensors`: `FORM.NAME`. Of a whole form all that `lm.py` writes (logits of two rows of 20 tokens, hidden states, attention,
-  a prefix of embeddings, cached steps, greedy tokens of three rows, the whole context, hidden keys, a gradient of the input); of the others
+- `expected.safetensors`: `FORM.NAME`. Of a whole form all that `lm.py` writes (logits of two sequences of 20 tokens, hidden states, attention,
+  a prefix of embeddings, cached steps, greedy tokens of three prompts, the whole context, hidden keys, a gradient of the input); of the others
   and of `bare`: `ids`, `embeds`, `logits`.
-- `variants.safetensors`: logits of one row of 20 tokens under other configs over the first form's weights: `ids`, `base.logits`,
+- `variants.safetensors`: logits of one sequence of 20 tokens under other configs over the first form's weights: `ids`, `base.logits`,
   `NAME.logits`, and `NAME.cached.logits` (a prompt of 9, then steps) for the names in `growing`.
 - `expected.json`: `kind` (transformers' model_type), `base` (the first form), `whole` (the forms with all values), `FORM` (greedy tokens),
   `variants` (what is changed in the first form's config.json; null is a key taken away, save those of `nulls`), `alike` (variants that change
@@ -41,7 +41,7 @@ def rope(theta=10000.0, kind="default", **more):
 
 
 def sizes(kind, **more):
-    """Sizes most families have names for: grouped queries, rows longer than the windows."""
+    """Sizes most families have names for: grouped queries, texts longer than the windows."""
     found = dict(model_type=kind, vocab_size=48, hidden_size=32, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
                  num_key_value_heads=2, max_position_embeddings=40, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     return {key: value for key, value in (found | more).items() if value is not ...}
@@ -91,7 +91,7 @@ class Family:
     moved: list = field(default_factory=list)
 
 
-# Norms that multiply by 1 + their weights; what a block adds outweighs the words.
+# Norms that multiply by 1 + their weights; what a block adds outweighs the token embeddings.
 OFFSET = gains(["norm"], 0.2)
 SANDWICH = several(OFFSET, gains(["post_attention", "post_feedforward"], 1.8, 0.6))
 
@@ -121,9 +121,9 @@ FAMILIES = {
             "v4": {**V4, "rope_theta": 5000.0, "rope_local_base_freq": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0},
                    "sliding_window_pattern": 2, "_sliding_window_pattern": None, "layer_types": None, "hidden_act": "silu"},
             "v4-unscaled": {**V4, "rope_theta": 5000.0, "rope_local_base_freq": 100.0, "rope_scaling": None},
-            # Where nothing is said: a million and ten thousand.
+            # A million and ten thousand by default.
             "v4-defaults": V4,
-            # Every sixth layer where nothing is said.
+            # Every sixth layer by default.
             "pattern-default": {"layer_types": None},
             "no-windows": {"sliding_window_pattern": 1, "layer_types": None},
             "order": {"layer_types": ["full_attention", "sliding_attention"]},
@@ -144,7 +144,7 @@ FAMILIES = {
             "v4-partial": {**V4, "rope_theta": 100.0, "partial_rotary_factor": 0.5},
             "partial": rope(100.0, partial_rotary_factor=0.5),
             "window": {"sliding_window": 5},
-            # All within the short context; beyond it from position 13 on; the same in version 4's words.
+            # All within the short context; beyond it from position 13 on; the same in version 4's spelling.
             "longrope-short": {"max_position_embeddings": 80, **rope(100.0, "longrope", short_factor=[1.1, 1.5, 2.0, 3.0], long_factor=[1.5, 3.0, 6.0, 9.0])},
             "longrope": {"original_max_position_embeddings": 12,
                          **rope(100.0, "longrope", short_factor=[1.1, 1.5, 2.0, 3.0], long_factor=[1.5, 3.0, 6.0, 9.0])},
@@ -195,14 +195,14 @@ FAMILIES = {
         sizes("stablelm", num_key_value_heads=4, **rope(100.0, partial_rotary_factor=0.5)),
         {
             "serial": dict(use_qkv_bias=True),
-            # As StableLM 2 12B: side by side behind one norm, a norm for each head.
+            # As StableLM 2 12B: parallel behind one norm, a query/key norm for each head.
             "parallel": dict(use_parallel_residual=True, qk_layernorm=True, num_key_value_heads=2, tie_word_embeddings=True, num_hidden_layers=1,
                              **rope(partial_rotary_factor=0.25)),
         },
         {
             "v4": {**V4, "rope_theta": 100.0, "rope_scaling": None, "partial_rotary_factor": 0.5},
             "v4-whole": {**V4, "rope_theta": 100.0, "partial_rotary_factor": 1.0},
-            # A quarter where nothing is said.
+            # A quarter by default.
             "quarter": {**V4, "rope_theta": 100.0},
             "linear": rope(100.0, "linear", factor=2.5, partial_rotary_factor=0.5),
             "gelu": {"hidden_act": "gelu_pytorch_tanh"},
@@ -221,7 +221,7 @@ FAMILIES = {
             "logits": {"logits_scaling": 8},
             "residual": {"residual_multiplier": 0.22},
             "attention": {"attention_multiplier": 0.6},
-            # Where nothing is said all four are 1, the attention's too.
+            # All four are 1 by default, the attention's too.
             "ones": {"embedding_multiplier": None, "logits_scaling": None, "residual_multiplier": None, "attention_multiplier": None},
             "epsilon": {"rms_norm_eps": 0.5},
         },
@@ -243,9 +243,9 @@ FAMILIES = {
     "falcon": Family(
         sizes("falcon", intermediate_size=..., num_key_value_heads=..., ffn_hidden_size=32),
         {
-            # As 7B: one key head, attention and MLP side by side behind one norm.
+            # As 7B: one key head, attention and MLP parallel behind one norm.
             "parallel": rope(100.0),
-            # As RW-1B: linear biases, one after the other, biases in all matrices, as many key heads as query heads.
+            # As RW-1B: linear biases, serial, biases in all matrices, as many key heads as query heads.
             "alibi": dict(alibi=True, parallel_attn=False, multi_query=False, bias=True, rope_parameters=None, num_hidden_layers=1),
             # Of sixteen heads most slopes are no powers of two: they and their products with positions are rounded to bf16.
             "alibi-heads": dict(alibi=True, parallel_attn=False, multi_query=False, rope_parameters=None, num_hidden_layers=1, num_attention_heads=16),
@@ -276,7 +276,7 @@ FAMILIES = {
             "heads-six": {"n_heads": 6},
             "epsilon": {"layer_norm_epsilon": 0.05},
         },
-        tune=softer(["Wqkv"], 1.4), initial=dict(tie_word_embeddings=False), bare=dict(n_layers=1), options=dict(placed=False),
+        tune=softer(["Wqkv"], 1.4), initial=dict(tie_word_embeddings=False), bare=dict(n_layers=1), options=dict(position_ids=False),
     ),
     "gpt_neo": Family(
         dict(model_type="gpt_neo", vocab_size=48, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=40, intermediate_size=24,

@@ -2,11 +2,11 @@
 
 Run: `python tests/golden/gemma2/export.py`
 
-`capped/` is as version 5 of transformers writes it: both caps, one table for words and head, windows in layers 0 and 2. `open/` is as
+`capped/` is as version 5 of transformers writes it: both caps, a tied head, windows in layers 0 and 2. `open/` is as
 version 4 writes it, with no caps, a head of its own, biases and another order of windows. `bare/` has names without `model.` and bf16 weights.
 `variants.safetensors` holds logits of other configs over the weights of `capped/`: `variants` of `expected.json` says what is changed,
 null being a key taken away save those of `nulls`, and `alike` which of them change nothing.
-`embeds` and `hidden.0` are words times the square root of the width; embeddings that come from elsewhere (`prefix.embeds`) are not scaled.
+`embeds` and `hidden.0` are token embeddings times the square root of the width; embeddings of another origin (`prefix.embeds`) are not scaled.
 """
 
 import sys
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import families  # noqa: E402
 from writer import start, write_json, write_tensors  # noqa: E402
 
-# Neither the width over the heads nor a head's own width is the scale of queries. Windows are shorter than rows.
+# Neither the width over the heads nor a head's own width is the scale of queries. Windows are shorter than texts.
 SIZES = dict(model_type="gemma2", vocab_size=80, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=12, sliding_window=5, max_position_embeddings=40,
              attn_logit_softcapping=6.0, final_logit_softcapping=4.0)
@@ -40,7 +40,7 @@ VARIANTS = {
     "types": {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     "no-windows": {"layer_types": ["full_attention"] * 3},
     "one-window": {"layer_types": ["sliding_attention"] * 3},
-    # `hidden_act` has no say, whatever it is.
+    # `hidden_act` has no effect, whatever it is.
     "act": {"hidden_activation": "silu"},
     "act-unread": {"hidden_act": "gelu"},
     "epsilon": {"rms_norm_eps": 0.5},
@@ -50,7 +50,7 @@ NULLS = ["attn_logit_softcapping", "final_logit_softcapping"]
 
 
 def tune(model, generator):
-    """Norms multiply by 1 + their weights; what a block adds outweighs the words."""
+    """Norms multiply by 1 + their weights; what a block adds outweighs the token embeddings."""
     for name, weight in model.named_parameters():
         if "norm" in name and not name.endswith("bias"):
             noise = torch.randn(weight.shape, generator=generator)
@@ -81,7 +81,7 @@ def main():
         tensors |= {f"{name}.{key}": value for key, value in found.items()}
     small = SIZES | dict(num_hidden_layers=2, num_key_value_heads=4)
     tensors |= {f"bare.{key}": value for key, value in families.bare(folder / "bare", small, 5, tune).items()}
-    # Gemma 2's chat models end a turn in another way than a text, and say so here.
+    # Gemma 2's chat models end a turn in another way than a text, and list both here.
     write_json(folder / "capped/generation_config.json", {"_from_model_config": True, "bos_token_id": 2, "cache_implementation": "hybrid",
                                                           "eos_token_id": [1, 7], "pad_token_id": 0})
     # Large enough that a deviation is measured to some hundredths.

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import families  # noqa: E402
 from writer import start, write_json, write_tensors  # noqa: E402
 
-# Heads are together wider than the model, as in Qwen3-0.6B; two query heads share one of keys.
+# Heads are together wider than the model, as in Qwen3-0.6B; two query heads share one key head.
 SIZES = dict(model_type="qwen3", vocab_size=80, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, head_dim=8, max_position_embeddings=40, bos_token_id=78, eos_token_id=79)
 THETA = {"rope_type": "default", "rope_theta": 100.0}
@@ -27,7 +27,7 @@ SHORT = {**V4, "max_position_embeddings": 12}
 VARIANTS = {
     "plain-v4": {**V4, "rope_theta": 500.0},
     "plain-v5": {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
-    # As the model cards say it, under its older key, and as version 5 writes it.
+    # As the model cards write it, under its older key, and as version 5 writes it.
     "yarn-v4": {**V4, "rope_scaling": {"rope_type": "yarn", **YARN}},
     "yarn-type": {**V4, "rope_scaling": {"type": "yarn", **YARN}},
     "yarn-v5": {"rope_parameters": {"rope_type": "yarn", "rope_theta": 100.0, **YARN}},
@@ -36,7 +36,7 @@ VARIANTS = {
         "rope_type": "yarn", "rope_theta": 100.0, "factor": 3.0, "original_max_position_embeddings": 12, "attention_factor": 1.7, "truncate": False}},
     "linear": {**SHORT, "rope_scaling": {"rope_type": "linear", "factor": 2.5}},
     "dynamic": {**SHORT, "rope_scaling": {"rope_type": "dynamic", "factor": 3.0}},
-    # A window from one layer on, as version 4 said it before there were layer_types; in one layer of a list; said and not used.
+    # A window from one layer on, as version 4 wrote it before there were layer_types; in one layer of a list; set and not used.
     "window-from": {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "layer_types": None},
     "window-list": {"use_sliding_window": True, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
     "window-unused": {"use_sliding_window": False, "sliding_window": 5, "max_window_layers": 0, "layer_types": None},
@@ -60,7 +60,7 @@ def main():
     folder = start(__file__, "torch", "transformers", "safetensors", "numpy")
     models = {
         "untied": dict(tie_word_embeddings=False, rope_parameters=THETA),
-        # Rows are longer than the window.
+        # Texts are longer than the window.
         "tied": dict(tie_word_embeddings=True, use_sliding_window=True, sliding_window=5, max_window_layers=1, rms_norm_eps=1e-5,
                      rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
     }
@@ -77,7 +77,7 @@ def main():
     # The output's matrix has a bias too, unlike Qwen2's.
     biased = SIZES | dict(attention_bias=True, tie_word_embeddings=True, num_key_value_heads=4, num_hidden_layers=1)
     tensors |= {f"bare.{key}": value for key, value in families.bare(folder / "bare", biased, 5, tune).items()}
-    # Qwen3's chat models end texts in two ways, and say so here.
+    # Qwen3's chat models end texts in two ways, and list both here.
     write_json(folder / "untied/generation_config.json", {"bos_token_id": 78, "do_sample": True, "eos_token_id": [79, 78], "pad_token_id": 78,
                                                           "temperature": 0.6, "top_k": 20, "top_p": 0.95})
     # Large enough that a deviation is measured to some hundredths.
