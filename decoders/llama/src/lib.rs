@@ -1,184 +1,159 @@
 //! `llama`: Llama 1 to 3.2, TinyLlama, Mistral, Qwen2 and Qwen2.5 as a frozen decoder.
 //!
-//! Embeddings `[B, T, D]` to logits over V: L blocks of attention, then gated MLP, each behind an RMS norm; rotary
-//! embedding in halves over the whole head, with the scalings of longer contexts; grouped queries, sliding windows.
+//! Attention, then gated MLP, each behind an RMS norm; rotary embedding in halves over the whole head, with the scalings of
+//! longer contexts; grouped queries, sliding windows.
 //! Sources followed: transformers' `modeling_llama.py`, `modeling_mistral.py`, `modeling_qwen2.py`.
 
-use anyhow::Result;
-use candle_core::Tensor;
-use limber_core::frozen::After;
-use limber_core::model_config::{self, TokenIds};
-use limber_core::ops::{Activation, Heads, RmsNorm, Rotary, attend_within};
-use limber_core::rope::rotary;
-use limber_core::weights::{WeightError, ZEROS};
-use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Layer, Layers, Part, Run, WeightSource, Weights,
-    pick, register,
+use anyhow::{Result, bail};
+use limber_core::decoder_block::{
+    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
+use limber_core::decoder_family::eos;
+use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
+use limber_core::model_config::TokenIds;
+use limber_core::ops::{CausalAttention, Heads, NormKind};
+use limber_core::rope::rotary;
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
 
 mod described;
 mod presets;
 mod settings;
 
-use settings::Sizes;
 pub use settings::{Config, Family, LayerType};
 
-register!(decoder, Llama);
+register!(decoder, FamilyDecoder<Llama>);
 
-/// The frozen model.
-pub struct Llama {
-    words: FrozenEmbedding,
-    layers: Layers<Block>,
-    norm: RmsNorm,
-    head: FrozenLinear,
-    /// Positions up to which a row's length does not change its rotary frequencies.
-    steady: usize,
-}
+/// The family.
+pub struct Llama;
 
-impl Part for Llama {
+impl DecoderFamily for Llama {
     type Config = Config;
     const KIND: &'static str = "llama";
     const ABOUT: &'static str = "Llama, Mistral and Qwen2, from a Hugging Face folder or by the name of a model";
+    const MODEL_TYPES: &'static [&'static str] = &Family::NAMES;
+    // Fine-tuned models may end texts otherwise, and take longer ones.
+    const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 
     fn tiny() -> Config {
         Config {
             model_type: Some(Family::Qwen2),
-            vocab_size: Some(97),
-            hidden_size: Some(32),
-            intermediate_size: Some(48),
-            num_hidden_layers: Some(2),
-            num_attention_heads: Some(4),
-            num_key_value_heads: Some(2),
             // Not hidden_size / num_attention_heads, as in Mistral-Nemo.
             head_dim: Some(6),
-            max_position_embeddings: Some(48),
             // The second layer sees four keys, fewer than the suite's rows have.
             sliding_window: Some(4),
             max_window_layers: Some(1),
             eos_token_id: Some(TokenIds(vec![95, 96])),
-            ..Config::default()
+            ..Config::sized(97, 48, [32, 48, 2, 4, 2])
         }
     }
 
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        model_config::recognises(source, &Family::NAMES)
+    fn models() -> Vec<&'static str> {
+        presets::NAMES.into()
     }
 
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl DecoderPart for Llama {
-    fn specs(config: &Config) -> Result<DecoderSpec> {
-        Ok(config.sizes()?.spec)
+    fn preset(name: &str) -> Option<Config> {
+        presets::preset(name).map(Config::filled)
     }
 
-    fn new(config: &Config, weights: &Weights) -> Result<Self> {
-        let sizes = config.sizes()?;
-        let spec = sizes.spec.clone();
-        let (d, init) = (spec.width, sizes.init);
-        let w = weights.under_any(&["model", ""], "embed_tokens.weight");
-        let head = weights.pp("lm_head");
-        let (words, head) = if sizes.tied {
-            w.pp("embed_tokens").tied(&head, spec.vocab, d, init)?
-        } else {
-            (w.pp("embed_tokens").embedding(spec.vocab, d, init)?, head.linear(d, spec.vocab, init, None)?)
+    fn own(config: Config) -> Config {
+        // Who sets a window wants it.
+        let wanted = config.use_sliding_window.or(config.sliding_window.is_some().then_some(true));
+        Config { use_sliding_window: wanted, ..config }
+    }
+
+    fn described(config: &ModelConfig) -> Result<Config> {
+        described::described(config)
+    }
+
+    fn filled(config: Config) -> Config {
+        config.filled()
+    }
+
+    fn plan(config: &Config) -> Result<ModelPlan> {
+        let width = Self::size("hidden_size", config.hidden_size)?;
+        let queries = Self::size("num_attention_heads", config.num_attention_heads)?;
+        let dim = match config.head_dim {
+            Some(_) => Self::size("head_dim", config.head_dim)?,
+            None if width % queries != 0 => bail!(
+                "llama: hidden_size {width} is not a multiple of num_attention_heads {queries}, and head_dim is not set"
+            ),
+            None => width / queries,
         };
-        let rotary = rotary(spec.head_dim, sizes.theta, config.rope_scaling.as_ref(), sizes.positions);
-        let blocks = (0..spec.layers)
-            .map(|layer| Block::new(&w.pp(format!("layers.{layer}")), &sizes, layer, rotary.clone()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let norm = RmsNorm::load(&w.pp("norm"), d, sizes.eps)?;
-        Ok(Self { words, layers: Layers::new(spec, blocks), norm, head, steady: rotary.steady() })
-    }
-}
-
-impl Decoder for Llama {
-    fn spec(&self) -> DecoderSpec {
-        self.layers.spec().clone()
-    }
-
-    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        self.words.forward(ids)
-    }
-
-    fn forward(&self, embeds: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let past = self.layers.start(embeds, run)?;
-        self.layers.run(embeds, &past, run, |x| self.norm.forward(x), |x| self.head.forward(x))
-    }
-
-    fn begins_alike(&self, positions: usize) -> bool {
-        positions <= self.steady
-    }
-}
-
-/// One layer: x + attention(norm(x)), then x + down(act(gate(norm'(x))) * up(norm'(x))).
-struct Block {
-    heads: Heads,
-    window: Option<usize>,
-    rotary: Rotary,
-    norm1: RmsNorm,
-    q: FrozenLinear,
-    k: FrozenLinear,
-    v: FrozenLinear,
-    out: FrozenLinear,
-    norm2: RmsNorm,
-    gate: FrozenLinear,
-    up: FrozenLinear,
-    activation: Activation,
-    down: FrozenLinear,
-}
-
-impl Block {
-    fn new(w: &Weights, sizes: &Sizes, layer: usize, rotary: Rotary) -> Result<Self, WeightError> {
-        let Sizes { heads, eps, inner, init, .. } = *sizes;
-        let d = sizes.spec.width;
-        let (queries, keys) = (heads.queries * heads.dim, heads.keys * heads.dim);
-        let biased = |wanted: bool| wanted.then_some(ZEROS);
-        let attention = w.pp("self_attn");
-        let project = |name: &str, n_out| attention.pp(name).linear(d, n_out, init, biased(sizes.qkv_bias));
-        let mlp = w.pp("mlp");
-        Ok(Self {
-            heads,
-            window: sizes.windows[layer],
-            rotary,
-            norm1: RmsNorm::load(&w.pp("input_layernorm"), d, eps)?,
-            q: project("q_proj", queries)?,
-            k: project("k_proj", keys)?,
-            v: project("v_proj", keys)?,
-            out: attention.pp("o_proj").linear(queries, d, init, biased(sizes.out_bias))?,
-            norm2: RmsNorm::load(&w.pp("post_attention_layernorm"), d, eps)?,
-            gate: mlp.pp("gate_proj").linear(d, inner, init, biased(sizes.mlp_bias))?,
-            up: mlp.pp("up_proj").linear(d, inner, init, biased(sizes.mlp_bias))?,
-            activation: sizes.activation,
-            down: mlp.pp("down_proj").linear(inner, d, init, biased(sizes.mlp_bias))?,
+        let keys = Self::size("num_key_value_heads", config.num_key_value_heads)?;
+        if queries % keys != 0 {
+            bail!("llama: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
+        }
+        if dim % 2 != 0 {
+            bail!("llama: head_dim {dim} is not allowed, the rotary embedding needs an even number")
+        }
+        let theta = Self::need("rope_theta", config.rope_theta)?;
+        if !(theta.is_finite() && theta > 1.0) {
+            bail!("llama: rope_theta is {theta}, allowed is above 1")
+        }
+        let positions = Self::size("max_position_embeddings", config.max_position_embeddings)?;
+        let scaling = config.rope_scaling.as_ref();
+        if let Some(scaling) = scaling {
+            scaling.check("llama", dim)?;
+        }
+        config.check_biases()?;
+        let spec = DecoderSpec {
+            width,
+            vocab: Self::size("vocab_size", config.vocab_size)?,
+            layers: Self::size("num_hidden_layers", config.num_hidden_layers)?,
+            kv_heads: keys,
+            head_dim: dim,
+            context: scaling.map_or(positions, |s| s.context(positions)),
+            eos: eos(&config.eos_token_id),
+        };
+        let init = Init::normal(Self::need("initializer_range", config.initializer_range)?);
+        let norm = NormPlan { kind: NormKind::Rms, eps: Self::need("rms_norm_eps", config.rms_norm_eps)? };
+        let attention_bias = Self::need("attention_bias", config.attention_bias)?;
+        let mlp_bias = Self::need("mlp_bias", config.mlp_bias)?;
+        let attention = |name| MatrixPlan::new(name, init).biased(attention_bias);
+        let mlp = |name| MatrixPlan::new(name, init).biased(mlp_bias);
+        let mut block = BlockPlan {
+            width,
+            norm,
+            attention_norms: BranchNorms::before("input_layernorm"),
+            attention: AttentionPlan {
+                attention: CausalAttention::new(Heads::new(queries, keys, dim)),
+                projections: ProjectionPlan::Split {
+                    q: attention("self_attn.q_proj"),
+                    k: attention("self_attn.k_proj"),
+                    v: attention("self_attn.v_proj"),
+                },
+                out: attention("self_attn.o_proj").biased(attention_bias && config.model_type == Some(Family::Llama)),
+                query_key_norm: None,
+                rotary: Some(rotary(dim, theta, scaling, positions)),
+            },
+            mlp_norms: BranchNorms::before("post_attention_layernorm"),
+            mlp: MlpPlan {
+                inner: Self::size("intermediate_size", config.intermediate_size)?,
+                activation: Self::need("hidden_act", config.hidden_act)?,
+                layers: MlpLayers::Gated { gate: mlp("mlp.gate_proj"), up: mlp("mlp.up_proj") },
+                down: mlp("mlp.down_proj"),
+            },
+            parallel: false,
+            residual_scale: None,
+        };
+        let windows = config.windows(spec.layers)?.into_iter();
+        let blocks = windows.map(|window| {
+            block.attention.attention.window = window;
+            block.clone()
+        });
+        let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
+        Ok(ModelPlan {
+            prefixes: &["model", ""],
+            probe: "embed_tokens.weight",
+            words: TablePlan { name: "embed_tokens", init },
+            input_scale: 1.0,
+            projections: None,
+            positions: None,
+            layers: "layers",
+            blocks: blocks.collect(),
+            final_norm: Some(("norm", norm)),
+            head: HeadPlan::new(MatrixPlan::new("lm_head", init), tied),
+            spec,
         })
-    }
-}
-
-impl Layer for Block {
-    const KEEPS_PRODUCTS: bool = true;
-
-    fn forward(
-        &self,
-        index: usize,
-        x: &Tensor,
-        past: &[usize],
-        run: &mut Run,
-        rows: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        let (b, t, _) = x.dims3()?;
-        let Heads { queries, keys, dim, .. } = self.heads;
-        let lengths = run.row_lengths(b, t)?;
-        let [q, k, v] = run.products([&self.q, &self.k, &self.v], &self.norm1.forward(x)?)?;
-        let q = run.turned(&self.rotary, q.reshape((b, t, queries, dim))?, past, &lengths)?;
-        let k = run.turned(&self.rotary, k.reshape((b, t, keys, dim))?, past, &lengths)?;
-        let v = v.reshape((b, t, keys, dim))?;
-        let attention = attend_within(index, &q, &k, &v, self.heads, self.window, run)?;
-        let x = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
-        let gate = (&self.gate, After::activation(self.activation));
-        let [gate, up] = run.products_then([gate, (&self.up, After::NOTHING)], &self.norm2.forward(&x)?)?;
-        run.last_product(&self.down, &(gate * up)?, &x)
     }
 }
