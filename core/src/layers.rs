@@ -170,3 +170,63 @@ impl<S: Stage> Blocks<S> {
         if run.logits == LogitPositions::Hidden { Ok(x) } else { head(&x) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frozen::FrozenLinear;
+    use crate::weights::{FrozenData, Init, Weights};
+    use candle_core::{Device, Var};
+    use std::sync::Mutex;
+
+    /// A block that keeps hold of what it was given.
+    struct Square {
+        layer: FrozenLinear,
+        seen: Arc<Mutex<Vec<Tensor>>>,
+    }
+
+    impl Layer for Square {
+        fn forward(&self, _: usize, x: &Tensor, _: &[usize], _: &mut Run, rows: Option<&Tensor>) -> Result<Tensor> {
+            self.seen.lock().unwrap().push(x.clone());
+            crate::gather(&(x + self.layer.forward(&x.sqr()?)?)?, rows)
+        }
+    }
+
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
+    }
+
+    fn largest(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn checkpointed_blocks_from_outside_find_every_tensor_whole() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let block = |seed: u64| {
+            let w = random(&[4, 4], seed).flatten_all().unwrap().to_vec1().unwrap();
+            let layer = FrozenLinear::new(FrozenData::from_f32(w, &[4, 4]), None, &Device::Cpu).unwrap();
+            Square { layer, seen: seen.clone() }
+        };
+        let spec = DecoderSpec { width: 4, vocab: 4, layers: 3, kv_heads: 1, head_dim: 4, context: 8, eos: vec![] };
+        let layers = Layers::new(spec, vec![block(1), block(2), block(3)]);
+        let start = (random(&[2, 3, 4], 4) * 0.1).unwrap();
+        let x = Var::from_tensor(&start).unwrap();
+        let gradient = |checkpointing| {
+            let mut run = Run { checkpointing, ..Run::new() };
+            let whole = |x: &Tensor| Ok(x.clone());
+            let y = layers.run(x.as_tensor(), &[0, 0], &mut run, whole, whole).unwrap();
+            let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            grads.get(x.as_tensor()).unwrap().clone()
+        };
+        let expected = gradient(Checkpointing::None);
+        for checkpointing in [Checkpointing::Full, Checkpointing::Selective, Checkpointing::Full] {
+            assert!(largest(&gradient(checkpointing), &expected) < 1e-5);
+        }
+        assert_eq!(largest(x.as_tensor(), &start), 0.0);
+        // Tensors that a block kept still have all their elements after the backward pass.
+        for x in seen.lock().unwrap().iter() {
+            assert_eq!(x.flatten_all().unwrap().to_vec1::<f32>().unwrap().len(), 24);
+        }
+    }
+}

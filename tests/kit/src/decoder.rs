@@ -7,7 +7,7 @@ use crate::{cached, gradient, settings};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker};
-use limber_core::{Decoder, DecoderSpec, LogitPositions, Run};
+use limber_core::{Checkpointing, Decoder, DecoderSpec, LogitPositions, Run};
 
 /// Longest context of a tiny preset; the suite fills it.
 const LONGEST: usize = 512;
@@ -198,11 +198,11 @@ fn gradients(report: &mut Report, decoder: &dyn Decoder) {
         let window = Tensor::from_vec(window, (1, T, 1), &Device::Cpu)?.broadcast_as(embeds.dims())?.contiguous()?;
         gradient::check("earlier embeddings", &embeds, Some(&window), &|| forward(&embeds, LogitPositions::Last))
     });
-    report.check("blocks computed again in the backward pass give the same gradient", || {
+    report.check("activation checkpointing gives the same gradient", || {
         let embeds = Var::from_tensor(&embeds(decoder, 2, T)?)?;
-        let gradient = |logits: &LogitPositions, recompute: bool, keep_products: bool| -> Result<Tensor> {
+        let gradient = |logits: &LogitPositions, checkpointing: Checkpointing| -> Result<Tensor> {
             let (lengths, logits) = (Some(vec![T, T - 2]), logits.clone());
-            let mut run = Run { lengths, logits, recompute, keep_products, ..Run::new() };
+            let mut run = Run { lengths, logits, checkpointing, ..Run::new() };
             let loss = decoder.forward(embeds.as_tensor(), &mut run)?.sqr()?.sum_all()?;
             match loss.backward()?.remove(embeds.as_tensor()) {
                 Some(gradient) => Ok(gradient),
@@ -211,9 +211,9 @@ fn gradients(report: &mut Report, decoder: &dyn Decoder) {
         };
         // At some positions, twice at one of them: a last block may leave the others out.
         for logits in [LogitPositions::All, LogitPositions::At(vec![(1, 0), (0, T - 1), (0, T - 1)])] {
-            let whole = gradient(&logits, false, false)?;
-            close("gradient", &gradient(&logits, true, false)?, &whole)?;
-            close("gradient with products kept", &gradient(&logits, true, true)?, &whole)?;
+            let whole = gradient(&logits, Checkpointing::None)?;
+            close("gradient, full checkpointing", &gradient(&logits, Checkpointing::Full)?, &whole)?;
+            close("gradient, selective checkpointing", &gradient(&logits, Checkpointing::Selective)?, &whole)?;
         }
         Ok(())
     });
