@@ -196,3 +196,12 @@ pub struct BlockPlan {
     /// What each branch is multiplied with before it is added; None is 1.
     pub residual_scale: Option<f64>,
 }
+
+impl BlockPlan {
+    /// The same block whose positions see the last `window` keys; None: all up to their own.
+    pub fn within(&self, window: Option<usize>) -> Self {
+        let mut block = self.clone();
+        block.attention.attention.window = window;
+        block
+    }
+}

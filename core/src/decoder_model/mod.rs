@@ -22,6 +22,7 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 /// A frozen language model with its weights.
 pub struct DecoderModel {
     words: FrozenEmbedding,
+    word_scale: f64,
     input_scale: f64,
     projections: Option<(FrozenLinear, FrozenLinear)>,
     /// Learned positions, and entries before that of position 0.
@@ -77,6 +78,7 @@ impl DecoderModel {
         let rotary = plan.blocks.iter().filter_map(|block| block.attention.rotary.as_ref());
         Ok(Self {
             words,
+            word_scale: plan.words.scale,
             input_scale: plan.input_scale,
             projections,
             positions,
@@ -125,7 +127,8 @@ impl Decoder for DecoderModel {
     }
 
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        self.words.forward(ids)
+        let words = self.words.forward(ids)?;
+        if self.word_scale == 1.0 { Ok(words) } else { words * self.word_scale }
     }
 
     fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor> {

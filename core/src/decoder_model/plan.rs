@@ -11,6 +11,15 @@ pub struct TablePlan {
     pub name: &'static str,
     /// How it is drawn.
     pub init: Init,
+    /// What its entries are multiplied with; 1 changes nothing.
+    pub scale: f64,
+}
+
+impl TablePlan {
+    /// A table whose entries are embeddings as they are.
+    pub const fn new(name: &'static str, init: Init) -> Self {
+        Self { name, init, scale: 1.0 }
+    }
 }
 
 /// Learned positions, added to what goes into the first block.
@@ -55,7 +64,7 @@ pub struct ModelPlan {
     pub probe: &'static str,
     /// Word embeddings.
     pub words: TablePlan,
-    /// What embeddings are multiplied with before the first block; 1 changes nothing.
+    /// What embeddings, a prefix's among them, are multiplied with before the first block; 1 changes nothing.
     pub input_scale: f64,
     /// From D to the width of the blocks and back, where these differ.
     pub projections: Option<(MatrixPlan, MatrixPlan)>,

@@ -111,7 +111,7 @@ impl DecoderFamily for GptNeox {
         Ok(ModelPlan {
             prefixes: &["gpt_neox", ""],
             probe: "embed_in.weight",
-            words: TablePlan { name: "embed_in", init },
+            words: TablePlan::new("embed_in", init),
             input_scale: 1.0,
             projections: None,
             positions: None,

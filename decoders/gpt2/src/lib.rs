@@ -182,10 +182,10 @@ impl DecoderFamily for Gpt2 {
             // The positions tell the prefix: a checkpoint may hold the word table under the head's name alone.
             prefixes: &["transformer", ""],
             probe: "wpe.weight",
-            words: TablePlan { name: "wte", init },
+            words: TablePlan::new("wte", init),
             input_scale: 1.0,
             projections: None,
-            positions: Some(PositionPlan { table: TablePlan { name: "wpe", init }, offset: 0 }),
+            positions: Some(PositionPlan { table: TablePlan::new("wpe", init), offset: 0 }),
             layers: "h",
             blocks: (0..spec.layers).map(block).collect(),
             final_norm: Some(("ln_f", norm)),

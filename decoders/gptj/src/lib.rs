@@ -144,7 +144,7 @@ impl DecoderFamily for GptJ {
         Ok(ModelPlan {
             prefixes: &["transformer", ""],
             probe: "wte.weight",
-            words: TablePlan { name: "wte", init },
+            words: TablePlan::new("wte", init),
             input_scale: 1.0,
             projections: None,
             positions: None,

@@ -1,12 +1,11 @@
 //! What `config.json` says, in the names and with the defaults of transformers' `LlamaConfig`, `MistralConfig` and
 //! `Qwen2Config`; what this decoder cannot do is refused by name.
 
-use crate::settings::{Config, Family, LayerType};
-use anyhow::{Result, bail};
+use crate::settings::{Config, Family};
+use anyhow::Result;
 use limber_core::ModelConfig;
+use limber_core::decoder_family::LayerType;
 use limber_core::model_config::TokenIds;
-use limber_core::rope::Rope;
-use limber_core::settings::over;
 use serde_json::json;
 
 const PART: &str = "the decoder llama";
@@ -14,11 +13,16 @@ const PART: &str = "the decoder llama";
 /// The sizes of a `config.json` that leaves them out.
 fn reference(family: Family) -> Config {
     let (vocab, positions, inner, keys, eos) = match family {
-        Family::Llama => (32_000, 2048, 11_008, 32, vec![2]),
-        Family::Mistral => (32_000, 131_072, 14_336, 8, vec![2]),
-        Family::Qwen2 => (151_936, 32_768, 22_016, 32, vec![]),
+        // As many key heads as query heads.
+        Family::Llama => (32_000, 2048, 11_008, None, vec![2]),
+        Family::Mistral => (32_000, 131_072, 14_336, Some(8), vec![2]),
+        Family::Qwen2 => (151_936, 32_768, 22_016, Some(32), vec![]),
     };
-    Config { eos_token_id: Some(TokenIds(eos)), ..Config::sized(vocab, positions, [4096, inner, 32, 32, keys]) }
+    Config {
+        num_key_value_heads: keys,
+        eos_token_id: Some(TokenIds(eos)),
+        ..Config::sized(vocab, positions, [4096, inner, 32, 32, 32])
+    }
 }
 
 /// The settings that `config.json` gives.
@@ -29,20 +33,10 @@ pub(super) fn described(config: &ModelConfig) -> Result<Config> {
         Some("qwen2") => Family::Qwen2,
         _ => Family::Llama,
     };
-    let windows = ["use_sliding_window", "sliding_window", "max_window_layers", "layer_types"];
-    let biases = ["attention_bias", "mlp_bias"];
-    let found: Config = config.settings(&[], &[&["rope_scaling"][..], &windows, &biases].concat())?;
-    let mut reference = reference(family);
-    // Llama has as many key heads as query heads where it says nothing, and all have where they say null.
-    if family == Family::Llama || config.is_null("num_key_value_heads") {
-        reference.num_key_value_heads = None;
-    }
-    let mut found = over(&Config { model_type: Some(family), ..found }, &reference)?;
-    let rope = Rope::read(PART, config, found.max_position_embeddings.unwrap_or(0))?;
-    if let Some(part) = rope.part.filter(|part| *part != 1.0) {
-        bail!("{}: partial_rotary_factor is {part}, supported is 1", config.location())
-    }
-    (found.rope_theta, found.rope_scaling) = (rope.theta, rope.scaling);
+    let skip =
+        ["use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "attention_bias", "mlp_bias"];
+    let found = Config::read(config, PART, &reference(family), &skip)?;
+    let found = Config { model_type: Some(family), ..found };
     match family {
         Family::Llama => with_biases(found, config),
         Family::Mistral => with_one_window(found, config),

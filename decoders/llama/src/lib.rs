@@ -4,22 +4,18 @@
 //! longer contexts; grouped queries, sliding windows.
 //! Sources followed: transformers' `modeling_llama.py`, `modeling_mistral.py`, `modeling_qwen2.py`.
 
-use anyhow::{Result, bail};
-use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
-};
-use limber_core::decoder_family::eos;
-use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
+use anyhow::Result;
+use limber_core::decoder_block::MlpLayers;
+use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
-use limber_core::ops::{CausalAttention, Heads, NormKind};
-use limber_core::rope::rotary;
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
+use limber_core::ops::NormKind;
+use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, register};
 
 mod described;
 mod presets;
 mod settings;
 
-pub use settings::{Config, Family, LayerType};
+pub use settings::{Config, Family};
 
 register!(decoder, FamilyDecoder<Llama>);
 
@@ -39,7 +35,7 @@ impl DecoderFamily for Llama {
             model_type: Some(Family::Qwen2),
             // Not hidden_size / num_attention_heads, as in Mistral-Nemo.
             head_dim: Some(6),
-            // The second layer sees four keys, fewer than the suite's rows have.
+            // The second layer sees four keys, fewer than the suite's sequences have.
             sliding_window: Some(4),
             max_window_layers: Some(1),
             eos_token_id: Some(TokenIds(vec![95, 96])),
@@ -52,7 +48,7 @@ impl DecoderFamily for Llama {
     }
 
     fn preset(name: &str) -> Option<Config> {
-        presets::preset(name).map(Config::filled)
+        presets::preset(name).map(Config::complete)
     }
 
     fn own(config: Config) -> Config {
@@ -66,94 +62,20 @@ impl DecoderFamily for Llama {
     }
 
     fn filled(config: Config) -> Config {
-        config.filled()
+        config.complete()
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let width = Self::size("hidden_size", config.hidden_size)?;
-        let queries = Self::size("num_attention_heads", config.num_attention_heads)?;
-        let dim = match config.head_dim {
-            Some(_) => Self::size("head_dim", config.head_dim)?,
-            None if width % queries != 0 => bail!(
-                "llama: hidden_size {width} is not a multiple of num_attention_heads {queries}, and head_dim is not set"
-            ),
-            None => width / queries,
-        };
-        let keys = Self::size("num_key_value_heads", config.num_key_value_heads)?;
-        if queries % keys != 0 {
-            bail!("llama: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
-        }
-        if dim % 2 != 0 {
-            bail!("llama: head_dim {dim} is not allowed, the rotary embedding needs an even number")
-        }
-        let theta = Self::need("rope_theta", config.rope_theta)?;
-        if !(theta.is_finite() && theta > 1.0) {
-            bail!("llama: rope_theta is {theta}, allowed is above 1")
-        }
-        let positions = Self::size("max_position_embeddings", config.max_position_embeddings)?;
-        let scaling = config.rope_scaling.as_ref();
-        if let Some(scaling) = scaling {
-            scaling.check("llama", dim)?;
-        }
+        let sizes = config.sizes::<Self>()?;
         config.check_biases()?;
-        let spec = DecoderSpec {
-            width,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("num_hidden_layers", config.num_hidden_layers)?,
-            kv_heads: keys,
-            head_dim: dim,
-            context: scaling.map_or(positions, |s| s.context(positions)),
-            eos: eos(&config.eos_token_id),
-        };
-        let init = Init::normal(Self::need("initializer_range", config.initializer_range)?);
-        let norm = NormPlan { kind: NormKind::Rms, eps: Self::need("rms_norm_eps", config.rms_norm_eps)? };
-        let attention_bias = Self::need("attention_bias", config.attention_bias)?;
-        let mlp_bias = Self::need("mlp_bias", config.mlp_bias)?;
-        let attention = |name| MatrixPlan::new(name, init).biased(attention_bias);
-        let mlp = |name| MatrixPlan::new(name, init).biased(mlp_bias);
-        let mut block = BlockPlan {
-            width,
-            norm,
-            attention_norms: BranchNorms::before("input_layernorm"),
-            attention: AttentionPlan {
-                attention: CausalAttention::new(Heads::new(queries, keys, dim)),
-                projections: ProjectionPlan::Split {
-                    q: attention("self_attn.q_proj"),
-                    k: attention("self_attn.k_proj"),
-                    v: attention("self_attn.v_proj"),
-                },
-                out: attention("self_attn.o_proj").biased(attention_bias && config.model_type == Some(Family::Llama)),
-                query_key_norm: None,
-                rotary: Some(rotary(dim, theta, scaling, positions)),
-            },
-            mlp_norms: BranchNorms::before("post_attention_layernorm"),
-            mlp: MlpPlan {
-                inner: Self::size("intermediate_size", config.intermediate_size)?,
-                activation: Self::need("hidden_act", config.hidden_act)?,
-                layers: MlpLayers::Gated { gate: mlp("mlp.gate_proj"), up: mlp("mlp.up_proj") },
-                down: mlp("mlp.down_proj"),
-            },
-            parallel: false,
-            residual_scale: None,
-        };
-        let windows = config.windows(spec.layers)?.into_iter();
-        let blocks = windows.map(|window| {
-            block.attention.attention.window = window;
-            block.clone()
-        });
-        let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            prefixes: &["model", ""],
-            probe: "embed_tokens.weight",
-            words: TablePlan { name: "embed_tokens", init },
-            input_scale: 1.0,
-            projections: None,
-            positions: None,
-            layers: "layers",
-            blocks: blocks.collect(),
-            final_norm: Some(("norm", norm)),
-            head: HeadPlan::new(MatrixPlan::new("lm_head", init), tied),
-            spec,
-        })
+        let mut block = sizes.block(NormKind::Rms);
+        // Qwen2's biases are those of queries, keys and values alone.
+        block.attention.out.biased &= config.model_type == Some(Family::Llama);
+        let biased = Self::need("mlp_bias", config.mlp_bias)?;
+        if let MlpLayers::Gated { gate, up } = &mut block.mlp.layers {
+            (gate.biased, up.biased, block.mlp.down.biased) = (biased, biased, biased);
+        }
+        let windows = config.windows(sizes.spec.layers)?;
+        Ok(sizes.model(block, windows))
     }
 }

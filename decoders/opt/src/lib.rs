@@ -197,10 +197,10 @@ impl DecoderFamily for Opt {
             prefixes: &["model.decoder", "decoder"],
             probe: "embed_positions.weight",
             // Random weights leave the word of `<pad>` at 0.
-            words: TablePlan { name: "embed_tokens", init: Init::NormalButRow { std, row: 1 } },
+            words: TablePlan::new("embed_tokens", Init::NormalButRow { std, row: 1 }),
             input_scale: 1.0,
             projections: (spec.width != width).then(|| (plain("project_in"), plain("project_out"))),
-            positions: Some(PositionPlan { table: TablePlan { name: "embed_positions", init }, offset: 2 }),
+            positions: Some(PositionPlan { table: TablePlan::new("embed_positions", init), offset: 2 }),
             layers: "layers",
             blocks: vec![block; spec.layers],
             final_norm: (norm_first && !removed).then_some(("final_layer_norm", norm)),

@@ -3,6 +3,12 @@
 //! What all families share stands here: settings go before `config.json` or a model named in them, and these before the
 //! reference library's defaults; what does not fit is refused by name before any weight is read.
 
+mod llama_like;
+mod windows;
+
+pub use llama_like::{LlamaLike, LlamaSizes};
+pub use windows::{LayerType, windows};
+
 use crate::decoder::{Decoder, Run};
 use crate::decoder_model::{DecoderModel, ModelPlan};
 use crate::model_config::{self, ModelConfig, TokenIds};
@@ -86,6 +92,17 @@ pub trait DecoderFamily: Send + Sync + 'static {
     /// None, or 0.
     fn size(key: &str, value: Option<usize>) -> Result<usize> {
         settings::size(Self::KIND, key, Some(Self::need(key, value)?))
+    }
+
+    /// A number above 0 that the plan cannot do without.
+    ///
+    /// # Errors
+    /// None, or another number.
+    fn positive(key: &str, value: Option<f64>) -> Result<f64> {
+        match Self::need(key, value)? {
+            value if value.is_finite() && value > 0.0 => Ok(value),
+            value => bail!("{}: {key} is {value}, allowed is above 0", Self::KIND),
+        }
     }
 
     /// The width of a head: `width` shared among `heads`, both under their keys.
