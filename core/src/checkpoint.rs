@@ -11,13 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 /// block(x) as one node. `own` says that nothing else sees x, so that its backward pass may use x's memory.
-pub(crate) fn checkpointed<S: Stage>(
-    block: &Arc<S>,
-    x: &Tensor,
-    own: bool,
-    at: At,
-    run: &mut Run,
-) -> Result<Tensor> {
+pub(crate) fn checkpointed<S: Stage>(block: &Arc<S>, x: &Tensor, own: bool, at: At, run: &mut Run) -> Result<Tensor> {
     let selective = S::IS_OURS && run.checkpointing == Checkpointing::Selective;
     let mut pass = if selective { Pass::Save(Vec::new()) } else { Pass::Forward };
     let y = block.forward(&x.detach(), at, run, &mut pass)?.detach();
@@ -79,7 +73,10 @@ impl<S: Stage> CustomOp1 for Checkpoint<S> {
     fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let kept = self.kept.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
         let Some(Kept { saved }) = kept else {
-            candle_core::bail!("block {} is checkpointed, its activations are gone after their one gradient", self.index)
+            candle_core::bail!(
+                "block {} is checkpointed, its activations are gone after their one gradient",
+                self.index
+            )
         };
         let x = if self.own { Var::from_vec(take(x)?, x.shape(), x.device())? } else { Var::from_tensor(&x.detach())? };
         let mut pass = saved.map_or(Pass::Full, Pass::Selective);

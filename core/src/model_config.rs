@@ -229,7 +229,9 @@ impl ModelConfig {
 fn plainly(message: &str) -> String {
     match message.split_once(", expected one of ") {
         Some((_, names)) => format!("supported is {}", names.replace('"', "")),
-        None => format!("which is not allowed: {}", message.replace("expected usize", "expected a whole number (usize)")),
+        None => {
+            format!("which is not allowed: {}", message.replace("expected usize", "expected a whole number (usize)"))
+        }
     }
 }
 

@@ -106,11 +106,9 @@ impl SelfAttention {
         let (Some(last), first) = (projected.pop(), projected) else { candle_core::bail!("attention without values") };
         let (b, t, _) = last.dims3()?;
         match (&self.projections, first.as_slice()) {
-            (Projections::Split(_), [q, k]) => Ok([
-                q.reshape((b, t, queries, dim))?,
-                k.reshape((b, t, keys, dim))?,
-                last.reshape((b, t, keys, dim))?,
-            ]),
+            (Projections::Split(_), [q, k]) => {
+                Ok([q.reshape((b, t, queries, dim))?, k.reshape((b, t, keys, dim))?, last.reshape((b, t, keys, dim))?])
+            }
             (Projections::Fused(_, FusedLayout::Concatenated), []) => {
                 let all = last.reshape((b, t, queries + 2 * keys, dim))?;
                 Ok([all.narrow(2, 0, queries)?, all.narrow(2, queries, keys)?, all.narrow(2, queries + keys, keys)?])

@@ -10,9 +10,7 @@
 //! to the block: no tensor of a second pass leaves it.
 
 use crate::backend::Backend;
-use crate::frozen::{
-    Epilogue, FrozenLinear, Hidden, HiddenState, Mlp, backward_only_sum, forward_given, forward_list,
-};
+use crate::frozen::{Epilogue, FrozenLinear, Hidden, HiddenState, Mlp, backward_only_sum, forward_given, forward_list};
 use crate::ops::{Norm, Rotary, Use};
 use candle_core::{Result, Tensor};
 use std::collections::VecDeque;
@@ -50,7 +48,8 @@ impl Pass {
             Self::Forward | Self::Full => return forward_list(layers, x),
             Self::Selective(saved) => forward_given(&plain, x, Self::saved(saved, layers.len())?)?,
             Self::Save(saved) => {
-                let plain: Vec<(&FrozenLinear, Epilogue)> = plain.iter().map(|layer| (*layer, Epilogue::NONE)).collect();
+                let plain: Vec<(&FrozenLinear, Epilogue)> =
+                    plain.iter().map(|layer| (*layer, Epilogue::NONE)).collect();
                 let outputs = forward_list(&plain, x)?;
                 saved.extend(outputs.iter().map(Tensor::detach));
                 outputs

@@ -70,7 +70,10 @@ fn base() -> BlockPlan {
 
 fn plain(block: BlockPlan) -> BlockPlan {
     let layers = MlpLayers::Plain { up: matrix("up").biased(true) };
-    BlockPlan { mlp: MlpPlan { layers, activation: Activation::GeluNew, down: matrix("down").biased(true), ..block.mlp }, ..block }
+    BlockPlan {
+        mlp: MlpPlan { layers, activation: Activation::GeluNew, down: matrix("down").biased(true), ..block.mlp },
+        ..block
+    }
 }
 
 fn attention(change: impl FnOnce(&mut AttentionPlan)) -> BlockPlan {
@@ -87,7 +90,9 @@ fn fused(layout: FusedLayout, keys: usize) -> BlockPlan {
 }
 
 fn query_key_norm(per_head: bool, kind: NormKind) -> BlockPlan {
-    attention(|a| a.query_key_norm = Some(QueryKeyNorm { q: "qn", k: "kn", per_head, norm: NormPlan { kind, eps: 1e-5 } }))
+    attention(|a| {
+        a.query_key_norm = Some(QueryKeyNorm { q: "qn", k: "kn", per_head, norm: NormPlan { kind, eps: 1e-5 } })
+    })
 }
 
 /// Every setting of a plan in some block, by name.
@@ -124,18 +129,24 @@ fn blocks() -> Vec<(&'static str, BlockPlan)> {
         ("parallel of two norms", BlockPlan { mlp_norms: BranchNorms::before("norm2"), ..parallel.clone() }),
         ("parallel, gated", BlockPlan { mlp: base().mlp, ..parallel.clone() }),
         ("parallel, scaled", BlockPlan { residual_scale: Some(0.6), ..parallel.clone() }),
-        ("parallel, normed after", BlockPlan {
-            attention_norms: BranchNorms::sandwich("norm1", "after1"),
-            mlp_norms: BranchNorms { after: Some("after2"), ..BranchNorms::default() },
-            ..parallel
-        }),
+        (
+            "parallel, normed after",
+            BlockPlan {
+                attention_norms: BranchNorms::sandwich("norm1", "after1"),
+                mlp_norms: BranchNorms { after: Some("after2"), ..BranchNorms::default() },
+                ..parallel
+            },
+        ),
         ("post-norm", post),
         ("sandwich", sandwich.clone()),
         ("sandwich, plain", plain(sandwich)),
         ("norms after the branches", after),
         ("scaled residual", scaled.clone()),
         ("scaled residual, plain", plain(scaled)),
-        ("norms without parameters", BlockPlan { norm: NormPlan { kind: NormKind::LayerPlain, ..layer }, ..plain(base()) }),
+        (
+            "norms without parameters",
+            BlockPlan { norm: NormPlan { kind: NormKind::LayerPlain, ..layer }, ..plain(base()) },
+        ),
         ("norms without bias", BlockPlan { norm: NormPlan { kind: NormKind::LayerUnbiased, ..layer }, ..base() }),
         ("concatenated", fused(FusedLayout::Concatenated, 4)),
         ("concatenated, grouped queries", fused(FusedLayout::Concatenated, 2)),
@@ -147,7 +158,10 @@ fn blocks() -> Vec<(&'static str, BlockPlan)> {
         ("window", attention(|a| a.attention.window = Some(3))),
         ("soft cap", attention(|a| a.attention.soft_cap = Some(0.7))),
         ("linear biases", attention(|a| (a.attention.slopes, a.rotary) = (Some(alibi_slopes(4)), None))),
-        ("interleaved part of a head", attention(|a| a.rotary = Some(Rotary::new(4, 16, 100.0, RotaryStyle::Interleaved)))),
+        (
+            "interleaved part of a head",
+            attention(|a| a.rotary = Some(Rotary::new(4, 16, 100.0, RotaryStyle::Interleaved))),
+        ),
         ("no positions", attention(|a| a.rotary = None)),
     ]
 }
@@ -281,7 +295,8 @@ fn weights_in_every_type_are_taken_by_both_backends() {
         let [ours, candles] = [Backend::Kernels, Backend::Candle]
             .map(|backend| DecoderModel::load(&model(&block), &weights(backend, Some(dtype))).unwrap());
         let x = Var::from_tensor(&embeds(1)).unwrap();
-        let [a, b] = [&ours, &candles].map(|model| gradient(model, &x, &mut run(LogitPositions::All, Checkpointing::Full)).0);
+        let [a, b] =
+            [&ours, &candles].map(|model| gradient(model, &x, &mut run(LogitPositions::All, Checkpointing::Full)).0);
         assert!(largest(&a, &b) < 2e-4, "{dtype}");
     }
 }

@@ -36,7 +36,11 @@ impl FrozenEmbedding {
         let [rows, width] = *weight.shape() else {
             candle_core::bail!("an embedding table has shape [V, D], not {:?}", weight.shape())
         };
-        let table = if backend.is_kernels() && device.is_cpu() { Table::Mapped(weight) } else { Table::Candle(device_tensor(&weight, device)?) };
+        let table = if backend.is_kernels() && device.is_cpu() {
+            Table::Mapped(weight)
+        } else {
+            Table::Candle(device_tensor(&weight, device)?)
+        };
         Ok(Self { table, rows, width })
     }
 

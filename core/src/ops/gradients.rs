@@ -1,8 +1,8 @@
 //! Every operation's input gradient against central finite differences, and against candle's own where it has one.
 
 use super::*;
-use crate::decoder::Run;
 use crate::backend::Backend;
+use crate::decoder::Run;
 use crate::frozen::{Epilogue, FrozenLinear, forward_all};
 use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType, Weights};
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -93,7 +93,8 @@ fn input_gradients() {
         let apart = Activation::Gelu.apply(&(apart + &residual).unwrap()).unwrap();
         assert!(largest(&layer.forward_with(&x, epilogue).unwrap(), &apart) < 1e-6);
     }
-    let message = layer.forward_with(&random(&[2, 8], 1), Epilogue::residual(&random(&[2, 4], 1))).unwrap_err().to_string();
+    let message =
+        layer.forward_with(&random(&[2, 8], 1), Epilogue::residual(&random(&[2, 4], 1))).unwrap_err().to_string();
     assert!(message.starts_with("an output of shape [2, 5] to be added to [2, 4]"), "{message}");
     let wide = FrozenLinear::new(FrozenData::from_f32(vec![0.0; 27], &[3, 9]), None, &Device::Cpu).unwrap();
     let message = forward_all([layers[0], &wide], &random(&[2, 8], 1)).unwrap_err().to_string();
@@ -300,4 +301,3 @@ fn quick_gelu_is_not_gelu() {
         assert!((y - expected).abs() < 1e-4, "{y} {expected}");
     }
 }
-

@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor, Var};
 use limber_core::ops::cross_entropy;
 use limber_core::registry::PartContext;
 use limber_core::{
-    Checkpointing, CacheType, Decoder, Encoder, Init, KvCache, LogitPositions, Mode, Registry, Run, Stitch, WeightSource, WeightType,
-    Weights,
+    CacheType, Checkpointing, Decoder, Encoder, Init, KvCache, LogitPositions, Mode, Registry, Run, Stitch,
+    WeightSource, WeightType, Weights,
 };
 use limber_decoder_gptj as _;
 use limber_encoder_clip_resnet as _;
