@@ -10,7 +10,9 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device, Error, Shape, Tensor};
 use limber_core::decoder::{Taps, check_context};
 use limber_core::registry::{Prepared, PreparedDecoder};
-use limber_core::{Decoder, DecoderSpec, KvCache, LogitPositions, MakeStore, Run, WeightSource, Weights};
+use limber_core::{
+    Checkpointing, Decoder, DecoderSpec, KvCache, LogitPositions, MakeStore, Run, WeightSource, Weights,
+};
 use limber_plugin_abi::lend;
 use limber_plugin_abi::*;
 use serde_json::Value;
@@ -104,7 +106,7 @@ struct Asked {
     past: Option<Vec<u64>>,
     mask: Option<Tensor>,
     logits: LogitPositions,
-    recompute: bool,
+    checkpointing: Checkpointing,
 }
 
 impl Asked {
@@ -123,7 +125,7 @@ impl Asked {
             }
         };
         let call = LimberForward {
-            flags: if self.recompute { LIMBER_CALL_RECOMPUTE } else { 0 },
+            flags: if self.checkpointing == Checkpointing::None { 0 } else { LIMBER_CALL_RECOMPUTE },
             logits,
             embeds,
             lengths: self.lengths.as_ptr(),
@@ -188,7 +190,7 @@ impl Foreign {
             past: run.cache.is_some().then(|| numbers(past)),
             mask,
             logits: run.logits.clone(),
-            recompute: run.recompute,
+            checkpointing: run.checkpointing,
         })
     }
 
@@ -318,7 +320,7 @@ impl Decoder for Foreign {
         KvCache::with_store(&self.built.spec, batch, capacity, make)
     }
 
-    fn begins_alike(&self, positions: usize) -> bool {
+    fn supports_prefix_reuse(&self, positions: usize) -> bool {
         let Some(function) = self.built.table.begins_alike else { return true };
         let (instance, _own) = self.built.instance.enter();
         // SAFETY: the instance is not yet released.

@@ -6,7 +6,7 @@ use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Tensor, Var};
 use limber_core::registry::{Entry, Maker, PreparedDecoder};
-use limber_core::{CacheType, Decoder, KvCache, LogitPositions, Run, WeightSource};
+use limber_core::{CacheType, Checkpointing, Decoder, KvCache, LogitPositions, Run, WeightSource};
 use limber_plugin_abi::*;
 use serde_json::Value;
 use std::ffi::c_char;
@@ -146,7 +146,11 @@ unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut KvCa
         // SAFETY: by the caller's promise.
         false => Some(unsafe { u8_tensor(call.mask, "the mask")? }),
     };
-    Ok(Run { cache, lengths, mask, logits, recompute: call.flags & LIMBER_CALL_RECOMPUTE != 0, ..Run::new() })
+    let checkpointing = match call.flags & LIMBER_CALL_RECOMPUTE {
+        0 => Checkpointing::None,
+        _ => Checkpointing::Full,
+    };
+    Ok(Run { cache, lengths, mask, logits, checkpointing, ..Run::new() })
 }
 
 unsafe extern "C" fn forward(
@@ -249,7 +253,7 @@ unsafe extern "C" fn begins_alike(instance: *mut LimberInstance, positions: u64)
     // SAFETY: the host keeps the ABI's promises.
     unsafe {
         guard(std::ptr::null(), || {
-            alike = i32::from(decoder(instance)?.begins_alike(usize::try_from(positions)?));
+            alike = i32::from(decoder(instance)?.supports_prefix_reuse(usize::try_from(positions)?));
             Ok(())
         });
     }
