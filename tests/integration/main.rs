@@ -32,6 +32,7 @@ mod matrix;
 mod metrics;
 mod nf_resnet;
 mod opt;
+mod own_cache;
 mod plugins;
 mod plugins_c;
 mod program;

@@ -8,7 +8,7 @@ use super::sampler::{Sampler, log_softmax};
 use super::shared::{self, Kept};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use limber_core::{Decoder, KvCache, Run};
+use limber_core::{Decoder, DecoderCache, Run};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -92,7 +92,7 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
         bail!("max-tokens 0 is not allowed, it is 1 or above")
     }
     let batch = request.batch.max(1);
-    let mut cache: Option<KvCache> = None;
+    let mut cache: Option<Box<dyn DecoderCache>> = None;
     let mut kept = Kept::default();
     let mut rows: Vec<Row> = Vec::new();
     let mut device = Device::Cpu;
@@ -107,9 +107,9 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
                 let (mut new_rows, mut new, logits) =
                     enter(decoder, &prompts, request, &mut kept, &|at| (entered + at, feed.stream(entered + at)))?;
                 entered += prompts.len();
-                take(&mut new_rows, &mut new, &logits, request, feed)?;
+                take(&mut new_rows, new.as_mut(), &logits, request, feed)?;
                 match &mut cache {
-                    Some(cache) => cache.push_rows(&new)?,
+                    Some(cache) => cache.push_rows(new.as_ref())?,
                     None => cache = Some(new),
                 }
                 rows.append(&mut new_rows);
@@ -121,7 +121,7 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
             }
             return Ok(());
         }
-        let Some(cache) = &mut cache else { bail!("rows without a cache") };
+        let Some(cache) = cache.as_deref_mut() else { bail!("rows without a cache") };
         let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
         let ids = Tensor::from_vec(ids, (rows.len(), 1), &device)?;
         let logits = decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(cache))?;
@@ -136,7 +136,7 @@ fn enter(
     request: &Request,
     kept: &mut Kept,
     place: &dyn Fn(usize) -> (usize, u64),
-) -> Result<(Vec<Row>, KvCache, Tensor)> {
+) -> Result<(Vec<Row>, Box<dyn DecoderCache>, Tensor)> {
     let start = Instant::now();
     let capacity = capacity(decoder, prompts, request)?;
     let (cache, logits) =
@@ -154,7 +154,7 @@ fn enter(
 /// Draws the next id of every row from logits `[rows, V]`; rows that end leave, the last ones taking their places.
 fn take(
     rows: &mut Vec<Row>,
-    cache: &mut KvCache,
+    cache: &mut dyn DecoderCache,
     logits: &Tensor,
     request: &Request,
     feed: &mut dyn Feed,
