@@ -9,6 +9,7 @@ mod jsonl;
 mod loader;
 mod magma;
 mod order;
+mod panicked;
 mod picture;
 mod reading;
 mod span;
@@ -18,6 +19,7 @@ mod webdataset;
 pub use ahead::Ahead;
 pub use loader::{Loader, Reading, Sample};
 pub use order::Order;
+pub use panicked::{Panicked, caught};
 pub use picture::Picture;
 pub use reading::Reader;
 

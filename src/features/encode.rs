@@ -6,7 +6,7 @@
 
 use super::manifest::{Done, Layout, Manifest, Precision, Skipped, npy_file};
 use super::stored::{SKIPPED, bytes_of, skipped};
-use crate::data::{Ahead, Dataset, Item};
+use crate::data::{Ahead, Dataset, Item, caught};
 use crate::model::Model;
 use crate::weights::{self, fill_through, save_through};
 use anyhow::{Context, Result, bail};
@@ -96,16 +96,12 @@ pub fn encode(
     // Every block but the set's last is full, so a place says which item stands there.
     let read = |place: u64| {
         let (at, within) = (open[place as usize / how.block], place as usize % how.block);
-        read(model, set, manifest.range(at).start + within)
+        let index = manifest.range(at).start + within;
+        caught(|| set.name(index), || Ok(read(model, set, index)))
     };
-    let ahead = Ahead::new((0, count(&open) as u64), 2 * how.batch.max(how.workers), read);
-    let result = std::thread::scope(|scope| {
-        for _ in 0..how.workers {
-            scope.spawn(|| ahead.work());
-        }
-        let result = open.iter().try_for_each(|at| run.block(*at, &ahead, &mut |done| watch(done, total)));
-        ahead.stop();
-        result
+    let ahead = Ahead::new((0, count(&open) as u64), how.batch.max(how.workers).saturating_mul(2), read);
+    let result = ahead.with_workers(how.workers, || {
+        open.iter().try_for_each(|at| run.block(*at, &ahead, &mut |done| watch(done, total)))
     });
     let skipped_path = run.list()?;
     result?;
@@ -142,7 +138,7 @@ impl Run<'_> {
         let (mut keys, mut inputs, mut skipped) = (Vec::new(), Vec::new(), Skipped::new());
         let range = self.manifest.range(at);
         for index in range.clone() {
-            let Read { key, input } = ahead.next();
+            let Read { key, input } = ahead.next()?;
             match input {
                 Err(reason) => {
                     self.bad += 1;
