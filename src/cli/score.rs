@@ -85,5 +85,8 @@ fn score(model: &Model, before: &Tensor, tokens: &[u32]) -> Result<Vec<f32>> {
     run.logits = LogitPositions::At((0..tokens.len()).map(|i| (0, first + i)).collect());
     let logits = model.decoder()?.forward(&embeds, &mut run).context("the text could not be scored")?;
     let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-    Ok(table.iter().zip(tokens).map(|(row, id)| log_softmax(row, *id)).collect())
+    let scored = table.iter().zip(tokens).enumerate();
+    scored
+        .map(|(at, (row, id))| log_softmax(row, *id).with_context(|| format!("token {} of the text", at + 1)))
+        .collect()
 }
