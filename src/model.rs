@@ -12,6 +12,7 @@ use crate::weights::{self, WeightSpec};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
+use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch};
 use limber_core::{
     Decoder, DecoderSpec, Encoder, FeatureSpec, InputSpec, Mode, Registry, Stitch, WeightSource, WeightType, Weights,
@@ -474,7 +475,8 @@ fn tokenizer(config: &Config, ready: &Ready<PreparedDecoder>, spec: &DecoderSpec
     if let Some(path) = &config.decoder.tokenizer {
         let path = config.resolve(path);
         return if path.is_file() {
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file = std::fs::File::open(&path).and_then(|file| bounded::bytes(file, TEXT_LIMIT));
+            let bytes = file.with_context(|| format!("cannot read {}", path.display()))?;
             Tokenizer::from_bytes(&bytes).with_context(|| format!("tokenizer {}", path.display()))
         } else {
             Tokenizer::from_folder(&path)

@@ -6,6 +6,7 @@
 //! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary rows,
 //! **L** layers.
 
+pub mod bounded;
 pub mod cache;
 pub mod cache_store;
 pub mod candle_bridge;

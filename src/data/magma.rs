@@ -3,8 +3,10 @@
 
 use super::{Dataset, Item, Picture, captions, key, named};
 use anyhow::{Context, Result, bail};
+use limber_core::bounded::{self, LINE_LIMIT};
 use rayon::prelude::*;
 use serde::Deserialize;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Extensions that are tried where `image_path` is absent, the original's first.
@@ -75,7 +77,8 @@ impl Dataset for Magma {
 
     fn item(&self, index: usize) -> Result<Item> {
         let path = self.root.join("image_data").join(&self.files[index]);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = bounded::text(file, LINE_LIMIT).with_context(|| format!("cannot read {}", path.display()))?;
         let description: Description =
             serde_json::from_str(&text).with_context(|| format!("{} is no description", path.display()))?;
         // A list of features has images/<sub>/<name>.jpg as <sub>/<name>.jpg.npy.

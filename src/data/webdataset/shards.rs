@@ -3,10 +3,15 @@
 use super::braces::expand;
 use super::key;
 use anyhow::{Context, Result, bail};
+use limber_core::bounded::Lines;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// Between two names, as webdataset has it.
 const BETWEEN: &str = "::";
+/// Most bytes of a line in a list of shards.
+const NAME_LIMIT: u64 = 64 << 10;
 /// Missing shards that a message names.
 const NAMED: usize = 5;
 
@@ -49,10 +54,13 @@ fn one(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if matches!(ending.as_str(), "txt" | "list" | "lst") {
             let place = || format!("cannot read the list of shards {}", path.display());
-            let text = std::fs::read_to_string(path).with_context(place)?;
+            let lines = Lines::new(BufReader::new(File::open(path).with_context(place)?), NAME_LIMIT);
             let own = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                names(&own.join(line), all).with_context(place)?;
+            for line in lines {
+                let (_, line) = line.with_context(place)?;
+                if !line.trim().is_empty() {
+                    names(&own.join(line.trim()), all).with_context(place)?;
+                }
             }
             return Ok(());
         }
