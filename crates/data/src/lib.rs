@@ -14,6 +14,7 @@ mod panicked;
 mod picture;
 mod span;
 mod table;
+mod walk;
 mod webdataset;
 
 pub use ahead::Ahead;

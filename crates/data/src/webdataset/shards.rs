@@ -1,5 +1,6 @@
 //! Which tar files a config's `data.path` names: one, a folder of them, a list in a file, brace ranges.
 
+use super::super::walk;
 use super::braces::expand;
 use super::key;
 use anyhow::{Context, Result, bail};
@@ -79,18 +80,9 @@ fn names(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
 
 /// The tar files of a folder and those below it, by name.
 fn folder(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
-    let place = || format!("cannot list {}", path.display());
-    let entries = std::fs::read_dir(path).with_context(place)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().with_context(place)?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            folder(&path, all)?;
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tar")) {
-            all.push(path);
-        }
-    }
+    let mut below = walk::files(path, &|file| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("tar")))?;
+    below.sort();
+    all.extend(below.into_iter().map(|file| path.join(file)));
     Ok(())
 }
 
