@@ -6,7 +6,7 @@
 use super::config::{self, Entry, FREQUENCIES};
 use super::header::{ALIGNMENT, KINDS, MAGIC};
 use super::names::{ARCHITECTURES, Architecture, Form, order};
-use super::value::write_text;
+use super::value::{Value, write_text};
 use super::{TURNED, tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
@@ -244,7 +244,6 @@ fn header(entries: &[Entry], planned: &[Planned]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::value::Value;
     use super::*;
 
     #[test]
