@@ -3,10 +3,10 @@
 use super::golden::folder;
 use super::program::{lines, scene};
 use super::train::config;
+use limber::VisionEncoder;
 use limber::data::{Dataset, Item};
 use limber::encode::{Encoding, encode};
 use limber::features::manifest::{Layout, Precision};
-use limber::model::{Depth, Model};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
@@ -63,10 +63,9 @@ fn a_panic_in_a_reading_thread_ends_train_and_fit_with_its_message() {
         let changes = [("/decoder/tokenizer", json!(tokenizer)), ("/data/workers", json!(workers))];
         let path = config(&place.path().join(format!("out-{workers}")), &changes);
         let (path, out) = (path.to_str().unwrap(), place.path().join("fit.safetensors"));
-        for arguments in [
-            vec!["train", "--config", path],
-            vec!["fit", "--config", path, "--out", out.to_str().unwrap()],
-        ] {
+        for arguments in
+            [vec!["train", "--config", path], vec!["fit", "--config", path, "--out", out.to_str().unwrap()]]
+        {
             let (code, said) = ends(&mut limber(&arguments));
             assert_eq!(code, Some(1), "{arguments:?}: {said}");
             assert!(said.contains("error: ") && said.contains("data.jsonl, item "), "{said}");
@@ -95,7 +94,7 @@ impl Dataset for Falls {
 #[test]
 fn a_panic_in_a_reading_thread_ends_the_encoding_of_a_data_set() {
     let loaded = limber::config::load_text("demo", limber_demo::CONFIG, Path::new("."), &[]).unwrap();
-    let model = Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Features).unwrap();
+    let vision = VisionEncoder::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap();
     for workers in [0, 1, 3] {
         let place = tempfile::tempdir().unwrap();
         let how = Encoding {
@@ -109,7 +108,7 @@ fn a_panic_in_a_reading_thread_ends_the_encoding_of_a_data_set() {
             rank: 0,
             world: 1,
         };
-        let message = encode(&model, &Falls, &how, &mut |_, _| {}).unwrap_err().to_string();
+        let message = encode(&vision, &Falls, &how, &mut |_, _| {}).unwrap_err().to_string();
         assert_eq!(message, "picture 3: the program panicked: a decoder fell over", "{workers} threads");
     }
 }
@@ -134,11 +133,8 @@ fn threads_that_the_system_does_not_start_are_an_error() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_pool_that_cannot_be_started_is_an_error() {
-    let script = format!(
-        "ulimit -v 2000000 && exec {} caption --threads 1024 {}",
-        env!("CARGO_BIN_EXE_limber"),
-        scene(0)
-    );
+    let script =
+        format!("ulimit -v 2000000 && exec {} caption --threads 1024 {}", env!("CARGO_BIN_EXE_limber"), scene(0));
     let (code, said) = ends(Command::new("sh").args(["-c", &script]).current_dir(crate::ROOT));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot start 1024 threads: "), "{said}");
