@@ -100,10 +100,13 @@ impl Axis {
 
     /// The weights of the wanted position `at`; `row` is room for them before they are rounded.
     fn fill(&self, at: usize, row: &mut Vec<f64>, slot: &mut [i32]) {
-        let kernel = match self.filter {
-            ResizeFilter::Bilinear => bilinear,
-            ResizeFilter::Bicubic => bicubic,
-        };
+        match self.filter {
+            ResizeFilter::Bilinear => self.fill_by(bilinear, at, row, slot),
+            ResizeFilter::Bicubic => self.fill_by(bicubic, at, row, slot),
+        }
+    }
+
+    fn fill_by(&self, kernel: impl Fn(f64) -> f64, at: usize, row: &mut Vec<f64>, slot: &mut [i32]) {
         let ((first, last), centre, inverse) = (self.span(at), self.centre(at), 1.0 / self.scale().max(1.0));
         row.clear();
         row.extend((first..last).map(|x| kernel((x as f64 - centre + 0.5) * inverse)));

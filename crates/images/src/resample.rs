@@ -122,7 +122,7 @@ fn horizontal(arch: Arch, source: &[u8], width: usize, columns: Axis) -> Vec<u8>
             arch.dispatch(|| {
                 if rows_in.len() < BAND * width * 3 {
                     for (row, out) in rows_in.chunks_exact(width * 3).zip(rows_out.chunks_exact_mut(out_width * 3)) {
-                        alone(row, &mut out[weights.block.start * 3..weights.block.end * 3], &weights);
+                        alone(row, 0, &mut out[weights.block.start * 3..weights.block.end * 3], &weights);
                     }
                 } else {
                     side_by_side(rows_in, rows_out, width, out_width, &weights);
@@ -162,13 +162,14 @@ fn side_by_side(rows_in: &[u8], rows_out: &mut [u8], width: usize, out_width: us
     }
 }
 
-/// One block of output positions of one row: what a band that is not full consists of.
+/// One block of output positions of one row (or of the one column of an image), whose first pixel is input position `start`:
+/// what a band that is not full consists of.
 #[inline(always)]
-fn alone(row: &[u8], out: &mut [u8], weights: &Weights) {
+fn alone(row: &[u8], start: usize, out: &mut [u8], weights: &Weights) {
     let pixel = |(at, out): (usize, &mut [u8])| {
         let (first, weights) = weights.of(at);
         let mut sums = [HALF; 3];
-        for (weight, pixel) in weights.iter().zip(row[first * 3..].chunks_exact(3)) {
+        for (weight, pixel) in weights.iter().zip(row[(first - start) * 3..].chunks_exact(3)) {
             for (sum, byte) in sums.iter_mut().zip(pixel) {
                 *sum += weight * i32::from(*byte);
             }
@@ -206,7 +207,9 @@ fn vertical(arch: Arch, source: &[u8], row: usize, start: usize, rows: Axis) -> 
             });
         };
         let out = &mut out[weights.block.start * row..weights.block.end * row];
-        if is_long {
+        if row == 3 {
+            arch.dispatch(|| alone(source, start, out, &weights));
+        } else if is_long {
             out.par_chunks_mut(row).enumerate().for_each(line);
         } else {
             out.chunks_mut(row).enumerate().for_each(line);
