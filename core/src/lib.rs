@@ -7,6 +7,7 @@
 //! **L** layers.
 
 pub mod backend;
+pub mod bounded;
 pub mod cache;
 pub mod candle_bridge;
 mod checkpoint;

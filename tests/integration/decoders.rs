@@ -140,7 +140,7 @@ impl Case {
             assert_eq!(&alone[0].tokens, tokens);
             for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
                 let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap();
-                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id) - logprob).abs();
+                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id).unwrap() - logprob).abs();
                 assert!(far < 1e-3, "row {row}, token {at}: {far}");
             }
         }
