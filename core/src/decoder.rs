@@ -1,7 +1,7 @@
 //! The `Decoder` contract: embeddings in, logits out; and `Run`, which carries all that may grow.
 
 use crate::cache::{CacheOptions, DecoderCache, KvCache};
-use crate::products::{Products, pick};
+use crate::gather::gather;
 use crate::spec::DecoderSpec;
 use candle_core::{Result, Tensor};
 
@@ -29,9 +29,9 @@ pub trait Decoder: Send + Sync {
         Ok(Box::new(KvCache::new(&self.spec(), options)?))
     }
 
-    /// Whether rows of up to `positions` that begin alike have the same keys and values there, whatever follows, so that
-    /// these may be computed once for many rows. False where a row's length changes how its first positions are seen.
-    fn begins_alike(&self, _positions: usize) -> bool {
+    /// Whether the keys and values of a prefix that sequences of up to `positions` share may be computed once for all of
+    /// them. False where a sequence's length changes how its first positions are seen.
+    fn supports_prefix_reuse(&self, _positions: usize) -> bool {
         true
     }
 }
@@ -63,7 +63,35 @@ pub struct Taps {
     pub attention: Vec<Tensor>,
 }
 
+/// Activation checkpointing: what is kept from the forward pass for the backward pass, and what is computed again there.
+///
+/// Of a checkpointed block one gradient can be asked for, which uses up what is kept. Without effect where there is a cache
+/// or no graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checkpointing {
+    /// Everything is kept.
+    #[default]
+    None,
+    /// The input of each block is kept, and all of the block is computed again: memory for one block's activations instead
+    /// of L, for most of one more forward pass.
+    Full,
+    /// The input and the matrix products of each block are kept, and the cheap rest is computed again: about half the
+    /// memory of a whole graph. As `Full` for blocks of another build than [`DecoderBlock`](crate::DecoderBlock).
+    Selective,
+}
+
 /// One forward run: cache, lengths, mask, logit positions, taps.
+///
+/// What the backward pass of a checkpointed block needs is the executor's own; a run has no way to it, so nothing outside
+/// can meet a tensor whose value was left out:
+///
+/// ```compile_fail,E0609
+/// let mut run = limber_core::Run::new();
+/// run.products = Default::default();
+/// ```
+/// ```compile_fail,E0432
+/// use limber_core::Products;
+/// ```
 #[derive(Default)]
 pub struct Run<'a> {
     /// What the decoder keeps of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
@@ -76,15 +104,8 @@ pub struct Run<'a> {
     pub logits: LogitPositions,
     /// Hidden states or attention a caller wants to see.
     pub taps: Taps,
-    /// Keep the input of each block alone and compute the block again in the backward pass: memory for one block's
-    /// activations instead of L, for most of one more forward pass. One gradient can be asked for, which uses up what is
-    /// kept. Without effect where there is a cache or no graph.
-    pub recompute: bool,
-    /// Of what is computed again, keep the matrix products, so that the cheap rest alone is computed twice: about
-    /// half the memory of a whole graph. Without effect where a block is not made for it.
-    pub keep_products: bool,
-    /// What becomes of the blocks' matrix products; [`Layers`](crate::Layers) sees to it.
-    pub products: Products,
+    /// What a training step keeps of the activations; the executor of the blocks alone reads it.
+    pub checkpointing: Checkpointing,
 }
 
 impl<'a> Run<'a> {
@@ -161,7 +182,7 @@ pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> R
         LogitPositions::Last => Some(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
         LogitPositions::At(list) => {
             if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
-                candle_core::bail!("logits asked at {bad:?}, allowed are rows 0..{b} and positions 0..{t}")
+                candle_core::bail!("logits asked at {bad:?}, expected are rows 0..{b} and positions 0..{t}")
             }
             Some(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
         }
@@ -175,5 +196,5 @@ pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> R
 pub fn select_positions(hidden: &Tensor, positions: &LogitPositions, lengths: &[usize]) -> Result<Tensor> {
     let rows = wanted_rows(positions, hidden.dim(1)?, lengths)?;
     let rows = rows.map(|rows| Tensor::new(rows, hidden.device())).transpose()?;
-    pick(hidden, rows.as_ref())
+    gather(hidden, rows.as_ref())
 }

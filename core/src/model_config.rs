@@ -15,7 +15,7 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Default)]
 pub struct ModelConfig {
     /// What messages call it: the file, and the section where it is one.
-    place: String,
+    location: String,
     tree: Value,
 }
 
@@ -34,23 +34,23 @@ impl ModelConfig {
     /// A document that is not a JSON object.
     pub fn document(source: &dyn WeightSource, name: &str) -> Result<Option<Self>> {
         let Some(text) = source.document(name)? else { return Ok(None) };
-        let place = format!("{}: {name}", source.label());
-        let tree: Value = serde_json::from_str(&text).with_context(|| place.clone())?;
+        let location = format!("{}: {name}", source.label());
+        let tree: Value = serde_json::from_str(&text).with_context(|| location.clone())?;
         if !tree.is_object() {
-            bail!("{place}: not a JSON object")
+            bail!("{location}: not a JSON object")
         }
-        Ok(Some(Self { place, tree }))
+        Ok(Some(Self { location, tree }))
     }
 
     /// A section such as `vision_config`; None where it is absent or null.
     pub fn section(&self, key: &str) -> Option<Self> {
         let tree = self.value(key)?.clone();
-        Some(Self { place: format!("{}, {key}", self.place), tree })
+        Some(Self { location: format!("{}, {key}", self.location), tree })
     }
 
     /// What messages call it.
-    pub fn place(&self) -> &str {
-        &self.place
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// The keys there are.
@@ -68,36 +68,36 @@ impl ModelConfig {
         self.tree.get(key).is_some_and(Value::is_null)
     }
 
-    /// The settings of a part whose keys are those of this file, as far as they stand here. A key may also stand under
-    /// its other name, as `(other, key)`; null is absent.
+    /// The settings of a component whose keys are those of this file, as far as they stand here, all but those of `skip`. A
+    /// key may also stand under its other name, as `(other, key)`; null is absent.
     ///
     /// # Errors
     /// A value of another type, by its key.
-    pub fn settings<T>(&self, names: &[(&str, &str)]) -> Result<T>
+    pub fn settings<T>(&self, names: &[(&str, &str)], skip: &[&str]) -> Result<T>
     where
         T: DeserializeOwned + JsonSchema,
     {
         let schema = settings::schema::<T>();
         let keys = schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
         let mut found = Map::new();
-        for key in keys {
+        for key in keys.filter(|key| !skip.contains(&key.as_str()) && *key != "model") {
             let other = names.iter().find(|(_, name)| name == key).map(|(other, _)| *other);
-            for place in [Some(key.as_str()), other].into_iter().flatten() {
-                let Some(value) = self.value(place) else { continue };
+            for name in [Some(key.as_str()), other].into_iter().flatten() {
+                let Some(value) = self.value(name) else { continue };
                 // One at a time, so that a message names the key as it stands in the file.
                 settings::parse::<T>("", serde_json::json!({ key: value }))
-                    .map_err(|e| self.refusal(place, format!("which is not allowed: {}", e.message)))?;
+                    .map_err(|e| self.refusal(name, plainly(&e.message)))?;
                 found.insert(key.clone(), value.clone());
                 break;
             }
         }
-        Ok(settings::parse(&self.place, Value::Object(found))?)
+        Ok(settings::parse(&self.location, Value::Object(found))?)
     }
 
-    /// An error that names this place, a key and its value.
+    /// An error that names this document, a key and its value.
     pub fn refusal(&self, key: &str, allowed: impl std::fmt::Display) -> anyhow::Error {
         let value = self.tree.get(key).unwrap_or(&Value::Null);
-        anyhow::anyhow!("{}: {key} is {value}, {allowed}", self.place)
+        anyhow::anyhow!("{}: {key} is {value}, {allowed}", self.location)
     }
 
     /// `model_type`.
@@ -225,23 +225,14 @@ impl ModelConfig {
     }
 }
 
-/// All settings of a part: its own, over what `describe` reads off `config.json` or, without one, over a preset (its name
-/// with it), over the `defaults` of the reference library. A preset beside a `config.json` must say the same.
-///
-/// # Errors
-/// A document that cannot be read or is refused, a preset that says something else.
-pub fn resolved<T: Serialize + DeserializeOwned>(
-    own: &T,
-    preset: Option<(&str, &T)>,
-    source: &dyn WeightSource,
-    describe: impl Fn(&ModelConfig) -> Result<T>,
-    defaults: &T,
-) -> Result<T> {
-    let over_defaults = |settings: &T| settings::layered(settings, Some(("defaults", defaults)), None, &[]);
-    let config = ModelConfig::read(source)?;
-    let found = config.as_ref().map(|config| over_defaults(&describe(config)?)).transpose()?;
-    let found = config.as_ref().map(ModelConfig::place).zip(found.as_ref());
-    over_defaults(&settings::layered(own, preset, found, &[])?)
+/// serde's message in the words of this file's others.
+fn plainly(message: &str) -> String {
+    match message.split_once(", expected one of ") {
+        Some((_, names)) => format!("supported is {}", names.replace('"', "")),
+        None => {
+            format!("which is not allowed: {}", message.replace("expected usize", "expected a whole number (usize)"))
+        }
+    }
 }
 
 /// Whether `config.json` beside the weights has one of these `model_type`s: the kind `auto`.
@@ -424,7 +415,7 @@ mod tests {
             rate: Option<f64>,
             eos: Option<TokenIds>,
         }
-        let read = |tree: Value| config(tree).settings::<Toy>(&[("hidden_size", "width")]);
+        let read = |tree: Value| config(tree).settings::<Toy>(&[("hidden_size", "width")], &[]);
         let toy = |width, rate| Toy { width, rate, eos: None };
         assert_eq!(read(json!({"width": 3, "more": true, "rate": null})).unwrap(), toy(Some(3), None));
         assert_eq!(read(json!({"hidden_size": 4, "rate": 0.5})).unwrap(), toy(Some(4), Some(0.5)));

@@ -92,7 +92,11 @@ fn scaled_frequencies_and_older_spellings() {
         // As in the other logits' comparisons.
         assert!(far < 1e-4, "{name}: {far}");
         assert_eq!(model.spec().context, contexts.get(name.as_str()).copied().unwrap_or(40), "{name}");
-        assert_eq!((model.begins_alike(12), model.begins_alike(13)), (true, name != "dynamic"), "{name}");
+        assert_eq!(
+            (model.supports_prefix_reuse(12), model.supports_prefix_reuse(13)),
+            (true, name != "dynamic"),
+            "{name}"
+        );
         // A prompt of 9 positions, then steps: only growing frequencies make a difference.
         let wanted = expected.get(&format!("{name}.cached.logits")).unwrap_or(wanted);
         let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();

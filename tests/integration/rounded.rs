@@ -75,7 +75,7 @@ fn logits(decoder: &dyn Decoder, rows: usize) -> Vec<Tensor> {
 #[test]
 fn every_decoder_computes_as_f32_does_on_the_rounded_weights() {
     let spread = |t: &Tensor| largest(t, &t.zeros_like().unwrap());
-    for kind in ["gpt2", "gptj", "gpt-neox", "opt", "llama"] {
+    for kind in ["gpt2", "gptj", "gpt-neox", "opt", "llama", "qwen3", "gemma2"] {
         let plain = decoder(kind, Arc::new(RandomSource::new(1)), None);
         let plain: Vec<_> = [1, 8].into_iter().flat_map(|rows| logits(plain.as_ref(), rows)).collect();
         for dtype in [WeightType::Bf16, WeightType::F16, WeightType::Q8_0, WeightType::Q4K] {

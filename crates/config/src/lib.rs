@@ -28,8 +28,8 @@ pub use load::{Loaded, load, load_text};
 pub use problem::{ConfigError, Note, Problem};
 pub use schema::violations;
 pub use section::{DTYPES, ROLES, Section, is_local};
-pub use train::{Data, DataFormat, Recompute, Schedule, Train, Validate, Warmup};
-pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, Plugin};
+pub use train::{Data, DataFormat, MAX_WORKERS, Recompute, Schedule, Train, Validate, Warmup};
+pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, MAX_THREADS, Plugin};
 
 /// The resolved config as YAML, or as one line of JSON.
 pub fn show(config: &Config, json: bool) -> String {

@@ -10,6 +10,7 @@ use super::problem::{ConfigError, Note, Problem};
 use super::reader::shown;
 use super::tree::{self, Format};
 use super::types::Config;
+use limber_core::bounded::{self, LINE_LIMIT};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -124,8 +125,9 @@ impl Draft {
 
     fn read_file(&mut self, path: &Path, chain: &mut Vec<PathBuf>) -> Result<Map<String, Value>, ConfigError> {
         let file = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Problem::of_file(&file, format!("cannot be read: {e}")))?;
+        let text = std::fs::File::open(path)
+            .and_then(|file| bounded::text(file, LINE_LIMIT))
+            .map_err(|e| Problem::of_file(&file, format!("cannot be read: {e}")))?;
         let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         if let Some(start) = chain.iter().position(|there| *there == same) {
             let mut names: Vec<String> = chain[start..].iter().map(|p| p.display().to_string()).collect();

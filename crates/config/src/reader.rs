@@ -154,6 +154,18 @@ impl<'a> Reader<'a> {
         self.count(key, low).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
+    /// A whole number from `low` to `high`.
+    pub fn within(&mut self, key: &'static str, low: usize, high: usize) -> Option<usize> {
+        let value = self.take(key)?;
+        match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+            Some(n) if (low..=high).contains(&n) => Some(n),
+            _ => {
+                self.refuse(key, &value, &format!("a whole number from {low} to {high}"));
+                None
+            }
+        }
+    }
+
     /// A number in `range`.
     pub fn number(&mut self, key: &'static str, range: Range) -> Option<f64> {
         let value = self.take(key)?;

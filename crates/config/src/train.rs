@@ -201,6 +201,9 @@ impl DataFormat {
     ];
 }
 
+/// Most threads that read ahead: more than a machine has processors, since a disk far away answers many at once.
+pub const MAX_WORKERS: usize = 256;
+
 /// The section `data`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Data {
@@ -217,7 +220,7 @@ pub struct Data {
     pub augment: Option<bool>,
     /// A new order each epoch, a function of seed and epoch.
     pub shuffle: bool,
-    /// Threads that read and decode ahead of the step; 0 reads in the step's own.
+    /// Threads that read and decode ahead of the step, at most [`MAX_WORKERS`]; 0 reads in the step's own.
     pub workers: usize,
     /// Largest share of items that may be corrupt or missing; they are passed over and named in a file.
     pub max_skipped: f64,
@@ -245,7 +248,7 @@ impl Data {
             features: r.name("features"),
             augment: r.flag("augment"),
             shuffle: r.flag("shuffle").unwrap_or(usual.shuffle),
-            workers: r.size("workers", 0).unwrap_or(usual.workers),
+            workers: r.within("workers", 0, MAX_WORKERS).unwrap_or(usual.workers),
             max_skipped: r.number("max_skipped", Range::SHARE_OR_NONE).unwrap_or(usual.max_skipped),
             ..usual
         };

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// Text after the image where a config says nothing, as in the paper.
 pub const DEFAULT_PROMPT: &str = "A picture of";
 
+/// Most threads that compute: more than the processors of any machine, and few enough that all of them can be started.
+pub const MAX_THREADS: usize = 1024;
+
 /// A whole config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -40,7 +43,7 @@ pub struct Config {
     pub images: Images,
     /// `cpu`, `cuda:N` or `metal`.
     pub device: String,
-    /// Threads; absent means one a core.
+    /// Threads, at most [`MAX_THREADS`]; absent means one a core.
     pub threads: Option<usize>,
     /// The config's folder, from which relative paths count. Not part of the tree.
     pub folder: PathBuf,
@@ -123,7 +126,7 @@ impl Config {
             compat: r.choice("compat", &[("original", Compat::Original)]),
             images: Images::read(r.take("images").unwrap_or_default(), r.problems()),
             device: read_device(&mut r),
-            threads: r.size("threads", 1),
+            threads: r.within("threads", 1, MAX_THREADS),
             folder: folder.to_path_buf(),
         };
         r.finish();

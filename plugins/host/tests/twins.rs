@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor, Var};
 use limber_core::ops::cross_entropy;
 use limber_core::registry::PartContext;
 use limber_core::{
-    CacheOptions, CacheType, Decoder, DecoderCache, Encoder, Init, LogitPositions, Mode, Registry, Run, Stitch,
-    WeightSource, WeightType, Weights,
+    CacheOptions, CacheType, Checkpointing, Decoder, DecoderCache, Encoder, Init, LogitPositions, Mode, Registry, Run,
+    Stitch, WeightSource, WeightType, Weights,
 };
 use limber_decoder_gptj as _;
 use limber_encoder_clip_resnet as _;
@@ -140,14 +140,16 @@ fn a_decoder_gives_the_same_logits_taps_and_gradients() {
             LogitPositions::Hidden,
             LogitPositions::At(vec![(1, 0), (0, 3), (0, 3)]),
         ];
-        for (logits, recompute) in positions.iter().flat_map(|logits| [(logits, false), (logits, true)]) {
+        for (logits, checkpointing) in
+            positions.iter().flat_map(|logits| [(logits, Checkpointing::None), (logits, Checkpointing::Full)])
+        {
             let [(y, gradient, taps), (y2, gradient2, taps2)] = [&a, &b].map(|decoder| {
                 let embeds = Var::from_tensor(&embeds).unwrap();
                 let run = || Run {
                     lengths: Some(vec![5, 3]),
                     mask: Some(mask.clone()),
                     logits: logits.clone(),
-                    recompute,
+                    checkpointing,
                     ..Run::new()
                 };
                 let y = decoder.forward(embeds.as_tensor(), &mut run()).unwrap();
@@ -222,7 +224,7 @@ fn train(encoder: &dyn Encoder, stitch: &dyn Stitch, decoder: &dyn Decoder) -> (
     let ids = Tensor::new(&[[3u32, 1, 4], [1, 5, 9]], &Device::Cpu).unwrap();
     let embeds = Tensor::cat(&[&prefix, &decoder.embed(&ids).unwrap()], 1).unwrap();
     let at = (0..2).flat_map(|row| (0..3).map(move |i| (row, k - 1 + i))).collect();
-    let mut run = Run { logits: LogitPositions::At(at), recompute: true, ..Run::new() };
+    let mut run = Run { logits: LogitPositions::At(at), checkpointing: Checkpointing::Full, ..Run::new() };
     let logits = decoder.forward(&embeds, &mut run).unwrap();
     let loss = cross_entropy(&logits, &[3, 1, 4, 1, 5, 9]).unwrap().sum_all().unwrap();
     let grads = loss.backward().unwrap();

@@ -8,7 +8,7 @@ use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Tensor, Var};
 use limber_core::registry::{Maker, PrepareFn};
-use limber_core::{Decoder, DecoderCache, DecoderSpec, LogitPositions, Run};
+use limber_core::{Checkpointing, Decoder, DecoderCache, DecoderSpec, LogitPositions, Run};
 use limber_plugin_abi::*;
 
 /// The table.
@@ -110,7 +110,11 @@ unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut dyn 
         // SAFETY: by the caller's promise.
         false => Some(unsafe { u8_tensor(call.mask, "the mask")? }),
     };
-    Ok(Run { cache, lengths, mask, logits, recompute: call.flags & LIMBER_CALL_RECOMPUTE != 0, ..Run::new() })
+    let checkpointing = match call.flags & LIMBER_CALL_RECOMPUTE {
+        0 => Checkpointing::None,
+        _ => Checkpointing::Full,
+    };
+    Ok(Run { cache, lengths, mask, logits, checkpointing, ..Run::new() })
 }
 
 unsafe extern "C" fn forward(
@@ -213,7 +217,7 @@ unsafe extern "C" fn begins_alike(instance: *mut LimberInstance, positions: u64)
     // SAFETY: the host keeps the ABI's promises.
     unsafe {
         guard(std::ptr::null(), || {
-            alike = i32::from(decoder(instance)?.begins_alike(usize::try_from(positions)?));
+            alike = i32::from(decoder(instance)?.supports_prefix_reuse(usize::try_from(positions)?));
             Ok(())
         });
     }

@@ -11,7 +11,7 @@ use limber_sdk::core::ops::{LayerNorm, gelu_tanh};
 use limber_sdk::core::weights::ZEROS;
 use limber_sdk::core::{
     Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, KvCache, Layer, Layers, Part, Run, Weights,
-    pick,
+    gather,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -152,7 +152,7 @@ impl Layer for Block {
             run.taps.attention.push(weights.clone());
         }
         let average = weights.matmul(&value.contiguous()?)?.transpose(1, 2)?.contiguous()?.reshape((b, t, d))?;
-        let x = (pick(x, rows)? + self.out.forward(&pick(&average, rows)?)?)?;
+        let x = (gather(x, rows)? + self.out.forward(&gather(&average, rows)?)?)?;
         let inner = gelu_tanh(&self.up.forward(&self.norm2.forward(&x)?)?)?;
         x + self.down.forward(&inner)?
     }

@@ -163,14 +163,15 @@ fn take(
     let mut ended = Vec::new();
     for (at, (row, values)) in rows.iter_mut().zip(&table).enumerate() {
         let step = row.generation.tokens.len() + 1;
-        let id = row.sampler.sample(values).with_context(|| format!("row {}, new token {step}", row.number))?;
+        let place = || format!("row {}, new token {step}", row.number);
+        let id = row.sampler.sample(values).with_context(place)?;
         if request.eos.contains(&id) {
             row.generation.finish = Finish::Eos;
             ended.push(at);
             continue;
         }
         row.generation.tokens.push(id);
-        row.generation.logprobs.push(log_softmax(values, id));
+        row.generation.logprobs.push(log_softmax(values, id).with_context(place)?);
         row.next = id;
         feed.token(row.number, id)?;
         if step == request.max_tokens {
@@ -198,15 +199,15 @@ fn capacity(decoder: &dyn Decoder, prompts: &[Tensor], request: &Request) -> Res
     for prompt in prompts {
         longest = longest.max(prompt.dim(1)?);
     }
-    if longest + request.max_tokens > context {
+    let positions = longest.saturating_add(request.max_tokens);
+    if positions > context {
         bail!(
-            "a prompt of {longest} positions (prefix and text) and {} new tokens are {} positions; the decoder's context length allows {context}",
+            "a prompt of {longest} positions (prefix and text) and {} new tokens are {positions} positions; the decoder's context length allows {context}",
             request.max_tokens,
-            longest + request.max_tokens,
         )
     }
     // The last token is never fed back, so it takes no place.
-    Ok(longest + request.max_tokens - 1)
+    Ok(positions - 1)
 }
 
 /// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id: (row, id).

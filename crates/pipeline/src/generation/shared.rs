@@ -40,7 +40,7 @@ pub fn prefill(
     let among = flat.iter().fold(shortest, |n, p| n.min(common(&flat[0], p, width)));
     let with_kept = among.min(common(&flat[0], &kept.embeds, width));
     let wanted = if prompts.len() > 1 { among } else { with_kept };
-    let wanted = if lengths.iter().all(|len| decoder.begins_alike(*len)) { wanted } else { 0 };
+    let wanted = if lengths.iter().all(|len| decoder.supports_prefix_reuse(*len)) { wanted } else { 0 };
     let mut cache = if wanted < WORTH_SHARING {
         *kept = Kept { embeds: flat[0].clone(), cache: None };
         decoder.new_cache(&CacheOptions::new(prompts.len(), capacity).with_type(dtype))?

@@ -3,7 +3,7 @@
 use crate::memory::with_bytes;
 use candle_core::{DType, Tensor};
 use limber_core::decoder::check_context;
-use limber_core::{DecoderSpec, LogitPositions, Run};
+use limber_core::{Checkpointing, DecoderSpec, LogitPositions, Run};
 use limber_plugin_abi::*;
 use std::ptr::null;
 
@@ -14,7 +14,7 @@ pub(super) struct Asked {
     pub past: Option<Vec<u64>>,
     mask: Option<Tensor>,
     pub logits: LogitPositions,
-    recompute: bool,
+    checkpointing: Checkpointing,
 }
 
 impl Asked {
@@ -55,7 +55,7 @@ impl Asked {
             past: run.cache.is_some().then(|| numbers(past)),
             mask,
             logits: run.logits.clone(),
-            recompute: run.recompute,
+            checkpointing: run.checkpointing,
         })
     }
 
@@ -74,7 +74,7 @@ impl Asked {
             }
         };
         let call = LimberForward {
-            flags: if self.recompute { LIMBER_CALL_RECOMPUTE } else { 0 },
+            flags: if self.checkpointing == Checkpointing::None { 0 } else { LIMBER_CALL_RECOMPUTE },
             logits,
             embeds,
             lengths: self.lengths.as_ptr(),

@@ -193,7 +193,7 @@ impl Decoder for PluginDecoder {
         Ok(Box::new(PluginCache::new(&self.built, options)?))
     }
 
-    fn begins_alike(&self, positions: usize) -> bool {
+    fn supports_prefix_reuse(&self, positions: usize) -> bool {
         let Some(function) = self.built.table.begins_alike else { return true };
         let (instance, _own) = self.built.instance.enter();
         // SAFETY: the instance is not yet released.
