@@ -136,11 +136,13 @@ fn a_cache_of_its_own_generates_the_same_text() {
     let whole: Vec<Vec<u32>> = prompts.iter().map(|p| uncached(&decoder, p)).collect();
     // A token that ends some at different steps and others not at all, so that sequences finish and are admitted while
     // others run.
-    let cut = |eos: u32| whole.iter().map(|all| all.iter().copied().take_while(|id| *id != eos).collect::<Vec<u32>>());
-    let ends = |eos: &u32| cut(*eos).map(|all| all.len()).collect::<std::collections::BTreeSet<_>>();
+    let cut = |eos: u32| -> Vec<Vec<u32>> {
+        whole.iter().map(|all| all.iter().copied().take_while(|id| *id != eos).collect()).collect()
+    };
+    let ends = |eos: &u32| cut(*eos).iter().map(Vec::len).collect::<std::collections::BTreeSet<_>>();
     let eos = (0..V as u32).filter(|eos| ends(eos).contains(&10)).max_by_key(|eos| ends(eos).len()).unwrap();
     assert!(ends(&eos).len() > 2, "{whole:?}");
-    let expected: Vec<Vec<u32>> = cut(eos).collect();
+    let expected = cut(eos);
     for batch in [1, 2, 3, 9] {
         decoder.computed.store(0, Ordering::Relaxed);
         let (sampling, eos) = (Sampling::default(), vec![eos]);

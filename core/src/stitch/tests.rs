@@ -48,7 +48,7 @@ impl WeightSource for Memory {
         Some(self.0.iter().map(|(name, data)| (name.clone(), data.shape().to_vec())).collect())
     }
 
-    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
+    fn read(&self, request: &Request) -> std::result::Result<FrozenData, WeightError> {
         Ok(self.0[request.name].clone())
     }
 }
