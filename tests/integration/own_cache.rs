@@ -27,12 +27,8 @@ impl Averages {
 }
 
 impl DecoderCache for Averages {
-    fn lengths(&self) -> &[usize] {
-        self.lengths.get()
-    }
-
-    fn capacity(&self) -> usize {
-        self.lengths.capacity()
+    fn sequences(&self) -> &SequenceLengths {
+        &self.lengths
     }
 
     fn truncate(&mut self, length: usize) -> Result<()> {

@@ -136,12 +136,8 @@ fn copy_row((from, row): (&Tensor, usize), (to, at): (&Tensor, usize), length: u
 }
 
 impl DecoderCache for KvCache {
-    fn lengths(&self) -> &[usize] {
-        self.rows.get()
-    }
-
-    fn capacity(&self) -> usize {
-        self.rows.capacity()
+    fn sequences(&self) -> &SequenceLengths {
+        &self.rows
     }
 
     fn truncate(&mut self, length: usize) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! Generation admits and finishes sequences, shares prefixes and takes positions back without knowing what a decoder
 //! keeps. The decoder chooses the type: [`KvCache`] holds keys and values; a recurrent model or another library has a
-//! type of its own, built on [`SequenceLengths`] or not.
+//! type of its own around [`SequenceLengths`].
 
 mod kv;
 mod lengths;
@@ -22,11 +22,18 @@ use std::any::{Any, type_name};
 /// A row is one sequence of the batch. Rows may differ in length, so a batch needs no padding in the middle. Each decoder
 /// grows its own type in `forward`, where [`Run::cache_as`](crate::Run::cache_as) gives it back.
 pub trait DecoderCache: Any + Send + Sync {
+    /// How many positions each row holds and may hold.
+    fn sequences(&self) -> &SequenceLengths;
+
     /// Cached positions of each row.
-    fn lengths(&self) -> &[usize];
+    fn lengths(&self) -> &[usize] {
+        self.sequences().get()
+    }
 
     /// Maximum number of positions of a row.
-    fn capacity(&self) -> usize;
+    fn capacity(&self) -> usize {
+        self.sequences().capacity()
+    }
 
     /// Drops the positions from `length` on in every row: a shared prefix is used again.
     ///

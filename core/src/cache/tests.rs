@@ -122,12 +122,8 @@ fn what_does_not_fit_is_refused() {
 struct Counted(SequenceLengths);
 
 impl DecoderCache for Counted {
-    fn lengths(&self) -> &[usize] {
-        self.0.get()
-    }
-
-    fn capacity(&self) -> usize {
-        self.0.capacity()
+    fn sequences(&self) -> &SequenceLengths {
+        &self.0
     }
 
     fn truncate(&mut self, length: usize) -> Result<()> {

@@ -20,18 +20,11 @@ pub(crate) fn prepare(
     settings: Value,
     source: &dyn WeightSource,
 ) -> Result<PreparedEncoder> {
-    let function = function!(table, prepare);
-    // SAFETY: all arguments live beyond the call.
-    let (settings, spec) = part.prepare(settings, source, LimberEncoderSpec::empty(), |call, spec, error| unsafe {
-        function(call.part, call.settings, call.source, call.resolved, spec, error)
-    })?;
+    let prepare = function!(table, prepare);
+    let (settings, spec) = part.prepare_alone(settings, source, LimberEncoderSpec::empty(), prepare)?;
     let (part, specs, given) = (part.clone(), specs(part, &spec)?, settings.clone());
     Ok(Prepared::new(part.kind.clone(), settings, specs, move |weights: &Weights| {
-        let build = function!(table, build);
-        // SAFETY: as above.
-        let instance = part.build(&given, weights, table.release, |call, out, error| unsafe {
-            build(call.part, call.settings, call.source, call.options, out, error)
-        })?;
+        let instance = part.build_alone(&given, weights, function!(table, build), table.release)?;
         let device = weights.device().clone();
         Ok(Box::new(PluginEncoder { part, table, instance, specs, device }) as Box<dyn Encoder>)
     }))

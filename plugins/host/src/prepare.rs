@@ -26,7 +26,55 @@ pub(crate) struct Build {
     pub options: *const LimberBuild,
 }
 
+/// `prepare` of a role whose components stand alone: of an encoder or a decoder.
+type PrepareFn<S> = unsafe extern "C" fn(
+    *const LimberPart,
+    *const c_char,
+    *const LimberSource,
+    *const LimberSink,
+    *mut S,
+    *const LimberSink,
+) -> LimberStatus;
+
+/// `build` of such a role.
+type BuildFn = unsafe extern "C" fn(
+    *const LimberPart,
+    *const c_char,
+    *const LimberSource,
+    *const LimberBuild,
+    *mut *mut LimberInstance,
+    *const LimberSink,
+) -> LimberStatus;
+
 impl Part {
+    /// [`Self::prepare`] of a component that stands alone.
+    pub(crate) fn prepare_alone<S>(
+        &self,
+        settings: Value,
+        source: &dyn WeightSource,
+        spec: S,
+        function: PrepareFn<S>,
+    ) -> Result<(Value, S)> {
+        // SAFETY: the function is the plugin's, all arguments live beyond the call.
+        self.prepare(settings, source, spec, |call, spec, error| unsafe {
+            function(call.part, call.settings, call.source, call.resolved, spec, error)
+        })
+    }
+
+    /// [`Self::build`] of a component that stands alone.
+    pub(crate) fn build_alone(
+        &self,
+        settings: &Value,
+        weights: &Weights,
+        function: BuildFn,
+        release: Option<unsafe extern "C" fn(*mut LimberInstance)>,
+    ) -> Result<Instance> {
+        // SAFETY: as above.
+        self.build(settings, weights, release, |call, out, error| unsafe {
+            function(call.part, call.settings, call.source, call.options, out, error)
+        })
+    }
+
     /// The resolved settings, and the spec that `function` wrote into `spec`: it calls the plugin's `prepare`.
     pub(crate) fn prepare<S>(
         &self,

@@ -1,6 +1,6 @@
 //! The functions of a decoder's cache.
 
-use crate::call::{guard, numbers, set, text};
+use crate::call::{exported, numbers, set, text};
 use crate::decoder::decoder;
 use crate::export::{handle, release};
 use anyhow::{Context, Result, bail};
@@ -42,14 +42,12 @@ unsafe fn sizes(options: *const LimberCacheOptions) -> Result<CacheOptions> {
     Ok(sizes.with_type(dtype).with_slots(slots))
 }
 
-unsafe extern "C" fn cache_new(
-    instance: *mut LimberInstance,
-    options: *const LimberCacheOptions,
-    out: *mut *mut LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe { guard(error, || set(out, handle::<_, Cache>(decoder(instance)?.new_cache(&sizes(options)?)?))) }
+exported! {
+    fn cache_new(
+        instance: *mut LimberInstance, options: *const LimberCacheOptions, out: *mut *mut LimberCache,
+    ) {
+        set(out, handle::<_, Cache>(decoder(instance)?.new_cache(&sizes(options)?)?))
+    }
 }
 
 /// # Safety
@@ -68,56 +66,35 @@ unsafe fn cache_read<'a>(cache: *const LimberCache) -> Result<&'a dyn DecoderCac
     Ok(cache.context("the cache is null")?.as_ref())
 }
 
-unsafe extern "C" fn cache_truncate(handle: *mut LimberCache, length: u64, error: *const LimberSink) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe { guard(error, || Ok(cache(handle)?.truncate(usize::try_from(length)?)?)) }
-}
-
-unsafe extern "C" fn cache_select(
-    handle: *mut LimberCache,
-    rows: *const u64,
-    n_rows: u64,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-            Ok(cache(handle)?.select_rows(&rows)?)
-        })
+exported! {
+    fn cache_truncate(handle: *mut LimberCache, length: u64) {
+        Ok(cache(handle)?.truncate(usize::try_from(length)?)?)
     }
 }
 
-unsafe extern "C" fn cache_copy(
-    from: *const LimberCache,
-    rows: *const u64,
-    n_rows: u64,
-    options: *const LimberCacheOptions,
-    out: *mut *mut LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-            let CacheOptions { capacity, slots, .. } = sizes(options)?;
-            set(out, handle::<_, Cache>(cache_read(from)?.copy_rows(&rows, slots, capacity)?))
-        })
+exported! {
+    fn cache_select(handle: *mut LimberCache, rows: *const u64, n_rows: u64) {
+        let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
+        Ok(cache(handle)?.select_rows(&rows)?)
     }
 }
 
-unsafe extern "C" fn cache_append(
-    handle: *mut LimberCache,
-    other: *const LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises; the two are different caches.
-    unsafe {
-        guard(error, || {
-            if std::ptr::eq(handle, other) {
-                bail!("a cache cannot be appended to itself")
-            }
-            Ok(cache(handle)?.push_rows(cache_read(other)?)?)
-        })
+exported! {
+    fn cache_copy(
+        from: *const LimberCache, rows: *const u64, n_rows: u64, options: *const LimberCacheOptions,
+        out: *mut *mut LimberCache,
+    ) {
+        let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
+        let CacheOptions { capacity, slots, .. } = sizes(options)?;
+        set(out, handle::<_, Cache>(cache_read(from)?.copy_rows(&rows, slots, capacity)?))
+    }
+}
+
+exported! {
+    fn cache_append(handle: *mut LimberCache, other: *const LimberCache) {
+        if std::ptr::eq(handle, other) {
+            bail!("a cache cannot be appended to itself")
+        }
+        Ok(cache(handle)?.push_rows(cache_read(other)?)?)
     }
 }

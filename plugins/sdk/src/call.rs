@@ -41,6 +41,23 @@ pub(crate) unsafe fn guard(error: *const LimberSink, body: impl FnOnce() -> Resu
     status
 }
 
+/// Functions of the ABI that can fail: `fn name(arguments) { body }`, without the sink of their message, which comes last.
+///
+/// The body gives a `Result<()>` and runs under [`guard`]. It is unsafe: the host keeps the ABI's promises, so that
+/// pointers are null or as the ABI says, handles are those that this library made, and all live as long as the call.
+macro_rules! exported {
+    ($(fn $name:ident $([$generic:ident: $bound:ident])? ($($argument:ident: $kind:ty),* $(,)?) $body:block)*) => {$(
+        unsafe extern "C" fn $name $(<$generic: $bound>)? (
+            $($argument: $kind,)*
+            error: *const limber_plugin_abi::LimberSink,
+        ) -> limber_plugin_abi::LimberStatus {
+            // SAFETY: the host keeps the ABI's promises.
+            unsafe { $crate::call::guard(error, || $body) }
+        }
+    )*};
+}
+pub(crate) use exported;
+
 /// Every cause once, though some errors quote the one below them.
 fn chain(error: &anyhow::Error) -> String {
     let mut message = String::new();

@@ -1,7 +1,7 @@
 //! The functions of a decoder.
 
 use crate::cache::{self, Cache};
-use crate::call::{guard, numbers};
+use crate::call::{exported, guard, numbers};
 use crate::export::{handle, release};
 use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
@@ -72,18 +72,10 @@ pub(crate) unsafe fn decoder<'a>(instance: *mut LimberInstance) -> Result<&'a dy
     Ok(decoder.context("the instance is null")?.as_ref())
 }
 
-unsafe extern "C" fn embed(
-    instance: *mut LimberInstance,
-    ids: *const LimberTensor,
-    output: *const LimberTensor,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let embeds = decoder(instance)?.embed(&ids_tensor(ids, "the ids")?)?;
-            fill(output, &embeds, "embeddings")
-        })
+exported! {
+    fn embed(instance: *mut LimberInstance, ids: *const LimberTensor, output: *const LimberTensor) {
+        let embeds = decoder(instance)?.embed(&ids_tensor(ids, "the ids")?)?;
+        fill(output, &embeds, "embeddings")
     }
 }
 
@@ -117,48 +109,41 @@ unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut dyn 
     Ok(Run { cache, lengths, mask, logits, checkpointing, ..Run::new() })
 }
 
-unsafe extern "C" fn forward(
-    instance: *mut LimberInstance,
-    call: *const LimberForward,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises; a cache is what `cache_new` or `cache_copy` made.
-    unsafe {
-        guard(error, || {
-            let decoder = decoder(instance)?;
-            let call = read(call)?;
-            let embeds = f32_tensor(call.embeds, "the embeddings")?;
-            let batch = embeds.dims().first().copied().unwrap_or(0);
-            let cache = call.cache.cast::<Cache>().as_mut().map(|cache| cache.as_mut());
-            if let (Some(cache), Some(past)) = (&cache, numbers(call.past, batch)?)
-                && cache.lengths() != past
-            {
-                bail!("the cache holds {:?} positions, the host says {past:?}", cache.lengths())
+exported! {
+    fn forward(instance: *mut LimberInstance, call: *const LimberForward) {
+        let decoder = decoder(instance)?;
+        let call = read(call)?;
+        let embeds = f32_tensor(call.embeds, "the embeddings")?;
+        let batch = embeds.dims().first().copied().unwrap_or(0);
+        let cache = call.cache.cast::<Cache>().as_mut().map(|cache| cache.as_mut());
+        if let (Some(cache), Some(past)) = (&cache, numbers(call.past, batch)?)
+            && cache.lengths() != past
+        {
+            bail!("the cache holds {:?} positions, the host says {past:?}", cache.lengths())
+        }
+        let keeps = !call.tape.is_null() && cache.is_none();
+        let embeds = Var::from_tensor(&embeds)?;
+        let input = if keeps { embeds.as_tensor().clone() } else { embeds.as_tensor().detach() };
+        let mut run = run(&call, batch, cache)?;
+        let taps = match call.taps.is_null() {
+            true => None,
+            false => Some(read(call.taps)?),
+        };
+        if let Some(taps) = &taps {
+            (run.taps.want_hidden, run.taps.want_attention) = (taps.want_hidden != 0, taps.want_attention != 0);
+        }
+        let output = decoder.forward(&input, &mut run)?;
+        fill(call.output, &output, if call.logits == LIMBER_LOGITS_HIDDEN { "hidden states" } else { "logits" })?;
+        if let Some(taps) = &taps {
+            let seen = run.taps.hidden.iter().map(|x| (LIMBER_TAP_HIDDEN, x));
+            for (tap, tensor) in seen.chain(run.taps.attention.iter().map(|x| (LIMBER_TAP_ATTENTION, x))) {
+                tapped(taps, tap, tensor)?;
             }
-            let keeps = !call.tape.is_null() && cache.is_none();
-            let embeds = Var::from_tensor(&embeds)?;
-            let input = if keeps { embeds.as_tensor().clone() } else { embeds.as_tensor().detach() };
-            let mut run = run(&call, batch, cache)?;
-            let taps = match call.taps.is_null() {
-                true => None,
-                false => Some(read(call.taps)?),
-            };
-            if let Some(taps) = &taps {
-                (run.taps.want_hidden, run.taps.want_attention) = (taps.want_hidden != 0, taps.want_attention != 0);
-            }
-            let output = decoder.forward(&input, &mut run)?;
-            fill(call.output, &output, if call.logits == LIMBER_LOGITS_HIDDEN { "hidden states" } else { "logits" })?;
-            if let Some(taps) = &taps {
-                let seen = run.taps.hidden.iter().map(|x| (LIMBER_TAP_HIDDEN, x));
-                for (tap, tensor) in seen.chain(run.taps.attention.iter().map(|x| (LIMBER_TAP_ATTENTION, x))) {
-                    tapped(taps, tap, tensor)?;
-                }
-            }
-            if keeps {
-                call.tape.write(handle(Tape { embeds, output }));
-            }
-            Ok(())
-        })
+        }
+        if keeps {
+            call.tape.write(handle(Tape { embeds, output }));
+        }
+        Ok(())
     }
 }
 
@@ -176,39 +161,32 @@ fn tapped(taps: &LimberTaps, tap: u32, tensor: &Tensor) -> Result<()> {
     })
 }
 
-unsafe extern "C" fn vjp(
-    instance: *mut LimberInstance,
-    call: *const LimberForward,
-    tape: *mut LimberTape,
-    grad_output: *const LimberTensor,
-    grad_embeds: *const LimberTensor,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises; a tape is what `forward` made.
-    unsafe {
-        guard(error, || {
-            let gradient = f32_tensor(grad_output, "the gradient of the output")?;
-            let again;
-            let tape = match tape.cast::<Tape>().as_ref() {
-                Some(tape) => tape,
-                None => {
-                    let call = read(call)?;
-                    let embeds = Var::from_tensor(&f32_tensor(call.embeds, "the embeddings")?)?;
-                    let mut run = run(&call, embeds.dims().first().copied().unwrap_or(0), None)?;
-                    let output = decoder(instance)?.forward(embeds.as_tensor(), &mut run)?;
-                    again = Tape { embeds, output };
-                    &again
-                }
-            };
-            if tape.output.dims() != gradient.dims() {
-                bail!("a gradient of shape {:?} for an output of {:?}", gradient.dims(), tape.output.dims())
+exported! {
+    fn vjp(
+        instance: *mut LimberInstance, call: *const LimberForward, tape: *mut LimberTape,
+        grad_output: *const LimberTensor, grad_embeds: *const LimberTensor,
+    ) {
+        let gradient = f32_tensor(grad_output, "the gradient of the output")?;
+        let again;
+        let tape = match tape.cast::<Tape>().as_ref() {
+            Some(tape) => tape,
+            None => {
+                let call = read(call)?;
+                let embeds = Var::from_tensor(&f32_tensor(call.embeds, "the embeddings")?)?;
+                let mut run = run(&call, embeds.dims().first().copied().unwrap_or(0), None)?;
+                let output = decoder(instance)?.forward(embeds.as_tensor(), &mut run)?;
+                again = Tape { embeds, output };
+                &again
             }
-            let mut grads = tape.output.mul(&gradient)?.sum_all()?.backward()?;
-            let Some(gradient) = grads.remove(tape.embeds.as_tensor()) else {
-                bail!("the decoder lets no gradient through to the embeddings")
-            };
-            fill(grad_embeds, &gradient, "gradients")
-        })
+        };
+        if tape.output.dims() != gradient.dims() {
+            bail!("a gradient of shape {:?} for an output of {:?}", gradient.dims(), tape.output.dims())
+        }
+        let mut grads = tape.output.mul(&gradient)?.sum_all()?.backward()?;
+        let Some(gradient) = grads.remove(tape.embeds.as_tensor()) else {
+            bail!("the decoder lets no gradient through to the embeddings")
+        };
+        fill(grad_embeds, &gradient, "gradients")
     }
 }
 

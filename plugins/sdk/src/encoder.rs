@@ -1,6 +1,6 @@
 //! The functions of an encoder.
 
-use crate::call::guard;
+use crate::call::exported;
 use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill};
 use anyhow::{Context, Result, bail};
@@ -72,26 +72,19 @@ fn spec(specs: EncoderSpecs) -> Result<LimberEncoderSpec> {
     })
 }
 
-unsafe extern "C" fn encode(
-    instance: *mut LimberInstance,
-    call: *const LimberEncode,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises; an instance is what `build` made.
-    unsafe {
-        guard(error, || {
-            let encoder = instance.cast::<Box<dyn Encoder>>().as_ref().context("the instance is null")?;
-            let call = read(call)?;
-            let input = f32_tensor(call.input, "the input")?;
-            let input: Tensor = match call.flags & LIMBER_CALL_TRACKED {
-                0 => input,
-                _ => Var::from_tensor(&input)?.into_inner(),
-            };
-            let features = encoder.encode(&input)?;
-            if features.track_op() {
-                bail!("the features carry a graph; an encoder is frozen, and detaches what it gives")
-            }
-            fill(call.output, &features, "features")
-        })
+exported! {
+    fn encode(instance: *mut LimberInstance, call: *const LimberEncode) {
+        let encoder = instance.cast::<Box<dyn Encoder>>().as_ref().context("the instance is null")?;
+        let call = read(call)?;
+        let input = f32_tensor(call.input, "the input")?;
+        let input: Tensor = match call.flags & LIMBER_CALL_TRACKED {
+            0 => input,
+            _ => Var::from_tensor(&input)?.into_inner(),
+        };
+        let features = encoder.encode(&input)?;
+        if features.track_op() {
+            bail!("the features carry a graph; an encoder is frozen, and detaches what it gives")
+        }
+        fill(call.output, &features, "features")
     }
 }

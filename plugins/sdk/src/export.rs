@@ -1,6 +1,6 @@
 //! The plugin's table: every component that is registered in this library, laid out once and kept for ever.
 
-use crate::call::{self, guard};
+use crate::call::{self, exported, guard};
 use crate::source::HostSource;
 use crate::{decoder, encoder, log, stitch};
 use anyhow::{Context, Result, bail};
@@ -179,19 +179,11 @@ impl Drop for Lent {
     }
 }
 
-unsafe extern "C" fn recognises(
-    part: *const LimberPart,
-    source: *const LimberSource,
-    yes: *mut i32,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let found = (entry_of(part)?.recognises)(source.source())?;
-            call::set(yes, i32::from(found))
-        })
+exported! {
+    fn recognises(part: *const LimberPart, source: *const LimberSource, yes: *mut i32) {
+        let source = Lent::new(source)?;
+        let found = (entry_of(part)?.recognises)(source.source())?;
+        call::set(yes, i32::from(found))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the tables of encoders and decoders have in common: preparing and building.
 
-use crate::call::{answer, give, guard, set};
+use crate::call::{answer, exported, give, set};
 use crate::export::{Lent, entry_of, handle, release, settings};
 use anyhow::{Result, bail};
 use limber_core::WeightSource;
@@ -57,39 +57,25 @@ pub(crate) fn functions<R: Role>() -> Functions<R> {
     Functions { prepare: prepare::<R>, build: build::<R>, release: release::<LimberInstance, Box<R::Built>> }
 }
 
-unsafe extern "C" fn prepare<R: Role>(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    resolved: *const LimberSink,
-    out: *mut R::Answer,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
-            give(resolved, &prepared.settings.to_string())?;
-            answer(out, R::answer(prepared.spec)?)
-        })
+exported! {
+    fn prepare[R: Role](
+        part: *const LimberPart, text: *const c_char, source: *const LimberSource, resolved: *const LimberSink,
+        out: *mut R::Answer,
+    ) {
+        let source = Lent::new(source)?;
+        let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
+        give(resolved, &prepared.settings.to_string())?;
+        answer(out, R::answer(prepared.spec)?)
     }
 }
 
-unsafe extern "C" fn build<R: Role>(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    options: *const LimberBuild,
-    out: *mut *mut LimberInstance,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
-            set(out, handle(prepared.build(&source.weights(options)?)?))
-        })
+exported! {
+    fn build[R: Role](
+        part: *const LimberPart, text: *const c_char, source: *const LimberSource, options: *const LimberBuild,
+        out: *mut *mut LimberInstance,
+    ) {
+        let source = Lent::new(source)?;
+        let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
+        set(out, handle(prepared.build(&source.weights(options)?)?))
     }
 }

@@ -1,6 +1,6 @@
 //! The functions of a stitch. The host owns the parameters, so each call begins by setting the variables to them.
 
-use crate::call::{answer, give, guard, set, text};
+use crate::call::{answer, exported, give, set, text};
 use crate::export::{Lent, entry_of, handle, release, settings};
 use crate::tensor::{f32_tensor, fill};
 use anyhow::{Context, Result, bail};
@@ -84,44 +84,28 @@ fn spec(spec: PrefixSpec) -> LimberPrefixSpec {
     LimberPrefixSpec { tokens: spec.tokens as u64, width: spec.width as u64, ..LimberPrefixSpec::empty() }
 }
 
-unsafe extern "C" fn prepare(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    sides: *const LimberSides,
-    resolved: *const LimberSink,
-    out: *mut LimberPrefixSpec,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let (source, sides) = (Lent::new(source)?, Sides::new(sides)?);
-            let prepared = prepared(entry_of(part)?, settings(text)?, &sides, source.source())?;
-            give(resolved, &prepared.settings.to_string())?;
-            answer(out, spec(prepared.spec))
-        })
+exported! {
+    fn prepare(
+        part: *const LimberPart, text: *const c_char, source: *const LimberSource, sides: *const LimberSides,
+        resolved: *const LimberSink, out: *mut LimberPrefixSpec,
+    ) {
+        let (source, sides) = (Lent::new(source)?, Sides::new(sides)?);
+        let prepared = prepared(entry_of(part)?, settings(text)?, &sides, source.source())?;
+        give(resolved, &prepared.settings.to_string())?;
+        answer(out, spec(prepared.spec))
     }
 }
 
-unsafe extern "C" fn build(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    sides: *const LimberSides,
-    options: *const LimberBuild,
-    out: *mut *mut LimberInstance,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let (source, sides) = (Lent::new(source)?, Sides::new(sides)?);
-            let prepared = prepared(entry_of(part)?, settings(text)?, &sides, source.source())?;
-            let stitch = prepared.build(&source.weights(options)?)?;
-            let variables = stitch.variables().into_iter().map(|(name, variable)| (c_text(&name), variable)).collect();
-            set(out, handle(Built { stitch, variables, lock: Mutex::new(()) }))
-        })
+exported! {
+    fn build(
+        part: *const LimberPart, text: *const c_char, source: *const LimberSource, sides: *const LimberSides,
+        options: *const LimberBuild, out: *mut *mut LimberInstance,
+    ) {
+        let (source, sides) = (Lent::new(source)?, Sides::new(sides)?);
+        let prepared = prepared(entry_of(part)?, settings(text)?, &sides, source.source())?;
+        let stitch = prepared.build(&source.weights(options)?)?;
+        let variables = stitch.variables().into_iter().map(|(name, variable)| (c_text(&name), variable)).collect();
+        set(out, handle(Built { stitch, variables, lock: Mutex::new(()) }))
     }
 }
 
@@ -132,50 +116,31 @@ unsafe fn built<'a>(instance: *mut LimberInstance) -> Result<&'a Built> {
     unsafe { instance.cast::<Built>().as_ref() }.context("the instance is null")
 }
 
-unsafe extern "C" fn prefix(
-    instance: *mut LimberInstance,
-    tokens: u64,
-    out: *mut LimberPrefixSpec,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe { guard(error, || answer(out, spec(built(instance)?.stitch.prefix_spec(usize::try_from(tokens)?)))) }
-}
-
-unsafe extern "C" fn parameters(
-    instance: *mut LimberInstance,
-    names: *const LimberNames,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let names = read(names)?;
-            let take = names.name.context("the host's LimberNames has no function")?;
-            for (name, variable) in &built(instance)?.variables {
-                let shape: Vec<i64> = variable.dims().iter().map(|size| *size as i64).collect();
-                take(names.context, name.as_ptr(), shape.as_ptr(), shape.len() as i32);
-            }
-            Ok(())
-        })
+exported! {
+    fn prefix(instance: *mut LimberInstance, tokens: u64, out: *mut LimberPrefixSpec) {
+        answer(out, spec(built(instance)?.stitch.prefix_spec(usize::try_from(tokens)?)))
     }
 }
 
-unsafe extern "C" fn parameter(
-    instance: *mut LimberInstance,
-    index: u32,
-    output: *const LimberTensor,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let variables = &built(instance)?.variables;
-            let (name, variable) = variables
-                .get(index as usize)
-                .with_context(|| format!("no parameter {index} of {}", variables.len()))?;
-            fill(output, variable.as_tensor(), &format!("values of {:?}", name.to_string_lossy()))
-        })
+exported! {
+    fn parameters(instance: *mut LimberInstance, names: *const LimberNames) {
+        let names = read(names)?;
+        let take = names.name.context("the host's LimberNames has no function")?;
+        for (name, variable) in &built(instance)?.variables {
+            let shape: Vec<i64> = variable.dims().iter().map(|size| *size as i64).collect();
+            take(names.context, name.as_ptr(), shape.as_ptr(), shape.len() as i32);
+        }
+        Ok(())
+    }
+}
+
+exported! {
+    fn parameter(instance: *mut LimberInstance, index: u32, output: *const LimberTensor) {
+        let variables = &built(instance)?.variables;
+        let (name, variable) = variables
+            .get(index as usize)
+            .with_context(|| format!("no parameter {index} of {}", variables.len()))?;
+        fill(output, variable.as_tensor(), &format!("values of {:?}", name.to_string_lossy()))
     }
 }
 
@@ -238,54 +203,40 @@ fn mode(call: &LimberProject) -> Mode {
     if call.training == 0 { Mode::Inference } else { Mode::Training { seed: call.seed } }
 }
 
-unsafe extern "C" fn forward(
-    instance: *mut LimberInstance,
-    call: *const LimberProject,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let Begun { built, call, features, _own } = Begun::new(instance, call)?;
-            fill(call.output, &built.stitch.project(&features, mode(&call))?, "prefixes")
-        })
+exported! {
+    fn forward(instance: *mut LimberInstance, call: *const LimberProject) {
+        let Begun { built, call, features, _own } = Begun::new(instance, call)?;
+        fill(call.output, &built.stitch.project(&features, mode(&call))?, "prefixes")
     }
 }
 
-unsafe extern "C" fn vjp(
-    instance: *mut LimberInstance,
-    call: *const LimberProject,
-    _tape: *mut LimberTape,
-    grad_output: *const LimberTensor,
-    grad_features: *const LimberTensor,
-    grad_parameters: *const *const LimberTensor,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let Begun { built, call, features, _own } = Begun::new(instance, call)?;
-            let features: Tensor = match grad_features.is_null() {
-                true => features,
-                false => Var::from_tensor(&features)?.into_inner(),
-            };
-            let gradient = f32_tensor(grad_output, "the gradient of the prefixes")?;
-            let prefix = built.stitch.project(&features, mode(&call))?;
-            let grads = prefix.mul(&gradient)?.sum_all()?.backward()?;
-            let outputs = views(grad_parameters, built.variables.len(), "views for gradients")?;
-            for ((name, variable), output) in built.variables.iter().zip(outputs) {
-                let name = name.to_string_lossy();
-                let gradient = grads
-                    .get(variable.as_tensor())
-                    .with_context(|| format!("the parameter {name:?} gets no gradient; the stitch cuts the graph"))?;
-                fill(*output, gradient, &format!("gradients of {name:?}"))?;
-            }
-            if !grad_features.is_null() {
-                let gradient =
-                    grads.get(&features).context("the features get no gradient; the stitch cuts the graph")?;
-                fill(grad_features, gradient, "gradients of the features")?;
-            }
-            Ok(())
-        })
+exported! {
+    fn vjp(
+        instance: *mut LimberInstance, call: *const LimberProject, _tape: *mut LimberTape,
+        grad_output: *const LimberTensor, grad_features: *const LimberTensor,
+        grad_parameters: *const *const LimberTensor,
+    ) {
+        let Begun { built, call, features, _own } = Begun::new(instance, call)?;
+        let features: Tensor = match grad_features.is_null() {
+            true => features,
+            false => Var::from_tensor(&features)?.into_inner(),
+        };
+        let gradient = f32_tensor(grad_output, "the gradient of the prefixes")?;
+        let prefix = built.stitch.project(&features, mode(&call))?;
+        let grads = prefix.mul(&gradient)?.sum_all()?.backward()?;
+        let outputs = views(grad_parameters, built.variables.len(), "views for gradients")?;
+        for ((name, variable), output) in built.variables.iter().zip(outputs) {
+            let name = name.to_string_lossy();
+            let gradient = grads
+                .get(variable.as_tensor())
+                .with_context(|| format!("the parameter {name:?} gets no gradient; the stitch cuts the graph"))?;
+            fill(*output, gradient, &format!("gradients of {name:?}"))?;
+        }
+        if !grad_features.is_null() {
+            let gradient =
+                grads.get(&features).context("the features get no gradient; the stitch cuts the graph")?;
+            fill(grad_features, gradient, "gradients of the features")?;
+        }
+        Ok(())
     }
 }

@@ -101,12 +101,8 @@ impl PluginCache {
 }
 
 impl DecoderCache for PluginCache {
-    fn lengths(&self) -> &[usize] {
-        self.rows.get()
-    }
-
-    fn capacity(&self) -> usize {
-        self.rows.capacity()
+    fn sequences(&self) -> &SequenceLengths {
+        &self.rows
     }
 
     fn truncate(&mut self, length: usize) -> Result<()> {

@@ -30,19 +30,12 @@ pub(crate) fn prepare(
     settings: Value,
     source: &dyn WeightSource,
 ) -> Result<PreparedDecoder> {
-    let function = function!(table, prepare);
-    // SAFETY: all arguments live beyond the call.
-    let (settings, spec) = part.prepare(settings, source, LimberDecoderSpec::empty(), |call, spec, error| unsafe {
-        function(call.part, call.settings, call.source, call.resolved, spec, error)
-    })?;
+    let prepare = function!(table, prepare);
+    let (settings, spec) = part.prepare_alone(settings, source, LimberDecoderSpec::empty(), prepare)?;
     let (part, sizes, given) = (part.clone(), sizes(part, &spec)?, settings.clone());
     let spec = sizes.clone();
     Ok(Prepared::new(part.kind.clone(), settings, sizes, move |weights: &Weights| {
-        let build = function!(table, build);
-        // SAFETY: as above.
-        let instance = part.build(&given, weights, table.release, |call, out, error| unsafe {
-            build(call.part, call.settings, call.source, call.options, out, error)
-        })?;
+        let instance = part.build_alone(&given, weights, function!(table, build), table.release)?;
         let built = Built { part, table, instance, spec };
         Ok(Box::new(PluginDecoder { built: Arc::new(built), device: weights.device().clone() }) as Box<dyn Decoder>)
     }))
