@@ -215,6 +215,34 @@ static LimberStatus limber_weight(const LimberSource *source, const char *name, 
     return status;
 }
 
+/* A weight that a component takes: its name and shape, its deviation where it is random, and where its memory goes. */
+typedef struct LimberTaken {
+    const char *name;
+    int32_t ndim;
+    const int64_t *shape;
+    float deviation;
+    float **values;
+} LimberTaken;
+
+/* Reads `n` weights into memory of their own, to be freed by the component, also where one of them fails. */
+LIMBER_MAYBE_UNUSED
+static LimberStatus limber_weights(const LimberSource *source, const LimberTaken *taken, size_t n,
+                                   const LimberSink *error) {
+    for (size_t i = 0; i < n; i++) {
+        size_t elements = 1;
+        for (int32_t d = 0; d < taken[i].ndim; d++)
+            elements *= (size_t)taken[i].shape[d];
+        *taken[i].values = limber_zeros(elements, sizeof(float));
+        if (*taken[i].values == NULL)
+            return limber_fail(error, "there is no memory left");
+        LimberStatus status = limber_weight(source, taken[i].name, taken[i].ndim, taken[i].shape, taken[i].deviation,
+                                            *taken[i].values, error);
+        if (status != LIMBER_OK)
+            return status;
+    }
+    return LIMBER_OK;
+}
+
 /* The spec of an encoder of images: `side` pixels a side, cut out of the middle, bicubic, mean and deviation 0.5. */
 LIMBER_MAYBE_UNUSED
 static void limber_image_spec(LimberEncoderSpec *spec, int64_t side, int64_t tokens, int64_t width) {

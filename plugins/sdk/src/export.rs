@@ -9,7 +9,7 @@ use limber_core::{Registry, WeightSource, WeightType, Weights};
 use limber_plugin_abi::lend::c_text;
 use limber_plugin_abi::{
     LIMBER_ABI_MAJOR, LIMBER_CONCURRENT, LIMBER_DECODER, LIMBER_ENCODER, LIMBER_NO_WEIGHTS, LIMBER_OK, LIMBER_STITCH,
-    LimberBuild, LimberHost, LimberPart, LimberPlugin, LimberSink, LimberSource, LimberStatus, read,
+    LimberBuild, LimberHost, LimberPart, LimberPlugin, LimberSink, LimberSource, read,
 };
 use serde_json::Value;
 use std::error::Error as _;

@@ -63,17 +63,11 @@ static LimberStatus build(const LimberPart *part, const char *settings, const Li
     if (s == NULL)
         return limber_fail(error, "there is no memory left");
     LimberStatus status = read_settings(settings, s, NULL, error);
-    if (status == LIMBER_OK) {
-        s->words = limber_zeros((size_t)(s->vocab * s->width), sizeof *s->words);
-        s->head = limber_zeros((size_t)(s->vocab * s->width), sizeof *s->head);
-        if (s->words == NULL || s->head == NULL)
-            status = limber_fail(error, "there is no memory left");
-    }
-    int64_t shape[] = {s->vocab, s->width};
+    const int64_t shape[] = {s->vocab, s->width};
+    const LimberTaken taken[] = {
+        {"words.weight", 2, shape, 0.02f, &s->words}, {"head.weight", 2, shape, 0.02f, &s->head}};
     if (status == LIMBER_OK)
-        status = limber_weight(source, "words.weight", 2, shape, 0.02f, s->words, error);
-    if (status == LIMBER_OK)
-        status = limber_weight(source, "head.weight", 2, shape, 0.02f, s->head, error);
+        status = limber_weights(source, taken, 2, error);
     if (status != LIMBER_OK) {
         release((LimberInstance *)s);
         return status;

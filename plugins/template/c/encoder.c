@@ -46,12 +46,10 @@ static LimberStatus build(const LimberPart *part, const char *settings, const Li
     if (s == NULL)
         return limber_fail(error, "there is no memory left");
     LimberStatus status = read_settings(settings, s, NULL, error);
-    if (status == LIMBER_OK) {
-        int64_t shape[] = {s->width, 3};
-        s->weight = limber_zeros((size_t)(s->width * 3), sizeof *s->weight);
-        status = s->weight == NULL ? limber_fail(error, "there is no memory left")
-                                   : limber_weight(source, "weight", 2, shape, 1.0f / sqrtf(3.0f), s->weight, error);
-    }
+    const int64_t shape[] = {s->width, 3};
+    const LimberTaken taken[] = {{"weight", 2, shape, 1.0f / sqrtf(3.0f), &s->weight}};
+    if (status == LIMBER_OK)
+        status = limber_weights(source, taken, 1, error);
     if (status != LIMBER_OK) {
         release((LimberInstance *)s);
         return status;

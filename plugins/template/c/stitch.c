@@ -65,16 +65,10 @@ static LimberStatus build(const LimberPart *part, const char *settings, const Li
     if (s == NULL)
         return limber_fail(error, "there is no memory left");
     s->e = (int64_t)sides->features_width, s->d = (int64_t)sides->width;
-    s->bias = limber_zeros((size_t)s->d, sizeof *s->bias);
-    s->weight = limber_zeros((size_t)(s->d * s->e), sizeof *s->weight);
-    LimberStatus status = LIMBER_OK;
-    if (s->bias == NULL || s->weight == NULL)
-        status = limber_fail(error, "there is no memory left");
-    int64_t shape[] = {s->d, s->e};
-    if (status == LIMBER_OK)
-        status = limber_weight(source, "bias", 1, shape, 0.0f, s->bias, error);
-    if (status == LIMBER_OK)
-        status = limber_weight(source, "weight", 2, shape, 1.0f / sqrtf((float)s->e), s->weight, error);
+    const int64_t shape[] = {s->d, s->e};
+    const LimberTaken taken[] = {
+        {"bias", 1, shape, 0.0f, &s->bias}, {"weight", 2, shape, 1.0f / sqrtf((float)s->e), &s->weight}};
+    LimberStatus status = limber_weights(source, taken, 2, error);
     if (status != LIMBER_OK) {
         release((LimberInstance *)s);
         return status;
