@@ -5,22 +5,65 @@
 
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
-use crate::settings;
+use crate::settings::{self, did_you_mean, or};
 use crate::spec::{DecoderSpec, FeatureSpec, InputSpec};
 use crate::stitch::{PrefixSpec, Stitch};
-use crate::weights::{WeightSource, Weights, nearest};
-use anyhow::{Result, bail};
+use crate::weights::{WeightSource, Weights};
+use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::Error as ValueError;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// What Hugging Face's `save_pretrained` calls its weights, whole or sharded.
 pub const DEFAULT_FILES: &[&str] =
     &["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+/// What a component is to a model, and the name of its section in a config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Images to features `[B, N, E]`.
+    Encoder,
+    /// Features to a prefix `[B, K, D]`.
+    Stitch,
+    /// The language model.
+    Decoder,
+}
+
+impl Role {
+    /// Every role, in the order in which an image meets them.
+    pub const ALL: [Role; 3] = [Role::Encoder, Role::Stitch, Role::Decoder];
+
+    /// The name in configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Encoder => "encoder",
+            Role::Stitch => "stitch",
+            Role::Decoder => "decoder",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Role {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let named = Self::deserialize(text.into_deserializer());
+        named.map_err(|_: ValueError| anyhow!("role {text:?} is unknown, expected {}", or(&Self::ALL.map(Role::name))))
+    }
+}
 
 /// What every part has: a kind, settings, a tiny preset.
 pub trait Part: Sized + Send + Sync + 'static {
@@ -220,12 +263,12 @@ pub enum Maker {
 }
 
 impl Maker {
-    /// `encoder`, `decoder` or `stitch`: also the section of the config.
-    pub fn role(&self) -> &'static str {
+    /// What it makes.
+    pub fn role(&self) -> Role {
         match self {
-            Maker::Encoder(_) => "encoder",
-            Maker::Decoder(_) => "decoder",
-            Maker::Stitch(_) => "stitch",
+            Maker::Encoder(_) => Role::Encoder,
+            Maker::Decoder(_) => Role::Decoder,
+            Maker::Stitch(_) => Role::Stitch,
         }
     }
 }
@@ -290,7 +333,7 @@ impl Registry {
     /// # Errors
     /// A kind that is there already, naming both origins.
     pub fn insert(&mut self, entry: Entry) -> Result<()> {
-        let key = (entry.maker.role(), entry.kind.clone());
+        let key = (entry.maker.role().name(), entry.kind.clone());
         if let Some(there) = self.entries.get(&key) {
             bail!("{} kind {:?} is registered twice: {} and {}", key.0, key.1, there.origin, entry.origin)
         }
@@ -307,28 +350,28 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown kind; the message lists the known ones.
-    pub fn get(&self, role: &str, kind: &str) -> Result<&Entry> {
-        let found = self.entries.iter().find(|((r, k), _)| *r == role && k == kind);
-        if let Some((_, entry)) = found {
+    pub fn get(&self, role: Role, kind: &str) -> Result<&Entry> {
+        if let Some(entry) = self.of(role).find(|entry| entry.kind == kind) {
             return Ok(entry);
         }
-        let known: Vec<&str> = self.entries.keys().filter(|(r, _)| *r == role).map(|(_, k)| k.as_str()).collect();
-        let hint = match nearest(kind, known.iter().copied(), 1).first() {
-            Some(near) if crate::weights::distance(kind, near) <= 2 => format!(" (did you mean {near:?}?)"),
-            _ => String::new(),
-        };
-        bail!("unknown {role} kind {kind:?}{hint}; known kinds: {}", known.join(", "))
+        let known: Vec<&str> = self.of(role).map(|entry| entry.kind.as_str()).collect();
+        bail!("unknown {role} kind {kind:?}{}; known kinds: {}", did_you_mean(kind, &known), known.join(", "))
+    }
+
+    /// The entries of one role, by kind.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(move |entry| entry.maker.role() == role)
     }
 
     /// The entry of `role` that recognises `source`: the kind `auto`.
     ///
     /// # Errors
     /// None that does, or several; the message names the known kinds.
-    pub fn detect(&self, role: &str, source: &dyn WeightSource) -> Result<&Entry> {
+    pub fn detect(&self, role: Role, source: &dyn WeightSource) -> Result<&Entry> {
         let mut found = Vec::new();
         let mut known = Vec::new();
-        for ((_, kind), entry) in self.entries.iter().filter(|((r, _), _)| *r == role) {
-            known.push(kind.as_str());
+        for entry in self.of(role) {
+            known.push(entry.kind.as_str());
             if (entry.recognises)(source)? {
                 found.push(entry);
             }
@@ -352,7 +395,7 @@ impl Registry {
     /// # Errors
     /// An unknown kind, or settings that do not fit.
     pub fn encoder(&self, kind: &str, settings: Value, source: &dyn WeightSource) -> Result<PreparedEncoder> {
-        match &self.get("encoder", kind)?.maker {
+        match &self.get(Role::Encoder, kind)?.maker {
             Maker::Encoder(prepare) => prepare(settings, source),
             _ => bail!("{kind:?} is not an encoder"),
         }
@@ -363,7 +406,7 @@ impl Registry {
     /// # Errors
     /// An unknown kind, or settings that do not fit.
     pub fn decoder(&self, kind: &str, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
-        match &self.get("decoder", kind)?.maker {
+        match &self.get(Role::Decoder, kind)?.maker {
             Maker::Decoder(prepare) => prepare(settings, source),
             _ => bail!("{kind:?} is not a decoder"),
         }
@@ -374,7 +417,7 @@ impl Registry {
     /// # Errors
     /// An unknown kind, settings or a checkpoint that do not fit.
     pub fn stitch(&self, kind: &str, settings: Value, context: &PartContext) -> Result<PreparedStitch> {
-        match &self.get("stitch", kind)?.maker {
+        match &self.get(Role::Stitch, kind)?.maker {
             Maker::Stitch(prepare) => prepare(settings, context),
             _ => bail!("{kind:?} is not a stitch"),
         }
@@ -512,9 +555,18 @@ mod tests {
         let mut registry = Registry::new();
         registry.insert(toy("linear", "1")).unwrap();
         registry.insert(toy("mlp", "1")).unwrap();
-        let message = registry.get("stitch", "liner").err().unwrap().to_string();
+        let message = registry.get(Role::Stitch, "liner").err().unwrap().to_string();
         assert_eq!(message, "unknown stitch kind \"liner\" (did you mean \"linear\"?); known kinds: linear, mlp");
-        let message = registry.get("stitch", "perceiver").err().unwrap().to_string();
+        let message = registry.get(Role::Stitch, "perceiver").err().unwrap().to_string();
         assert_eq!(message, "unknown stitch kind \"perceiver\"; known kinds: linear, mlp");
+    }
+
+    #[test]
+    fn roles_are_known_by_their_names() {
+        for role in Role::ALL {
+            assert_eq!((role.to_string().parse::<Role>().unwrap(), serde_json::to_value(role).unwrap()), (role, role.name().into()));
+        }
+        let message = "Encoder".parse::<Role>().unwrap_err().to_string();
+        assert_eq!(message, "role \"Encoder\" is unknown, expected encoder, stitch or decoder");
     }
 }

@@ -260,7 +260,7 @@ fn what_a_config_json_cannot_ask_for() {
     );
     check(
         json!({"model_type": "dinov2", "patch_size": [14, 14]}),
-        "patch_size is [14,14], allowed is a whole number from 0",
+        "patch_size is [14,14], expected a whole number, at least 0",
     );
     check(
         json!({"model_type": "dinov2", "num_register_tokens": 4}),
