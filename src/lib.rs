@@ -1,26 +1,13 @@
 #![doc = include_str!("../README.md")]
 
-pub mod bench;
-pub mod cli;
-pub mod config;
-pub mod data;
-#[cfg(feature = "demo")]
-pub mod demo;
-pub mod eval;
-pub mod features;
-pub mod fit;
-pub mod generation;
-pub mod images;
-pub mod model;
-pub mod needs;
-pub mod parts;
-pub mod plugin_template;
-pub mod plugins;
-pub mod reproduce;
-pub mod shapes;
-pub mod stitch_file;
-pub mod text;
-pub mod train;
-pub mod weights;
-
+pub use limber_config as config;
 pub use limber_core as core;
+pub use limber_data as data;
+pub use limber_data::features;
+pub use limber_eval as eval;
+pub use limber_images as images;
+pub use limber_pipeline::{encode, generation, model, needs, parts, plugins, stitch_file};
+pub use limber_text as text;
+pub use limber_train as train;
+pub use limber_train::fit;
+pub use limber_weights as weights;

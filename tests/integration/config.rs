@@ -31,7 +31,7 @@ fn tree(loaded: &Loaded) -> Value {
 }
 
 fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(path)
+    Path::new(crate::ROOT).join("configs").join(path)
 }
 
 #[test]

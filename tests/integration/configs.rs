@@ -3,7 +3,8 @@
 use limber::config::{self, Section};
 use limber::core::registry::{Entry, PartContext};
 use limber::core::{Registry, WeightSource};
-use limber::{demo, parts, weights};
+use limber::{parts, weights};
+use limber_demo as demo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ const SIZES: [(&str, [usize; 4]); 24] = [
 ];
 
 fn configs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")
+    Path::new(crate::ROOT).join("configs")
 }
 
 /// Every config file below `folder`, by its path from there.

@@ -4,12 +4,11 @@ use super::golden::folder;
 use limber::config;
 use limber::generation::{Prompt, Request, Sampling, generate};
 use limber::model::{Depth, Model};
-use limber::shapes;
 use serde_json::Value;
 use std::path::Path;
 
 fn model() -> Model {
-    let loaded = config::load_text("demo", limber::demo::CONFIG, Path::new("."), &[]).unwrap();
+    let loaded = config::load_text("demo", limber_demo::CONFIG, Path::new("."), &[]).unwrap();
     Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Text).unwrap()
 }
 
@@ -70,13 +69,13 @@ fn the_committed_handful_as_the_reference_libraries_say_it() {
 #[test]
 fn held_out_scenes() {
     // A seed that no recipe trains on; one or two objects.
-    let options = shapes::Options { min_objects: 1, max_objects: 2 };
-    let scenes: Vec<_> = (0..100).map(|index| shapes::scene(90_001, index, &options)).collect();
-    let images: Vec<_> = scenes.iter().map(|scene| shapes::draw(scene, 64)).collect();
+    let options = limber_world::Options { min_objects: 1, max_objects: 2 };
+    let scenes: Vec<_> = (0..100).map(|index| limber_world::scene(90_001, index, &options)).collect();
+    let images: Vec<_> = scenes.iter().map(|scene| limber_world::draw(scene, 64)).collect();
     let right = captions(&model(), &images)
         .iter()
         .zip(&scenes)
-        .filter(|((text, _, _), scene)| *text == shapes::captions(scene)[0])
+        .filter(|((text, _, _), scene)| *text == limber_world::captions(scene)[0])
         .count();
     assert!(right >= 85, "{right} of 100 held-out scenes are captioned word for word, at least 85 are promised");
 }

@@ -4,7 +4,7 @@ use super::program::{fails, lines, stdout};
 use limber::config::{self, Config};
 use limber::eval::data::{Set, Task};
 use limber::eval::prompts::{Options, Prompts};
-use limber::shapes::{Split, WorldOptions, write_dataset};
+use limber_world::{Split, WorldOptions, write_dataset};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ fn world(at: &Path, count: u64, split: Split) -> String {
 }
 
 fn demo() -> Config {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.yaml");
+    let path = Path::new(crate::ROOT).join("configs/demo.yaml");
     config::load(&path, &[]).unwrap().config
 }
 
@@ -39,7 +39,7 @@ fn captions_are_those_of_caption_and_are_scored() {
     let scores = &lines(&arguments)[0];
     let predictions = parsed(&out.join("predictions.jsonl"));
     assert_eq!(predictions.len(), 12);
-    let images: Vec<String> = (0..12).map(|i| format!("{data}/{}", limber::shapes::image_path(i))).collect();
+    let images: Vec<String> = (0..12).map(|i| format!("{data}/{}", limber_world::image_path(i))).collect();
     let captions =
         lines(&[&["caption", "--json"], &images.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
     for (at, (prediction, caption)) in predictions.iter().zip(&captions).enumerate() {
@@ -208,7 +208,7 @@ fn templates_of_the_config_are_used() {
         "eval.caption=\"<image>I see {caption}.\"",
     ];
     let sets: Vec<String> = sets.map(String::from).to_vec();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.yaml");
+    let path = Path::new(crate::ROOT).join("configs/demo.yaml");
     let config = config::load(&path, &sets).unwrap().config;
     let options = Options { shots: 1, ..Options::default() };
     for (task, ends) in [(Task::Vqa, " <image> ->"), (Task::Caption, "<image>I see")] {

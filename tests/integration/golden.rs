@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 /// The folder of a case.
 pub fn folder(case: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+    PathBuf::from(crate::ROOT).join("tests/golden").join(case)
 }
 
 /// `expected.safetensors` of a case.

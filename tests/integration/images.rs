@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use limber::images::{
     DecodeOptions, Draw, ImageError, Limits, PassOrder, RgbImage, Window, augment, decode, fetch, fit, load, normalise,
@@ -25,7 +25,7 @@ struct Output {
 }
 
 fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/pixels"))
+    Path::new(crate::ROOT).join("tests/golden/pixels")
 }
 
 fn golden<T: DeserializeOwned>(name: &str) -> T {

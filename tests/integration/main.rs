@@ -1,6 +1,9 @@
 //! The one integration-test binary of the root package; each module is a theme.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+/// The workspace's folder.
+pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
 mod beit;
 mod bench;
 mod clip_resnet;

@@ -25,7 +25,7 @@ fn entries<'a>(registry: &'a Registry, role: &str) -> Vec<&'a Entry> {
 /// A picture, or a file of features where the encoder takes those.
 fn input(model: &Model, folder: &Path) -> String {
     if let InputSpec::Image(_) = model.input_spec() {
-        return concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/scene-1.png").to_string();
+        return format!("{}/assets/demo/scene-1.png", crate::ROOT);
     }
     let spec = model.feature_spec();
     let values: Vec<f32> = (0..spec.tokens * spec.width).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();

@@ -210,7 +210,7 @@ fn images_are_varied_at_random_only_where_the_original_is_asked_for() {
 #[test]
 fn the_papers_configs_have_one_vector_of_2048_at_384() {
     for name in ["nfrn50_4096_linear", "nfrn50_4096_random_linear"] {
-        let path = format!("{}/configs/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/configs/{name}.yaml", crate::ROOT);
         let loaded = config::load(Path::new(&path), &["encoder.weights=random:0".to_string()]).unwrap();
         let model = Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Pixels).unwrap();
         let (image, features) = (model.input_spec().image().unwrap(), model.feature_spec());

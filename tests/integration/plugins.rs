@@ -293,7 +293,7 @@ fn plugin_check_says_what_failed_and_why() {
 #[test]
 fn a_new_crate_is_its_example_under_another_name() {
     let into = tempfile::tempdir().unwrap();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = Path::new(crate::ROOT);
     for (role, kind) in [("encoder", "timm-vit"), ("decoder", "fading"), ("stitch", "resampler")] {
         let name = format!("own-{kind}");
         let made = ran(Command::new(env!("CARGO_BIN_EXE_limber"))

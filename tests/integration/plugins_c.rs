@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root(below: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
+    Path::new(crate::ROOT).join(below)
 }
 
 fn text(path: &Path) -> &str {

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 pub(super) fn limber(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_limber"))
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(crate::ROOT)
         .env_remove("LIMBER_LOG")
         .env("HF_HUB_OFFLINE", "1")
         .output()

@@ -3,14 +3,14 @@
 use limber::config;
 use limber::model::{Depth, Model};
 use limber::parts;
-use limber::reproduce::{CONDITIONS, Options, Plan, findings, reproduce};
+use limber_reproduce::{CONDITIONS, Options, Plan, findings, reproduce};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 fn configs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/world")
+    Path::new(crate::ROOT).join("configs/world")
 }
 
 /// Far too little to learn anything.
@@ -26,7 +26,7 @@ fn plan() -> Plan {
     }
 }
 
-fn run(out: &Path, plan: Plan, stop: bool) -> anyhow::Result<(limber::reproduce::Outcome, Vec<String>)> {
+fn run(out: &Path, plan: Plan, stop: bool) -> anyhow::Result<(limber_reproduce::Outcome, Vec<String>)> {
     let mut stages = Vec::new();
     let options = Options { out: out.to_path_buf(), configs: configs(), plan, stop: &AtomicBool::new(stop) };
     let outcome = reproduce(&options, &parts::registry()?, &mut |stage| stages.push(stage.to_string()))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(crate::ROOT)
 }
 
 fn read(path: &Path) -> String {
@@ -62,44 +62,88 @@ fn packages() -> Vec<Package> {
 /// Where a package stands in the picture of the architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Root,
+    /// The facade, the package of the root.
+    Facade,
     Core,
     Kernels,
-    Part,
+    /// An encoder, a decoder or a stitch.
+    Component,
     Abi,
     Sdk,
     Host,
     Example,
     Kit,
+    /// The demo's weights.
+    Demo,
+    /// The shipped config files.
+    Configs,
+    /// The folder below `crates/`, by its place in [`CRATES`].
+    Crate(usize),
 }
+
+/// What each crate below `crates/` may depend on beside core: crates above it in this list, and other places.
+const CRATES: [(&str, &[&str], &[Place]); 12] = [
+    ("weights", &[], &[]),
+    ("images", &[], &[]),
+    ("text", &[], &[]),
+    ("config", &[], &[]),
+    ("data", &["config", "weights"], &[]),
+    (
+        "pipeline",
+        &["config", "data", "images", "text", "weights"],
+        &[Place::Component, Place::Host, Place::Demo, Place::Configs],
+    ),
+    ("train", &["config", "data", "pipeline", "weights"], &[]),
+    // CLIPScore runs both towers of a CLIP, whose names and sizes its encoder knows.
+    ("eval", &["config", "images", "pipeline", "text", "weights"], &[Place::Component]),
+    ("world", &["weights"], &[]),
+    ("reproduce", &["config", "data", "eval", "pipeline", "train", "weights", "world"], &[]),
+    ("bench", &["config", "images", "pipeline", "weights", "world"], &[Place::Kernels]),
+    (
+        "cli",
+        &["bench", "config", "data", "eval", "images", "pipeline", "reproduce", "text", "train", "weights", "world"],
+        &[Place::Host, Place::Kit, Place::Demo, Place::Configs, Place::Facade],
+    ),
+];
 
 fn place(folder: &str) -> Option<Place> {
     Some(match folder {
-        "" => Place::Root,
+        "" => Place::Facade,
         "core" => Place::Core,
         "core/kernels" => Place::Kernels,
         "plugins/abi" => Place::Abi,
         "plugins/sdk" => Place::Sdk,
         "plugins/host" => Place::Host,
         "tests/kit" => Place::Kit,
+        "assets/demo" => Place::Demo,
+        "configs" => Place::Configs,
         _ if folder.starts_with("plugins/examples/") => Place::Example,
-        _ => {
-            let (above, _) = folder.split_once('/')?;
-            ["encoders", "decoders", "stitch"].contains(&above).then_some(Place::Part)?
-        }
+        _ => match folder.split_once('/')? {
+            ("encoders" | "decoders" | "stitch", _) => Place::Component,
+            ("crates", name) => Place::Crate(CRATES.iter().position(|(known, ..)| *known == name)?),
+            _ => return None,
+        },
     })
 }
 
-/// The allowed arrows. A test may use what it likes, but nothing ever depends on the root package.
+/// The allowed arrows. A test may use what it likes, but nothing ever depends on the program, and the facade serves it
+/// alone.
 fn allowed(from: Place, to: Place, dev: bool) -> bool {
     use Place::*;
+    let program = Crate(CRATES.len() - 1);
     match (from, to) {
-        (Root, _) => true,
-        (_, Root) => false,
+        (_, to) if to == program => false,
+        (Facade, Core | Crate(_)) => true,
+        (Crate(_), Core) => true,
+        (Crate(from), Crate(to)) => to < from && CRATES[from].1.contains(&CRATES[to].0),
+        (Crate(from), to) if CRATES[from].2.contains(&to) => true,
+        (_, Facade) => false,
         _ if dev => true,
-        (Part, Core) | (Core, Kernels) | (Kit, Core) => true,
+        (Component, Core) | (Core, Kernels) | (Kit, Core) => true,
         (Sdk | Host, Core | Abi) => true,
         (Example, Core | Sdk) => true,
+        (Demo, Core | Configs) => true,
+        (Demo, Crate(to)) => CRATES[to].0 == "weights",
         _ => false,
     }
 }
@@ -111,7 +155,7 @@ fn arrows(manifest: &Table) -> Vec<(String, bool)> {
         for (key, dev) in [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)] {
             for (name, value) in table.get(key).and_then(Value::as_table).into_iter().flatten() {
                 let name = value.get("package").and_then(Value::as_str).unwrap_or(name);
-                if name == "limber" || name.starts_with("limber-") {
+                if name.starts_with("limber-") {
                     all.push((name.to_string(), dev));
                 }
             }
@@ -153,27 +197,60 @@ fn packages_depend_along_the_allowed_arrows() {
 fn an_arrow_against_the_rules_is_seen() {
     let table = |text: &str| text.parse::<Table>().unwrap();
     let found = arrows(&table(
-        "[dependencies]\nlimber-core.workspace = true\nserde = \"1\"\n[dev-dependencies]\nx = { package = \"limber\" }\n\
+        "[dependencies]\nlimber-core.workspace = true\nserde = \"1\"\n[dev-dependencies]\nx = { package = \"limber-vlm\" }\n\
          [target.'cfg(unix)'.dependencies]\nlimber-kernels = { path = \"..\" }",
     ));
     let names: Vec<(&str, bool)> = found.iter().map(|(name, dev)| (name.as_str(), *dev)).collect();
-    assert_eq!(names, [("limber-core", false), ("limber", true), ("limber-kernels", false)]);
+    assert_eq!(names, [("limber-core", false), ("limber-vlm", true), ("limber-kernels", false)]);
     for (from, to) in [
-        (Place::Part, Place::Kernels),
-        (Place::Part, Place::Part),
-        (Place::Core, Place::Part),
+        (Place::Component, Place::Kernels),
+        (Place::Component, Place::Component),
+        (Place::Core, Place::Component),
         (Place::Abi, Place::Core),
+        (Place::Crate(0), Place::Crate(5)),
+        (Place::Crate(5), Place::Crate(6)),
+        (Place::Crate(0), Place::Component),
+        (Place::Facade, Place::Crate(11)),
+        (Place::Crate(6), Place::Facade),
     ] {
         assert!(!allowed(from, to, false), "{from:?} {to:?}");
     }
-    assert!(!allowed(Place::Kit, Place::Root, true));
+    assert!(!allowed(Place::Kit, Place::Facade, true));
+    assert!(!allowed(Place::Kit, Place::Crate(11), true));
     assert!(place("helpers/x").is_none());
+}
+
+/// What belongs to the program alone, or to what the library does without.
+const OF_THE_PROGRAM: [&str; 7] =
+    ["clap", "clap_complete", "clap_mangen", "indicatif", "ctrlc", "tracing-subscriber", "limber-kit"];
+
+#[test]
+fn the_library_does_without_what_belongs_to_the_program() {
+    for package in packages() {
+        let mut banned: Vec<&str> = OF_THE_PROGRAM.to_vec();
+        match package.folder.as_str() {
+            "crates/cli" => continue,
+            // A plugin's tests run the suite.
+            _ if package.folder.starts_with("plugins/examples/") => continue,
+            // It draws.
+            "crates/world" => {}
+            _ => banned.push("tiny-skia"),
+        }
+        let dependencies = package.manifest.get("dependencies").and_then(Value::as_table);
+        let found: Vec<&String> =
+            dependencies.into_iter().flat_map(Table::keys).filter(|name| banned.contains(&name.as_str())).collect();
+        assert!(found.is_empty(), "{}/Cargo.toml depends on {found:?}, which the program alone may", package.folder);
+    }
+    let facade = manifest(&root());
+    for name in ["limber-world", "limber-reproduce", "limber-bench"] {
+        assert!(facade["dependencies"].get(name).is_none(), "the library depends on {name}");
+    }
 }
 
 #[test]
 fn packages_are_named_after_the_project() {
     for package in packages() {
-        let named = package.name == "limber" || package.name.starts_with("limber-");
+        let named = package.name.starts_with("limber-");
         assert!(named, "{}/Cargo.toml: package {:?} is not named limber-*", package.folder, package.name);
     }
 }
@@ -182,18 +259,18 @@ fn packages_are_named_after_the_project() {
 fn missing_lines(
     name: &str,
     folder: &str,
-    workspace: &Table,
+    pipeline: &Table,
     parts: &str,
     registered: &BTreeSet<String>,
 ) -> Vec<String> {
     let mut missing = Vec::new();
     let crate_name = name.replace('-', "_");
-    if workspace["dependencies"].get(name).is_none() {
-        missing.push(format!("Cargo.toml, [dependencies], lacks the line `{name} = {{ path = \"{folder}\" }}`"));
+    if pipeline["dependencies"].get(name).is_none() {
+        missing.push(format!("crates/pipeline/Cargo.toml, [dependencies], lacks the line `{name}.workspace = true`"));
     }
     let line = format!("use {crate_name} as _;");
     if !parts.lines().any(|l| l.trim() == line) {
-        missing.push(format!("src/parts.rs lacks the line `{line}`"));
+        missing.push(format!("crates/pipeline/src/parts.rs lacks the line `{line}`"));
     }
     if missing.is_empty() && !registered.contains(name) {
         missing.push(format!(
@@ -205,8 +282,8 @@ fn missing_lines(
 
 #[test]
 fn every_part_is_linked_and_registered() {
-    let workspace = manifest(&root());
-    let parts = read(&root().join("src/parts.rs"));
+    let pipeline = manifest(&root().join("crates/pipeline"));
+    let parts = read(&root().join("crates/pipeline/src/parts.rs"));
     let registry = limber::parts::registry().unwrap();
     let registered: BTreeSet<String> = registry
         .entries()
@@ -225,7 +302,7 @@ fn every_part_is_linked_and_registered() {
                 continue;
             }
             let name = manifest(&path)["package"]["name"].as_str().unwrap().to_string();
-            missing.extend(missing_lines(&name, &folder, &workspace, &parts, &registered));
+            missing.extend(missing_lines(&name, &folder, &pipeline, &parts, &registered));
         }
     }
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
@@ -233,7 +310,7 @@ fn every_part_is_linked_and_registered() {
 
 #[test]
 fn a_missing_line_is_named() {
-    let full = "[dependencies]\nlimber-encoder-x = { path = \"encoders/x\" }";
+    let full = "[dependencies]\nlimber-encoder-x.workspace = true";
     let check = |manifest: &str, parts: &str, registered: &[&str], expected: &[&str]| {
         let registered = registered.iter().map(|name| name.to_string()).collect();
         let found = missing_lines("limber-encoder-x", "encoders/x", &manifest.parse().unwrap(), parts, &registered);
@@ -244,15 +321,10 @@ fn a_missing_line_is_named() {
     };
     let line = "use limber_encoder_x as _;";
     check(full, line, &["limber-encoder-x"], &[]);
-    check(full, "", &[], &["src/parts.rs lacks the line `use limber_encoder_x as _;`"]);
-    check(full, &format!("// {line}"), &[], &["src/parts.rs lacks the line"]);
+    check(full, "", &[], &["crates/pipeline/src/parts.rs lacks the line `use limber_encoder_x as _;`"]);
+    check(full, &format!("// {line}"), &[], &["crates/pipeline/src/parts.rs lacks the line"]);
     check(full, line, &[], &["encoders/x/src/lib.rs lacks a line `limber_core::register!"]);
-    check(
-        "[dependencies]",
-        line,
-        &[],
-        &["[dependencies], lacks the line `limber-encoder-x = { path = \"encoders/x\" }`"],
-    );
+    check("[dependencies]", line, &[], &["[dependencies], lacks the line `limber-encoder-x.workspace = true`"]);
 }
 
 #[test]
@@ -281,7 +353,10 @@ fn sources() -> Vec<(String, String)> {
         }
     }
     let mut found = Vec::new();
-    let tops = ["core", "encoders", "decoders", "stitch", "plugins", "tests", "src", "benches"];
+    let tops = [
+        "assets", "benches", "configs", "core", "crates", "decoders", "encoders", "examples", "plugins", "src",
+        "stitch", "tests",
+    ];
     for top in tops.map(|top| root().join(top)).iter().filter(|top| top.is_dir()) {
         walk(top, &mut found);
     }
@@ -325,7 +400,7 @@ fn unsafe_code_stays_where_it_is_allowed() {
             }
             let place = format!("{path}:{}", i + 1);
             let in_main = ["set_var(", "mallopt(", "extern \"C\""];
-            if path == "src/main.rs" && in_main.iter().any(|call| code.contains(call)) {
+            if path == "crates/cli/src/main.rs" && in_main.iter().any(|call| code.contains(call)) {
                 continue;
             }
             assert!(

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokenizer")
+    PathBuf::from(crate::ROOT).join("tests/golden/tokenizer")
 }
 
 fn expected() -> Value {

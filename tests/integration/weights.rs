@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const FILES: &[&str] = limber_core::registry::DEFAULT_FILES;
 
 fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+    Path::new(crate::ROOT).join("tests/golden").join(path)
 }
 
 fn json(path: &str) -> Value {

@@ -27,7 +27,7 @@ fn limber(hub: &Hub, home: &Path) -> Command {
         command.env_remove(name);
     }
     command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(crate::ROOT)
         .env("HF_HOME", home)
         .env("HF_ENDPOINT", &hub.hub.address)
         .stdin(Stdio::null())
@@ -131,7 +131,7 @@ fn the_token_is_sent_and_never_printed() {
 
 #[test]
 fn a_config_brings_what_its_parts_read() {
-    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let golden = |name: &str| Path::new(crate::ROOT).join("tests/golden").join(name);
     let (hub, home) = (Hub::new(), tempfile::tempdir().unwrap());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(golden("clip_resnet/open_clip")).unwrap() {

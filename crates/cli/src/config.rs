@@ -1,0 +1,82 @@
+//! `limber config show|check FILE`: the resolved config; every problem at once.
+
+use super::output;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use limber_config as config;
+use limber_pipeline::plugins;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the resolved tree: files merged, defaults filled in
+    Show {
+        /// A config file
+        file: PathBuf,
+        /// Overrides one key, e.g. --set encoder.weights=random:1
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists every problem of config files
+    Check {
+        /// Config files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Overrides one key, e.g. --set encoder.weights=random:1
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Prints one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::Show { file, set, json } => {
+            let loaded = config::load(file, set)?;
+            for note in &loaded.notes {
+                output::note(&note.to_string());
+            }
+            output::line(&config::show(&loaded.config, *json))
+        }
+        Command::Check { files, set, json } => check(files, set, *json),
+    }
+}
+
+fn check(files: &[PathBuf], sets: &[String], as_json: bool) -> Result<()> {
+    let mut bad = 0;
+    for file in files {
+        let report = config::check_file_with(file, sets, &|config| plugins::registry(config));
+        bad += usize::from(!report.problems.is_empty());
+        if as_json {
+            let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            let notes: Vec<String> = report.notes.iter().map(ToString::to_string).collect();
+            output::json(&json!({"file": file, "ok": problems.is_empty(), "problems": problems, "notes": notes}))?;
+            continue;
+        }
+        for note in &report.notes {
+            output::note(&note.to_string());
+        }
+        for problem in &report.problems {
+            output::line(&problem.to_string())?;
+        }
+        if report.problems.is_empty() {
+            output::line(&format!("{}: ok", file.display()))?;
+        }
+    }
+    if bad > 0 {
+        bail!("{bad} of {} config files have problems", files.len())
+    }
+    Ok(())
+}

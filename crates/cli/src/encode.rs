@@ -1,0 +1,238 @@
+//! `limber encode --config C --stage pixels|features|prefix IMAGE... --out F.safetensors`, and
+//! `limber encode --config C --data D --out DIR`: the features of a whole data set, once.
+
+use super::options::{Shared, one_of, text};
+use super::output;
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use clap::{Args, ValueEnum};
+use limber_config::{Config, Data, DataFormat};
+use limber_core::weights::FrozenData;
+use limber_data as data;
+use limber_data::features;
+use limber_data::features::{Layout, Precision};
+use limber_pipeline::encode::{self, Encoding, Summary};
+use limber_pipeline::model::Depth;
+use limber_weights as weights;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where launchers say which process of how many this is: MPI's and SLURM's own, and PyTorch's.
+const RANKS: [(&str, &str); 4] = [
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("RANK", "WORLD_SIZE"),
+];
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    /// What is written of each image
+    #[arg(long, value_enum, required_unless_present = "data")]
+    stage: Option<Stage>,
+    /// The safetensors file: one f32 tensor an image, named by the file's stem (an array's name where one is given);
+    /// with --data, the folder of features
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// Image files, or files of features where the encoder takes them
+    #[arg(required_unless_present = "data", value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    set: SetFlags,
+}
+
+/// How a data set is encoded.
+#[derive(Debug, Args)]
+struct SetFlags {
+    /// A data set (a folder, a list, tar shards) whose features are computed once, for data.features; without a value,
+    /// the config's own
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["images", "stage"])]
+    data: Option<String>,
+    /// How the data set lies, where its name does not say it
+    #[arg(long, value_parser = one_of(&DataFormat::NAMED), requires = "data")]
+    format: Option<DataFormat>,
+    /// How the features lie: shards, or the original's .npy an image
+    #[arg(long, value_parser = one_of(&Layout::NAMED), requires = "data", default_value = "safetensors")]
+    layout: Layout,
+    /// Type of the stored numbers
+    #[arg(long, value_parser = one_of(&Precision::NAMED), requires = "data", default_value = "f16")]
+    precision: Precision,
+    /// Items of one shard: what a kill may cost
+    #[arg(long, value_name = "N", requires = "data", default_value_t = 256, value_parser = at_least_one)]
+    shard: usize,
+    /// Images that go through the encoder together
+    #[arg(long, value_name = "B", requires = "data", default_value_t = 8, value_parser = at_least_one)]
+    batch: usize,
+    /// Which of the processes that share the work this is, from 0; by default as MPI, SLURM or RANK say
+    #[arg(long, value_name = "R", requires_all = ["data", "world"])]
+    rank: Option<usize>,
+    /// Number of processes that share the work
+    #[arg(long, value_name = "W", requires_all = ["data", "rank"], value_parser = at_least_one)]
+    world: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Stage {
+    /// [3, S, S] after resizing, cropping and normalising
+    Pixels,
+    /// [N, E] of the encoder
+    Features,
+    /// [K, D] of the stitch
+    Prefix,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number, at least 1".to_string())
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match (&arguments.set.data, arguments.stage) {
+        (Some(path), _) => encode_set(arguments, path),
+        (None, Some(stage)) => encode_images(arguments, stage),
+        (None, None) => bail!("give --stage and images, or --data"),
+    }
+}
+
+fn encode_set(arguments: &Arguments, path: &str) -> Result<()> {
+    let (shared, set) = (&arguments.shared, &arguments.set);
+    let config = shared.load(None)?;
+    let (data, base) = the_data(&config, path, set.format)?;
+    let (rank, world) = match (set.rank, set.world) {
+        (Some(rank), Some(world)) => (rank, world),
+        _ => launched(|name| std::env::var(name).ok()).unwrap_or((0, 1)),
+    };
+    if rank >= world {
+        bail!("--rank {rank} is not allowed, must be below --world {world}")
+    }
+    if set.layout == Layout::Npy && set.precision == Precision::Bf16 {
+        bail!("--precision bf16 is not allowed with --layout npy: NumPy has no bf16; allowed are f16 and f32")
+    }
+    let items = data::open(&data, base).context("section \"data\"")?;
+    let model = shared.model(&config, Depth::Features)?;
+    let how = Encoding {
+        folder: arguments.out.clone(),
+        layout: set.layout,
+        dtype: set.precision,
+        block: set.shard,
+        batch: set.batch,
+        workers: data.workers,
+        max_skipped: data.max_skipped,
+        rank,
+        world,
+    };
+    if world > 1 {
+        output::note(&format!("rank {rank} of {world}"));
+    }
+    let mut progress = None;
+    let summary = encode::encode(&model, items.as_ref(), &how, &mut |done, total| {
+        let is_first = progress.is_none();
+        let progress = progress.get_or_insert_with(|| output::Progress::new(total as u64, "images"));
+        if is_first { progress.from(done as u64) } else { progress.at(done as u64) }
+    })?;
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    report(arguments, &summary)
+}
+
+fn report(arguments: &Arguments, summary: &Summary) -> Result<()> {
+    let list = summary.skipped_path.as_ref().map(|path| path.display().to_string());
+    if let Some(list) = &list {
+        output::note(&format!("{} items could not be read; {list} names them", summary.skipped));
+    }
+    let out = arguments.out.display().to_string();
+    if !arguments.shared.json {
+        return output::line(&out);
+    }
+    output::json(&json!({
+        "out": out, "items": summary.items, "skipped": summary.skipped,
+        "shards": {"written": summary.written, "there": summary.there},
+    }))
+}
+
+/// The data set that `--data` means, and the folder from which its path counts.
+fn the_data<'a>(config: &'a Config, path: &str, format: Option<DataFormat>) -> Result<(Data, &'a Path)> {
+    if path.is_empty() {
+        let data =
+            config.data.clone().context("--data without a value is the config's, which has no section \"data\"")?;
+        return Ok((Data { format: format.unwrap_or(data.format), ..data }, &config.folder));
+    }
+    let format = match format {
+        Some(format) => format,
+        None => data::format_of(path)?,
+    };
+    let usual = Data::new(format, path);
+    let (workers, max_skipped) =
+        config.data.as_ref().map_or((usual.workers, usual.max_skipped), |data| (data.workers, data.max_skipped));
+    Ok((Data { workers, max_skipped, ..usual }, Path::new("")))
+}
+
+/// This process's number and how many there are, as the launcher says; None where there is none.
+fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(usize, usize)> {
+    let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
+    RANKS.iter().find_map(|(rank, world)| Some((number(rank)?, number(world)?))).filter(|(_, world)| *world > 0)
+}
+
+fn encode_images(arguments: &Arguments, stage: Stage) -> Result<()> {
+    let config = arguments.shared.load(None)?;
+    let mut named = BTreeMap::new();
+    for path in &arguments.images {
+        let path = text(path)?;
+        let stem = features::stem(path).with_context(|| format!("{path:?} has no name"))?;
+        if let Some(other) = named.insert(stem.to_string(), path) {
+            bail!("{other} and {path} would both be the tensor {stem:?}; rename one")
+        }
+    }
+    let depth = match stage {
+        Stage::Pixels => Depth::Pixels,
+        Stage::Features => Depth::Features,
+        Stage::Prefix => Depth::Prefix,
+    };
+    let model = arguments.shared.model(&config, depth)?;
+    if depth == Depth::Pixels && model.input_spec().image().is_none() {
+        bail!("--stage pixels: the encoder takes features from files, not images; allowed are features and prefix")
+    }
+    let mut tensors = BTreeMap::new();
+    let all: Vec<(&String, &&str)> = named.iter().collect();
+    for group in all.chunks(config.generate.batch) {
+        let pixels: Vec<Tensor> = group.iter().map(|(_, path)| model.input(path)).collect::<Result<_>>()?;
+        let computed = match depth {
+            Depth::Pixels => Tensor::stack(&pixels, 0)?,
+            Depth::Features => model.features(&pixels)?,
+            _ => model.prefix(&model.features(&pixels)?)?,
+        };
+        for (row, (stem, path)) in group.iter().enumerate() {
+            let tensor = computed.get(row)?.to_device(&Device::Cpu)?;
+            if arguments.shared.json {
+                output::json(&json!({"image": path, "tensor": stem, "shape": tensor.dims()}))?;
+            }
+            let data = FrozenData::from_f32(tensor.flatten_all()?.to_vec1::<f32>()?, tensor.dims());
+            tensors.insert(stem.to_string(), data);
+        }
+    }
+    weights::save(&arguments.out, &tensors, &BTreeMap::new())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launchers_say_which_process_this_is() {
+        let with = |all: &'static [(&str, &str)]| {
+            launched(|name| all.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string()))
+        };
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[("RANK", "1"), ("WORLD_SIZE", "3")]), Some((1, 3)));
+        assert_eq!(with(&[("RANK", "1")]), None);
+        assert_eq!(
+            with(&[("SLURM_PROCID", "2"), ("SLURM_NTASKS", "4"), ("RANK", "0"), ("WORLD_SIZE", "1")]),
+            Some((2, 4))
+        );
+        assert_eq!(with(&[("OMPI_COMM_WORLD_RANK", "5"), ("OMPI_COMM_WORLD_SIZE", "8")]), Some((5, 8)));
+    }
+}

@@ -1,0 +1,88 @@
+//! `limber generate --config C --image A --image B --prompt "<image>Q: ... A: ... <image>Q: ... A:"`
+
+use super::caption::{Line, Stream, request, seconds};
+use super::options::{SamplingFlags, Shared, sampling, text};
+use super::output;
+use anyhow::Result;
+use candle_core::Tensor;
+use clap::Args;
+use limber_pipeline::generation::{Prompt, generate};
+use limber_pipeline::model::{Depth, Model};
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+    /// An image, once for every <image> mark of the prompt, in their order
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// Texts and <image> marks in any order; several prompts over the same images share what they begin with
+    #[arg(long, value_name = "TEXT", required = true)]
+    prompt: Vec<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let start = Instant::now();
+    let config = arguments.shared.load(Some(&arguments.sampling))?;
+    let images = arguments.image.len();
+    let prompts: Vec<Prompt> = arguments.prompt.iter().map(|p| Prompt::parse(p, images)).collect::<Result<_>>()?;
+    sampling(&config).check()?;
+    let model = arguments.shared.model(&config, Depth::Text)?;
+    let load_s = start.elapsed().as_secs_f64();
+    let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
+    let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
+    let start = Instant::now();
+    let prefixes = prefixes(&model, &pixels, config.generate.batch)?;
+    let encode_s = start.elapsed().as_secs_f64();
+    let embedded: Vec<Tensor> = prompts.iter().map(|p| model.embed_prompt(p, &prefixes)).collect::<Result<_>>()?;
+    let mut request = request(&model, &config)?;
+    let mut stream = Stream::new(&model, arguments.sampling.stream)?;
+    if arguments.sampling.stream {
+        request.batch = 1;
+    }
+    let mut shown = 0;
+    let rows = generate(model.decoder()?, &embedded, &request, &mut |row, id| {
+        // Rows come one after the other here: a new number is a new line.
+        if row != shown {
+            stream.end()?;
+            shown = row;
+        }
+        stream.token(id)
+    })?;
+    if arguments.sampling.stream {
+        return stream.end();
+    }
+    for (row, prompt) in rows.iter().zip(&arguments.prompt) {
+        let text = model.tokenizer()?.decode(&row.tokens, true)?.trim().to_string();
+        if arguments.shared.json {
+            output::json(&Line {
+                image: output::images(&names),
+                prompt,
+                text,
+                tokens: &row.tokens,
+                logprobs: &row.logprobs,
+                finish: row.finish,
+                timing: seconds(load_s, encode_s, row.timing),
+            })?;
+        } else {
+            output::line(&text)?;
+        }
+    }
+    Ok(())
+}
+
+/// The prefix `[K, D]` of every image, `batch` images at a time.
+pub(super) fn prefixes(model: &Model, pixels: &[Tensor], batch: usize) -> Result<Vec<Tensor>> {
+    let mut all = Vec::with_capacity(pixels.len());
+    for group in pixels.chunks(batch) {
+        let prefix = model.prefix(&model.features(group)?)?;
+        for row in 0..group.len() {
+            all.push(prefix.get(row)?);
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,153 @@
+//! The program `limber`: one module a subcommand, results on stdout, everything else on stderr.
+//!
+//! Exit codes: 0 done, 1 failed with one message, 2 wrong usage.
+
+mod bench;
+mod caption;
+mod components;
+mod config;
+mod convert;
+mod encode;
+mod eval;
+mod fit;
+mod generate;
+mod metrics;
+mod options;
+mod output;
+mod plugin;
+mod plugin_template;
+mod pull;
+mod reproduce;
+mod score;
+mod shapes;
+mod train;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Stitches a frozen image encoder to a frozen text language model through one small trained layer.
+#[derive(Debug, Parser)]
+#[command(name = "limber", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Captions images; with no config, the embedded demo model does
+    Caption(caption::Arguments),
+    /// Continues a prompt in which images and texts are interleaved
+    Generate(generate::Arguments),
+    /// Log-probability of every token of a text after an image and a prompt
+    Score(score::Arguments),
+    /// Writes what the pipeline computes up to a stage: pixels, features or prefix
+    Encode(encode::Arguments),
+    /// Captions or answers a data set and scores it
+    Eval(Box<eval::Arguments>),
+    /// Scores predictions against references: BLEU, ROUGE-L, CIDEr, VQA accuracy
+    Metrics(metrics::Arguments),
+    /// Trains the stitch of a config between its frozen parts
+    Train(train::Arguments),
+    /// Solves a linear stitch in closed form: a baseline, and a start for training
+    Fit(fit::Arguments),
+    /// Lists the registered encoders, stitches and decoders
+    Components(components::ListArguments),
+    /// Prints the settings of one kind as JSON Schema
+    Describe(components::DescribeArguments),
+    /// Shows or checks config files
+    Config(config::Arguments),
+    /// Converts a checkpoint (PyTorch pickle, sharded) to one safetensors file
+    Convert(convert::Arguments),
+    /// Lists and checks dynamic libraries with further parts
+    Plugin(plugin::Arguments),
+    /// Downloads weights from the Hugging Face hub into its standard cache
+    Pull(pull::Arguments),
+    /// Measures each stage beside the limits of this machine
+    Bench(bench::Arguments),
+    /// Draws scenes of shapes with captions and questions: the demo's world
+    Shapes(shapes::Arguments),
+    /// Repeats the paper's experiment in miniature and writes a report
+    Reproduce(reproduce::Arguments),
+}
+
+fn main() -> ExitCode {
+    one_thread_in_candles_own_pool();
+    if std::env::args_os().any(|word| word == "train") {
+        large_buffers_go_back_to_the_system();
+    }
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LIMBER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // What goes over the network holds the user's token and signed addresses, so it is never logged.
+    let quiet = ["ureq=warn", "ureq_proto=warn"].into_iter().filter_map(|directive| directive.parse().ok());
+    let filter = quiet.fold(filter, tracing_subscriber::EnvFilter::add_directive);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of stdout went away (`limber components | head -1`): nothing is left to say.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Caption(arguments) => caption::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Encode(arguments) => encode::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Metrics(arguments) => metrics::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Fit(arguments) => fit::run(&arguments),
+        Command::Components(arguments) => components::list(&arguments),
+        Command::Describe(arguments) => components::describe(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
+        Command::Plugin(arguments) => plugin::run(&arguments),
+        Command::Pull(arguments) => pull::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Shapes(arguments) => shapes::run(&arguments),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// glibc raises the size from which a buffer is a map of its own to that of the largest one freed so far. Tensors then lie
+/// between each other, and what a training step frees stays with the process.
+#[allow(unsafe_code)]
+fn large_buffers_go_back_to_the_system() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if std::env::var_os("MALLOC_MMAP_THRESHOLD_").is_none() {
+        use std::ffi::c_int;
+        unsafe extern "C" {
+            fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        }
+        const M_MMAP_THRESHOLD: c_int = -3;
+        // SAFETY: the declaration is glibc's, and no other thread has been started.
+        unsafe { mallopt(M_MMAP_THRESHOLD, 4 << 20) };
+    }
+}
+
+/// candle's element-wise operations split their work over a pool of its own, beside rayon's, whose threads spin while they
+/// wait. All that is long runs on rayon in `limber-kernels`; what is left for candle is short, and quicker on one thread:
+/// ARCHITECTURE.md has the figures.
+#[allow(unsafe_code)]
+fn one_thread_in_candles_own_pool() {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_none() {
+        // SAFETY: no other thread has been started that could read the environment meanwhile.
+        unsafe { std::env::set_var(THREADS, "1") }
+    }
+}

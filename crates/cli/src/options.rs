@@ -1,0 +1,260 @@
+//! Flags that several subcommands share, and how they lie over the config.
+
+use super::output;
+use anyhow::{Context, Result};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use limber_config::{self as config, Compat, Config, Plugin};
+use limber_core::Registry;
+use limber_pipeline::generation::Sampling;
+use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::needs::{self, Need};
+use limber_pipeline::plugins;
+use limber_plugin_host::Library;
+use limber_weights::hub::{self, Settings};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// A flag whose values are the names of a table.
+pub fn one_of<T: Copy + Send + Sync + 'static>(
+    table: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(table.iter().map(|(name, _)| *name)).map(|given| {
+        let entry = table.iter().find(|(name, _)| *name == given);
+        entry.expect("clap passes names of the table alone").1
+    })
+}
+
+/// Where the model comes from and what it runs on.
+#[derive(Debug, Clone, Args)]
+pub struct Shared {
+    /// Config file (YAML or TOML); without one, the embedded demo model
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Loads a dynamic library with further parts; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Vec<PathBuf>,
+    /// Device: cpu, cuda:N or metal
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Type of the decoder's frozen weights: f32, f16 or bf16; as in the file where nothing is said
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
+    /// Threads; one a core where nothing is said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Prints one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub network: Network,
+}
+
+/// Whether the network may be used.
+#[derive(Debug, Clone, Args)]
+pub struct Network {
+    /// Forbids the network: weights come from the Hugging Face cache as it is
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// How text is sampled; each lies over the config's section `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingFlags {
+    /// Most new tokens of a text
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Temperature; 0 is greedy
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Keeps the smallest set of tokens whose probability reaches P
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Keeps the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Seed of the sampling
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Prints text as it comes, one image at a time
+    #[arg(long, conflicts_with = "json")]
+    pub stream: bool,
+    /// Images that go through the model together
+    #[arg(long, value_name = "B")]
+    pub batch: Option<usize>,
+}
+
+impl Shared {
+    /// The config with all flags laid over it; notes go to stderr, the thread pool is set up.
+    ///
+    /// # Errors
+    /// Every problem of the config.
+    pub fn load(&self, flags: Option<&SamplingFlags>) -> Result<Config> {
+        let mut sets = self.set.clone();
+        let mut set = |key: &str, value: serde_json::Value| sets.push(format!("{key}={value}"));
+        if let Some(device) = &self.device {
+            set("device", json!(device));
+        }
+        if let Some(dtype) = &self.dtype {
+            set("decoder.dtype", json!(dtype));
+        }
+        if let Some(threads) = self.threads {
+            set("threads", json!(threads));
+        }
+        if let Some(flags) = flags {
+            let numbers = [
+                ("generate.max_tokens", flags.max_tokens.map(|v| json!(v))),
+                ("generate.temperature", flags.temperature.map(|v| json!(v))),
+                ("generate.top_p", flags.top_p.map(|v| json!(v))),
+                ("generate.top_k", flags.top_k.map(|v| json!(v))),
+                ("generate.seed", flags.seed.map(|v| json!(v))),
+                ("generate.batch", flags.batch.map(|v| json!(v))),
+            ];
+            for (key, value) in numbers {
+                if let Some(value) = value {
+                    set(key, value);
+                }
+            }
+        }
+        let mut loaded = match &self.config {
+            Some(path) => config::load(path, &sets)?,
+            None => demo(&sets)?,
+        };
+        loaded.config.plugins.extend(named(&self.plugin)?);
+        for note in &loaded.notes {
+            output::note(&note.to_string());
+        }
+        if let Some(threads) = loaded.config.threads {
+            // The pool can be built once; a second call in one process keeps the first.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        Ok(loaded.config)
+    }
+}
+
+#[cfg(feature = "demo")]
+fn demo(sets: &[String]) -> Result<config::Loaded> {
+    Ok(config::load_text("the demo's config", limber_demo::CONFIG, Path::new("."), sets)?)
+}
+
+#[cfg(not(feature = "demo"))]
+fn demo(_sets: &[String]) -> Result<config::Loaded> {
+    anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
+}
+
+/// Whose parts are listed beside those that are linked in.
+#[derive(Debug, Clone, Args)]
+pub struct Plugins {
+    /// Config file, whose plugins are loaded
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Loads a dynamic library with further parts; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub plugin: Vec<PathBuf>,
+}
+
+impl Plugins {
+    /// The libraries of the config, the flags and the environment.
+    ///
+    /// # Errors
+    /// A config with problems, a library that cannot be loaded.
+    pub fn libraries(&self) -> Result<Vec<Library>> {
+        let (mut named_by_config, mut folder) = (Vec::new(), PathBuf::new());
+        if let Some(path) = &self.config {
+            let config = config::load(path, &[])?.config;
+            (named_by_config, folder) = (config.plugins, config.folder);
+        }
+        named_by_config.extend(named(&self.plugin)?);
+        plugins::libraries(&named_by_config, &folder)
+    }
+
+    /// All parts.
+    ///
+    /// # Errors
+    /// As [`Self::libraries`]; a kind that is there twice.
+    pub fn registry(&self) -> Result<Registry> {
+        plugins::registry_with(&self.libraries()?)
+    }
+}
+
+/// The libraries of `--plugin`, whose paths count from the working folder as a user types them.
+fn named(paths: &[PathBuf]) -> Result<Vec<Plugin>> {
+    let absolute = |path: &PathBuf| -> Result<Plugin> {
+        let path = std::path::absolute(path).with_context(|| format!("--plugin {}", path.display()))?;
+        Ok(Plugin { path: text(&path)?.to_string(), sha256: None })
+    };
+    paths.iter().map(absolute).collect()
+}
+
+impl Network {
+    /// How the hub is spoken to.
+    ///
+    /// # Errors
+    /// An environment that names no place for the cache, or an endpoint or token that are none.
+    pub fn settings(&self) -> Result<Settings> {
+        Settings::from_environment(self.offline)
+    }
+
+    /// Brings into the cache what it lacks of `needs`.
+    ///
+    /// # Errors
+    /// What the cache lacks and cannot get.
+    pub fn ensure(&self, needs: &[Need]) -> Result<()> {
+        if needs.is_empty() {
+            return Ok(());
+        }
+        let settings = self.settings()?;
+        let mut downloads = output::Downloads::new();
+        for need in needs {
+            let done = hub::ensure(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event));
+            match need.role {
+                Some(role) => done.with_context(|| format!("section {role:?}"))?,
+                None => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Downloads what the cache lacks of a config's weights, as far as `depth` needs them.
+    ///
+    /// # Errors
+    /// An unknown kind, weights that cannot be had.
+    pub fn bring(&self, config: &Config, registry: &Registry, depth: Depth) -> Result<()> {
+        self.network.ensure(&needs::of_config(config, registry, depth)?)
+    }
+
+    /// The model of a config as far as `depth` needs it, after what the cache lacks of its weights was downloaded.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and weights that cannot be had.
+    pub fn model(&self, config: &Config, depth: Depth) -> Result<Model> {
+        let registry = plugins::registry(config)?;
+        self.bring(config, &registry, depth)?;
+        let mut model = Model::load(config, &registry, depth)?;
+        model.offline(self.network.offline || hub::is_offline());
+        Ok(model)
+    }
+}
+
+/// The sampling that a config asks for.
+pub fn sampling(config: &Config) -> Sampling {
+    Sampling {
+        temperature: config.generate.temperature,
+        top_p: config.generate.top_p,
+        top_k: config.generate.top_k,
+        original_nucleus: config.compat == Some(Compat::Original),
+    }
+}
+
+/// `path` as text, for places that name images.
+///
+/// # Errors
+/// A path that is not UTF-8.
+pub fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("the path {path:?} is not UTF-8"))
+}

@@ -1,0 +1,128 @@
+//! `limber plugin new|list|check`: a plugin to begin with, which dynamic libraries are in use, and whether their parts
+//! keep the contracts.
+
+use super::options::Plugins;
+use super::output;
+use crate::plugin_template::{Language, Role, Template};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use limber_pipeline::plugins;
+use limber_plugin_host::Library;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a folder with a plugin that builds and passes its own test
+    New {
+        /// Name of the folder, of the plugin and of its part's kind
+        name: String,
+        /// What the part is
+        #[arg(long, value_enum)]
+        kind: Role,
+        /// What it is written in
+        #[arg(long, value_enum, default_value = "rust")]
+        language: Language,
+        /// A checkout of limber whose SDK a plugin in Rust depends on; the published one where nothing is said
+        #[arg(long, value_name = "FOLDER")]
+        limber: Option<PathBuf>,
+    },
+    /// Lists the plugins of a config, of --plugin and of LIMBER_PLUGIN_PATH
+    List {
+        #[command(flatten)]
+        plugins: Plugins,
+        /// Prints one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs the conformance suite on every part of a library and says what failed and why
+    Check {
+        /// Dynamic libraries
+        #[arg(required = true, value_name = "LIBRARY")]
+        libraries: Vec<PathBuf>,
+        /// Prints one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::New { name, kind, language, limber } => {
+            let template = Template { name, role: *kind, language: *language, limber: limber.as_deref() };
+            output::line(&template.write(Path::new("."))?.display().to_string())
+        }
+        Command::List { plugins, json } => list(&plugins.libraries()?, *json),
+        Command::Check { libraries, json } => check(libraries, *json),
+    }
+}
+
+fn list(libraries: &[Library], as_json: bool) -> Result<()> {
+    for library in libraries {
+        let parts: Vec<_> = library.entries();
+        if as_json {
+            let parts: Vec<_> =
+                parts.iter().map(|e| json!({"role": e.maker.role(), "kind": e.kind, "about": e.about})).collect();
+            output::json(&json!({
+                "path": library.path(),
+                "name": library.name(),
+                "version": library.version(),
+                "abi": library.abi(),
+                "built_with": library.built_with(),
+                "parts": parts,
+            }))?;
+            continue;
+        }
+        let built = if library.built_with().is_empty() { "" } else { ", built with " };
+        output::line(&format!(
+            "{} {}, ABI {}{built}{}: {}",
+            library.name(),
+            library.version(),
+            library.abi(),
+            library.built_with(),
+            library.path().display()
+        ))?;
+        for entry in parts {
+            output::line(&format!("  {:8} {:14} {}", entry.maker.role(), entry.kind, entry.about))?;
+        }
+    }
+    if libraries.is_empty() && !as_json {
+        output::note(&format!("no plugin is named by --config, --plugin or {}", plugins::VARIABLE));
+    }
+    Ok(())
+}
+
+fn check(paths: &[PathBuf], as_json: bool) -> Result<()> {
+    let (mut failed, mut all) = (0, 0);
+    for path in paths {
+        let library = limber_plugin_host::open(path, None)?;
+        for entry in library.entries().into_iter().map(plugins::checked) {
+            let report = limber_kit::check_entry(&entry);
+            all += 1;
+            failed += usize::from(!report.passed());
+            if as_json {
+                let checks: Vec<_> =
+                    report.checks.iter().map(|c| json!({"name": c.name, "failure": c.failure})).collect();
+                output::json(&json!({
+                    "library": library.path(),
+                    "role": entry.maker.role(),
+                    "kind": entry.kind,
+                    "passed": report.passed(),
+                    "checks": checks,
+                }))?;
+            } else {
+                output::line(&report.to_string())?;
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {all} parts fail the conformance suite")
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! `limber pull --config C` and `limber pull hf:owner/name[@revision][/file]...`
+
+use super::options::Network;
+use super::output;
+use anyhow::{Result, bail};
+use clap::Args;
+use limber_config as config;
+use limber_pipeline::model::Depth;
+use limber_pipeline::needs::{self, Need};
+use limber_pipeline::plugins;
+use limber_weights::WeightSpec;
+use limber_weights::hub::{Pulled, pull};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A repository, or one file or folder of it: hf:owner/name[@revision][/file]
+    #[arg(value_name = "WEIGHTS", required_unless_present = "config")]
+    weights: Vec<String>,
+    /// Config file (YAML or TOML): all that its parts read
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Overrides one key of the config, e.g. --set decoder.weights=hf:EleutherAI/pythia-410m; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", requires = "config")]
+    set: Vec<String>,
+    #[command(flatten)]
+    network: Network,
+    /// Prints one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut all: Vec<Need> = Vec::new();
+    if let Some(path) = &arguments.config {
+        let loaded = config::load(path, &arguments.set)?;
+        for note in &loaded.notes {
+            output::note(&note.to_string());
+        }
+        all.extend(needs::of_config(&loaded.config, &plugins::registry(&loaded.config)?, Depth::Text)?);
+        if all.is_empty() {
+            output::note(&format!("{}: no part names weights on the hub", path.display()));
+        }
+    }
+    for text in &arguments.weights {
+        let spec: WeightSpec = text.parse()?;
+        if !matches!(spec, WeightSpec::Hub { .. }) {
+            bail!("{text:?} is not on the hub; the form is hf:owner/name[@revision][/file]")
+        }
+        all.push(needs::of_spec(spec));
+    }
+    let settings = arguments.network.settings()?;
+    let mut downloads = output::Downloads::new();
+    for need in &all {
+        let pulled = pull(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event))?;
+        if arguments.json {
+            output::json(&line(need, &pulled))?;
+        } else {
+            output::line(&pulled.path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn line(need: &Need, pulled: &Pulled) -> serde_json::Value {
+    let file =
+        |f: &limber_weights::hub::PulledFile| json!({"name": f.name, "bytes": f.bytes, "downloaded": f.downloaded});
+    json!({
+        "weights": need.spec,
+        "path": pulled.path,
+        "commit": pulled.commit,
+        "files": pulled.files.iter().map(file).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,75 @@
+//! `limber reproduce --out DIR [--quick]`: the paper's experiment in miniature, and its report.
+
+use super::output;
+use anyhow::{Context, Result};
+use clap::Args;
+use limber_pipeline::parts;
+use limber_reproduce::{Options, Plan, reproduce};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The folder of all results; what is done there is not done again
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The folder of the world's configs: configs/world of limber's repository
+    #[arg(long, value_name = "DIR", default_value = "configs/world")]
+    configs: PathBuf,
+    /// Every stage once with few scenes and steps: shows that all works, not how well
+    #[arg(long)]
+    quick: bool,
+    /// Seeds of the stitches, separated by commas
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Optimiser steps instead of those in the configs
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Scenes to train on
+    #[arg(long, value_name = "N")]
+    train_scenes: Option<u64>,
+    /// Held-out scenes
+    #[arg(long, value_name = "N")]
+    held_scenes: Option<u64>,
+    /// Threads; one a core where it is not given
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Prints the scores as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot set the threads")?;
+    }
+    let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
+    if !arguments.seeds.is_empty() {
+        plan.seeds.clone_from(&arguments.seeds);
+    }
+    plan.steps = arguments.steps.or(plan.steps);
+    plan.train_scenes = arguments.train_scenes.unwrap_or(plan.train_scenes);
+    plan.held_scenes = arguments.held_scenes.unwrap_or(plan.held_scenes);
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            // Asked twice: every stage is whole or not there.
+            std::process::exit(130);
+        }
+        output::note("stopping after this step; the same command goes on; once more stops at once");
+    })
+    .context("cannot listen to Ctrl-C")?;
+    let options = Options { out: arguments.out.clone(), configs: arguments.configs.clone(), plan, stop: &stop };
+    let outcome = reproduce(&options, &parts::registry()?, &mut |stage| eprintln!("{stage}"))?;
+    let report = outcome.report.display().to_string();
+    if arguments.json {
+        return output::json(&json!({"report": report, "scores": outcome.table.rows, "findings": outcome.findings}));
+    }
+    for finding in &outcome.findings {
+        output::line(&format!("{}: {}", finding.name, finding.verdict.word()))?;
+    }
+    output::line(&report)
+}

@@ -1,0 +1,89 @@
+//! `limber score --config C --image A --prompt P --text T`: log-probability of every token of T.
+
+use super::generate::prefixes;
+use super::options::{Shared, text};
+use super::output;
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use clap::Args;
+use limber_core::{LogitPositions, Run};
+use limber_pipeline::generation::{IMAGE_MARK, Prompt, log_softmax};
+use limber_pipeline::model::{Depth, Model};
+use serde::Serialize;
+use serde_json::Value;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    /// An image, once for every <image> mark of the prompt; one image needs no mark and comes first
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// Text between the image and the text that is scored; the config's prompt where nothing is said
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// The text whose tokens are scored
+    #[arg(long, value_name = "TEXT")]
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    image: Value,
+    prompt: &'a str,
+    text: &'a str,
+    tokens: &'a [u32],
+    logprobs: &'a [f32],
+    total: f64,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let config = arguments.shared.load(None)?;
+    let prompt_text = arguments.prompt.as_ref().unwrap_or(&config.prompt);
+    let images = arguments.image.len();
+    let one = images == 1 && !prompt_text.contains(IMAGE_MARK);
+    if images == 0 && prompt_text.is_empty() {
+        bail!(
+            "there is nothing before the text: give an image or a prompt, since the first token of a sequence has no probability"
+        )
+    }
+    let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
+    let model = arguments.shared.model(&config, Depth::Text)?;
+    let tokens = model.tokenizer()?.encode(&arguments.text)?;
+    if tokens.is_empty() {
+        bail!("the text {:?} has no token to score", arguments.text)
+    }
+    let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
+    let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
+    let before = model.embed_prompt(&prompt, &prefixes(&model, &pixels, config.generate.batch)?)?;
+    let logprobs = score(&model, &before, &tokens)?;
+    let total = logprobs.iter().map(|p| f64::from(*p)).sum();
+    if arguments.shared.json {
+        return output::json(&Line {
+            image: output::images(&names),
+            prompt: prompt_text,
+            text: &arguments.text,
+            tokens: &tokens,
+            logprobs: &logprobs,
+            total,
+        });
+    }
+    for (id, logprob) in tokens.iter().zip(&logprobs) {
+        output::line(&format!("{logprob:9.4}  {:?}", model.tokenizer()?.decode(&[*id], false)?))?;
+    }
+    output::line(&format!("{total:9.4}  total"))
+}
+
+/// Log-probabilities of `tokens` after the embeddings `before` `[1, P, D]`.
+fn score(model: &Model, before: &Tensor, tokens: &[u32]) -> Result<Vec<f32>> {
+    // The last token predicts nothing that is asked for, so it is not read.
+    let read = &tokens[..tokens.len() - 1];
+    let embeds = if read.is_empty() { before.clone() } else { Tensor::cat(&[before, &model.embed(read)?], 1)? };
+    let first = before.dim(1)? - 1;
+    let mut run = Run::new();
+    run.logits = LogitPositions::At((0..tokens.len()).map(|i| (0, first + i)).collect());
+    let logits = model.decoder()?.forward(&embeds, &mut run).context("the text could not be scored")?;
+    let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+    Ok(table.iter().zip(tokens).map(|(row, id)| log_softmax(row, *id)).collect())
+}

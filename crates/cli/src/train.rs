@@ -1,0 +1,124 @@
+//! `limber train --config C [--resume]`: trains the stitch; Ctrl-C and SIGTERM leave a checkpoint.
+
+use super::options::Shared;
+use super::output;
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use limber_pipeline::model::Depth;
+use limber_pipeline::plugins;
+use limber_train::{Event, Interrupted, Options, Ranks, Record, Validated, launched, train};
+use serde_json::json;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Seconds between two lines of progress where stderr is no terminal.
+const EVERY: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    /// Goes on from the newest checkpoint in train.output
+    #[arg(long)]
+    resume: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let ranks = launched()?;
+    match run_in(ranks.as_ref(), arguments) {
+        // All processes stop together, so that one of them speaks for all and none has to be ended.
+        Err(error) if error.is::<Interrupted>() && ranks.rank() > 0 => {
+            drop(ranks);
+            std::process::exit(1)
+        }
+        Err(error) if ranks.size() > 1 && !error.is::<Interrupted>() => {
+            output::error(&error.context(format!("process {} of {}", ranks.rank(), ranks.size())));
+            ranks.abort()
+        }
+        done => done,
+    }
+}
+
+fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
+    let config = arguments.shared.load(None)?;
+    let registry = plugins::registry(&config)?;
+    arguments.shared.bring(&config, &registry, Depth::Text)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    let speaks = ranks.rank() == 0;
+    let note = move |text: &str| {
+        if speaks {
+            output::note(text)
+        }
+    };
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            // Asked twice: a step may take minutes, and the last checkpoint is safe.
+            std::process::exit(130);
+        }
+        note("stopping after this step with a checkpoint; once more stops at once");
+    })
+    .context("cannot listen to Ctrl-C")?;
+    let steps = config.train.as_ref().map_or(0, |t| t.steps);
+    let mut progress = Progress::new(steps as u64, speaks);
+    let offline = arguments.shared.network.offline;
+    let options = Options { resume: arguments.resume, offline, stop: &stop, ranks };
+    let outcome = train(&config, &registry, &options, &mut |event| match event {
+        Event::Step(record) if speaks => progress.step(record),
+        Event::Validated(validated) if speaks => progress.validated(validated),
+        _ => {}
+    })?;
+    progress.bar.finish_and_clear();
+    if !speaks {
+        return Ok(());
+    }
+    if outcome.skipped > 0 {
+        output::note(&format!("{} items could not be read; skipped.jsonl names them", outcome.skipped));
+    }
+    let stitch = outcome.stitch.as_ref().map(|path| path.display().to_string());
+    if arguments.shared.json {
+        return output::json(&json!({"steps": outcome.steps, "skipped": outcome.skipped, "stitch": stitch}));
+    }
+    output::line(&stitch.unwrap_or_default())
+}
+
+/// A bar with loss, rate and time left on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    last: Instant,
+    total: u64,
+}
+
+impl Progress {
+    fn new(total: u64, speaks: bool) -> Self {
+        let bar =
+            if speaks && std::io::stderr().is_terminal() { ProgressBar::new(total) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}") {
+            bar.set_style(style);
+        }
+        Self { bar, last: Instant::now(), total }
+    }
+
+    fn step(&mut self, record: &Record) {
+        let rate = record.samples as f64 / record.step_s.max(1e-9);
+        let text = format!("loss {:.4}, {rate:.1} samples/s", record.loss);
+        self.bar.set_position(record.step as u64 + 1);
+        let is_last = record.step as u64 + 1 == self.total;
+        if self.bar.is_hidden() && (record.step == 0 || is_last || self.last.elapsed() >= EVERY) {
+            self.last = Instant::now();
+            eprintln!("step {}/{}: {text}, lr {:.3e}", record.step + 1, self.total, record.lr);
+        }
+        self.bar.set_message(text);
+    }
+
+    /// The loss of held-out data, and the first caption.
+    fn validated(&mut self, validated: &Validated) {
+        let Validated { step, loss, items, captions, .. } = validated;
+        let said = captions.first().map(|c| format!("; {}: {:?}, its caption is {:?}", c.item, c.text, c.caption));
+        let line = format!("validation after step {step}: loss {loss:.4} of {items} items{}", said.unwrap_or_default());
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+}

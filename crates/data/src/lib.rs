@@ -1,0 +1,162 @@
+//! Data sets of images and captions: what lies where, in which order it is read, and reading ahead of the step.
+//!
+//! A data set is listed first (names or offsets alone), so that a sample is found by its number: the order of an epoch
+//! is a function of seed and epoch, and going on at any sample costs nothing.
+
+mod ahead;
+mod coco;
+pub mod features;
+mod jsonl;
+mod loader;
+mod magma;
+mod order;
+mod picture;
+mod span;
+mod table;
+mod webdataset;
+
+pub use ahead::Ahead;
+pub use loader::{Loader, Reading, Sample};
+pub use order::Order;
+pub use picture::Picture;
+
+use anyhow::{Result, bail};
+use limber_config::{Data, DataFormat};
+use std::path::{Path, PathBuf};
+
+/// One image with its captions, found but not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What messages and lists call it.
+    pub name: String,
+    /// Its number in the set.
+    pub index: usize,
+    /// What its features are called: the image's path in the data set, parts joined by `/`, none of them `..`.
+    /// Items of one image share it.
+    pub key: String,
+    /// The image, or a file of features.
+    pub image: Picture,
+    /// The captions; none of them is empty.
+    pub captions: Vec<String>,
+}
+
+/// A list of items.
+pub trait Dataset: Send + Sync {
+    /// Number of items.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Item `index`.
+    ///
+    /// # Errors
+    /// What is wrong with this item alone: the data set goes on without it.
+    fn item(&self, index: usize) -> Result<Item>;
+
+    /// What messages call item `index`, whether or not it can be read.
+    fn name(&self, index: usize) -> String;
+}
+
+/// Opens the data set of a config's section, whose folder is `base`.
+///
+/// # Errors
+/// A path that is not there, a format that does not fit, a set without items.
+pub fn open(data: &Data, base: &Path) -> Result<Box<dyn Dataset>> {
+    let path = base.join(&data.path);
+    let set: Box<dyn Dataset> = match data.format {
+        DataFormat::Magma => Box::new(magma::open(&path)?),
+        DataFormat::Coco => Box::new(coco::open(&path)?),
+        DataFormat::Jsonl => Box::new(jsonl::open(&path)?),
+        DataFormat::Csv => Box::new(table::open(&path)?),
+        DataFormat::Webdataset => Box::new(webdataset::open(&data.path, base)?),
+    };
+    if set.is_empty() {
+        bail!("{}: the data set holds no item", path.display())
+    }
+    Ok(set)
+}
+
+/// The format that a path has by its looks: a folder with `image_data`, a folder or names of tar files, an ending.
+///
+/// # Errors
+/// A path that looks like none of them.
+pub fn format_of(path: &str) -> Result<DataFormat> {
+    let place = Path::new(path);
+    if place.is_dir() {
+        return Ok(if place.join("image_data").is_dir() { DataFormat::Magma } else { DataFormat::Webdataset });
+    }
+    let ending = place.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    Ok(match ending.as_str() {
+        "jsonl" => DataFormat::Jsonl,
+        "json" => DataFormat::Coco,
+        "csv" | "tsv" => DataFormat::Csv,
+        "tar" => DataFormat::Webdataset,
+        _ => bail!("{path:?} does not say how the data lie; name it with --format"),
+    })
+}
+
+/// Captions without those that are empty.
+fn captions(all: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
+    let kept: Vec<String> = all.into_iter().filter(|text| !text.trim().is_empty()).collect();
+    if kept.is_empty() {
+        bail!("it has no caption that is not empty")
+    }
+    Ok(kept)
+}
+
+/// An image that a list in `folder` names: a path, relative to the folder, or an address.
+fn named(folder: &Path, text: &str) -> Picture {
+    Picture::File(if is_address(text) { PathBuf::from(text) } else { folder.join(text) })
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// The key of an image that a list spells as `text`: two images of a list never share one.
+fn key(text: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if text.starts_with('/') {
+        parts.push("@root".to_string());
+    }
+    // Backslashes part folders on Windows alone.
+    let text = if cfg!(windows) { text.replace('\\', "/") } else { text.to_string() };
+    for part in text.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        parts.push(match part {
+            ".." => "@up".to_string(),
+            // What we write ourselves begins with one @.
+            _ if part.starts_with('@') => format!("@{part}"),
+            _ => part.to_string(),
+        });
+    }
+    parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stay_in_their_folder_and_apart() {
+        for (text, expected) in [
+            ("a/b.jpg", "a/b.jpg"),
+            ("./a//b.jpg", "a/b.jpg"),
+            ("/a/b.jpg", "@root/a/b.jpg"),
+            ("@root/a/b.jpg", "@@root/a/b.jpg"),
+            ("../a/../b.jpg", "@up/a/@up/b.jpg"),
+            ("https://x.org/b.jpg", "https:/x.org/b.jpg"),
+        ] {
+            assert_eq!(key(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_not_paths() {
+        let folder = Path::new("/data");
+        assert_eq!(named(folder, "a.jpg"), Picture::File("/data/a.jpg".into()));
+        assert_eq!(named(folder, "http://x.org/a.jpg"), Picture::File("http://x.org/a.jpg".into()));
+    }
+}

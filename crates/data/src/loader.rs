@@ -1,0 +1,193 @@
+//! Reads samples ahead of the step: several threads, a bounded number of samples in memory, delivered in order.
+//!
+//! A corrupt item is replaced by another, drawn from the seed and the place, as the original replaces it; what was
+//! passed over travels with the sample that stands in for it, so that a resumed run tells the same story.
+
+use super::{Ahead, Dataset, Item, Order};
+use anyhow::{Result, bail};
+use candle_core::Tensor;
+
+/// Replacements that are tried for one place.
+const TRIES: u64 = 64;
+
+/// What turns an item into tensors.
+pub trait Reading: Sync {
+    /// The encoder's input for the item's image (or its features `[N, E]`), and the ids of one caption. `variation` is
+    /// a function of seed, epoch and item, from which an image that is varied at random is drawn.
+    ///
+    /// # Errors
+    /// What is wrong with this item.
+    fn read(&self, item: &Item, caption: &str, variation: u64) -> Result<(Tensor, Vec<u32>)>;
+}
+
+/// One sample, ready for the step.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The item's name.
+    pub name: String,
+    /// The encoder's input, without a batch dimension.
+    pub input: Tensor,
+    /// The caption's ids, without an end of sequence.
+    pub ids: Vec<u32>,
+    /// Items that stood here and could not be read: name and reason.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// Samples of a range of places, read by other threads.
+pub struct Loader<'a>(Ahead<'a, Result<Sample>>);
+
+impl<'a> Loader<'a> {
+    /// The samples at places `start..end` of the run, at most `ahead` of them in memory.
+    pub fn new(set: &'a dyn Dataset, order: Order, reading: &'a dyn Reading, places: (u64, u64), ahead: usize) -> Self {
+        let source = Source { set, order, reading };
+        Self(Ahead::new(places, ahead, move |place| source.sample(place)))
+    }
+
+    /// What a reading thread does: takes places until there are none left or [`Self::stop`] was called.
+    pub fn work(&self) {
+        self.0.work();
+    }
+
+    /// The next sample in order. Without reading threads the caller's own reads it.
+    ///
+    /// # Errors
+    /// A place for which no item could be read.
+    pub fn next(&self) -> Result<Sample> {
+        self.0.next()
+    }
+
+    /// Lets the reading threads end.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+/// Where samples come from.
+struct Source<'a> {
+    set: &'a dyn Dataset,
+    order: Order,
+    reading: &'a dyn Reading,
+}
+
+impl Source<'_> {
+    fn sample(&self, place: u64) -> Result<Sample> {
+        let mut skipped = Vec::new();
+        for attempt in 0..TRIES {
+            let index = match attempt {
+                0 => self.order.at(place).0,
+                n => (self.order.draw(place, &format!("replacement {n}")) % self.set.len() as u64) as usize,
+            };
+            match self.read(place, index) {
+                Ok((name, input, ids)) => return Ok(Sample { name, input, ids, skipped }),
+                Err(error) => skipped.push((self.set.name(index), format!("{error:#}"))),
+            }
+        }
+        match skipped.last() {
+            Some((name, reason)) => bail!("{TRIES} items in a row could not be read, the last is {name}: {reason}"),
+            None => bail!("no item was tried"),
+        }
+    }
+
+    fn read(&self, place: u64, index: usize) -> Result<(String, Tensor, Vec<u32>)> {
+        let item = self.set.item(index)?;
+        let which = if self.order.shuffles() { self.order.draw(place, "caption") } else { 0 };
+        let Some(caption) = item.captions.get((which % item.captions.len().max(1) as u64) as usize) else {
+            bail!("it has no caption")
+        };
+        let variation = self.order.variation(self.order.at(place).1, index);
+        let (input, ids) = self.reading.read(&item, caption, variation)?;
+        if ids.is_empty() {
+            bail!("the caption {caption:?} has no token")
+        }
+        Ok((item.name, input, ids))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Picture;
+    use candle_core::Device;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Numbers(usize);
+
+    impl Dataset for Numbers {
+        fn len(&self) -> usize {
+            self.0
+        }
+        fn name(&self, index: usize) -> String {
+            format!("item {index}")
+        }
+        fn item(&self, index: usize) -> Result<Item> {
+            let captions = vec![format!("{index}"), format!("{index}")];
+            let (name, key) = (self.name(index), format!("{index}"));
+            Ok(Item { name, index, image: Picture::File(key.clone().into()), key, captions })
+        }
+    }
+
+    struct Read {
+        bad: fn(usize) -> bool,
+        calls: AtomicUsize,
+    }
+
+    impl Reading for Read {
+        fn read(&self, _item: &Item, caption: &str, _variation: u64) -> Result<(Tensor, Vec<u32>)> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let n: usize = caption.parse()?;
+            if (self.bad)(n) {
+                bail!("{n} is bad")
+            }
+            Ok((Tensor::new(n as f32, &Device::Cpu)?, vec![n as u32]))
+        }
+    }
+
+    /// Ids and what was skipped of places `start..end`, by `workers` threads.
+    fn all(workers: usize, (start, end): (u64, u64), bad: fn(usize) -> bool) -> Result<Vec<(u32, usize)>> {
+        let (set, reading) = (Numbers(100), Read { bad, calls: AtomicUsize::new(0) });
+        let loader = Loader::new(&set, Order::new(100, 5, true), &reading, (start, end), 4);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| loader.work());
+            }
+            let list = (start..end).map(|_| loader.next().map(|s| (s.ids[0], s.skipped.len()))).collect();
+            loader.stop();
+            list
+        })
+    }
+
+    #[test]
+    fn threads_do_not_change_what_is_delivered() {
+        for bad in [(|_| false) as fn(usize) -> bool, |n| n % 7 == 0] {
+            let expected = all(0, (0, 250), bad).unwrap();
+            for workers in [1, 2, 5] {
+                assert_eq!(all(workers, (0, 250), bad).unwrap(), expected);
+                assert_eq!(all(workers, (90, 250), bad).unwrap(), expected[90..]);
+            }
+            assert_eq!(expected.iter().any(|(_, skipped)| *skipped > 0), bad(7));
+            assert!(expected.iter().all(|(id, _)| !bad(*id as usize)));
+        }
+    }
+
+    #[test]
+    fn no_more_than_asked_is_read_ahead() {
+        let (set, reading) = (Numbers(100), Read { bad: |_| false, calls: AtomicUsize::new(0) });
+        let loader = Loader::new(&set, Order::new(100, 5, false), &reading, (0, 100), 3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| loader.work());
+            for done in 0..20 {
+                assert_eq!(loader.next().unwrap().ids, [done as u32]);
+                // The one just taken, three ahead, and the one being handed over.
+                assert!(reading.calls.load(Ordering::Relaxed) <= done + 1 + 3);
+            }
+            loader.stop();
+        });
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_read_at_all_says_why() {
+        let message = all(2, (0, 3), |_| true).unwrap_err().to_string();
+        assert!(message.starts_with("64 items in a row could not be read, the last is item "), "{message}");
+        assert!(message.ends_with("is bad"), "{message}");
+    }
+}

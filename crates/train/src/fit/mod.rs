@@ -1,0 +1,186 @@
+//! A linear stitch in closed form: least squares from an image's pooled features to the mean embedding of its caption.
+//!
+//! No gradient and no pass through the decoder is needed, so it is a baseline and a start for training.
+//! Ridge: min |X W + b - Y|^2 + lambda |W|^2, b free, as `sklearn.linear_model.Ridge` means it. Procrustes: W = s R, R
+//! the orthogonal polar factor of the centred X'Y and s the best scale for it (Schönemann 1966).
+
+mod solve;
+mod sums;
+
+use crate::Stop;
+use crate::tensors;
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Tensor, Var};
+use limber_config::Config;
+use limber_core::Registry;
+use limber_data::{self as data, Loader, Order};
+use limber_pipeline::Reader;
+use limber_pipeline::model::{Depth, Model};
+use limber_weights as weights;
+use solve::{Matrix, polar, solve};
+use std::collections::BTreeMap;
+use std::path::Path;
+use sums::{Moments, Sums};
+
+/// How the map is solved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Method {
+    /// Ridge regression with this lambda, 0 or more.
+    Ridge {
+        /// Weight of |W|^2.
+        lambda: f64,
+    },
+    /// Orthogonal Procrustes with a scale.
+    Procrustes,
+}
+
+/// What a fit is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// How the map is solved.
+    pub method: Method,
+    /// Most items that are used.
+    pub limit: Option<usize>,
+    /// Reads no image from an address.
+    pub offline: bool,
+}
+
+/// What a fit gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted {
+    /// Items that were used.
+    pub items: usize,
+    /// Items that could not be read.
+    pub skipped: usize,
+    /// Share of the captions' variance that the map explains, on the same items.
+    pub r2: f64,
+}
+
+/// Fits the stitch of `config` to its data and saves it at `out`; `watch` hears of every
+/// item.
+///
+/// # Errors
+/// A stitch that is no bare linear map, features without a unique solution, what parts, data and disk report.
+pub fn fit(
+    config: &Config,
+    registry: &Registry,
+    options: &Options,
+    out: &Path,
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<Fitted> {
+    let settings = config.data.clone().context("the config has no section \"data\"")?;
+    let set = data::open(&settings, &config.folder).context("section \"data\"")?;
+    let mut config = config.clone();
+    // Only its shape counts, and a file that is named may be the one that is to be written.
+    config.stitch.weights = Some("random:0".to_string());
+    let mut model = Model::load(&config, registry, Depth::Text)?;
+    model.offline(options.offline || weights::hub::is_offline());
+    let variables = model.stitch()?.variables();
+    let kind = &model.stitch_metadata()?.stitch;
+    let (Some(weight), Some(bias), 2, "linear") =
+        (variables.get("weight"), variables.get("bias"), variables.len(), kind.as_str())
+    else {
+        let names: Vec<&str> = variables.keys().map(String::as_str).collect();
+        bail!(
+            "a fit gives a bare linear map, but the stitch {kind:?} has {}; allowed is the kind \"linear\" without layer_norm",
+            names.join(", ")
+        )
+    };
+    let (rows, e) = weight.dims2()?;
+    let d = model.decoder()?.spec().width;
+    let items = options.limit.unwrap_or(usize::MAX).min(set.len());
+    let reading = Reader::new(&model, &config, &settings, set.len())?.fixed();
+    // The set's own order: every item once, its first caption.
+    let order = Order::new(set.len(), 0, false);
+    let batch = config.train.as_ref().map_or(8, |t| t.batch);
+    let ahead = 2 * batch.max(settings.workers);
+    let loader = Loader::new(set.as_ref(), order, &reading, (0, items as u64), ahead);
+    let (mut sums, mut skipped) = (Sums::new(e, d), 0);
+    std::thread::scope(|scope| {
+        for _ in 0..settings.workers {
+            scope.spawn(|| loader.work());
+        }
+        let _guard = Stop(&loader);
+        let mut done = 0;
+        while done < items {
+            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
+            done += samples.len();
+            // What stands in for an item that cannot be read has its own place.
+            let samples: Vec<_> = samples.into_iter().filter(|sample| sample.skipped.is_empty()).collect();
+            skipped = done - sums.count() - samples.len();
+            if skipped as f64 > settings.max_skipped * items as f64 {
+                bail!(
+                    "{skipped} items of {items} could not be read, more than the share data.max_skipped {} allows",
+                    settings.max_skipped
+                )
+            }
+            if samples.is_empty() {
+                continue;
+            }
+            let inputs: Vec<Tensor> = samples.iter().map(|sample| sample.input.clone()).collect();
+            let pooled = model.features(&inputs)?.to_dtype(DType::F64)?.mean(1)?.to_vec2::<f64>()?; // [B, E]
+            for (x, sample) in pooled.iter().zip(&samples) {
+                let y = model.embed(&sample.ids)?.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
+                sums.add(x, &y)?;
+            }
+            watch(done, items);
+        }
+        anyhow::Ok(())
+    })?;
+    if sums.count() < 2 {
+        bail!("{} items are too few to fit a map to", sums.count())
+    }
+    let moments = sums.moments()?;
+    let map = solved(&moments, options.method)?; // [E, D]
+    let r2 = explained(&moments, &map)?;
+    // y = x W' + b; every prefix token of a pooled encoder is the same.
+    let turned = map.transposed()?;
+    let start: Vec<f64> = (0..d)
+        .map(|r| {
+            moments.mean_y[r] - turned.values[r * e..][..e].iter().zip(&moments.mean_x).map(|(w, x)| w * x).sum::<f64>()
+        })
+        .collect();
+    set_to(weight, turned.values.iter().cycle().take(rows * e))?;
+    set_to(bias, start.iter().cycle().take(rows))?;
+    let named: BTreeMap<String, Var> = variables.clone();
+    weights::save(out, &tensors(&named)?, &model.stitch_metadata()?.to_map()?)?;
+    Ok(Fitted { items: moments.count, skipped, r2 })
+}
+
+/// The map [E, D] from centred x to centred y.
+fn solved(moments: &Moments, method: Method) -> Result<Matrix> {
+    match method {
+        Method::Ridge { lambda } => {
+            let mut normal = moments.xx.clone();
+            let e = normal.rows;
+            (0..e).for_each(|i| normal.values[i * e + i] += lambda);
+            solve(normal, moments.xy.clone()).with_context(|| {
+                format!(
+                    "the features of {} items do not determine a map from {e} numbers with lambda {lambda}; a larger lambda does",
+                    moments.count
+                )
+            })
+        }
+        Method::Procrustes => {
+            let mut map = polar(&moments.xy)?;
+            let length = map.dot(&moments.xx.times(&map)?);
+            let scale = map.dot(&moments.xy) / length;
+            map.values.iter_mut().for_each(|v| *v *= scale);
+            Ok(map)
+        }
+    }
+}
+
+/// 1 - |Y - X W|^2 / |Y|^2 over centred sides.
+fn explained(moments: &Moments, map: &Matrix) -> Result<f64> {
+    let rest = moments.yy - 2.0 * map.dot(&moments.xy) + map.dot(&moments.xx.times(map)?);
+    Ok(1.0 - rest / moments.yy)
+}
+
+fn set_to<'a>(variable: &Var, values: impl Iterator<Item = &'a f64>) -> Result<()> {
+    let values: Vec<f32> = values.map(|v| *v as f32).collect();
+    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+        bail!("the map has the value {value}, which is not finite")
+    }
+    Ok(variable.set(&Tensor::from_vec(values, variable.shape(), variable.device())?)?)
+}

@@ -1,0 +1,210 @@
+//! Training of the stitch between two frozen parts: the loop, its log and its checkpoints.
+//!
+//! A run is a function of its config: order of the data, captions drawn, dropout and schedule come from the seed and the
+//! step alone, so that a run that was cut short goes on bit for bit.
+
+mod checkpoint;
+mod curve;
+mod events;
+pub mod fit;
+mod log;
+mod optimizer;
+mod ranks;
+mod schedule;
+mod step;
+mod trainer;
+mod validation;
+
+pub use checkpoint::tensors;
+pub use log::{Record, Said, Validated};
+pub use ranks::{Alone, Ranks, launched};
+pub use schedule::learning_rate;
+
+use anyhow::{Context, Result, bail};
+use checkpoint::State;
+use limber_config::{self as config, Config, Train};
+use limber_core::Registry;
+use limber_data::{self as data, Loader, Order};
+use limber_pipeline::Reader;
+use limber_pipeline::model::{Depth, Model};
+use limber_weights as weights;
+use log::Log;
+use optimizer::{AdamW, Optimizer};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use trainer::Trainer;
+use validation::Validation;
+
+/// What a run is told from outside.
+pub struct Options<'a> {
+    /// Go on from the newest checkpoint.
+    pub resume: bool,
+    /// Reads no image from an address.
+    pub offline: bool,
+    /// Set when the run shall end after its step, with a checkpoint.
+    pub stop: &'a AtomicBool,
+    /// The processes that train together.
+    pub ranks: &'a dyn Ranks,
+}
+
+/// What a run tells while it is under way, in every process.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step(&'a Record),
+    /// The held-out data were looked at.
+    Validated(&'a Validated),
+}
+
+/// The run was asked to stop, in all its processes, and left a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted after step {step}; --resume goes on from {}", at.display())]
+pub struct Interrupted {
+    /// Steps done.
+    pub step: usize,
+    /// The checkpoint.
+    pub at: PathBuf,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The trained stitch, where the run came to its end.
+    pub stitch: Option<PathBuf>,
+    /// Steps done in all.
+    pub steps: usize,
+    /// Items that were passed over.
+    pub skipped: usize,
+}
+
+/// Trains the stitch of `config`; `watch` hears of every step and validation.
+///
+/// # Errors
+/// A config without the sections `train` and `data` or without `train.output`; a value that is not finite; too many
+/// corrupt items; whatever the parts, the data or the disk report. The last checkpoint stays.
+pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mut dyn FnMut(Event)) -> Result<Outcome> {
+    let settings = config.train.clone().context("the config has no section \"train\"")?;
+    let data = config.data.clone().context("the config has no section \"data\"")?;
+    let output =
+        settings.output.as_ref().context("section \"train\" names no output, the folder of log and checkpoints")?;
+    let output = config.resolve(output);
+    if !options.resume && !checkpoint::list(&output)?.is_empty() {
+        bail!(
+            "{} holds the checkpoints of an earlier run: give --resume to go on with it, or another train.output",
+            output.display()
+        )
+    }
+    std::fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+    let set = data::open(&data, &config.folder).context("section \"data\"")?;
+    let ranks = options.ranks;
+    let validation = Validation::open(config)?;
+    let config = &starting(config, &settings, ranks);
+    let mut model = Model::load(config, registry, Depth::Text)?;
+    model.offline(options.offline || weights::hub::is_offline());
+    let adam = AdamW { betas: settings.betas, eps: settings.eps, weight_decay: settings.weight_decay };
+    let mut optimizer = Optimizer::new(adam, model.stitch()?.variables());
+    let mut state = State { step: 0, seed: settings.seed, skipped: 0, samples: 0, ranks: ranks.size() };
+    if options.resume {
+        state = checkpoint::restore(&output, &mut optimizer, config, ranks.size())?;
+    }
+    agree(ranks, config, &optimizer, state.step)?;
+    let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step)).transpose()?;
+    let order = Order::new(set.len(), settings.seed, data.shuffle).share(ranks.rank(), ranks.size(), settings.batch);
+    let per_step = (settings.batch * settings.accumulate) as u64;
+    let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
+    let reading = Reader::new(&model, config, &data, set.len())?;
+    // Two micro-batches, so that one is read while the other is learnt from; a whole step may be thousands of images.
+    let ahead = 2 * settings.batch.max(data.workers);
+    let loader = Loader::new(set.as_ref(), order, &reading, places, ahead);
+    let mut run = Trainer { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
+    let look = |run: &Trainer, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
+        let step = run.state.step;
+        let Some(validation) = validation.as_ref().filter(|v| v.is_due(step, settings.steps)) else { return Ok(()) };
+        let validated = validation.run(config, &model, ranks, step);
+        let validated = validated.with_context(|| format!("validation after step {step}"))?;
+        if let Some(log) = log {
+            log.validated(&validated)?;
+        }
+        watch(Event::Validated(&validated));
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..data.workers {
+            scope.spawn(|| loader.work());
+        }
+        // The reading threads end however this ends, or the scope would wait for them.
+        let _guard = Stop(&loader);
+        if run.state.step == 0 {
+            look(&run, &mut log, watch)?;
+        }
+        while run.state.step < settings.steps {
+            // One process that is asked to stop stops all of them after the same step.
+            let mut stop = [f64::from(u8::from(options.stop.load(Ordering::Relaxed)))];
+            ranks.sum_exact(&mut stop)?;
+            if stop[0] > 0.0 {
+                return Err(Interrupted { step: run.state.step, at: run.save()? }.into());
+            }
+            let record = run.step(&loader, log.as_mut(), data.max_skipped)?;
+            watch(Event::Step(&record));
+            // Before the checkpoint, so that a resumed run has every look that lies behind it.
+            look(&run, &mut log, watch)?;
+            if run.state.step.is_multiple_of(settings.save_every) || run.state.step == settings.steps {
+                run.save()?;
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    let stitch = output.join("stitch.safetensors");
+    if ranks.rank() == 0 {
+        log::draw(&output)?;
+        weights::save(&stitch, &checkpoint::tensors(run.optimizer.variables())?, &model.stitch_metadata()?.to_map()?)?;
+    }
+    Ok(Outcome { stitch: Some(stitch), steps: run.state.step, skipped: run.state.skipped })
+}
+
+/// Lets the reading threads of a loader end.
+pub(crate) struct Stop<'a, 'b>(pub &'a Loader<'b>);
+
+impl Drop for Stop<'_, '_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Refuses processes that do not train the same: other settings, another checkpoint, another start.
+fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize) -> Result<()> {
+    if ranks.size() == 1 {
+        return Ok(());
+    }
+    let mut hash = Sha256::new_with_prefix(config::show(&Config { device: String::new(), ..config.clone() }, false));
+    hash.update((step as u64).to_le_bytes());
+    for data in checkpoint::tensors(optimizer.variables())?.values() {
+        hash.update(data.bytes());
+    }
+    let own = hash.finalize().iter().take(4).fold(0u32, |n, b| n << 8 | u32::from(*b));
+    // All are equal exactly where each is the mean.
+    let mut sum = [f64::from(own)];
+    ranks.sum_exact(&mut sum)?;
+    if sum[0] != f64::from(own) * ranks.size() as f64 {
+        bail!("the processes differ in config, checkpoint or starting stitch; all of them need the same files")
+    }
+    Ok(())
+}
+
+/// The config with the stitch's start filled in (random from the seed where no weights are named or none are there yet)
+/// and the device of this process.
+fn starting(config: &Config, settings: &Train, ranks: &dyn Ranks) -> Config {
+    let mut config = config.clone();
+    if ranks.size() > 1 {
+        config.device = ranks::own_device(&config.device, ranks.local());
+    }
+    let there = config.stitch.weights.as_ref().is_some_and(|text| {
+        let local = !text.starts_with("hf:") && !text.starts_with("random:");
+        !local || config.resolve(text).exists() || Path::new(text).exists()
+    });
+    if !there {
+        config.stitch.weights = Some(format!("random:{}", settings.seed));
+    }
+    config
+}

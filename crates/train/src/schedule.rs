@@ -1,0 +1,30 @@
+//! The learning rate of each step, counted from 0.
+//!
+//! Sources followed: DeepSpeed's `WarmupLR` and `WarmupDecayLR` (`deepspeed/runtime/lr_schedules.py`), whose warm-up
+//! is logarithmic or linear; the cosine is that of SGDR without restarts (Loshchilov and Hutter 2017).
+
+use limber_config::{Schedule, Train, Warmup};
+use std::f64::consts::PI;
+
+/// The learning rate of step `step`.
+pub fn learning_rate(train: &Train, step: usize) -> f64 {
+    let (s, warmup, steps) = (step as f64, train.warmup as f64, train.steps as f64);
+    if train.schedule == Schedule::Constant {
+        return train.lr;
+    }
+    if step < train.warmup {
+        let gamma = match train.warmup_type {
+            // DeepSpeed takes at least two steps of warm-up, so that the logarithm is not 0.
+            Warmup::Log => (s + 1.0).ln() / warmup.max(2.0).ln(),
+            Warmup::Linear => s / warmup.max(2.0),
+        };
+        return train.min_lr + (train.lr - train.min_lr) * gamma;
+    }
+    // 1 at the end of the warm-up, 0 at the last step and beyond.
+    let left = ((steps - s) / (steps - warmup).max(1.0)).clamp(0.0, 1.0);
+    match train.schedule {
+        Schedule::Constant | Schedule::Warmup => train.lr,
+        Schedule::WarmupDecay => train.lr * left,
+        Schedule::Cosine => train.min_lr + (train.lr - train.min_lr) * 0.5 * (1.0 + (PI * (1.0 - left)).cos()),
+    }
+}

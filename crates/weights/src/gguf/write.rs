@@ -1,0 +1,275 @@
+//! A checkpoint of a decoder to one GGUF file that llama.cpp's tools and this program read.
+//!
+//! Norms, biases and learned positions are f32, as llama.cpp keeps them; matrices keep their type or take the one asked
+//! for, as far as their rows are whole blocks.
+
+use super::config::{self, Entry, FREQUENCIES};
+use super::header::{ALIGNMENT, KINDS, MAGIC, Value};
+use super::names::{ARCHITECTURES, Architecture, Form, order};
+use super::{TURNED, tokenizer};
+use crate::checkpoint::Checkpoint;
+use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
+use crate::stored::{Element, Shuffled, Storage, StoredTensor};
+use crate::write::fill;
+use anyhow::{Context, Result, anyhow, bail};
+use limber_core::WeightType;
+use limber_core::weights::WeightSource;
+use serde_json::{Map, Value as Json};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Buffers that older checkpoints carry and nothing reads: causal masks and rotary frequencies.
+const BUFFERS: [&str; 5] =
+    [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".inv_freq"];
+/// Numbers of `general.file_type`.
+const FILE_TYPES: [(WeightType, u64); 5] =
+    [(WeightType::F32, 0), (WeightType::F16, 1), (WeightType::Q8_0, 7), (WeightType::Q4K, 14), (WeightType::Bf16, 32)];
+
+/// One tensor to be written.
+struct Planned<'a> {
+    name: String,
+    /// What a message calls it.
+    own: &'a str,
+    tensor: StoredTensor,
+    dtype: WeightType,
+    bytes: usize,
+}
+
+/// What a GGUF file says of a decoder beside its tensors.
+#[derive(Debug, Clone)]
+pub struct DecoderDocuments {
+    /// Resolved settings, under the names of transformers' `config.json`.
+    pub settings: Map<String, Json>,
+    /// The whole `tokenizer.json`, where there is a tokenizer.
+    pub tokenizer: Option<String>,
+}
+
+/// Writes `checkpoint` to the GGUF file `to`, which appears when it is complete.
+///
+/// # Errors
+/// A decoder that has no architecture in GGUF; a setting or a tensor that the format cannot say; a disk that cannot be
+/// written.
+pub fn write(
+    checkpoint: &Checkpoint,
+    documents: &DecoderDocuments,
+    to: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(ConvertProgress),
+) -> Result<ConvertSummary> {
+    let architecture = architecture(checkpoint)?;
+    let settings = &documents.settings;
+    let mut summary = ConvertSummary::default();
+    let (entries, factors) =
+        config::entries(architecture, settings).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?;
+    let tied = settings.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(false);
+    let mut planned = Vec::new();
+    for (own, tensor) in checkpoint.stored() {
+        if BUFFERS.iter().any(|end| own.ends_with(end)) {
+            summary.skipped.push(own.clone());
+            continue;
+        }
+        let plain = own.strip_suffix(TURNED);
+        let Some((name, form)) = architecture.file_name(plain.unwrap_or(own)) else {
+            bail!("{}: tensor {own:?} has no place in a GGUF file of {}", checkpoint.label(), architecture.name)
+        };
+        // A tied head is the word table once more.
+        if tied && name == "output.weight" {
+            summary.tied.push((own.clone(), "token_embd.weight".into()));
+            continue;
+        }
+        let label = || format!("{}: tensor {own:?}", checkpoint.label());
+        let form = if plain.is_some() { Form::Plain } else { form };
+        let tensor = arranged(tensor, form, settings).with_context(label)?;
+        planned.push(plan(name, own, tensor, options.dtype).with_context(label)?);
+    }
+    let frequencies = factors.map(|values| {
+        let shape = vec![values.len()];
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let window = 0..bytes.len();
+        StoredTensor {
+            element: Element::F32,
+            shape,
+            strides: None,
+            window,
+            swapped: false,
+            storage: Storage::Plain(Arc::new(bytes)),
+        }
+    });
+    if let Some(tensor) = frequencies {
+        planned.push(plan(FREQUENCIES.into(), FREQUENCIES, tensor, None)?);
+    }
+    if tied && !planned.iter().any(|p| p.name == "token_embd.weight") {
+        bail!("{}: the word embeddings are under the head's name alone; save the checkpoint again", checkpoint.label())
+    }
+    let mut entries: Vec<Entry> = general(architecture, &planned).into_iter().chain(entries).collect();
+    entries.extend(tokens(checkpoint, architecture, documents)?);
+    summary.tensors = planned.len();
+    summary.bytes = planned.iter().map(|p| p.bytes as u64).sum();
+    fill(to, |file| {
+        let head = header(&entries, &planned)?;
+        file.write_all(&head)?;
+        let mut done = 0;
+        for part in &planned {
+            let label = || format!("{}: tensor {:?}", checkpoint.label(), part.own);
+            let target = (part.tensor.element.weight_type() != Some(part.dtype)).then_some(part.dtype);
+            write_one(file, &part.tensor, target, part.bytes).with_context(label)?;
+            file.write_all(&[0; ALIGNMENT][..part.bytes.next_multiple_of(ALIGNMENT) - part.bytes])?;
+            done += part.bytes as u64;
+            progress(ConvertProgress { tensor: part.own, done, total: summary.bytes });
+        }
+        Ok(())
+    })?;
+    Ok(summary)
+}
+
+/// The architecture of the decoder whose weights these are.
+fn architecture(checkpoint: &Checkpoint) -> Result<&'static Architecture> {
+    let text = checkpoint.document("config.json")?.context("no config.json beside the weights")?;
+    let config: Json = serde_json::from_str(&text)?;
+    let model = config["model_type"].as_str();
+    model.and_then(Architecture::of).with_context(|| {
+        let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
+        format!(
+            "{}: the decoder {} has no architecture in GGUF that is written here, those are {}",
+            checkpoint.label(),
+            model.unwrap_or("without a model_type"),
+            known.join(", ")
+        )
+    })
+}
+
+/// A tensor as the file has it: turned, or with its rows in the file's order.
+fn arranged(tensor: &StoredTensor, form: Form, settings: &Map<String, Json>) -> Result<StoredTensor> {
+    let heads = |key: &str| settings.get(key).and_then(Json::as_u64).unwrap_or(0) as usize;
+    let mut out = tensor.clone();
+    match form {
+        Form::Plain => {}
+        Form::Turned => {
+            if tensor.shape.len() == 2 {
+                out = tensor.turned().map_err(|e| anyhow!(e))?;
+            }
+        }
+        Form::Queries | Form::Keys | Form::Thirds => {
+            let key = if form == Form::Keys { "num_key_value_heads" } else { "num_attention_heads" };
+            let rows = tensor.shape.first().copied().unwrap_or(0);
+            let order =
+                order(form, rows, heads(key)).with_context(|| format!("{rows} rows are not those of its heads"))?;
+            let mut inverse = vec![0u32; rows];
+            for (own, theirs) in order.iter().enumerate() {
+                inverse[*theirs as usize] = own as u32;
+            }
+            let (bytes, window) = tensor.contiguous().map_err(|e| anyhow!(e))?;
+            out.window = 0..window.len();
+            (out.strides, out.swapped) = (None, false);
+            out.storage = Storage::Shuffled(Arc::new(Shuffled { bytes, window, order: inverse }));
+        }
+    }
+    Ok(out)
+}
+
+fn plan(name: String, own: &str, tensor: StoredTensor, dtype: Option<WeightType>) -> Result<Planned<'_>> {
+    let stored = tensor.element.held_as();
+    let is_float = stored.is_some() || tensor.element.name() == "F64";
+    if !is_float {
+        bail!("its type is {}, which is none of weights", tensor.element.name())
+    }
+    let small = tensor.shape.len() != 2 || name.starts_with("position_embd");
+    let dtype = match small {
+        true => WeightType::F32,
+        false => dtype.or(stored).unwrap_or(WeightType::F32).fitting(&tensor.shape),
+    };
+    let bytes = dtype.bytes(&tensor.shape).context("it is too large")?;
+    Ok(Planned { name, own, tensor, dtype, bytes })
+}
+
+/// What every file begins with.
+fn general(architecture: &Architecture, planned: &[Planned]) -> Vec<Entry> {
+    let mut out = vec![
+        ("general.architecture".to_string(), Value::Text(architecture.name.into())),
+        ("general.type".to_string(), Value::Text("model".into())),
+    ];
+    // The type of most bytes.
+    let weigh = |dtype: WeightType| planned.iter().filter(|p| p.dtype == dtype).map(|p| p.bytes).sum::<usize>();
+    if let Some((dtype, number)) = FILE_TYPES.into_iter().max_by_key(|(dtype, _)| weigh(*dtype)) {
+        out.push(("general.file_type".into(), Value::Whole(number)));
+        if dtype.is_quantised() {
+            out.push(("general.quantization_version".into(), Value::Whole(2)));
+        }
+    }
+    out
+}
+
+/// The tokenizer beside the weights, where there is one, and the end of text.
+fn tokens(checkpoint: &Checkpoint, architecture: &Architecture, documents: &DecoderDocuments) -> Result<Vec<Entry>> {
+    let DecoderDocuments { settings, tokenizer } = documents;
+    let vocab = settings.get("vocab_size").and_then(Json::as_u64).unwrap_or(0) as usize;
+    let mut out = match tokenizer {
+        Some(text) => {
+            tokenizer::entries(text, architecture.name, vocab).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?
+        }
+        None => Vec::new(),
+    };
+    let eos = settings.get("eos_token_id");
+    let first = eos.and_then(|ids| ids.as_u64().or_else(|| ids.as_array()?.first()?.as_u64()));
+    out.extend(first.map(|id| ("tokenizer.ggml.eos_token_id".to_string(), Value::Whole(id))));
+    Ok(out)
+}
+
+/// Everything before the data, padded.
+fn header(entries: &[Entry], planned: &[Planned]) -> Result<Vec<u8>> {
+    let mut out = MAGIC.to_vec();
+    out.extend(3u32.to_le_bytes());
+    out.extend((planned.len() as u64).to_le_bytes());
+    out.extend((entries.len() as u64).to_le_bytes());
+    for (key, value) in entries {
+        text(&mut out, key);
+        out.extend(kind(value).to_le_bytes());
+        put(&mut out, value);
+    }
+    let mut offset = 0u64;
+    for part in planned {
+        text(&mut out, &part.name);
+        out.extend((part.tensor.shape.len() as u32).to_le_bytes());
+        part.tensor.shape.iter().rev().for_each(|d| out.extend((*d as u64).to_le_bytes()));
+        let name = part.dtype.name().to_uppercase();
+        let number = KINDS.iter().find(|k| k.1 == name).map(|k| k.0);
+        out.extend(number.with_context(|| format!("{name} is no type of GGUF"))?.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        offset += part.bytes.next_multiple_of(ALIGNMENT) as u64;
+    }
+    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+    Ok(out)
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// The type that a value is written in: llama.cpp reads sizes as u32, numbers as f32, kinds of tokens as i32.
+fn kind(value: &Value) -> u32 {
+    match value {
+        Value::Whole(_) => 4,
+        Value::Signed(_) => 5,
+        Value::Float(_) => 6,
+        Value::Flag(_) => 7,
+        Value::Text(_) => 8,
+        Value::List(_) => 9,
+    }
+}
+
+fn put(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Whole(n) => out.extend((*n as u32).to_le_bytes()),
+        Value::Signed(n) => out.extend((*n as i32).to_le_bytes()),
+        Value::Float(x) => out.extend((*x as f32).to_le_bytes()),
+        Value::Flag(on) => out.push((*on).into()),
+        Value::Text(t) => text(out, t),
+        Value::List(list) => {
+            out.extend(list.first().map_or(8, kind).to_le_bytes());
+            out.extend((list.len() as u64).to_le_bytes());
+            list.iter().for_each(|value| put(out, value));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Where frozen weights come from: files, folders, the Hugging Face cache, bytes in the program, random numbers.
+//!
+//! [`open`] turns a config's `weights` line into a source of named tensors. Files are memory-mapped: opening reads
+//! headers alone, and a tensor stays where it lies in the file until a part converts it.
+//! What a file is, is told by its first bytes: safetensors, a PyTorch archive (`.bin`, `.pt`, `.pth`, `.ckpt`,
+//! TorchScript), the PyTorch format of before 2020, GGUF, or the index of a sharded checkpoint.
+//! Pickles are read by an allow-list reader that never executes anything.
+//!
+//! Names: where every tensor of a checkpoint is named `module.*`, as `DataParallel` and DeepSpeed save them, they are
+//! listed without that prefix. Where a pickle's dictionary holds no tensor itself but a dictionary `state_dict`,
+//! `model_state_dict`, `model` or `module`, that one is listed. Other nested dictionaries give dotted names.
+
+#[cfg(test)]
+mod broken;
+mod checkpoint;
+mod convert;
+mod folder;
+mod format;
+mod gguf;
+pub mod hub;
+mod mapped;
+mod nothing;
+mod pickle;
+mod safetensors;
+mod sharded;
+mod spec;
+mod stored;
+mod torch;
+mod write;
+
+pub use checkpoint::{Checkpoint, Contents};
+pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert, convert_to_gguf};
+pub use gguf::DecoderDocuments;
+pub use mapped::map;
+pub use safetensors::read as read_safetensors;
+pub use spec::WeightSpec;
+pub use stored::{Element, Storage, StoredTensor};
+pub use write::{fill, fill_through, replace, save, save_through};
+
+use anyhow::{Result, bail};
+use folder::Folder;
+use limber_core::random::RandomSource;
+use limber_core::weights::WeightSource;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The source that `spec` names. `files` are looked for where it names a folder, the first that is there is read;
+/// relative paths start at `base`, the config's folder.
+///
+/// # Errors
+/// What is missing, unreadable or hostile, naming the file and what was expected of it.
+pub fn open(spec: &WeightSpec, files: &[&str], base: &Path) -> Result<Arc<dyn WeightSource>> {
+    match spec {
+        WeightSpec::Random(seed) => Ok(Arc::new(RandomSource::new(*seed))),
+        _ => Ok(Arc::new(open_checkpoint(spec, files, base)?)),
+    }
+}
+
+/// The source of a part that reads no weights.
+pub fn none() -> Arc<dyn WeightSource> {
+    Arc::new(nothing::Nothing)
+}
+
+/// As [`open`], for a source that lies in files, with all that is known of its tensors.
+///
+/// # Errors
+/// As [`open`]; random weights have no files.
+pub fn open_checkpoint(spec: &WeightSpec, files: &[&str], base: &Path) -> Result<Checkpoint> {
+    let path = match spec {
+        WeightSpec::Random(seed) => bail!("random:{seed} draws tensors when they are asked for, it has no files"),
+        WeightSpec::Local(path) => base.join(path),
+        WeightSpec::Hub { .. } => hub::locate(spec, files, &hub::cache_folder()?)?,
+    };
+    if path.is_dir() {
+        let folder = Folder::disk(&path);
+        let name = folder.choose(files)?;
+        return Ok(format::open(folder, &name)?);
+    }
+    let (folder, name) = folder::split(&path)?;
+    Ok(format::open(folder, &name)?)
+}
+
+/// The folder in which `spec`'s weights lie, where tokenizer and config files are looked for; None where they lie in
+/// no folder or it is not there.
+pub fn folder_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
+    let path = match spec {
+        WeightSpec::Random(_) => return None,
+        WeightSpec::Local(path) => base.join(path),
+        WeightSpec::Hub { .. } => hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()?,
+    };
+    if path.is_dir() { Some(path) } else { path.parent().filter(|p| p.is_dir()).map(Path::to_path_buf) }
+}
+
+/// A source over files that are compiled into the program, read as a folder of them would be.
+///
+/// # Errors
+/// As [`open`].
+pub fn embedded(
+    label: &str,
+    files: &[(&'static str, &'static [u8])],
+    candidates: &[&str],
+) -> Result<Arc<dyn WeightSource>> {
+    let folder = Folder::embedded(label, files);
+    let name = folder.choose(candidates)?;
+    Ok(Arc::new(format::open(folder, &name)?))
+}
