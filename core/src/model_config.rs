@@ -84,7 +84,8 @@ impl ModelConfig {
         let mut places = BTreeMap::new();
         for key in keys {
             let other = names.iter().find(|(_, name)| name == key).map(|(other, _)| *other);
-            let there = [Some(key.as_str()), other].into_iter().flatten().find_map(|place| Some((place, self.value(place)?)));
+            let there =
+                [Some(key.as_str()), other].into_iter().flatten().find_map(|place| Some((place, self.value(place)?)));
             if let Some((place, value)) = there {
                 found.insert(key.clone(), value.clone());
                 places.insert(key.clone(), place.to_string());
@@ -442,8 +443,14 @@ mod tests {
         assert_eq!(read(json!({"hidden_size": 4, "width": 3})).unwrap(), toy(Some(3), None));
         assert_eq!(read(json!({"eos": [1, 2]})).unwrap().eos, Some(TokenIds(vec![1, 2])));
         for (tree, expected) in [
-            (json!({"width": "three"}), "here: config.json: width: value \"three\" is not allowed, expected a whole number, at least 0"),
-            (json!({"hidden_size": -1}), "here: config.json: hidden_size: value -1 is not allowed, expected a whole number, at least 0"),
+            (
+                json!({"width": "three"}),
+                "here: config.json: width: value \"three\" is not allowed, expected a whole number, at least 0",
+            ),
+            (
+                json!({"hidden_size": -1}),
+                "here: config.json: hidden_size: value -1 is not allowed, expected a whole number, at least 0",
+            ),
         ] {
             assert_eq!(read(tree).unwrap_err().to_string(), expected);
         }

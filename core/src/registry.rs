@@ -65,6 +65,14 @@ impl FromStr for Role {
     }
 }
 
+impl TryFrom<&str> for Role {
+    type Error = anyhow::Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        text.parse()
+    }
+}
+
 /// What every part has: a kind, settings, a tiny preset.
 pub trait Part: Sized + Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`).
@@ -350,7 +358,8 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown kind; the message lists the known ones.
-    pub fn get(&self, role: Role, kind: &str) -> Result<&Entry> {
+    pub fn get(&self, role: impl TryInto<Role, Error: Into<anyhow::Error>>, kind: &str) -> Result<&Entry> {
+        let role = role.try_into().map_err(Into::into)?;
         if let Some(entry) = self.of(role).find(|entry| entry.kind == kind) {
             return Ok(entry);
         }
@@ -367,7 +376,12 @@ impl Registry {
     ///
     /// # Errors
     /// None that does, or several; the message names the known kinds.
-    pub fn detect(&self, role: Role, source: &dyn WeightSource) -> Result<&Entry> {
+    pub fn detect(
+        &self,
+        role: impl TryInto<Role, Error: Into<anyhow::Error>>,
+        source: &dyn WeightSource,
+    ) -> Result<&Entry> {
+        let role = role.try_into().map_err(Into::into)?;
         let mut found = Vec::new();
         let mut known = Vec::new();
         for entry in self.of(role) {
@@ -564,7 +578,10 @@ mod tests {
     #[test]
     fn roles_are_known_by_their_names() {
         for role in Role::ALL {
-            assert_eq!((role.to_string().parse::<Role>().unwrap(), serde_json::to_value(role).unwrap()), (role, role.name().into()));
+            assert_eq!(
+                (role.to_string().parse::<Role>().unwrap(), serde_json::to_value(role).unwrap()),
+                (role, role.name().into())
+            );
         }
         let message = "Encoder".parse::<Role>().unwrap_err().to_string();
         assert_eq!(message, "role \"Encoder\" is unknown, expected encoder, stitch or decoder");

@@ -8,7 +8,7 @@ mod read;
 mod violations;
 mod words;
 
-pub use expected::{constants, expected, resolved};
+pub use expected::{constants, expected, options, resolved, types};
 pub use read::{read, read_as};
 pub use violations::{Violation, violations};
 pub use words::{did_you_mean, or, shown, unknown_key};

@@ -172,7 +172,8 @@ pub fn refused(value: &Value, schema: &Value, root: &Value) -> Option<String> {
 fn out_of_range(x: f64, schema: &Value, root: &Value) -> Option<String> {
     let number = |word: &str| schema.get(word).and_then(Value::as_f64);
     let below = number("minimum").is_some_and(|low| x < low) || number("exclusiveMinimum").is_some_and(|low| x <= low);
-    let above = number("maximum").is_some_and(|high| x > high) || number("exclusiveMaximum").is_some_and(|high| x >= high);
+    let above =
+        number("maximum").is_some_and(|high| x > high) || number("exclusiveMaximum").is_some_and(|high| x >= high);
     if below || above {
         return Some(expected(schema, root));
     }

@@ -116,7 +116,7 @@ mod tests {
         let value = json!({"width": 4, "list": [], "inner": {"needed": true, "size": 4}});
         assert_eq!(keys(value), (toy(4, &[], inner), vec![]));
         let (read, found) = keys(json!({"width": 3, "list": [1, -1], "more": 1, "inner": {"needed": 1, "size": 3}}));
-        assert_eq!(found, ["list.1", "inner.needed", "more", "width", "inner.size"]);
+        assert_eq!(found, ["list.1", "more", "inner.needed", "width", "inner.size"]);
         assert_eq!(read, toy(2, &[7], None));
         assert_eq!(keys(json!({"inner": {}})), (toy(2, &[7], None), vec!["inner.needed".to_string()]));
         assert_eq!(keys(json!(3)), (None, vec![String::new()]));
@@ -125,8 +125,9 @@ mod tests {
     #[test]
     fn what_the_schema_does_not_tell_has_its_own_message() {
         let found = read::<Toy>(json!({"inner": {"needed": true, "size": 5}})).1;
-        assert_eq!((found[0].key().as_str(), found[0].message.as_str()), (
-            "inner.size", "value 5 is not allowed, expected an even number"
-        ));
+        assert_eq!(
+            (found[0].key().as_str(), found[0].message.as_str()),
+            ("inner.size", "value 5 is not allowed, expected an even number")
+        );
     }
 }

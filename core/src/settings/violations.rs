@@ -179,7 +179,9 @@ fn missing(schema: Option<&Value>, root: &Value) -> String {
 fn lower(text: &str) -> String {
     let mut letters = text.chars();
     match (letters.next(), text.chars().nth(1)) {
-        (Some(first), Some(second)) if !second.is_uppercase() => format!("{}{}", first.to_lowercase(), letters.as_str()),
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            format!("{}{}", first.to_lowercase(), letters.as_str())
+        }
         _ => text.to_string(),
     }
 }
@@ -233,7 +235,8 @@ mod tests {
         // A schema that refers to itself ends.
         let endless = json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}});
         assert_eq!(violations(&json!({"x": 1}), &endless), []);
-        let branching = json!({"$ref": "#/$defs/A", "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/A"}]}}});
+        let branching =
+            json!({"$ref": "#/$defs/A", "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/A"}]}}});
         assert_eq!(violations(&json!({"x": 1}), &branching), []);
         assert_eq!(violations(&json!({"x": 1}), &Value::Null), []);
     }

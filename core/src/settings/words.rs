@@ -70,7 +70,10 @@ mod tests {
     fn long_values_are_cut_and_names_are_listed() {
         assert_eq!(shown(&Value::from("é".repeat(100))), format!("\"{}...", "é".repeat(79)));
         assert_eq!(shown(&Value::from("NaN")), "NaN");
-        assert_eq!((or(&["a"; 1]), or(&["a", "b"]), or(&["a", "b", "c"])), ("a".into(), "a or b".into(), "a, b or c".into()));
+        assert_eq!(
+            (or(&["a"; 1]), or(&["a", "b"]), or(&["a", "b", "c"])),
+            ("a".into(), "a or b".into(), "a, b or c".into())
+        );
         assert_eq!(or(&[""; 0]), "");
     }
 }

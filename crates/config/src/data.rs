@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_WORKERS: usize = 256;
 
 /// How a data set is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataFormat {
     /// The original's folder: `images/<sub>/<name>.jpg`, `image_data/<sub>/<name>.json`.
@@ -76,5 +76,30 @@ impl Data {
             workers: workers(),
             max_skipped: max_skipped(),
         }
+    }
+}
+
+impl DataFormat {
+    /// Every format under its name in configs and flags.
+    pub const NAMED: [(&str, DataFormat); 5] = [
+        ("magma", DataFormat::Magma),
+        ("coco", DataFormat::Coco),
+        ("jsonl", DataFormat::Jsonl),
+        ("csv", DataFormat::Csv),
+        ("webdataset", DataFormat::Webdataset),
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_named_alike_in_configs_and_flags() {
+        for (name, format) in DataFormat::NAMED {
+            assert_eq!(serde_json::to_value(format).unwrap(), name);
+        }
+        let schema = limber_core::settings::schema::<DataFormat>();
+        assert_eq!(limber_core::settings::constants(&schema, &schema).len(), DataFormat::NAMED.len());
     }
 }

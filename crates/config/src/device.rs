@@ -90,7 +90,9 @@ mod tests {
         ] {
             assert_eq!((text.parse::<DeviceSpec>().unwrap(), device.to_string().as_str()), (device, text));
         }
-        for text in ["gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:99999999999999999999", "metal:1", ""] {
+        for text in
+            ["gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:99999999999999999999", "metal:1", ""]
+        {
             let message = text.parse::<DeviceSpec>().unwrap_err().to_string();
             assert_eq!(message, format!("value {text:?} is not allowed, expected cpu, cuda, cuda:N or metal"));
         }

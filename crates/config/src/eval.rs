@@ -68,7 +68,8 @@ mod tests {
         let check = |value: Value, expected: &[(&str, &str)]| {
             let found: Vec<(String, String)> =
                 settings::read::<Eval>(value).1.into_iter().map(|v| (v.key(), v.message)).collect();
-            let found: Vec<(&str, &str)> = found.iter().map(|(key, message)| (key.as_str(), message.as_str())).collect();
+            let found: Vec<(&str, &str)> =
+                found.iter().map(|(key, message)| (key.as_str(), message.as_str())).collect();
             assert_eq!(found, expected);
         };
         check(json!(null), &[]);

@@ -1,12 +1,12 @@
 //! The sections `encoder`, `stitch` and `decoder`: a kind, where its weights lie, and settings that are the component's
 //! own.
 
-use crate::weights::WeightSpec;
 use limber_core::registry::Role;
 use limber_core::{WeightType, settings};
+use limber_weights::WeightSpec;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -70,15 +70,6 @@ pub(super) fn schema(role: Role, generator: &mut SchemaGenerator) -> Schema {
     }
     map.insert("required".into(), serde_json::json!(["kind"]));
     map.shift_remove("additionalProperties");
-    map.insert(
-        "description".into(),
-        match role {
-            Role::Encoder => "The image encoder.",
-            Role::Stitch => "What lies between the two, the projector: the one component that is trained.",
-            Role::Decoder => "The language model.",
-        }
-        .into(),
-    );
     schema
 }
 
@@ -130,11 +121,11 @@ macro_rules! role {
         pub(super) mod $module {
             use super::*;
 
-            pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Section, D::Error> {
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Section, D::Error> {
                 from.deserialize_map(Reading($role))
             }
 
-            pub(in crate::config) fn schema(generator: &mut SchemaGenerator) -> Schema {
+            pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
                 super::schema($role, generator)
             }
         }
@@ -232,7 +223,9 @@ mod tests {
             assert_eq!(problems, [""; 0]);
             assert_eq!(config.unwrap().encoder.weights, Some(weights.parse().unwrap()), "{weights}");
         }
-        for weights in ["", "random:x", "random:-1", "random:007", "hf:gpt2", "hf:/gpt2", "hf:a/..", "hf:a/b@", "https://x.org/y"] {
+        for weights in
+            ["", "random:x", "random:-1", "random:007", "hf:gpt2", "hf:/gpt2", "hf:a/..", "hf:a/b@", "https://x.org/y"]
+        {
             let error = weights.parse::<WeightSpec>().unwrap_err().to_string();
             let expected = format!("section \"encoder\", key \"weights\": {error}");
             assert_eq!(read("encoder", json!({"kind": "beit", "weights": weights})).1, [expected]);

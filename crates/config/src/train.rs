@@ -62,7 +62,7 @@ pub struct Train {
     #[schemars(range(min = 0))]
     pub clip: f64,
     /// AdamW's decay of the two moments.
-    #[schemars(inner(range(min = 0), extend("exclusiveMaximum" = 1)))]
+    #[schemars(schema_with = "betas")]
     pub betas: [f64; 2],
     /// AdamW's epsilon.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -87,6 +87,11 @@ pub struct Train {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), extend("format" = "path"))]
     pub output: Option<String>,
+}
+
+fn betas(_: &mut SchemaGenerator) -> Schema {
+    let beta = json_schema!({"type": "number", "minimum": 0, "exclusiveMaximum": 1});
+    json_schema!({"type": "array", "items": beta, "minItems": 2, "maxItems": 2})
 }
 
 impl Default for Train {

@@ -30,7 +30,7 @@ pub struct Config {
     #[serde(deserialize_with = "section::encoder::deserialize")]
     #[schemars(schema_with = "section::encoder::schema")]
     pub encoder: Section,
-    /// What lies between the two.
+    /// What lies between the two, the projector: the one component that is trained.
     #[serde(deserialize_with = "section::stitch::deserialize")]
     #[schemars(schema_with = "section::stitch::schema")]
     pub stitch: Section,
@@ -99,15 +99,7 @@ pub struct Generate {
 
 impl Default for Generate {
     fn default() -> Self {
-        Self {
-            max_tokens: 64,
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            seed: 0,
-            batch: 1,
-            cache: CacheType::default(),
-        }
+        Self { max_tokens: 64, temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0, batch: 1, cache: CacheType::default() }
     }
 }
 

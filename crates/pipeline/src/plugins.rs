@@ -5,10 +5,10 @@
 
 use crate::parts;
 use anyhow::{Context, Result, bail};
-use limber_config::{Config, Plugin, violations};
+use limber_config::{Config, Plugin};
 use limber_core::Registry;
 use limber_core::registry::{Entry, Maker};
-use limber_core::settings::SettingsError;
+use limber_core::settings::{SettingsError, violations};
 use limber_plugin_host::Library;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -106,10 +106,8 @@ pub fn checked(entry: Entry) -> Entry {
 
 fn check(section: &str, settings: &Value, schema: &Value) -> Result<(), SettingsError> {
     let settings = if settings.is_null() { &Value::Object(Default::default()) } else { settings };
-    match violations(settings, schema).into_iter().next() {
-        None => Ok(()),
-        Some((key, message)) => Err(SettingsError { section: section.to_string(), key, message }),
-    }
+    let violations = violations(settings, schema);
+    if violations.is_empty() { Ok(()) } else { Err(SettingsError { section: section.to_string(), violations }) }
 }
 
 #[cfg(test)]

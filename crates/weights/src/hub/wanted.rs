@@ -4,6 +4,7 @@ use super::super::sharded;
 use super::super::spec::WeightSpec;
 use super::cache::{DEFAULT_REVISION, Place};
 use anyhow::{Result, bail};
+use limber_core::registry::Role;
 use std::path::{Path, PathBuf};
 
 /// What an index of shards ends in.
@@ -34,13 +35,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The first of `weights`, and the documents that a part of this role reads: `encoder`, `decoder`, `stitch`.
-    /// No role is any role.
-    pub fn of(role: Option<&str>, weights: &[&str]) -> Self {
+    /// The first of `weights`, and the documents that a component of this role reads. No role is any role.
+    pub fn of(role: Option<Role>, weights: &[&str]) -> Self {
         let beside: Vec<&str> = match role {
-            Some("encoder") => ENCODER.to_vec(),
-            Some("decoder") => DECODER.to_vec(),
-            Some(_) => Vec::new(),
+            Some(Role::Encoder) => ENCODER.to_vec(),
+            Some(Role::Decoder) => DECODER.to_vec(),
+            Some(Role::Stitch) => Vec::new(),
             None => {
                 let mut all = ENCODER.to_vec();
                 all.extend(DECODER.iter().filter(|name| !ENCODER.contains(name)));
