@@ -2,14 +2,14 @@
 
 use super::golden::folder;
 use limber::config;
-use limber::generation::{Prompt, Request, Sampling, generate};
-use limber::model::{Depth, Model};
+use limber::generation::{Prompt, Request, generate};
+use limber::model::Model;
 use serde_json::Value;
 use std::path::Path;
 
 fn model() -> Model {
     let loaded = config::load_text("demo", limber_demo::CONFIG, Path::new("."), &[]).unwrap();
-    Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Text).unwrap()
+    Model::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap()
 }
 
 /// Captions of images: text, ids and log-probabilities.
@@ -17,22 +17,14 @@ fn captions(model: &Model, images: &[image::RgbImage]) -> Vec<(String, Vec<u32>,
     let prompt = Prompt::caption("A picture of").unwrap();
     let mut all = Vec::new();
     for group in images.chunks(16) {
-        let pixels: Vec<_> = group.iter().map(|image| model.pixels(image).unwrap()).collect();
+        let pixels: Vec<_> = group.iter().map(|image| model.preprocessor().pixels(image).unwrap()).collect();
         let prefixes = model.prefix(&model.features(&pixels).unwrap()).unwrap();
         let prompts: Vec<_> =
             (0..group.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row).unwrap()]).unwrap()).collect();
-        let request = Request {
-            max_tokens: 48,
-            sampling: Sampling::default(),
-            seed: 0,
-            limit: model.limit().unwrap(),
-            batch: 1000,
-            cache: Default::default(),
-            eos: model.eos().unwrap(),
-        };
-        let rows = generate(model.decoder().unwrap(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
+        let request = Request { batch: 1000, ..Request::greedy(model, 48) };
+        let rows = generate(model.decoder(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
         for row in rows {
-            let text = model.tokenizer().unwrap().decode(&row.tokens, true).unwrap().trim().to_string();
+            let text = model.tokenizer().decode(&row.tokens, true).unwrap().trim().to_string();
             all.push((text, row.tokens, row.logprobs));
         }
     }
@@ -48,7 +40,12 @@ fn the_committed_handful_as_the_reference_libraries_say_it() {
     let model = model();
     let images: Vec<_> = expected
         .iter()
-        .map(|case| model.read_image(folder("demo").join(case["image"].as_str().unwrap()).to_str().unwrap()).unwrap())
+        .map(|case| {
+            model
+                .preprocessor()
+                .read_image(folder("demo").join(case["image"].as_str().unwrap()).to_str().unwrap())
+                .unwrap()
+        })
         .collect();
     let mut right = 0;
     for (case, (text, tokens, logprobs)) in expected.iter().zip(captions(&model, &images)) {

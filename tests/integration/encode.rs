@@ -4,10 +4,10 @@ use super::golden::folder;
 use super::program::limber;
 use super::train::{config, fails, numbers, trained};
 use candle_core::{Device, Tensor};
+use limber::VisionEncoder;
 use limber::data::{self, Order};
 use limber::images::{self, Draw, PassOrder, RgbImage};
-use limber::model::{Depth, Model};
-use limber_pipeline::Reader;
+use limber_pipeline::Inputs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -415,13 +415,13 @@ fn images_are_varied_anew_in_every_epoch() {
     let input = |config: &limber::config::Config, epoch: u64, fixed: bool| {
         let data = config.data.clone().unwrap();
         let set = data::open(&data, &config.folder).unwrap();
-        let model = Model::load(config, &limber::parts::registry().unwrap(), Depth::Pixels).unwrap();
-        let reader = Reader::new(&model, config, &data, set.len()).unwrap();
+        let vision = VisionEncoder::load(config, &limber::parts::registry().unwrap()).unwrap();
+        let reader = Inputs::new(&vision, config, &data, set.len()).unwrap();
         let reader = if fixed { reader.fixed() } else { reader };
         let variation = Order::new(set.len(), config.train.as_ref().unwrap().seed, true).variation(epoch, 1);
         let pixels =
             reader.input(&set.item(1).unwrap(), variation).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        (pixels, variation, model.input_spec().image().unwrap())
+        (pixels, variation, vision.preprocessor().input_spec().image().unwrap())
     };
     let image = picture(1);
     for (more, order) in [

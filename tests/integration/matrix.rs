@@ -3,8 +3,8 @@
 use limber::config::load_text;
 use limber::core::registry::Entry;
 use limber::core::{InputSpec, Registry};
-use limber::generation::{Finish, Prompt, Request, Sampling, generate};
-use limber::model::{Depth, Model};
+use limber::generation::{Finish, Prompt, Request, generate};
+use limber::model::Model;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -49,24 +49,15 @@ fn every_encoder_with_every_stitch_with_every_decoder() {
                 let tree = json!({"encoder": section(encoder, 1), "stitch": section(stitch, 2), "decoder": section(decoder, 3)});
                 let loaded = load_text("matrix", &tree.to_string(), folder.path(), &[])
                     .unwrap_or_else(|e| panic!("{what}: {e}"));
-                let model =
-                    Model::load(&loaded.config, &registry, Depth::Text).unwrap_or_else(|e| panic!("{what}: {e:#}"));
+                let model = Model::load(&loaded.config, &registry).unwrap_or_else(|e| panic!("{what}: {e:#}"));
                 let input = model.input(&input(&model, folder.path())).unwrap();
                 let prefix = model.prefix(&model.features(&[input]).unwrap()).unwrap();
-                let spec = model.decoder().unwrap().spec();
+                let spec = model.decoder().spec();
                 assert_eq!(prefix.dim(2).unwrap(), spec.width, "{what}");
                 let prompt = Prompt::caption("").unwrap();
                 let prompts = [model.embed_prompt(&prompt, &[prefix.get(0).unwrap()]).unwrap()];
-                let request = Request {
-                    max_tokens: 3,
-                    sampling: Sampling::default(),
-                    seed: 0,
-                    limit: model.limit().unwrap(),
-                    eos: vec![],
-                    batch: 1,
-                    cache: Default::default(),
-                };
-                let rows = generate(model.decoder().unwrap(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
+                let request = Request { eos: vec![], batch: 1, ..Request::greedy(&model, 3) };
+                let rows = generate(model.decoder(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
                 assert_eq!((rows[0].tokens.len(), rows[0].finish), (3, Finish::Length), "{what}");
                 assert!(rows[0].logprobs.iter().all(|p| p.is_finite() && *p <= 0.0), "{what}: {:?}", rows[0].logprobs);
                 composed += 1;

@@ -2,11 +2,11 @@
 
 use super::golden::{check_draws, encoder, folder, lists, relative, source, tensors};
 use candle_core::{DType, Device, Tensor};
+use limber::Preprocessor;
 use limber::config;
 use limber::core::weights::FrozenData;
 use limber::core::{FeatureKind, ImageSpec, ResizeFilter};
 use limber::images::{self, Draw, PassOrder, RgbImage};
-use limber::model::{Depth, Model};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -177,7 +177,7 @@ fn random_weights_are_drawn_as_timm_draws_them() {
 fn pixels(text: &str, sets: &[&str], image: &RgbImage) -> Vec<f32> {
     let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
     let loaded = config::load_text("test", text, Path::new("."), &sets).unwrap();
-    let model = Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Pixels).unwrap();
+    let model = Preprocessor::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap();
     model.pixels(image).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -212,7 +212,7 @@ fn the_papers_configs_have_one_vector_of_2048_at_384() {
     for name in ["nfrn50_4096_linear", "nfrn50_4096_random_linear"] {
         let path = format!("{}/configs/{name}.yaml", crate::ROOT);
         let loaded = config::load(Path::new(&path), &["encoder.weights=random:0".to_string()]).unwrap();
-        let model = Model::load(&loaded.config, &limber::parts::registry().unwrap(), Depth::Pixels).unwrap();
+        let model = Preprocessor::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap();
         let (image, features) = (model.input_spec().image().unwrap(), model.feature_spec());
         assert_eq!((image.side, features.tokens, features.width), (384, 1, 2048), "{name}");
     }

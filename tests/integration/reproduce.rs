@@ -1,7 +1,7 @@
 //! `reproduce` at a size of seconds: every stage, going on after a stop, and a stitch that fits its real encoder.
 
+use limber::PrefixEncoder;
 use limber::config;
-use limber::model::{Depth, Model};
 use limber::parts;
 use limber_reproduce::{CONDITIONS, Options, Plan, findings, reproduce};
 use std::fs;
@@ -87,11 +87,11 @@ fn a_folded_stitch_fits_its_encoder(out: &Path) {
         let config = configs().join(CONDITIONS.iter().find(|c| c.name == name).unwrap().config);
         let load = |sets: &[String]| {
             let config = config::load(&config, sets).unwrap().config;
-            Model::load(&config, &registry, Depth::Prefix).unwrap()
+            PrefixEncoder::load(&config, &registry).unwrap()
         };
-        let prefix = |model: &Model, path: PathBuf| -> Vec<f32> {
-            let input = model.input(path.to_str().unwrap()).unwrap();
-            let features = model.features(&[input]).unwrap();
+        let prefix = |model: &PrefixEncoder, path: PathBuf| -> Vec<f32> {
+            let input = model.preprocessor().input(path.to_str().unwrap()).unwrap();
+            let features = model.vision().features(&[input]).unwrap();
             model.prefix(&features).unwrap().flatten_all().unwrap().to_vec1().unwrap()
         };
         let real = prefix(&load(&[stitch("proj.safetensors")]), out.join("world/val/images/00000/00000003.png"));

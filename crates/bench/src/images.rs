@@ -42,9 +42,9 @@ pub(super) fn run(
                 Ok(())
             })?;
             let bytes = image.as_raw().len() as u64;
-            let mut pixels = parts.model.pixels(&image)?;
+            let mut pixels = parts.preprocessor.pixels(&image)?;
             stage("pixels", (Some(bytes), None), &mut || {
-                pixels = parts.model.pixels(&image)?;
+                pixels = parts.preprocessor.pixels(&image)?;
                 Ok(())
             })?;
             pixels.unsqueeze(0)?

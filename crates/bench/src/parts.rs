@@ -10,8 +10,8 @@ use limber_core::{
     CacheType, Decoder, DecoderSpec, Encoder, FeatureKind, FeatureSpec, InputSpec, Registry, Stitch, WeightSource,
     WeightType, Weights,
 };
-use limber_pipeline::model::{self, Depth, Model};
 use limber_pipeline::needs;
+use limber_pipeline::{Preprocessor, device, open_weights};
 use limber_weights::{WeightSpec, hub};
 use serde_json::Value;
 use std::path::Path;
@@ -23,7 +23,7 @@ const LAYERS: [&str; 2] = ["n_layer", "num_hidden_layers"];
 /// What is measured.
 pub struct Parts {
     /// Reads pixels.
-    pub(super) model: Model,
+    pub(super) preprocessor: Preprocessor,
     /// Where everything runs.
     pub(super) device: Device,
     pub(super) input: InputSpec,
@@ -53,11 +53,11 @@ impl Parts {
     /// # Errors
     /// An unknown kind or setting, parts that do not fit each other, weights that are missing or unreadable.
     pub fn load(config: &Config, registry: Registry) -> Result<Self> {
-        let model = Model::load(config, &registry, Depth::Pixels)?;
-        let device = model::device(config.device)?;
+        let preprocessor = Preprocessor::load(config, &registry)?;
+        let device = device(config.device)?;
         let open = |role: Role| {
             let section = config.section(role);
-            model::open(role, section, &registry, &config.folder).with_context(|| format!("section \"{role}\""))
+            open_weights(role, section, &registry, &config.folder).with_context(|| format!("section \"{role}\""))
         };
         let settings = |section: &Section| Value::from(section.settings.clone());
 
@@ -88,7 +88,7 @@ impl Parts {
         let rows = if specs.features.kind == FeatureKind::Patches { specs.features.tokens } else { 1 };
         let stitch_work = work::stitch(&recorder.asked(), rows);
         Ok(Self {
-            model,
+            preprocessor,
             device,
             input: specs.input,
             features: specs.features,
@@ -156,7 +156,7 @@ pub fn reduced(config: &Config, registry: &Registry, layers: usize) -> Result<Co
                 bail!("{}: the kind is auto and the weights are not here; set the kind", context())
             }
             false => (registry.get(role, &section.kind).with_context(context)?, random.clone()),
-            true => model::open(role, section, registry, &config.folder).with_context(context)?,
+            true => open_weights(role, section, registry, &config.folder).with_context(context)?,
         };
         if !entry.needs_weights {
             continue;

@@ -91,7 +91,7 @@ fn prefix(parts: &Parts, index: u64) -> Result<Tensor> {
             // A seed that no recipe trains on.
             let options = world::Options { min_objects: 1, max_objects: 2 };
             let image = world::draw(&world::scene(90_002, index, &options), 64);
-            parts.encoder.encode(&parts.model.pixels(&image)?.unsqueeze(0)?)?
+            parts.encoder.encode(&parts.preprocessor.pixels(&image)?.unsqueeze(0)?)?
         }
         InputSpec::Features => {
             let (n, e) = (parts.features.tokens, parts.features.width);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use limber_bench::{self as bench, Line, Options, Parts, Quality};
 use limber_core::WeightType;
-use limber_pipeline::model::{self, Depth};
+use limber_pipeline::Depth;
 use limber_pipeline::plugins;
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let dtypes = shared.dtype.take();
     let mut config = shared.load(None)?;
     let registry = plugins::registry(&config)?;
-    let device = model::device(config.device)?;
+    let device = limber_pipeline::device(config.device)?;
     let options = Options {
         dtypes: types(dtypes.as_deref(), device.is_cpu())?,
         batches: arguments.batch.clone(),

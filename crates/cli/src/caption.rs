@@ -1,13 +1,12 @@
 //! `limber caption [--config C] IMAGE...`
 
-use super::options::{SamplingFlags, Shared, sampling, text};
+use super::options::{SamplingFlags, Shared, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use clap::Args;
-use limber_config::Config;
-use limber_pipeline::generation::{self, Feed, Finish, Generation, Prompt, Request, Timing};
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::Model;
+use limber_pipeline::generation::{self, Feed, Finish, Generation, Prompt, Request, Sampling, Timing};
 use limber_text::TextStream;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -56,10 +55,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         config.prompt = prompt.clone();
     }
     let prompt = Prompt::caption(&config.prompt)?;
-    sampling(&config).check()?;
-    let model = arguments.shared.model(&config, Depth::Text)?;
+    Sampling::of(&config).check()?;
+    let model = arguments.shared.model(&config)?;
     let load_s = start.elapsed().as_secs_f64();
-    let mut request = request(&model, &config)?;
+    let mut request = Request::of(&model, &config);
     if arguments.sampling.stream {
         request.batch = 1;
     }
@@ -75,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         failed: 0,
         stream: Stream::new(&model, arguments.sampling.stream)?,
     };
-    generation::run(model.decoder()?, &request, &mut captions)?;
+    generation::run(model.decoder(), &request, &mut captions)?;
     if captions.failed > 0 {
         bail!("{} of {} images could not be captioned", captions.failed, arguments.images.len())
     }
@@ -144,7 +143,7 @@ impl Feed for Captions<'_> {
                 self.stream.end()?;
                 continue;
             }
-            let text = self.model.tokenizer()?.decode(&generation.tokens, true)?.trim().to_string();
+            let text = self.model.tokenizer().decode(&generation.tokens, true)?.trim().to_string();
             if self.arguments.shared.json {
                 output::json(&Line {
                     image: name,
@@ -186,7 +185,7 @@ impl<'a> Stream<'a> {
         }
         let pieces = match &mut self.pieces {
             Some(pieces) => pieces,
-            None => self.pieces.insert(self.model.tokenizer()?.stream(true)),
+            None => self.pieces.insert(self.model.tokenizer().stream(true)),
         };
         let piece = pieces.push(id)?;
         // The space in front of the first word is no part of the answer.
@@ -203,19 +202,6 @@ impl<'a> Stream<'a> {
         self.started = false;
         output::line("")
     }
-}
-
-/// What a config asks of the decoding loop.
-pub(super) fn request(model: &Model, config: &Config) -> Result<Request> {
-    Ok(Request {
-        max_tokens: config.generate.max_tokens,
-        sampling: sampling(config),
-        seed: config.generate.seed,
-        limit: model.limit()?,
-        eos: model.eos()?,
-        batch: config.generate.batch,
-        cache: config.generate.cache,
-    })
 }
 
 pub(super) fn seconds(load_s: f64, encode_s: f64, timing: Timing) -> Seconds {

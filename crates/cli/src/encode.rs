@@ -12,7 +12,7 @@ use limber_data as data;
 use limber_data::features;
 use limber_data::features::{Layout, Precision};
 use limber_pipeline::encode::{self, Encoding, Summary};
-use limber_pipeline::model::Depth;
+use limber_pipeline::{PrefixEncoder, Preprocessor, VisionEncoder};
 use limber_weights as weights;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ fn encode_set(arguments: &Arguments, path: &str) -> Result<()> {
         bail!("--precision bf16 is not allowed with --layout npy: NumPy has no bf16; allowed are f16 and f32")
     }
     let items = data::open(&data, base).context("section \"data\"")?;
-    let model = shared.model(&config, Depth::Features)?;
+    let vision = shared.vision(&config)?;
     let how = Encoding {
         folder: arguments.out.clone(),
         layout: set.layout,
@@ -127,7 +127,7 @@ fn encode_set(arguments: &Arguments, path: &str) -> Result<()> {
         output::note(&format!("rank {rank} of {world}"));
     }
     let mut progress = None;
-    let summary = encode::encode(&model, items.as_ref(), &how, &mut |done, total| {
+    let summary = encode::encode(&vision, items.as_ref(), &how, &mut |done, total| {
         let is_first = progress.is_none();
         let progress = progress.get_or_insert_with(|| output::Progress::new(total as u64, "images"));
         if is_first { progress.from(done as u64) } else { progress.at(done as u64) }
@@ -176,6 +176,46 @@ fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(usize, usize)>
     RANKS.iter().find_map(|(rank, world)| Some((number(rank)?, number(world)?))).filter(|(_, world)| *world > 0)
 }
 
+/// What computes a stage, loaded as far as the stage asks for.
+enum StageEncoder {
+    Pixels(Preprocessor),
+    Features(VisionEncoder),
+    Prefix(PrefixEncoder),
+}
+
+impl StageEncoder {
+    fn load(shared: &Shared, config: &Config, stage: Stage) -> Result<Self> {
+        Ok(match stage {
+            Stage::Pixels => {
+                let preprocessor = shared.preprocessor(config)?;
+                if preprocessor.input_spec().image().is_none() {
+                    bail!(
+                        "--stage pixels: the encoder takes features from files, not images; expected features or prefix"
+                    )
+                }
+                Self::Pixels(preprocessor)
+            }
+            Stage::Features => Self::Features(shared.vision(config)?),
+            Stage::Prefix => Self::Prefix(shared.prefix_encoder(config)?),
+        })
+    }
+
+    /// The stage of several images, with a leading batch dimension.
+    fn encode(&self, paths: &[&str]) -> Result<Tensor> {
+        let preprocessor = match self {
+            Self::Pixels(preprocessor) => preprocessor,
+            Self::Features(vision) => vision.preprocessor(),
+            Self::Prefix(prefix) => prefix.preprocessor(),
+        };
+        let inputs: Vec<Tensor> = paths.iter().map(|path| preprocessor.input(path)).collect::<Result<_>>()?;
+        match self {
+            Self::Pixels(_) => Ok(Tensor::stack(&inputs, 0)?),
+            Self::Features(vision) => vision.features(&inputs),
+            Self::Prefix(prefix) => prefix.prefix(&prefix.vision().features(&inputs)?),
+        }
+    }
+}
+
 fn encode_images(arguments: &Arguments, stage: Stage) -> Result<()> {
     let config = arguments.shared.load(None)?;
     let mut named = BTreeMap::new();
@@ -186,24 +226,12 @@ fn encode_images(arguments: &Arguments, stage: Stage) -> Result<()> {
             bail!("{other} and {path} would both be the tensor {stem:?}; rename one")
         }
     }
-    let depth = match stage {
-        Stage::Pixels => Depth::Pixels,
-        Stage::Features => Depth::Features,
-        Stage::Prefix => Depth::Prefix,
-    };
-    let model = arguments.shared.model(&config, depth)?;
-    if depth == Depth::Pixels && model.input_spec().image().is_none() {
-        bail!("--stage pixels: the encoder takes features from files, not images; allowed are features and prefix")
-    }
+    let encoder = StageEncoder::load(&arguments.shared, &config, stage)?;
     let mut tensors = BTreeMap::new();
     let all: Vec<(&String, &&str)> = named.iter().collect();
     for group in all.chunks(config.generate.batch) {
-        let pixels: Vec<Tensor> = group.iter().map(|(_, path)| model.input(path)).collect::<Result<_>>()?;
-        let computed = match depth {
-            Depth::Pixels => Tensor::stack(&pixels, 0)?,
-            Depth::Features => model.features(&pixels)?,
-            _ => model.prefix(&model.features(&pixels)?)?,
-        };
+        let paths: Vec<&str> = group.iter().map(|(_, path)| **path).collect();
+        let computed = encoder.encode(&paths)?;
         for (row, (stem, path)) in group.iter().enumerate() {
             let tensor = computed.get(row)?.to_device(&Device::Cpu)?;
             if arguments.shared.json {

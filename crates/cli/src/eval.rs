@@ -1,14 +1,14 @@
 //! `limber eval caption|vqa --config C --data D`: captions or answers of a data set, and their scores.
 
 use super::metrics::{ClipFlags, Flags, print};
-use super::options::{SamplingFlags, Shared, sampling};
+use super::options::{SamplingFlags, Shared};
 use super::output::{self, Progress};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use limber_eval::data::{Set, Task};
 use limber_eval::prompts::{Options, Prompts};
 use limber_eval::run::Evaluation;
-use limber_pipeline::model::Depth;
+use limber_pipeline::generation::Sampling;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Asked::Vqa(common) => (Task::Vqa, common),
     };
     let config = a.shared.load(Some(&a.sampling))?;
-    sampling(&config).check()?;
+    Sampling::of(&config).check()?;
     if a.sampling.stream {
         bail!("--stream is not allowed here: predictions go to a file")
     }
@@ -114,7 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     // What does not fit is said before any weight is read.
     Prompts::new(&config, &set, examples.as_ref(), options)?.fill(0)?;
-    let model = a.shared.model(&config, Depth::Text)?;
+    let model = a.shared.model(&config)?;
     let evaluation = Evaluation { config: &config, set: &set, examples: examples.as_ref(), options, out: &a.out };
     let progress = Progress::new(set.items.len() as u64, if task == Task::Vqa { "answers" } else { "captions" });
     evaluation.predict(&model, a.resume, &mut |done| progress.at(done as u64))?;

@@ -1,13 +1,12 @@
 //! `limber generate --config C --image A --image B --prompt "<image>Q: ... A: ... <image>Q: ... A:"`
 
-use super::caption::{Line, Stream, request, seconds};
-use super::options::{SamplingFlags, Shared, sampling, text};
+use super::caption::{Line, Stream, seconds};
+use super::options::{SamplingFlags, Shared, text};
 use super::output;
 use anyhow::Result;
 use candle_core::Tensor;
 use clap::Args;
-use limber_pipeline::generation::{Prompt, generate};
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::generation::{Prompt, Request, Sampling, generate};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -30,22 +29,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.shared.load(Some(&arguments.sampling))?;
     let images = arguments.image.len();
     let prompts: Vec<Prompt> = arguments.prompt.iter().map(|p| Prompt::parse(p, images)).collect::<Result<_>>()?;
-    sampling(&config).check()?;
-    let model = arguments.shared.model(&config, Depth::Text)?;
+    Sampling::of(&config).check()?;
+    let model = arguments.shared.model(&config)?;
     let load_s = start.elapsed().as_secs_f64();
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
     let start = Instant::now();
-    let prefixes = prefixes(&model, &pixels, config.generate.batch)?;
+    let prefixes = model.prefixes(&pixels, config.generate.batch)?;
     let encode_s = start.elapsed().as_secs_f64();
     let embedded: Vec<Tensor> = prompts.iter().map(|p| model.embed_prompt(p, &prefixes)).collect::<Result<_>>()?;
-    let mut request = request(&model, &config)?;
+    let mut request = Request::of(&model, &config);
     let mut stream = Stream::new(&model, arguments.sampling.stream)?;
     if arguments.sampling.stream {
         request.batch = 1;
     }
     let mut shown = 0;
-    let rows = generate(model.decoder()?, &embedded, &request, &mut |row, id| {
+    let rows = generate(model.decoder(), &embedded, &request, &mut |row, id| {
         // Rows come one after the other here: a new number is a new line.
         if row != shown {
             stream.end()?;
@@ -57,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return stream.end();
     }
     for (row, prompt) in rows.iter().zip(&arguments.prompt) {
-        let text = model.tokenizer()?.decode(&row.tokens, true)?.trim().to_string();
+        let text = model.tokenizer().decode(&row.tokens, true)?.trim().to_string();
         if arguments.shared.json {
             output::json(&Line {
                 image: output::images(&names),
@@ -73,16 +72,4 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The prefix `[K, D]` of every image, `batch` images at a time.
-pub(super) fn prefixes(model: &Model, pixels: &[Tensor], batch: usize) -> Result<Vec<Tensor>> {
-    let mut all = Vec::with_capacity(pixels.len());
-    for group in pixels.chunks(batch) {
-        let prefix = model.prefix(&model.features(group)?)?;
-        for row in 0..group.len() {
-            all.push(prefix.get(row)?);
-        }
-    }
-    Ok(all)
 }

@@ -4,12 +4,11 @@ use super::output;
 use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use limber_config::{self as config, Compat, Config, Plugin};
+use limber_config::{self as config, Config, Plugin};
 use limber_core::Registry;
-use limber_pipeline::generation::Sampling;
-use limber_pipeline::model::{Depth, Model};
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::plugins;
+use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, VisionEncoder};
 use limber_plugin_host::Library;
 use limber_weights::hub::{self, Settings};
 use serde_json::json;
@@ -228,26 +227,58 @@ impl Shared {
         self.network.ensure(&needs::of_config(config, registry, depth)?)
     }
 
-    /// The model of a config as far as `depth` needs it, after what the cache lacks of its weights was downloaded.
+    /// The registry of a config, after what the cache lacks of its weights was downloaded as far as `depth` needs it.
     ///
     /// # Errors
-    /// As [`Model::load`], and weights that cannot be had.
-    pub fn model(&self, config: &Config, depth: Depth) -> Result<Model> {
+    /// As [`Self::bring`].
+    fn registry(&self, config: &Config, depth: Depth) -> Result<Registry> {
         let registry = plugins::registry(config)?;
         self.bring(config, &registry, depth)?;
-        let mut model = Model::load(config, &registry, depth)?;
-        model.offline(self.network.offline || hub::is_offline());
+        Ok(registry)
+    }
+
+    /// A config's whole model.
+    ///
+    /// # Errors
+    /// As [`Model::load`], and weights that cannot be had; so for the other depths.
+    pub fn model(&self, config: &Config) -> Result<Model> {
+        let mut model = Model::load(config, &self.registry(config, Depth::Text)?)?;
+        model.offline(self.is_offline());
         Ok(model)
     }
-}
 
-/// The sampling that a config asks for.
-pub fn sampling(config: &Config) -> Sampling {
-    Sampling {
-        temperature: config.generate.temperature,
-        top_p: config.generate.top_p,
-        top_k: config.generate.top_k,
-        original_nucleus: config.compat == Some(Compat::Original),
+    /// A config's encoder and stitch.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn prefix_encoder(&self, config: &Config) -> Result<PrefixEncoder> {
+        let mut prefix = PrefixEncoder::load(config, &self.registry(config, Depth::Prefix)?)?;
+        prefix.offline(self.is_offline());
+        Ok(prefix)
+    }
+
+    /// A config's encoder.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn vision(&self, config: &Config) -> Result<VisionEncoder> {
+        let mut vision = VisionEncoder::load(config, &self.registry(config, Depth::Features)?)?;
+        vision.offline(self.is_offline());
+        Ok(vision)
+    }
+
+    /// A config's preparation of images.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub fn preprocessor(&self, config: &Config) -> Result<Preprocessor> {
+        let mut preprocessor = Preprocessor::load(config, &self.registry(config, Depth::Pixels)?)?;
+        preprocessor.offline(self.is_offline());
+        Ok(preprocessor)
+    }
+
+    fn is_offline(&self) -> bool {
+        self.network.offline || hub::is_offline()
     }
 }
 

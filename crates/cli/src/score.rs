@@ -1,14 +1,11 @@
 //! `limber score --config C --image A --prompt P --text T`: log-probability of every token of T.
 
-use super::generate::prefixes;
 use super::options::{Shared, text};
 use super::output;
-use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
+use anyhow::{Result, bail};
+use candle_core::Tensor;
 use clap::Args;
-use limber_core::{LogitPositions, Run};
-use limber_pipeline::generation::{IMAGE_MARK, Prompt, log_softmax};
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::generation::{IMAGE_MARK, Prompt};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -49,15 +46,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )
     }
     let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
-    let model = arguments.shared.model(&config, Depth::Text)?;
-    let tokens = model.tokenizer()?.encode(&arguments.text)?;
+    let model = arguments.shared.model(&config)?;
+    let tokens = model.tokenizer().encode(&arguments.text)?;
     if tokens.is_empty() {
         bail!("the text {:?} has no token to score", arguments.text)
     }
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
-    let before = model.embed_prompt(&prompt, &prefixes(&model, &pixels, config.generate.batch)?)?;
-    let logprobs = score(&model, &before, &tokens)?;
+    let before = model.embed_prompt(&prompt, &model.prefixes(&pixels, config.generate.batch)?)?;
+    let logprobs = model.language().score(&before, &tokens)?;
     let total = logprobs.iter().map(|p| f64::from(*p)).sum();
     if arguments.shared.json {
         return output::json(&Line {
@@ -70,20 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         });
     }
     for (id, logprob) in tokens.iter().zip(&logprobs) {
-        output::line(&format!("{logprob:9.4}  {:?}", model.tokenizer()?.decode(&[*id], false)?))?;
+        output::line(&format!("{logprob:9.4}  {:?}", model.tokenizer().decode(&[*id], false)?))?;
     }
     output::line(&format!("{total:9.4}  total"))
-}
-
-/// Log-probabilities of `tokens` after the embeddings `before` `[1, P, D]`.
-fn score(model: &Model, before: &Tensor, tokens: &[u32]) -> Result<Vec<f32>> {
-    // The last token predicts nothing that is asked for, so it is not read.
-    let read = &tokens[..tokens.len() - 1];
-    let embeds = if read.is_empty() { before.clone() } else { Tensor::cat(&[before, &model.embed(read)?], 1)? };
-    let first = before.dim(1)? - 1;
-    let mut run = Run::new();
-    run.logits = LogitPositions::At((0..tokens.len()).map(|i| (0, first + i)).collect());
-    let logits = model.decoder()?.forward(&embeds, &mut run).context("the text could not be scored")?;
-    let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-    Ok(table.iter().zip(tokens).map(|(row, id)| log_softmax(row, *id)).collect())
 }

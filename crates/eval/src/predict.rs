@@ -4,8 +4,8 @@ use super::data::{Item, Set, Task};
 use super::prompts::{Filled, Options, Prompts};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use limber_config::{Compat, Config};
-use limber_pipeline::generation::{self, Feed, Finish, Generation, Request, Sampling};
+use limber_config::Config;
+use limber_pipeline::generation::{self, Feed, Finish, Generation, Request};
 use limber_pipeline::model::Model;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -33,28 +33,12 @@ pub struct Prediction {
 }
 
 /// What a config asks of the decoding loop for a task.
-///
-/// # Errors
-/// A model without a decoder.
-pub fn request(model: &Model, config: &Config, task: Task) -> Result<Request> {
-    let generate = &config.generate;
-    Ok(Request {
-        max_tokens: match task {
-            Task::Caption => generate.max_tokens,
-            Task::Vqa => config.eval.clone().unwrap_or_default().answer_tokens,
-        },
-        sampling: Sampling {
-            temperature: generate.temperature,
-            top_p: generate.top_p,
-            top_k: generate.top_k,
-            original_nucleus: config.compat == Some(Compat::Original),
-        },
-        seed: generate.seed,
-        limit: model.limit()?,
-        eos: model.eos()?,
-        batch: generate.batch,
-        cache: generate.cache,
-    })
+pub fn request(model: &Model, config: &Config, task: Task) -> Request {
+    let request = Request::of(model, config);
+    match task {
+        Task::Caption => request,
+        Task::Vqa => Request { max_tokens: config.eval.clone().unwrap_or_default().answer_tokens, ..request },
+    }
 }
 
 /// Lets `model` speak about the items of `set` from place `from` on, and hands each prediction to `take`, in order.
@@ -73,7 +57,7 @@ pub fn predict(
     take: &mut dyn FnMut(Prediction) -> Result<()>,
 ) -> Result<()> {
     let prompts = Prompts::new(config, set, examples, options)?;
-    let request = request(model, config, set.task)?;
+    let request = request(model, config, set.task);
     let mut work = Work {
         model,
         batch: request.batch,
@@ -86,7 +70,7 @@ pub fn predict(
         prefixes: Prefixes::default(),
         take,
     };
-    generation::run(model.decoder()?, &request, &mut work)
+    generation::run(model.decoder(), &request, &mut work)
 }
 
 /// Items on their way through the decoder.
@@ -125,7 +109,7 @@ impl Feed for Work<'_> {
 
     fn done(&mut self, row: usize, generation: Generation) -> Result<()> {
         let at = self.from + row;
-        let said = self.model.tokenizer()?.decode(&generation.tokens, true)?;
+        let said = self.model.tokenizer().decode(&generation.tokens, true)?;
         let text = self.prompts.cut(&said).to_string();
         let whole = Some(said.trim().to_string()).filter(|whole| *whole != text);
         let finish = match generation.finish {

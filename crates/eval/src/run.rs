@@ -113,7 +113,7 @@ impl Evaluation<'_> {
 
     /// What the predictions are made with.
     fn manifest(&self, model: &Model) -> Result<Value> {
-        let stitch = model.stitch_metadata()?;
+        let stitch = model.prefix_encoder().stitch_metadata();
         let mut hashes = serde_json::Map::new();
         let examples = self.examples.filter(|_| self.options.shots > 0);
         for file in self.set.files.iter().chain(examples.iter().flat_map(|set| &set.files)) {

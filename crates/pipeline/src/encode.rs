@@ -4,7 +4,7 @@
 //! Images that go through the encoder together are always the same ones, whoever encodes them and however often a run
 //! was cut, so that the result is the same bytes.
 
-use crate::model::Model;
+use crate::vision::VisionEncoder;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
@@ -73,19 +73,24 @@ struct Read {
 /// A folder with features of another encoder or data set; too many corrupt items; a value that is not finite or does
 /// not fit the type; whatever the encoder or the disk report. What is done stays.
 pub fn encode(
-    model: &Model,
+    vision: &VisionEncoder,
     set: &dyn Dataset,
     how: &Encoding,
     watch: &mut dyn FnMut(usize, usize),
 ) -> Result<Summary> {
     let sizes = (set.len(), how.block);
-    let manifest = Manifest::new((how.layout, how.dtype), model.feature_spec(), model.features_fingerprint()?, sizes);
+    let manifest = Manifest::new(
+        (how.layout, how.dtype),
+        vision.preprocessor().feature_spec(),
+        vision.features_fingerprint(),
+        sizes,
+    );
     manifest.claim(&how.folder)?;
     let mine: Vec<usize> = (how.rank..manifest.blocks()).step_by(how.world).collect();
     let (there, open): (Vec<usize>, Vec<usize>) =
         mine.iter().partition(|at| manifest.file(&how.folder, **at).is_file());
     let count = |blocks: &[usize]| blocks.iter().map(|at| manifest.range(*at).len()).sum::<usize>();
-    let mut run = Run { model, how, manifest: &manifest, skipped: Skipped::new(), bad: 0, items: count(&there) };
+    let mut run = Run { vision, how, manifest: &manifest, skipped: Skipped::new(), bad: 0, items: count(&there) };
     for at in &there {
         let before = skipped(&manifest, &how.folder, *at)?;
         run.bad += before.len();
@@ -96,7 +101,7 @@ pub fn encode(
     // Every block but the set's last is full, so a place says which item stands there.
     let read = |place: u64| {
         let (at, within) = (open[place as usize / how.block], place as usize % how.block);
-        read(model, set, manifest.range(at).start + within)
+        read(vision, set, manifest.range(at).start + within)
     };
     let ahead = Ahead::new((0, count(&open) as u64), 2 * how.batch.max(how.workers), read);
     let result = std::thread::scope(|scope| {
@@ -113,18 +118,18 @@ pub fn encode(
 }
 
 /// Reads the image of item `index`.
-fn read(model: &Model, set: &dyn Dataset, index: usize) -> Read {
+fn read(vision: &VisionEncoder, set: &dyn Dataset, index: usize) -> Read {
     match set.item(index) {
         Err(error) => Read { key: set.name(index), input: Err(format!("{error:#}")) },
         Ok(Item { key, image, .. }) => {
-            Read { key, input: model.picture(&image, None).map_err(|error| format!("{error:#}")) }
+            Read { key, input: vision.preprocessor().picture(&image, None).map_err(|error| format!("{error:#}")) }
         }
     }
 }
 
 /// A run under way.
 struct Run<'a> {
-    model: &'a Model,
+    vision: &'a VisionEncoder,
     how: &'a Encoding,
     manifest: &'a Manifest,
     /// Items without features, of all blocks so far.
@@ -196,7 +201,7 @@ impl Run<'_> {
         if self.how.layout == Layout::Npy && files.iter().all(is_there) {
             return Ok(());
         }
-        let features = self.model.features(inputs)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let features = self.vision.features(inputs)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         for ((key, values), path) in keys.iter().zip(features.chunks_exact(elements)).zip(files) {
             let data = convert(values, self.how.dtype, &[tokens, width]).with_context(|| format!("image {key:?}"))?;
             match self.how.layout {

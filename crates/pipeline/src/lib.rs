@@ -3,14 +3,29 @@
 //! The one crate that knows every built-in component; what stands above it (training, evaluation, the program) takes
 //! components from here, what stands below knows none.
 
+mod captioner;
+mod components;
 pub mod convert;
 pub mod encode;
 pub mod generation;
+mod image_source;
+mod language;
 pub mod model;
 pub mod needs;
 pub mod parts;
 pub mod plugins;
+mod prefix;
+mod preprocessor;
 mod reading;
 pub mod stitch_file;
+mod vision;
 
-pub use reading::Reader;
+pub use captioner::{Caption, Captioner, Open, Score};
+pub use components::{device, open_weights};
+pub use image_source::Image;
+pub use language::LanguageModel;
+pub use model::{Depth, Model};
+pub use prefix::PrefixEncoder;
+pub use preprocessor::Preprocessor;
+pub use reading::{Inputs, Reader};
+pub use vision::VisionEncoder;

@@ -2,27 +2,30 @@
 //! before; captions to ids.
 
 use crate::model::Model;
+use crate::vision::VisionEncoder;
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use limber_config::{Compat, Config, Data};
 use limber_data::features::Stored;
 use limber_data::{Item, Reading};
+use limber_text::Tokenizer;
 
-/// Reads the items of a data set for a model.
-pub struct Reader<'a> {
-    model: &'a Model,
+/// Reads the images of a data set for an encoder.
+pub struct Inputs<'a> {
+    vision: &'a VisionEncoder,
     features: Option<Stored>,
     /// Whether an image is varied anew each time, where the encoder varies images.
     vary: bool,
 }
 
-impl<'a> Reader<'a> {
-    /// A reader of a config's section `data`, whose set has `items` items.
+impl<'a> Inputs<'a> {
+    /// The inputs of a config's section `data`, whose set has `items` items.
     ///
     /// # Errors
     /// Features of another encoder, or of another data set; features together with random variation.
-    pub fn new(model: &'a Model, config: &Config, data: &Data, items: usize) -> Result<Self> {
-        let is_varied = model.input_spec().image().is_some_and(|spec| !spec.augment.is_none());
+    pub fn new(vision: &'a VisionEncoder, config: &Config, data: &Data, items: usize) -> Result<Self> {
+        let input = vision.preprocessor().input_spec();
+        let is_varied = input.image().is_some_and(|spec| !spec.augment.is_none());
         let vary = is_varied && data.augment.unwrap_or(config.compat == Some(Compat::Original));
         let features = match &data.features {
             None => None,
@@ -30,11 +33,12 @@ impl<'a> Reader<'a> {
                 "data.features holds one view of each image, but the encoder's images are varied anew in every epoch; \
                  set data.augment to false, or leave data.features out"
             ),
-            Some(folder) => Some(
-                Stored::open(&config.resolve(folder), &model.expected_features()?, items).context("data.features")?,
-            ),
+            Some(folder) => {
+                let stored = Stored::open(&config.resolve(folder), &vision.expected_features(), items);
+                Some(stored.context("data.features")?)
+            }
         };
-        Ok(Self { model, features, vary })
+        Ok(Self { vision, features, vary })
     }
 
     /// The same without random variation, for images that are looked at and not learnt from.
@@ -50,13 +54,36 @@ impl<'a> Reader<'a> {
     pub fn input(&self, item: &Item, variation: u64) -> Result<Tensor> {
         match &self.features {
             Some(stored) => Ok(stored.read(item)?),
-            None => self.model.picture(&item.image, self.vary.then_some(variation)),
+            None => self.vision.preprocessor().picture(&item.image, self.vary.then_some(variation)),
         }
+    }
+}
+
+/// Reads the items of a data set, images and captions, for a model.
+pub struct Reader<'a> {
+    inputs: Inputs<'a>,
+    tokenizer: &'a Tokenizer,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of a config's section `data`, whose set has `items` items.
+    ///
+    /// # Errors
+    /// As [`Inputs::new`].
+    pub fn new(model: &'a Model, config: &Config, data: &Data, items: usize) -> Result<Self> {
+        let inputs = Inputs::new(model.vision(), config, data, items)?;
+        Ok(Self { inputs, tokenizer: model.tokenizer() })
+    }
+
+    /// As [`Inputs::fixed`].
+    #[must_use]
+    pub fn fixed(self) -> Self {
+        Self { inputs: self.inputs.fixed(), ..self }
     }
 }
 
 impl Reading for Reader<'_> {
     fn read(&self, item: &Item, caption: &str, variation: u64) -> Result<(Tensor, Vec<u32>)> {
-        Ok((self.input(item, variation)?, self.model.tokenizer()?.encode(caption)?))
+        Ok((self.inputs.input(item, variation)?, self.tokenizer.encode(caption)?))
     }
 }

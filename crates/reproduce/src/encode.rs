@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use limber_config::Config;
 use limber_core::Registry;
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::VisionEncoder;
 use limber_weights as weights;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -86,8 +86,8 @@ pub fn features(
     let mut set =
         FeatureSet { tokens: BLIND_TOKENS, width: 1, mean: vec![], scale: vec![], folder: folder.to_path_buf() };
     if condition.sees() {
-        let model = Model::load(config, registry, Depth::Features)?;
-        let spec = model.feature_spec();
+        let model = VisionEncoder::load(config, registry)?;
+        let spec = model.preprocessor().feature_spec();
         (set.tokens, set.width) = (spec.tokens, spec.width);
         let (train, held) = (encode(&model, &world.train)?, encode(&model, &world.held)?);
         (set.mean, set.scale) = moments(&train, set.width);
@@ -115,10 +115,10 @@ pub fn features(
 }
 
 /// Features of each scene, flat.
-fn encode(model: &Model, scenes: &[Seen]) -> Result<Vec<Vec<f32>>> {
+fn encode(model: &VisionEncoder, scenes: &[Seen]) -> Result<Vec<Vec<f32>>> {
     let mut rows = Vec::with_capacity(scenes.len());
     for part in scenes.chunks(BATCH) {
-        let input = |seen: &Seen| model.input(seen.image.to_str().context("a path that is not UTF-8")?);
+        let input = |seen: &Seen| model.preprocessor().input(seen.image.to_str().context("a path that is not UTF-8")?);
         let inputs: Vec<Tensor> = part.iter().map(input).collect::<Result<_>>()?;
         let features = model.features(&inputs)?; // [B, N, E]
         for row in 0..part.len() {

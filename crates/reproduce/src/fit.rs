@@ -7,7 +7,7 @@ use limber_config::Config;
 use limber_core::random::RandomSource;
 use limber_core::weights::{FrozenData, Request, WeightSource};
 use limber_core::{Init, Registry, WeightType};
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::model::Model;
 use limber_train::{self as train, train};
 use limber_weights as weights;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ impl Run<'_> {
     /// # Errors
     /// A run that is not trained; what the parts report.
     pub fn model(&self, registry: &Registry) -> Result<Model> {
-        Model::load(&self.config(&self.trained())?, registry, Depth::Text)
+        Model::load(&self.config(&self.trained())?, registry)
     }
 
     /// Loss of every step.
@@ -115,16 +115,16 @@ impl Run<'_> {
     fn start(&self, path: &Path, registry: &Registry) -> Result<()> {
         let mut config = self.config(path)?;
         config.stitch.weights = Some(weights::WeightSpec::Random(self.seed));
-        let model = Model::load(&config, registry, Depth::Text)?;
-        let ids: Vec<u32> = (0..model.limit()? as u32).collect();
-        let table = model.embed(&ids)?.flatten_all()?.to_vec1::<f32>()?;
+        let model = Model::load(&config, registry)?;
+        let ids: Vec<u32> = (0..model.language().limit() as u32).collect();
+        let table = model.language().embed(&ids)?.flatten_all()?.to_vec1::<f32>()?;
         let mean = table.iter().map(|x| f64::from(*x)).sum::<f64>() / table.len() as f64;
         let variance = table.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / table.len() as f64;
-        let Some(word) = model.tokenizer()?.encode(EMPTY)?.first().copied() else {
+        let Some(word) = model.tokenizer().encode(EMPTY)?.first().copied() else {
             bail!("the decoder's tokenizer has no token for {EMPTY:?}")
         };
-        let word = model.embed(&[word])?.flatten_all()?.to_vec1::<f32>()?; // [D]
-        let variables = model.stitch()?.variables();
+        let word = model.language().embed(&[word])?.flatten_all()?.to_vec1::<f32>()?; // [D]
+        let variables = model.stitch().variables();
         let rows = variables.get("bias").context("the stitch has no bias")?.elem_count();
         let shape = [rows, self.set.width];
         let init = Init::normal(SPREAD * variance.sqrt() as f32 / (self.set.width as f32).sqrt());

@@ -5,7 +5,7 @@ use super::scenes::{Seen, World};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use limber_core::Registry;
-use limber_pipeline::generation::{Prompt, Request, Sampling, Segment, generate};
+use limber_pipeline::generation::{Prompt, Request, Segment, generate};
 use limber_pipeline::model::Model;
 use limber_weights as weights;
 use serde::{Deserialize, Serialize};
@@ -103,18 +103,11 @@ fn prefixes(model: &Model, files: &[impl AsRef<Path>]) -> Result<Vec<Tensor>> {
 
 /// The most likely continuation of each prompt, its first line.
 fn say(model: &Model, run: &Run, prompts: &[Tensor], max_tokens: usize) -> Result<Vec<String>> {
-    let request = Request {
-        max_tokens,
-        sampling: Sampling::default(),
-        seed: 0,
-        limit: model.limit()?,
-        eos: model.eos()?,
-        batch: BATCH,
-        cache: run.config.generate.cache,
-    };
-    let said = generate(model.decoder()?, prompts, &request, &mut |_, _| Ok(()))?;
+    let cache = run.config.generate.cache;
+    let request = Request { batch: BATCH, cache, ..Request::greedy(model, max_tokens) };
+    let said = generate(model.decoder(), prompts, &request, &mut |_, _| Ok(()))?;
     let text = |tokens: &[u32]| -> Result<String> {
-        let text = model.tokenizer()?.decode(tokens, true)?;
+        let text = model.tokenizer().decode(tokens, true)?;
         Ok(text.trim().lines().next().unwrap_or_default().trim().to_string())
     };
     said.iter().map(|generation| text(&generation.tokens)).collect()

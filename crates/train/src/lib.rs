@@ -8,15 +8,18 @@ mod curve;
 mod events;
 pub mod fit;
 mod log;
+mod open;
 mod optimizer;
 mod ranks;
+mod run;
 mod schedule;
 mod step;
-mod trainer;
+
 mod validation;
 
 pub use checkpoint::tensors;
 pub use log::{Record, Said, Validated};
+pub use open::Trainer;
 pub use ranks::{Alone, Ranks, launched};
 pub use schedule::learning_rate;
 
@@ -26,14 +29,14 @@ use limber_config::{self as config, Config, DeviceSpec, Train};
 use limber_core::Registry;
 use limber_data::{self as data, Loader, Order};
 use limber_pipeline::Reader;
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::model::Model;
 use limber_weights::{self as weights, WeightSpec};
 use log::Log;
 use optimizer::{AdamW, Optimizer};
+use run::Run;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use trainer::Trainer;
 use validation::Validation;
 
 /// What a run is told from outside.
@@ -100,10 +103,10 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let ranks = options.ranks;
     let validation = Validation::open(config)?;
     let config = &starting(config, &settings, ranks);
-    let mut model = Model::load(config, registry, Depth::Text)?;
+    let mut model = Model::load(config, registry)?;
     model.offline(options.offline || weights::hub::is_offline());
     let adam = AdamW { betas: settings.betas, eps: settings.eps, weight_decay: settings.weight_decay };
-    let mut optimizer = Optimizer::new(adam, model.stitch()?.variables());
+    let mut optimizer = Optimizer::new(adam, model.stitch().variables());
     let mut state = State { step: 0, seed: settings.seed, skipped: 0, samples: 0, ranks: ranks.size() };
     if options.resume {
         state = checkpoint::restore(&output, &mut optimizer, config, ranks.size())?;
@@ -117,8 +120,8 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     // Two micro-batches, so that one is read while the other is learnt from; a whole step may be thousands of images.
     let ahead = 2 * settings.batch.max(data.workers);
     let loader = Loader::new(set.as_ref(), order, &reading, places, ahead);
-    let mut run = Trainer { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
-    let look = |run: &Trainer, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
+    let mut run = Run { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
+    let look = |run: &Run, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
         let step = run.state.step;
         let Some(validation) = validation.as_ref().filter(|v| v.is_due(step, settings.steps)) else { return Ok(()) };
         let validated = validation.run(config, &model, ranks, step);
@@ -158,7 +161,11 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let stitch = output.join("stitch.safetensors");
     if ranks.rank() == 0 {
         log::draw(&output)?;
-        weights::save(&stitch, &checkpoint::tensors(run.optimizer.variables())?, &model.stitch_metadata()?.to_map()?)?;
+        weights::save(
+            &stitch,
+            &checkpoint::tensors(run.optimizer.variables())?,
+            &model.prefix_encoder().stitch_metadata().to_map()?,
+        )?;
     }
     Ok(Outcome { stitch: Some(stitch), steps: run.state.step, skipped: run.state.skipped })
 }
@@ -177,8 +184,7 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
     if ranks.size() == 1 {
         return Ok(());
     }
-    let mut hash =
-        Sha256::new_with_prefix(config::show(&Config { device: DeviceSpec::default(), ..config.clone() }, false));
+    let mut hash = Sha256::new_with_prefix(config::show(&Config { device: DeviceSpec::default(), ..config.clone() }, false));
     hash.update((step as u64).to_le_bytes());
     for data in checkpoint::tensors(optimizer.variables())?.values() {
         hash.update(data.bytes());

@@ -124,7 +124,7 @@ pub fn loss_of(model: &Model, samples: &[Sample], mode: Mode, normalise: Normali
 /// The prefixes `[B, K, D]` of samples, with the graph of the stitch.
 fn prefix(model: &Model, samples: &[Sample], mode: Mode) -> Result<Tensor> {
     let inputs: Vec<Tensor> = samples.iter().map(|sample| sample.input.clone()).collect();
-    Ok(model.stitch()?.project(&model.features(&inputs)?, mode)?)
+    Ok(model.stitch().project(&model.features(&inputs)?, mode)?)
 }
 
 /// -log p of each target `[targets]`, their sum and number.
@@ -136,12 +136,18 @@ fn forward(
     recompute: Recompute,
 ) -> Result<(Tensor, f64, usize)> {
     let (b, k, _) = prefix.dims3()?;
-    let decoder = model.decoder()?;
+    let decoder = model.decoder();
     let context = decoder.spec().context;
     if k == 0 || k >= context {
         bail!("a prefix of {k} tokens leaves no room for a caption; the decoder's context length allows {context}")
     }
-    let eos = model.eos()?.first().copied().context("the decoder has no end of sequence, which training needs")?;
+    let eos = model
+        .language()
+        .eos()
+        .to_vec()
+        .first()
+        .copied()
+        .context("the decoder has no end of sequence, which training needs")?;
     let captions: Vec<&[u32]> = samples.iter().map(|sample| sample.ids.as_slice()).collect();
     let captions = Captions::new(&captions, k, context, eos, normalise);
     let ids = Tensor::from_vec(captions.ids, (b, captions.longest), prefix.device())?;

@@ -7,11 +7,11 @@ use super::log::{Said, Validated};
 use super::ranks::Ranks;
 use super::step::{Normalise, loss_of};
 use anyhow::{Context, Result};
-use limber_config::{Compat, Config, Validate};
+use limber_config::{Config, Validate};
 use limber_core::Mode;
 use limber_data::{self as data, Dataset, Loader, Order, Sample};
 use limber_pipeline::Reader;
-use limber_pipeline::generation::{Prompt, Request, Sampling, generate};
+use limber_pipeline::generation::{Prompt, Request, generate};
 use limber_pipeline::model::Model;
 use std::time::Instant;
 
@@ -107,23 +107,10 @@ impl<'a> Validation<'a> {
         let prompts = (0..samples.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row)?]));
         let prompts = prompts.collect::<Result<Vec<_>>>()?;
         let longest = prompts.iter().map(|p| p.dim(1)).collect::<candle_core::Result<Vec<_>>>()?;
-        let room = model.decoder()?.spec().context.saturating_sub(longest.into_iter().max().unwrap_or(0));
-        let request = Request {
-            max_tokens: config.generate.max_tokens.min(room),
-            sampling: Sampling {
-                temperature: config.generate.temperature,
-                top_p: config.generate.top_p,
-                top_k: config.generate.top_k,
-                original_nucleus: config.compat == Some(Compat::Original),
-            },
-            seed: config.generate.seed,
-            limit: model.limit()?,
-            eos: model.eos()?,
-            batch: config.generate.batch,
-            cache: config.generate.cache,
-        };
-        let tokenizer = model.tokenizer()?;
-        let told = generate(model.decoder()?, &prompts, &request, &mut |_, _| Ok(()))?;
+        let room = model.decoder().spec().context.saturating_sub(longest.into_iter().max().unwrap_or(0));
+        let request = Request { max_tokens: config.generate.max_tokens.min(room), ..Request::of(model, config) };
+        let tokenizer = model.tokenizer();
+        let told = generate(model.decoder(), &prompts, &request, &mut |_, _| Ok(()))?;
         let said = samples.iter().zip(told).map(|(sample, generation)| {
             Ok(Said {
                 item: sample.name.clone(),

@@ -3,32 +3,14 @@
 //! All rows share every read of the weights. A row that ends leaves the batch and a waiting prompt takes its place; what
 //! prompts have in common at their beginning goes through the decoder once.
 
-use super::sampler::{Sampler, Sampling, log_softmax};
+use super::request::Request;
+use super::sampler::{Sampler, log_softmax};
 use super::shared::{self, Kept};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use limber_core::{CacheType, Decoder, KvCache, Run};
+use limber_core::{Decoder, KvCache, Run};
 use serde::Serialize;
 use std::time::Instant;
-
-/// What a run asks for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Most new tokens of a row.
-    pub max_tokens: usize,
-    /// How ids are chosen.
-    pub sampling: Sampling,
-    /// Seed of the random numbers; row r of the run draws from stream r, whatever the batches.
-    pub seed: u64,
-    /// Ids from here on are never chosen.
-    pub limit: usize,
-    /// Ids that end a row.
-    pub eos: Vec<u32>,
-    /// Rows that go through the decoder together.
-    pub batch: usize,
-    /// The type that keys and values are kept in.
-    pub cache: CacheType,
-}
 
 /// Why a row stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,9 +2,11 @@
 
 mod decode;
 mod prompt;
+mod request;
 mod sampler;
 mod shared;
 
-pub use decode::{Feed, Finish, Generation, Request, Timing, generate, run};
+pub use decode::{Feed, Finish, Generation, Timing, generate, run};
 pub use prompt::{IMAGE_MARK, Prompt, Segment};
+pub use request::Request;
 pub use sampler::{Sampler, Sampling, log_softmax};

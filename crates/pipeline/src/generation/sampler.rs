@@ -4,6 +4,7 @@
 //! nucleus is cut before the temperature, where the cumulative probability passes 1 - top_p, as the original does.
 
 use anyhow::{Result, bail};
+use limber_config::{Compat, Config};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -28,6 +29,16 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// The sampling that a config asks for.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            temperature: config.generate.temperature,
+            top_p: config.generate.top_p,
+            top_k: config.generate.top_k,
+            original_nucleus: config.compat == Some(Compat::Original),
+        }
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use limber_config::Config;
 use limber_core::Registry;
 use limber_data::{self as data, Loader, Order};
 use limber_pipeline::Reader;
-use limber_pipeline::model::{Depth, Model};
+use limber_pipeline::model::Model;
 use limber_weights as weights;
 use solve::{Matrix, polar, solve};
 use std::collections::BTreeMap;
@@ -73,10 +73,10 @@ pub fn fit(
     let mut config = config.clone();
     // Only its shape counts, and a file that is named may be the one that is to be written.
     config.stitch.weights = Some(weights::WeightSpec::Random(0));
-    let mut model = Model::load(&config, registry, Depth::Text)?;
+    let mut model = Model::load(&config, registry)?;
     model.offline(options.offline || weights::hub::is_offline());
-    let variables = model.stitch()?.variables();
-    let kind = &model.stitch_metadata()?.stitch;
+    let variables = model.stitch().variables();
+    let kind = &model.prefix_encoder().stitch_metadata().stitch;
     let (Some(weight), Some(bias), 2, "linear") =
         (variables.get("weight"), variables.get("bias"), variables.len(), kind.as_str())
     else {
@@ -87,7 +87,7 @@ pub fn fit(
         )
     };
     let (rows, e) = weight.dims2()?;
-    let d = model.decoder()?.spec().width;
+    let d = model.decoder().spec().width;
     let items = options.limit.unwrap_or(usize::MAX).min(set.len());
     let reading = Reader::new(&model, &config, &settings, set.len())?.fixed();
     // The set's own order: every item once, its first caption.
@@ -120,7 +120,8 @@ pub fn fit(
             let inputs: Vec<Tensor> = samples.iter().map(|sample| sample.input.clone()).collect();
             let pooled = model.features(&inputs)?.to_dtype(DType::F64)?.mean(1)?.to_vec2::<f64>()?; // [B, E]
             for (x, sample) in pooled.iter().zip(&samples) {
-                let y = model.embed(&sample.ids)?.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
+                let y =
+                    model.language().embed(&sample.ids)?.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
                 sums.add(x, &y)?;
             }
             watch(done, items);
@@ -143,7 +144,7 @@ pub fn fit(
     set_to(weight, turned.values.iter().cycle().take(rows * e))?;
     set_to(bias, start.iter().cycle().take(rows))?;
     let named: BTreeMap<String, Var> = variables.clone();
-    weights::save(out, &tensors(&named)?, &model.stitch_metadata()?.to_map()?)?;
+    weights::save(out, &tensors(&named)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;
     Ok(Fitted { items: moments.count, skipped, r2 })
 }
 

@@ -19,7 +19,7 @@ use std::time::Instant;
 const FIRST_SAMPLES: u64 = 100;
 
 /// A run under way.
-pub struct Trainer<'a> {
+pub struct Run<'a> {
     /// The config, with its start filled in.
     pub config: &'a Config,
     /// Its section `train`.
@@ -44,7 +44,7 @@ struct Together {
     skipped: f64,
 }
 
-impl Trainer<'_> {
+impl Run<'_> {
     /// One optimiser step over `accumulate` micro-batches of every process; `log` is there in rank 0 alone.
     ///
     /// # Errors
@@ -181,7 +181,7 @@ impl Trainer<'_> {
         if self.ranks.rank() != 0 {
             return Ok(checkpoint::place(self.output, self.state.step));
         }
-        let metadata = self.model.stitch_metadata()?;
+        let metadata = self.model.prefix_encoder().stitch_metadata();
         checkpoint::save(self.output, self.settings.keep, &self.optimizer, metadata, &self.state, self.config)
             .context("cannot save a checkpoint")
     }

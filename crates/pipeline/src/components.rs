@@ -1,0 +1,138 @@
+//! A config's components: where their weights lie, and each of them prepared from settings and small documents.
+
+use crate::needs::candidates;
+use crate::stitch_file::StitchMetadata;
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use limber_config::{Config, DeviceSpec, Section};
+use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch, Role};
+use limber_core::{DecoderSpec, Registry, WeightSource, Weights};
+use limber_text::Tokenizer;
+use limber_weights::{self as weights, WeightSpec};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A prepared component and the weights that it will read.
+pub(crate) struct Ready<P> {
+    pub(crate) prepared: P,
+    pub(crate) weights: Weights,
+}
+
+/// The device that a config names.
+///
+/// # Errors
+/// A device that this program was not built for, or that is not there.
+pub fn device(spec: DeviceSpec) -> Result<Device> {
+    let built = |feature: &str| format!("device {spec} needs a program built with the feature {feature:?}");
+    match spec {
+        DeviceSpec::Cpu => Ok(Device::Cpu),
+        DeviceSpec::Cuda(number) if cfg!(feature = "cuda") => Ok(Device::new_cuda(number.unwrap_or(0))?),
+        DeviceSpec::Metal if cfg!(feature = "metal") => Ok(Device::new_metal(0)?),
+        DeviceSpec::Cuda(_) => bail!("{}", built("cuda")),
+        DeviceSpec::Metal => bail!("{}", built("metal")),
+    }
+}
+
+/// A section's entry and the source of its weights; the kind `auto` is told by what lies beside them.
+pub fn open_weights<'a>(
+    role: Role,
+    section: &Section,
+    registry: &'a Registry,
+    base: &Path,
+) -> Result<(&'a Entry, Arc<dyn WeightSource>)> {
+    let files = candidates(role, section, registry)?;
+    if section.kind == "auto" {
+        let source = source(role, section, &files, base)?;
+        return Ok((registry.detect(role, source.as_ref())?, source));
+    }
+    let entry = registry.get(role, &section.kind)?;
+    if !entry.needs_weights {
+        let weights = section.weights.as_ref().map(ToString::to_string);
+        for (key, value) in [("weights", weights), ("dtype", section.dtype.map(|dtype| dtype.to_string()))] {
+            if let Some(value) = value {
+                bail!("{key} is {value:?}, but {role} {:?} reads no weights; leave the key out", entry.kind)
+            }
+        }
+        return Ok((entry, weights::none()));
+    }
+    Ok((entry, source(role, section, &files, base)?))
+}
+
+/// The source of a component's weights: what the section names, or the embedded demo's.
+fn source(role: Role, section: &Section, files: &[String], base: &Path) -> Result<Arc<dyn WeightSource>> {
+    let Some(spec) = &section.weights else {
+        #[cfg(feature = "demo")]
+        return limber_demo::source(role, &section.kind);
+        #[cfg(not(feature = "demo"))]
+        bail!("the {role} {:?} names no weights, and this program was built without the demo model", section.kind)
+    };
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    weights::open(spec, &files, weights_base(spec, base))
+}
+
+/// Where a local path counts from: the config's folder, or the working folder where the path lies there alone.
+fn weights_base<'a>(spec: &WeightSpec, base: &'a Path) -> &'a Path {
+    match spec {
+        WeightSpec::Local(path) if !base.join(path).exists() && Path::new(path).exists() => Path::new("."),
+        _ => base,
+    }
+}
+
+pub(crate) fn prepare_encoder(config: &Config, registry: &Registry, device: &Device) -> Result<Ready<PreparedEncoder>> {
+    let section = &config.encoder;
+    let (entry, source) = open_weights(Role::Encoder, section, registry, &config.folder)?;
+    let prepared = registry.encoder(&entry.kind, section.settings.clone().into(), source.as_ref())?;
+    Ok(Ready { prepared, weights: Weights::new(source, device.clone(), section.dtype) })
+}
+
+pub(crate) fn prepare_decoder(config: &Config, registry: &Registry, device: &Device) -> Result<Ready<PreparedDecoder>> {
+    let section = &config.decoder;
+    let (entry, source) = open_weights(Role::Decoder, section, registry, &config.folder)?;
+    let prepared = registry.decoder(&entry.kind, section.settings.clone().into(), source.as_ref())?;
+    Ok(Ready { prepared, weights: Weights::new(source, device.clone(), section.dtype) })
+}
+
+/// The prepared stitch, and what its checkpoint says of itself.
+pub(crate) type ReadyStitch = (Ready<PreparedStitch>, Option<StitchMetadata>);
+
+pub(crate) fn prepare_stitch(
+    config: &Config,
+    registry: &Registry,
+    encoder: &PreparedEncoder,
+    decoder: &PreparedDecoder,
+    device: &Device,
+) -> Result<ReadyStitch> {
+    let section = &config.stitch;
+    let (entry, source) = open_weights(Role::Stitch, section, registry, &config.folder)?;
+    let context = PartContext {
+        features: encoder.spec.features,
+        encoder: &encoder.kind,
+        width: decoder.spec.width,
+        decoder: &decoder.kind,
+        source: source.as_ref(),
+    };
+    let metadata = StitchMetadata::read(source.as_ref())?;
+    let prepared = registry.stitch(&entry.kind, section.settings.clone().into(), &context)?;
+    if let Some(metadata) = &metadata {
+        metadata.check(&prepared.kind, &context, prepared.spec)?;
+    }
+    Ok((Ready { prepared, weights: Weights::new(source, device.clone(), None) }, metadata))
+}
+
+/// The tokenizer: where the section says, beside the weights, or a stand-in for random weights.
+pub(crate) fn tokenizer(config: &Config, ready: &Ready<PreparedDecoder>, spec: &DecoderSpec) -> Result<Tokenizer> {
+    if let Some(path) = &config.decoder.tokenizer {
+        let path = config.resolve(path);
+        return if path.is_file() {
+            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Tokenizer::from_bytes(&bytes).with_context(|| format!("tokenizer {}", path.display()))
+        } else {
+            Tokenizer::from_folder(&path)
+        };
+    }
+    let source = ready.weights.source();
+    if source.tensors().is_none() {
+        return Ok(Tokenizer::stand_in(spec.vocab, spec.eos.first().copied()));
+    }
+    Tokenizer::from_source(source.as_ref())
+}
