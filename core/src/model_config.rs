@@ -1,6 +1,6 @@
-//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a part cannot do.
+//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a component cannot do.
 //!
-//! A value that a part does not support is refused by the name of its key, never computed as if it were another.
+//! A value that a component does not support is refused by the name of its key, never computed as if it were another.
 
 use crate::settings;
 use crate::weights::WeightSource;
@@ -69,7 +69,7 @@ impl ModelConfig {
         self.tree.get(key).is_some_and(Value::is_null)
     }
 
-    /// The settings of a part whose keys are those of this file, as far as they stand here. A key may also stand under
+    /// The settings of a component whose keys are those of this file, as far as they stand here. A key may also stand under
     /// its other name, as `(other, key)`; null is absent.
     ///
     /// # Errors
@@ -237,7 +237,7 @@ impl ModelConfig {
     }
 }
 
-/// All settings of a part: its own, over what `describe` reads off `config.json` or, without one, over a preset (its name
+/// All settings of a component: its own, over what `describe` reads off `config.json` or, without one, over a preset (its name
 /// with it), over the `defaults` of the reference library. A preset beside a `config.json` must say the same.
 ///
 /// # Errors
@@ -325,7 +325,10 @@ impl JsonSchema for TokenIds {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let id = json_schema!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
-        json_schema!({"anyOf": [id, {"type": "array", "items": id}]})
+        json_schema!({
+            "anyOf": [id, {"type": "array", "items": id}],
+            "errorMessage": "expected a token id or a list of them",
+        })
     }
 }
 

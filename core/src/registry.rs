@@ -1,6 +1,6 @@
-//! The registry: every part that a config can name, linked in or loaded, through one and the same `insert`.
+//! The registry: every component that a config can name, linked in or loaded, through one and the same `insert`.
 //!
-//! A part is prepared first (settings and specs, no weights), then built (weights), so that what does not fit is
+//! A component is prepared first (settings and specs, no weights), then built (weights), so that what does not fit is
 //! refused before any large weight is read.
 
 use crate::decoder::Decoder;
@@ -73,7 +73,7 @@ impl TryFrom<&str> for Role {
     }
 }
 
-/// What every part has: a kind, settings, a tiny preset.
+/// What every component has: a kind, settings, a tiny preset.
 pub trait Part: Sized + Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`).
     type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
@@ -85,13 +85,13 @@ pub trait Part: Sized + Send + Sync + 'static {
     /// File names that are looked for in a weights folder, the first that is there is read.
     const FILES: &'static [&'static str] = DEFAULT_FILES;
 
-    /// Whether it reads any weights; a part without them takes no `weights` line.
+    /// Whether it reads any weights; a component without them takes no `weights` line.
     const NEEDS_WEIGHTS: bool = true;
 
     /// Settings of a model small enough for the conformance suite.
     fn tiny() -> Self::Config;
 
-    /// Whether what lies beside the weights (`config.json`) says that they are this part's: the kind `auto`.
+    /// Whether what lies beside the weights (`config.json`) says that they are this component's: the kind `auto`.
     ///
     /// # Errors
     /// A document that cannot be read.
@@ -108,7 +108,7 @@ pub trait Part: Sized + Send + Sync + 'static {
     }
 }
 
-/// A part that is an encoder.
+/// A component that is an encoder.
 pub trait EncoderPart: Part + Encoder {
     /// Image and feature specs of resolved settings, before any weight is read.
     ///
@@ -123,7 +123,7 @@ pub trait EncoderPart: Part + Encoder {
     fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
 }
 
-/// A part that is a decoder.
+/// A component that is a decoder.
 pub trait DecoderPart: Part + Decoder {
     /// The sizes of resolved settings, before any weight is read.
     ///
@@ -138,7 +138,7 @@ pub trait DecoderPart: Part + Decoder {
     fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
 }
 
-/// A part that is a stitch.
+/// A component that is a stitch.
 pub trait StitchPart: Part + Stitch {
     /// The prefix that resolved settings give between these two sides. A checkpoint in `context.source` that does
     /// not fit is refused here, naming both sides.
@@ -211,7 +211,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A part whose settings and sizes are known and whose weights are not yet read.
+/// A component whose settings and sizes are known and whose weights are not yet read.
 pub struct Prepared<S, T: ?Sized> {
     /// The kind.
     pub kind: String,
@@ -225,7 +225,7 @@ pub struct Prepared<S, T: ?Sized> {
 type BuildFn<T> = Box<dyn FnOnce(&Weights) -> Result<Box<T>> + Send>;
 
 impl<S, T: ?Sized> Prepared<S, T> {
-    /// What a host of foreign parts makes of one.
+    /// What a host of foreign components makes of one.
     pub fn new(
         kind: impl Into<String>,
         settings: Value,
@@ -256,10 +256,10 @@ pub type PrepareFn<S, T> = Arc<dyn Fn(Value, &dyn WeightSource) -> Result<Prepar
 /// Prepares a stitch from settings and the two sides.
 pub type PrepareStitchFn = Arc<dyn Fn(Value, &PartContext) -> Result<PreparedStitch> + Send + Sync>;
 
-/// Whether weights are those of a part, by what lies beside them.
+/// Whether weights are those of a component, by what lies beside them.
 pub type RecogniseFn = Arc<dyn Fn(&dyn WeightSource) -> Result<bool> + Send + Sync>;
 
-/// How an entry makes its part.
+/// How an entry makes its component.
 #[derive(Clone)]
 pub enum Maker {
     /// Of an encoder.
@@ -281,7 +281,7 @@ impl Maker {
     }
 }
 
-/// One registered part.
+/// One registered component.
 #[derive(Clone)]
 pub struct Entry {
     /// The kind that configs name.
@@ -298,7 +298,7 @@ pub struct Entry {
     pub schema: Value,
     /// Settings small enough for the conformance suite.
     pub tiny: Value,
-    /// Whether weights are this part's, by what lies beside them.
+    /// Whether weights are this component's, by what lies beside them.
     pub recognises: RecogniseFn,
     /// How it is made.
     pub maker: Maker,
@@ -306,13 +306,13 @@ pub struct Entry {
 
 /// What `register!` hands to `inventory`.
 pub struct Registration {
-    /// Inserts the part into a registry.
+    /// Inserts the component into a registry.
     pub insert: fn(&mut Registry) -> Result<()>,
 }
 
 inventory::collect!(Registration);
 
-/// All parts, sorted by role and kind.
+/// All components, sorted by role and kind.
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: BTreeMap<(&'static str, String), Entry>,
@@ -324,10 +324,10 @@ impl Registry {
         Self::default()
     }
 
-    /// The parts that are linked into this program.
+    /// The components that are linked into this program.
     ///
     /// # Errors
-    /// Two parts of one kind.
+    /// Two components of one kind.
     pub fn from_inventory() -> Result<Self> {
         let mut registry = Self::new();
         for registration in inventory::iter::<Registration> {
@@ -336,7 +336,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The one way in, for built-in and loaded parts alike.
+    /// The one way in, for built-in and loaded components alike.
     ///
     /// # Errors
     /// A kind that is there already, naming both origins.
@@ -506,7 +506,7 @@ fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
     })
 }
 
-/// Registers a part with every program that links this crate: `register!(encoder, ClipResnet);`.
+/// Registers a component with every program that links this crate: `register!(encoder, ClipResnet);`.
 #[macro_export]
 macro_rules! register {
     (encoder, $part:ty) => {

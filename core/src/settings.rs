@@ -59,7 +59,7 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(section: &str, value: Value) -> R
 /// `config` as a JSON tree, without the keys that are not set.
 ///
 /// # Errors
-/// A map whose keys are not text, which no part has.
+/// A map whose keys are not text, which no component has.
 pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     let mut value = serde_json::to_value(config)?;
     if let Value::Object(map) = &mut value {
@@ -68,7 +68,7 @@ pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// A part's own settings over those of a preset (its name with them) or of what lies beside the weights (the place with
+/// A component's own settings over those of a preset (its name with them) or of what lies beside the weights (the place with
 /// them). Where there are both, they must say the same, save for the keys `ignored`.
 ///
 /// # Errors
@@ -100,13 +100,13 @@ pub fn layered<T: Serialize + DeserializeOwned>(
     Ok(serde_json::from_value(value)?)
 }
 
-/// A size that `part` cannot do without.
+/// A size that `component` cannot do without.
 ///
 /// # Errors
 /// A size of 0, or none.
 pub fn size(part: &str, key: &str, value: Option<usize>) -> anyhow::Result<usize> {
     match value {
-        Some(0) => anyhow::bail!("{part}: {key} is 0, expected 1 and above"),
+        Some(0) => anyhow::bail!("{part}: {key} is 0, allowed is 1 and above"),
         Some(n) => Ok(n),
         None => anyhow::bail!("{part}: {key} is not set"),
     }

@@ -510,7 +510,7 @@ fn settings_that_cannot_be() {
         "nothing tells which activation",
     );
     check(random, sizes("activation", json!("mish")), "\"activation\"");
-    check(random, sizes("depth", json!(3)), "unknown key \"depth\"");
+    check(random, sizes("depth", json!(3)), "key \"depth\": unknown key");
     check(random, sizes("heads", json!(5)), "5 heads do not divide the width 768");
     check(random, sizes("heads", json!(0)), "heads 0 is not allowed, it must be above 0");
     check(random, sizes("patch_size", json!(0)), "patch_size 0 is not allowed");

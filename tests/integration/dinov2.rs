@@ -238,7 +238,7 @@ fn settings_that_cannot_be() {
         json!({"model": "dinov2-giant", "hidden_act": "gelu"}),
         "hidden_act cannot be set where use_swiglu_ffn is true",
     );
-    check(with(&small, "depth", json!(3)), "unknown key \"depth\"");
+    check(with(&small, "depth", json!(3)), "key \"depth\": unknown key");
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod projections;
 mod ranks;
 mod reproduce;
 mod rounded;
+mod schema;
 mod siglip;
 mod structure;
 mod tokenizer;

@@ -1,7 +1,7 @@
 //! Holds a tree against a JSON Schema, so far as schemas of settings go, and reports every violation at once.
 //!
 //! Understood: `type`, `enum`, `const`, `properties`, `required`, `additionalProperties`, `items`, `prefixItems`, the
-//! bounds of numbers and sizes, `anyOf`, `oneOf`, `allOf`, `if` with `then` and `else`, `$ref` into the schema itself.
+//! bounds of numbers and sizes, `anyOf`, `oneOf`, `allOf`, `not`, `if` with `then` and `else`, `$ref` into the schema itself.
 //! What else a schema says is left to the type that is read.
 
 use super::expected::{expected, options, refused, resolved};
@@ -72,6 +72,10 @@ impl<'a> Checker<'a> {
             if let Some(branch) = schema.get(branch) {
                 inner.check(value, branch, path, found);
             }
+        }
+        if schema.get("not").is_some_and(|not| inner.fits(value, not, path)) {
+            found.push(refusal(value, schema, self.root, path, ""));
+            return;
         }
         if let Some(words) = refused(value, schema, self.root) {
             found.push(refusal(value, schema, self.root, path, &words));
@@ -291,5 +295,8 @@ mod tests {
         assert_eq!(keys(json!({"kind": "a", "y": "text"})), ["x"]);
         assert_eq!(keys(json!({"kind": "b", "y": "text"})), ["y"]);
         assert_eq!(keys(json!({"x": 1})), [""; 0]);
+        let schema = json!({"not": {"required": ["x"]}});
+        assert_eq!(violations(&json!({"x": 1}), &schema)[0].message, "value {\"x\":1} is not allowed");
+        assert_eq!(violations(&json!({"y": 1}), &schema), []);
     }
 }

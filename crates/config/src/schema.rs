@@ -145,7 +145,15 @@ fn required(schema: &Value, root: &Value) -> Map<String, Value> {
     };
     needed.extend(schema.get("required").map(|keys| ("required".to_string(), keys.clone())));
     let inner = schema["properties"].as_object().into_iter().flatten();
-    let inner = inner.map(|(key, value)| (key.clone(), Value::Object(required(value, root))));
+    let is_needed =
+        |key: &String| schema["required"].as_array().is_some_and(|list| list.iter().any(|name| name == key));
+    let inner = inner.map(|(key, value)| {
+        let mut of_key = required(value, root);
+        if is_needed(key) {
+            of_key.insert("not".into(), json!({"type": "null"}));
+        }
+        (key.clone(), Value::Object(of_key))
+    });
     let inner: Map<String, Value> = inner.filter(|(_, keys)| *keys != json!({})).collect();
     if !inner.is_empty() {
         needed.insert("properties".into(), inner.into());

@@ -50,7 +50,7 @@ pub struct Config {
     pub data: Option<Data>,
     /// How data become prompts where a model is evaluated.
     pub eval: Option<Eval>,
-    /// Dynamic libraries with further components.
+    /// Dynamic libraries with further components: each a path, or a map of `path` and `sha256`.
     #[serde(default)]
     pub plugins: Vec<Plugin>,
     /// Whose published behaviour is kept where it differs from ours.

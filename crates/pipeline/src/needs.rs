@@ -9,14 +9,14 @@ use limber_core::registry::{DEFAULT_FILES, Role};
 use limber_weights::WeightSpec;
 use limber_weights::hub::Wanted;
 
-/// File names of weights beside what `save_pretrained` writes, for where no part says which it reads.
+/// File names of weights beside what `save_pretrained` writes, for where no component says which it reads.
 const OTHER_FILES: [&str; 4] =
     ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "proj.ckpt", "pytorch_model.pt"];
 
-/// A repository that a part reads.
+/// A repository that a component reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// Its role, where it is a part of a config.
+    /// Its role, where it is a component of a config.
     pub role: Option<Role>,
     /// What its weights name.
     pub spec: WeightSpec,
@@ -35,7 +35,7 @@ pub fn of_config(config: &Config, registry: &Registry, depth: Depth) -> Result<V
         if let Some(spec @ WeightSpec::Hub { .. }) = &section.weights {
             let files = candidates(role, section, registry).with_context(|| format!("section \"{role}\""))?;
             if files.is_empty() {
-                // The part reads no weights, which is for the model to refuse.
+                // The component reads no weights, which is for the model to refuse.
                 continue;
             }
             let files: Vec<&str> = files.iter().map(String::as_str).collect();
@@ -50,7 +50,7 @@ pub fn of_clip(spec: WeightSpec) -> Need {
     Need { role: None, spec, wanted: Wanted::of(None, limber_encoder_clip_vit::ClipVit::FILES) }
 }
 
-/// What a spec without a part needs: whatever a part could read of it.
+/// What a spec without a component needs: whatever a component could read of it.
 pub fn of_spec(spec: WeightSpec) -> Need {
     Need { role: None, spec, wanted: Wanted::of(None, &known_files()) }
 }
@@ -60,8 +60,8 @@ pub fn known_files() -> Vec<&'static str> {
     DEFAULT_FILES.iter().copied().chain(OTHER_FILES).collect()
 }
 
-/// The names that a section's weights may have in a folder, none where its part reads none; the kind `auto` stands for
-/// every part of its role.
+/// The names that a section's weights may have in a folder, none where its component reads none; the kind `auto` stands for
+/// every component of its role.
 ///
 /// # Errors
 /// An unknown kind.

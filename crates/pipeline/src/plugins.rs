@@ -1,4 +1,4 @@
-//! Which dynamic libraries a run uses, and the registry with their parts.
+//! Which dynamic libraries a run uses, and the registry with their components.
 //!
 //! A library is loaded only where the user names it: in a config's `plugins:` (relative to the config's folder), by
 //! `--plugin`, or in `LIMBER_PLUGIN_PATH`. Nothing is looked for in the working folder.
@@ -64,7 +64,7 @@ fn named_by(value: Option<&OsStr>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The registry of the linked-in parts and of `libraries`.
+/// The registry of the linked-in components and of `libraries`.
 ///
 /// # Errors
 /// A kind that is there twice.
@@ -76,7 +76,7 @@ pub fn registry_with(libraries: &[Library]) -> Result<Registry> {
     Ok(registry)
 }
 
-/// The registry of a config: linked-in parts, its plugins, the environment's.
+/// The registry of a config: linked-in components, its plugins, the environment's.
 ///
 /// # Errors
 /// As [`libraries`] and [`registry_with`].

@@ -184,7 +184,8 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
     if ranks.size() == 1 {
         return Ok(());
     }
-    let mut hash = Sha256::new_with_prefix(config::show(&Config { device: DeviceSpec::default(), ..config.clone() }, false));
+    let mut hash =
+        Sha256::new_with_prefix(config::show(&Config { device: DeviceSpec::default(), ..config.clone() }, false));
     hash.update((step as u64).to_le_bytes());
     for data in checkpoint::tensors(optimizer.variables())?.values() {
         hash.update(data.bytes());

@@ -21,7 +21,7 @@ pub enum WeightSpec {
         repository: String,
         /// Branch, tag or commit; None is `main`.
         revision: Option<String>,
-        /// A file or folder inside the repository; None looks for the names that the part asks for.
+        /// A file or folder inside the repository; None looks for the names that the component asks for.
         file: Option<String>,
     },
     /// Random numbers from a seed.

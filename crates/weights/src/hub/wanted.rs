@@ -1,4 +1,4 @@
-//! What a part wants of a repository, and what the cache lacks of it.
+//! What a component wants of a repository, and what the cache lacks of it.
 
 use super::super::sharded;
 use super::super::spec::WeightSpec;
@@ -25,7 +25,7 @@ const DECODER: [&str; 8] = [
     "merges.txt",
 ];
 
-/// The files of a repository that a part reads.
+/// The files of a repository that a component reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Names of its weights: the first that is there is read, and all shards where it is an index.
