@@ -7,6 +7,7 @@ use super::device::DeviceSpec;
 use super::eval::Eval;
 use super::plugin::Plugin;
 use super::problem::Problem;
+use super::schema;
 use super::section::{self, Section};
 use super::train::Train;
 use limber_core::registry::Role;
@@ -142,7 +143,7 @@ impl Config {
 
     /// The config with defaults in place of what cannot be read, None where that is not enough, and all that is wrong.
     pub(super) fn read(tree: Value, folder: &Path) -> (Option<Self>, Vec<Problem>) {
-        let (config, violations) = settings::read::<Self>(tree);
+        let (config, violations) = settings::read_as::<Self>(tree, schema::config());
         let config = config.map(|config| Self { folder: folder.to_path_buf(), ..config });
         let mut problems: Vec<Problem> = violations.into_iter().map(Problem::from).collect();
         let train = config.as_ref().and_then(|config| config.train.as_ref());
