@@ -1,7 +1,7 @@
 //! The `Decoder` contract: embeddings in, logits out; and `Run`, which carries all that may grow.
 
-use crate::cache::KvCache;
-use crate::products::{Products, pick};
+use crate::cache::{CacheOptions, DecoderCache, KvCache};
+use crate::gather::gather;
 use crate::spec::DecoderSpec;
 use candle_core::{Result, Tensor};
 
@@ -21,14 +21,17 @@ pub trait Decoder: Send + Sync {
     /// More positions than the context length or than the cache holds; a shape that is not `[B, T, D]`.
     fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor>;
 
-    /// An empty cache for `batch` rows of at most `capacity` positions.
-    fn new_cache(&self, batch: usize, capacity: usize) -> Result<KvCache> {
-        KvCache::new(&self.spec(), batch, capacity)
+    /// An empty cache, of the type that this decoder keeps; `forward` gets it back from [`Run::cache_as`].
+    ///
+    /// # Errors
+    /// A capacity above the context length.
+    fn new_cache(&self, options: &CacheOptions) -> Result<Box<dyn DecoderCache>> {
+        Ok(Box::new(KvCache::new(&self.spec(), options)?))
     }
 
-    /// Whether rows of up to `positions` that begin alike have the same keys and values there, whatever follows, so that
-    /// these may be computed once for many rows. False where a row's length changes how its first positions are seen.
-    fn begins_alike(&self, _positions: usize) -> bool {
+    /// Whether the keys and values of a prefix that sequences of up to `positions` share may be computed once for all of
+    /// them. False where a sequence's length changes how its first positions are seen.
+    fn supports_prefix_reuse(&self, _positions: usize) -> bool {
         true
     }
 }
@@ -60,11 +63,39 @@ pub struct Taps {
     pub attention: Vec<Tensor>,
 }
 
+/// Activation checkpointing: what is kept from the forward pass for the backward pass, and what is computed again there.
+///
+/// Of a checkpointed block one gradient can be asked for, which uses up what is kept. Without effect where there is a cache
+/// or no graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checkpointing {
+    /// Everything is kept.
+    #[default]
+    None,
+    /// The input of each block is kept, and all of the block is computed again: memory for one block's activations instead
+    /// of L, for most of one more forward pass.
+    Full,
+    /// The input and the matrix products of each block are kept, and the cheap rest is computed again: about half the
+    /// memory of a whole graph. As `Full` for blocks of another build than [`DecoderBlock`](crate::DecoderBlock).
+    Selective,
+}
+
 /// One forward run: cache, lengths, mask, logit positions, taps.
+///
+/// What the backward pass of a checkpointed block needs is the executor's own; a run has no way to it, so nothing outside
+/// can meet a tensor whose value was left out:
+///
+/// ```compile_fail,E0609
+/// let mut run = limber_core::Run::new();
+/// run.products = Default::default();
+/// ```
+/// ```compile_fail,E0432
+/// use limber_core::Products;
+/// ```
 #[derive(Default)]
 pub struct Run<'a> {
-    /// Keys and values of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
-    pub cache: Option<&'a mut KvCache>,
+    /// What the decoder keeps of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
+    pub cache: Option<&'a mut dyn DecoderCache>,
     /// Valid positions of each row of `embeds`, which is padded at the end; None: every row is full.
     pub lengths: Option<Vec<usize>>,
     /// Key mask u8 `[B, P + T]` over the cached and the new positions: 1 is seen, 0 is hidden; None: all are seen.
@@ -73,15 +104,8 @@ pub struct Run<'a> {
     pub logits: LogitPositions,
     /// Hidden states or attention a caller wants to see.
     pub taps: Taps,
-    /// Keep the input of each block alone and compute the block again in the backward pass: memory for one block's
-    /// activations instead of L, for most of one more forward pass. One gradient can be asked for, which uses up what is
-    /// kept. Without effect where there is a cache or no graph.
-    pub recompute: bool,
-    /// Of what is computed again, keep the matrix products, so that the cheap rest alone is computed twice: about
-    /// half the memory of a whole graph. Without effect where a block is not made for it.
-    pub keep_products: bool,
-    /// What becomes of the blocks' matrix products; [`Layers`](crate::Layers) sees to it.
-    pub products: Products,
+    /// What a training step keeps of the activations; the executor of the blocks alone reads it.
+    pub checkpointing: Checkpointing,
 }
 
 impl<'a> Run<'a> {
@@ -91,8 +115,16 @@ impl<'a> Run<'a> {
     }
 
     /// Logits for the last valid position of each row, over a cache: the shape of generation.
-    pub fn cached(cache: &'a mut KvCache) -> Self {
+    pub fn cached(cache: &'a mut dyn DecoderCache) -> Self {
         Self { cache: Some(cache), logits: LogitPositions::Last, ..Self::default() }
+    }
+
+    /// The cache as the type that the decoder's [`new_cache`](Decoder::new_cache) makes; None without a cache.
+    ///
+    /// # Errors
+    /// A cache of another decoder.
+    pub fn cache_as<C: DecoderCache>(&mut self) -> Result<Option<&mut C>> {
+        self.cache.as_deref_mut().map(|cache| cache.downcast_mut()).transpose()
     }
 
     /// Valid positions of each of `batch` rows of length `t`, checked.
@@ -150,7 +182,7 @@ pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> R
         LogitPositions::Last => Some(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
         LogitPositions::At(list) => {
             if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
-                candle_core::bail!("logits asked at {bad:?}, allowed are rows 0..{b} and positions 0..{t}")
+                candle_core::bail!("logits asked at {bad:?}, expected are rows 0..{b} and positions 0..{t}")
             }
             Some(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
         }
@@ -164,5 +196,5 @@ pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> R
 pub fn select_positions(hidden: &Tensor, positions: &LogitPositions, lengths: &[usize]) -> Result<Tensor> {
     let rows = wanted_rows(positions, hidden.dim(1)?, lengths)?;
     let rows = rows.map(|rows| Tensor::new(rows, hidden.device())).transpose()?;
-    pick(hidden, rows.as_ref())
+    gather(hidden, rows.as_ref())
 }

@@ -1,28 +1,23 @@
-//! What every decoder does around its blocks: checks, cache, hidden states, which positions get logits.
+//! What every decoder does around its blocks: checks, cache, hidden states, activation checkpointing, which positions get
+//! logits.
 //!
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
-use crate::decoder::{LogitPositions, Run, check_context, select_positions, wanted_rows};
-use crate::frozen::take;
-use crate::products::Products;
+use crate::cache::KvCache;
+use crate::checkpoint::checkpointed;
+use crate::decoder::{Checkpointing, LogitPositions, Run, check_context, select_positions, wanted_rows};
+use crate::decoder_block::pass::Pass;
 use crate::spec::DecoderSpec;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor, Var};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
-/// One block of a decoder.
+/// One block of a decoder of another build than [`DecoderBlock`](crate::DecoderBlock).
 pub trait Layer: Send + Sync + 'static {
-    /// Whether all matrix products of this block go through [`Run`]'s methods for one layer, several or an MLP
-    /// ([`Run::products`], [`Run::last_product`], [`Run::mlp`] and those beside them), so that they can be kept for its
-    /// gradient.
-    const KEEPS_PRODUCTS: bool = false;
-
     /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; row b starts at position `past[b]`.
     ///
-    /// With `rows` `[n]` u32, only these rows of the output, counted over B and T: `[n, D]`, as [`pick`](crate::pick) takes them. Keys
-    /// and values are those of all positions; what follows attention may be left out elsewhere. The last block is asked
-    /// for rows that get logits.
+    /// With `rows` `[n]` u32, only these rows of the output, counted over B and T: `[n, D]`, as [`gather`](crate::gather())
+    /// takes them. Keys and values are those of all positions; what follows attention may be left out elsewhere. The last
+    /// block is asked for rows that get logits.
     ///
     /// # Errors
     /// What its operations report.
@@ -32,19 +27,18 @@ pub trait Layer: Send + Sync + 'static {
 
 /// The L blocks of a decoder, with its sizes.
 pub struct Layers<L> {
-    spec: DecoderSpec,
-    blocks: Vec<Arc<L>>,
+    blocks: Blocks<Outside<L>>,
 }
 
 impl<L: Layer> Layers<L> {
     /// The blocks of a decoder of these sizes.
     pub fn new(spec: DecoderSpec, blocks: Vec<L>) -> Self {
-        Self { spec, blocks: blocks.into_iter().map(Arc::new).collect() }
+        Self { blocks: Blocks::new(spec, blocks.into_iter().map(Outside).collect()) }
     }
 
     /// The sizes.
     pub fn spec(&self) -> &DecoderSpec {
-        &self.spec
+        self.blocks.spec()
     }
 
     /// Checks a run before anything is computed; the positions that each row has behind it.
@@ -52,9 +46,78 @@ impl<L: Layer> Layers<L> {
     /// # Errors
     /// Embeddings that are not `[B, T, D]`, lengths or a cache for another batch, more positions than the context.
     pub fn start(&self, embeds: &Tensor, run: &Run) -> Result<Vec<usize>> {
+        self.blocks.start(embeds, run)
+    }
+
+    /// x `[B, T, D]` (embeddings, positions added where a model adds them) through all blocks to what `run.logits`
+    /// asks for. `norm` follows the last block, `head` gives logits; both take any number of leading dimensions.
+    ///
+    /// # Errors
+    /// What the blocks, the norm or the head report.
+    pub fn run(
+        &self,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        norm: impl Fn(&Tensor) -> Result<Tensor>,
+        head: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.blocks.run(x, past, run, norm, head)
+    }
+}
+
+/// Where a block stands in a run.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    /// The number of the block.
+    pub index: usize,
+    /// Earlier positions of each row.
+    pub past: &'a [usize],
+    /// The rows of the output that are wanted.
+    pub rows: Option<&'a Tensor>,
+}
+
+/// A block as the executor runs it.
+pub(crate) trait Stage: Send + Sync + 'static {
+    /// Whether the block can save its products, and keeps hold of no tensor that it is given or gives, so that the memory of
+    /// these may be used again.
+    const IS_OURS: bool;
+
+    /// x `[B, T, D]` f32 to `[B, T, D]` f32, or to the rows wanted of it.
+    fn forward(&self, x: &Tensor, at: At, run: &mut Run, pass: &mut Pass) -> Result<Tensor>;
+}
+
+/// A block from outside, which knows nothing of passes.
+struct Outside<L>(L);
+
+impl<L: Layer> Stage for Outside<L> {
+    const IS_OURS: bool = false;
+
+    fn forward(&self, x: &Tensor, at: At, run: &mut Run, _: &mut Pass) -> Result<Tensor> {
+        self.0.forward(at.index, x, at.past, run, at.rows)
+    }
+}
+
+/// The executor: blocks of one kind, with the sizes of their decoder.
+pub(crate) struct Blocks<S> {
+    spec: DecoderSpec,
+    blocks: Vec<Arc<S>>,
+}
+
+impl<S: Stage> Blocks<S> {
+    pub fn new(spec: DecoderSpec, blocks: Vec<S>) -> Self {
+        Self { spec, blocks: blocks.into_iter().map(Arc::new).collect() }
+    }
+
+    pub fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+
+    /// As [`Layers::start`].
+    pub fn start(&self, embeds: &Tensor, run: &Run) -> Result<Vec<usize>> {
         let (b, t, d) = embeds.dims3()?;
         if d != self.spec.width || t == 0 || b == 0 {
-            candle_core::bail!("embeddings of shape {:?}, allowed is [B, T, {}]", embeds.dims(), self.spec.width)
+            candle_core::bail!("embeddings of shape {:?}, expected is [B, T, {}]", embeds.dims(), self.spec.width)
         }
         run.row_lengths(b, t)?;
         let past = run.past(b)?;
@@ -63,11 +126,7 @@ impl<L: Layer> Layers<L> {
         Ok(past)
     }
 
-    /// x `[B, T, D]` (embeddings, positions added where a model adds them) through all blocks to what `run.logits`
-    /// asks for. `norm` follows the last block, `head` gives logits; both take any number of leading dimensions.
-    ///
-    /// # Errors
-    /// What the blocks, the norm or the head report.
+    /// As [`Layers::run`].
     pub fn run(
         &self,
         x: &Tensor,
@@ -90,15 +149,17 @@ impl<L: Layer> Layers<L> {
                 run.taps.hidden.push(x.clone());
             }
             let rows = rows.as_ref().filter(|_| index + 1 == self.blocks.len());
-            if run.recompute && x.track_op() && run.cache.is_none() && !run.taps.want_attention {
-                x = recomputed(block, index, &x, own, past, run, rows)?;
-                own = !run.taps.want_hidden;
-            } else {
-                x = block.forward(index, &x, past, run, rows)?;
+            let at = At { index, past, rows };
+            let keeps_all = run.checkpointing == Checkpointing::None;
+            if keeps_all || !x.track_op() || run.cache.is_some() || run.taps.want_attention {
+                x = block.forward(&x, at, run, &mut Pass::Forward)?;
                 own = false;
+            } else {
+                x = checkpointed(block, &x, own, at, run)?;
+                own = S::IS_OURS && !run.taps.want_hidden;
             }
         }
-        if let Some(cache) = &mut run.cache {
+        if let Some(cache) = run.cache_as::<KvCache>()? {
             cache.advance(&lengths)?;
         }
         if run.taps.want_hidden {
@@ -111,125 +172,62 @@ impl<L: Layer> Layers<L> {
     }
 }
 
-/// A block whose graph is one node: its activations are computed again when the gradient comes, under
-/// `run.keep_products` all but the matrix products. `own` says that nothing else sees x.
-fn recomputed<L: Layer>(
-    block: &Arc<L>,
-    index: usize,
-    x: &Tensor,
-    own: bool,
-    past: &[usize],
-    run: &mut Run,
-    rows: Option<&Tensor>,
-) -> Result<Tensor> {
-    if run.keep_products && L::KEEPS_PRODUCTS && x.device().is_cpu() {
-        run.products = Products::Kept(Vec::new());
-    }
-    let y = block.forward(index, &x.detach(), past, run, rows)?.detach();
-    let kept = match std::mem::take(&mut run.products) {
-        Products::Kept(kept) => kept.into(),
-        _ => VecDeque::new(),
-    };
-    let op = Recompute {
-        block: block.clone(),
-        index,
-        own: own && x.device().is_cpu(),
-        past: past.to_vec(),
-        lengths: run.lengths.clone(),
-        mask: run.mask.clone(),
-        rows: rows.cloned(),
-        kept: Mutex::new(kept),
-        y: Mutex::new(Some(y)),
-    };
-    x.contiguous()?.apply_op1(op)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frozen::FrozenLinear;
+    use crate::weights::{FrozenData, Init, Weights};
+    use candle_core::{Device, Var};
+    use std::sync::Mutex;
 
-/// x to block(x), which is known; the gradient of x comes from a second run of the block.
-struct Recompute<L> {
-    block: Arc<L>,
-    index: usize,
-    /// Whether the gradient may use up x.
-    own: bool,
-    past: Vec<usize>,
-    lengths: Option<Vec<usize>>,
-    mask: Option<Tensor>,
-    rows: Option<Tensor>,
-    /// Products of the first run, which the second run takes, so that their memory is free once it is over.
-    kept: Mutex<VecDeque<Tensor>>,
-    /// The block's output, until the operation has given it.
-    y: Mutex<Option<Tensor>>,
-}
-
-impl<L> Recompute<L> {
-    fn output(&self) -> Result<Tensor> {
-        let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
-        y.ok_or_else(|| candle_core::Error::msg(format!("block {} gives its output once", self.index)))
-    }
-}
-
-impl<L: Layer> CustomOp1 for Recompute<L> {
-    fn name(&self) -> &'static str {
-        "recomputed-block"
+    /// A block that keeps hold of what it was given.
+    struct Square {
+        layer: FrozenLinear,
+        seen: Arc<Mutex<Vec<Tensor>>>,
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.output()?;
-        Ok((CpuStorage::F32(y.flatten_all()?.to_vec1()?), y.shape().clone()))
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        let y = self.output()?.force_contiguous()?;
-        match &*y.storage_and_layout().0 {
-            Storage::Cuda(storage) => Ok((storage.try_clone(y.layout())?, y.shape().clone())),
-            _ => candle_core::bail!("block {} gave its output on another device than its input's", self.index),
+    impl Layer for Square {
+        fn forward(&self, _: usize, x: &Tensor, _: &[usize], _: &mut Run, rows: Option<&Tensor>) -> Result<Tensor> {
+            self.seen.lock().unwrap().push(x.clone());
+            crate::gather(&(x + self.layer.forward(&x.sqr()?)?)?, rows)
         }
     }
 
-    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        let y = self.output()?.force_contiguous()?;
-        match &*y.storage_and_layout().0 {
-            Storage::Metal(storage) => Ok((storage.try_clone(y.layout())?, y.shape().clone())),
-            _ => candle_core::bail!("block {} gave its output on another device than its input's", self.index),
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
+    }
+
+    fn largest(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn checkpointed_blocks_from_outside_find_every_tensor_whole() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let block = |seed: u64| {
+            let w = random(&[4, 4], seed).flatten_all().unwrap().to_vec1().unwrap();
+            let layer = FrozenLinear::new(FrozenData::from_f32(w, &[4, 4]), None, &Device::Cpu).unwrap();
+            Square { layer, seen: seen.clone() }
+        };
+        let spec = DecoderSpec { width: 4, vocab: 4, layers: 3, kv_heads: 1, head_dim: 4, context: 8, eos: vec![] };
+        let layers = Layers::new(spec, vec![block(1), block(2), block(3)]);
+        let start = (random(&[2, 3, 4], 4) * 0.1).unwrap();
+        let x = Var::from_tensor(&start).unwrap();
+        let gradient = |checkpointing| {
+            let mut run = Run { checkpointing, ..Run::new() };
+            let whole = |x: &Tensor| Ok(x.clone());
+            let y = layers.run(x.as_tensor(), &[0, 0], &mut run, whole, whole).unwrap();
+            let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            grads.get(x.as_tensor()).unwrap().clone()
+        };
+        let expected = gradient(Checkpointing::None);
+        for checkpointing in [Checkpointing::Full, Checkpointing::Selective, Checkpointing::Full] {
+            assert!(largest(&gradient(checkpointing), &expected) < 1e-5);
         }
-    }
-
-    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let x = if self.own { Var::from_vec(take(x)?, x.shape(), x.device())? } else { Var::from_tensor(&x.detach())? };
-        let kept = self.kept.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.split_off(0);
-        let products = Products::Again(kept);
-        let mut run = Run { lengths: self.lengths.clone(), mask: self.mask.clone(), products, ..Run::new() };
-        let y = self.block.forward(self.index, x.as_tensor(), &self.past, &mut run, self.rows.as_ref())?;
-        let mut grads = seeded(&y, grad)?.backward()?;
-        match grads.remove(x.as_tensor()) {
-            Some(gradient) => Ok(Some(gradient)),
-            None => candle_core::bail!("block {} lets no gradient through", self.index),
+        assert_eq!(largest(x.as_tensor(), &start), 0.0);
+        // Tensors that a block kept still have all their elements after the backward pass.
+        for x in seen.lock().unwrap().iter() {
+            assert_eq!(x.flatten_all().unwrap().to_vec1::<f32>().unwrap().len(), 24);
         }
-    }
-}
-
-/// y to a scalar whose gradient for y is `grad`: where a backward pass begins in the middle of a graph.
-pub(crate) fn seeded(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    if !y.device().is_cpu() {
-        return (y * grad.detach())?.sum_all();
-    }
-    y.apply_op1(Seed(grad.detach()))
-}
-
-struct Seed(Tensor);
-
-impl CustomOp1 for Seed {
-    fn name(&self) -> &'static str {
-        "seed"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, y: &Layout) -> Result<(CpuStorage, Shape)> {
-        if y.shape() != self.0.shape() {
-            candle_core::bail!("a gradient of shape {:?} for an output of {:?}", self.0.shape(), y.shape())
-        }
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
-    }
-
-    fn bwd(&self, _arg: &Tensor, _res: &Tensor, _grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.0.clone()))
     }
 }

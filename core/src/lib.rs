@@ -6,18 +6,24 @@
 //! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary rows,
 //! **L** layers.
 
+pub mod backend;
+pub mod bounded;
 pub mod cache;
-pub mod cache_store;
 pub mod candle_bridge;
+mod checkpoint;
 pub mod decoder;
+pub mod decoder_block;
+pub mod decoder_family;
+pub mod decoder_model;
 pub mod encoder;
 pub mod frozen;
+pub mod gather;
+mod graph;
 pub mod layers;
 pub mod model_config;
 pub mod ops;
 pub mod positions;
 pub mod preprocessor;
-pub mod products;
 pub mod random;
 pub mod registry;
 pub mod rope;
@@ -27,14 +33,17 @@ pub mod stitch;
 pub mod vit;
 pub mod weights;
 
-pub use cache::{CacheType, KvCache};
-pub use cache_store::{CacheStore, MakeStore, StoreSizes};
-pub use decoder::{Decoder, LogitPositions, Run};
+pub use backend::Backend;
+pub use cache::{CacheOptions, CacheType, DecoderCache, KvCache, SequenceLengths};
+pub use decoder::{Checkpointing, Decoder, LogitPositions, Run};
+pub use decoder_block::DecoderBlock;
+pub use decoder_family::{DecoderFamily, FamilyDecoder};
+pub use decoder_model::DecoderModel;
 pub use encoder::Encoder;
 pub use frozen::{FrozenEmbedding, FrozenLinear, Mlp};
+pub use gather::gather;
 pub use layers::{Layer, Layers};
 pub use model_config::ModelConfig;
-pub use products::{Products, pick};
 pub use registry::{DecoderPart, EncoderPart, Part, PartContext, Registry, StitchPart};
 pub use spec::{Augment, DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule};
 pub use stitch::{Mode, Stitch};

@@ -126,6 +126,20 @@ impl Rope {
         Ok(rope)
     }
 
+    /// As [`Self::read`], of a decoder that rotates whole heads; `max_position_embeddings` is set or has a default.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; a part of a head.
+    pub fn read_whole(part: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
+        let rope = Self::read(part, config, max_position_embeddings.unwrap_or(0))?;
+        match rope.part {
+            Some(share) if share != 1.0 => {
+                bail!("{}: partial_rotary_factor is {share}, supported is 1", config.location())
+            }
+            _ => Ok(rope),
+        }
+    }
+
     fn fill(&mut self, part: &str, config: &ModelConfig, section: &ModelConfig, longest: usize) -> Result<()> {
         let key = if section.value("rope_type").is_some() { "rope_type" } else { "type" };
         let kind = section.text(key)?.unwrap_or_else(|| "default".to_string());

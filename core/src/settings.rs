@@ -100,6 +100,14 @@ pub fn layered<T: Serialize + DeserializeOwned>(
     Ok(serde_json::from_value(value)?)
 }
 
+/// `own` with the values of `defaults` for what is not set.
+///
+/// # Errors
+/// As [`to_value`].
+pub fn over<T: Serialize + DeserializeOwned>(own: &T, defaults: &T) -> anyhow::Result<T> {
+    layered(own, Some(("defaults", defaults)), None, &[])
+}
+
 /// A size that `component` cannot do without.
 ///
 /// # Errors

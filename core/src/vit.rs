@@ -1,10 +1,10 @@
 //! The encoder block that vision transformers share: x + attention(norm(x)), then x + mlp(norm(x)); no graph.
 //!
 //! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`), `modeling_beit.py` (`BeitLayer`, with
-//! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Parts load the pieces under their own names.
+//! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Encoders load the pieces under their own names.
 
 use crate::Run;
-use crate::frozen::{After, FrozenLinear, forward_all, forward_all_then};
+use crate::frozen::{Epilogue, FrozenLinear, forward_all, forward_all_with};
 use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend, attend_all};
 use candle_core::{Result, Tensor};
 
@@ -66,20 +66,20 @@ impl VitBlock {
         let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
         let split = |x: Tensor| x.reshape((b, n, heads.queries, heads.dim));
         let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-        let x = self.out.forward_then(&attention(&q, &k, &v)?, scaled_onto(x, &self.scale1))?;
+        let x = self.out.forward_with(&attention(&q, &k, &v)?, scaled_residual(x, &self.scale1))?;
         let normed = self.norm2.forward(&x)?;
-        let activation = After::activation(self.activation);
+        let activation = Epilogue::activation(self.activation);
         let mlp = match &self.gate {
             Some(gate) => {
-                let [hidden, gate] = forward_all_then([(&self.fc1, After::NOTHING), (gate, activation)], &normed)?;
+                let [hidden, gate] = forward_all_with([(&self.fc1, Epilogue::NONE), (gate, activation)], &normed)?;
                 (gate * hidden)?
             }
-            None => self.fc1.forward_then(&normed, activation)?,
+            None => self.fc1.forward_with(&normed, activation)?,
         };
-        self.fc2.forward_then(&mlp, scaled_onto(&x, &self.scale2))
+        self.fc2.forward_with(&mlp, scaled_residual(&x, &self.scale2))
     }
 }
 
-fn scaled_onto<'a>(x: &'a Tensor, scale: &'a Option<Tensor>) -> After<'a> {
-    After { scale: scale.as_ref(), ..After::onto(x) }
+fn scaled_residual<'a>(x: &'a Tensor, scale: &'a Option<Tensor>) -> Epilogue<'a> {
+    Epilogue { scale: scale.as_ref(), ..Epilogue::residual(x) }
 }

@@ -16,12 +16,12 @@ def fill(model, generator):
     modules = list(model.modules())
     tables = {id(m.weight) for m in modules if isinstance(m, torch.nn.Embedding)}
     # A Conv1D keeps its matrix as [n_in, n_out].
-    turned = {id(m.weight) for m in modules if isinstance(m, Conv1D)}
+    transposed = {id(m.weight) for m in modules if isinstance(m, Conv1D)}
     head = model.get_output_embeddings()
     tied = head is not None and head.weight is model.get_input_embeddings().weight
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
-        n_in = weight.shape[0] if id(weight) in turned else weight.shape[-1]
+        n_in = weight.shape[0] if id(weight) in transposed else weight.shape[-1]
         if weight.dim() == 1:
             # Biases, and the gains of norms.
             weight.copy_(0.3 * noise if name.endswith("bias") else 1.0 + 0.3 * noise)
@@ -55,8 +55,11 @@ def greedy(model, embeds, count):
     return tokens, torch.stack(rows)
 
 
-def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True):
-    """Tensors and lists of one model: logits, taps, prefix, cached steps, rows of different lengths, a gradient."""
+def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True, masked=True, position_ids=True):
+    """Tensors and lists of one model: logits, taps, prefix, cached steps, rows of different lengths, a gradient.
+
+    Not `masked` where a mask moves positions, without `position_ids` where a model takes no position ids.
+    """
     tensors, lists = {}, {"greedy_margin": MARGIN}
     width, vocab = model.get_input_embeddings().weight.shape[1], model.config.vocab_size
 
@@ -107,10 +110,12 @@ def expect(model, generator, positions, lengths=(5, 9, 14), new=8, full=True):
             tensors |= {"full.ids": whole, "full.logits": model(input_ids=whole).logits}
 
         # Keys 2 and 5 hidden: positions stay where they are.
-        mask = torch.ones(1, 20, dtype=torch.long)
-        mask[0, 2] = mask[0, 5] = 0
-        out = model(input_ids=ids[:1], attention_mask=mask, position_ids=torch.arange(20)[None])
-        tensors |= {"masked.mask": mask, "masked.logits": out.logits}
+        if masked:
+            mask = torch.ones(1, 20, dtype=torch.long)
+            mask[0, 2] = mask[0, 5] = 0
+            ids_of_positions = {"position_ids": torch.arange(20)[None]} if position_ids else {}
+            out = model(input_ids=ids[:1], attention_mask=mask, **ids_of_positions)
+            tensors |= {"masked.mask": mask, "masked.logits": out.logits}
 
     # A training step's gradient: prefix positions but the last are no targets.
     targets = torch.full((2, 13), -100)

@@ -4,7 +4,7 @@ use super::golden::{folder, largest, lists, relative, source, tensors};
 use candle_core::{DType, Device, Tensor, Var};
 use limber::core::random::RandomSource;
 use limber::core::weights::{self, FrozenData, WeightError};
-use limber::core::{CacheType, Decoder, Init, LogitPositions, Run, WeightSource, Weights};
+use limber::core::{CacheOptions, CacheType, Decoder, Init, LogitPositions, Run, WeightSource, Weights};
 use limber::generation::{Request, Sampling, generate, log_softmax};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -108,15 +108,15 @@ impl Case {
     pub fn steps_over_a_cache(&self) {
         let (expected, model) = (self.tensors(), self.decoder());
         let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-        let mut cache = model.new_cache(1, 20).unwrap();
+        let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();
         for at in 0..20 {
             let step = model.embed(&ids.narrow(1, at, 1).unwrap()).unwrap();
-            let logits = model.forward(&step, &mut Run::cached(&mut cache)).unwrap();
+            let logits = model.forward(&step, &mut Run::cached(cache.as_mut())).unwrap();
             let far = largest(&logits, &expected["cached.logits"].narrow(1, at, 1).unwrap().squeeze(1).unwrap());
             assert!(far < CLOSE, "position {at}: {far}");
         }
         let step = model.embed(&ids.narrow(1, 0, 1).unwrap()).unwrap();
-        let message = model.forward(&step, &mut Run::cached(&mut cache)).unwrap_err().to_string();
+        let message = model.forward(&step, &mut Run::cached(cache.as_mut())).unwrap_err().to_string();
         assert!(message.contains("21 positions are more than the cache holds, which is 20"), "{message}");
     }
 
@@ -140,7 +140,7 @@ impl Case {
             assert_eq!(&alone[0].tokens, tokens);
             for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
                 let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap();
-                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id) - logprob).abs();
+                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id).unwrap() - logprob).abs();
                 assert!(far < 1e-3, "row {row}, token {at}: {far}");
             }
         }
@@ -292,7 +292,12 @@ pub fn drawn_as_in_transformers(kind: &str, folder: &str) {
     assert!(!models.is_empty());
     for model in models {
         let source = Arc::new(Recorder(RandomSource::new(1), Mutex::default()));
-        let prepared = registry.decoder(kind, model["settings"].clone(), source.as_ref()).unwrap();
+        let mut settings = model["settings"].clone();
+        if kind != "llama" {
+            // The kind itself, but for one that is several.
+            settings.as_object_mut().unwrap().remove("model_type");
+        }
+        let prepared = registry.decoder(kind, settings, source.as_ref()).unwrap();
         prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
         let asked = source.1.lock().unwrap();
         let wanted = model["weights"].as_object().unwrap();
@@ -336,6 +341,40 @@ pub fn build(kind: &str, folder: &Path) -> anyhow::Result<Box<dyn Decoder>> {
     let source = source(&registry, "decoder", kind, folder.to_str().unwrap());
     let prepared = registry.decoder(kind, json!({}), source.as_ref())?;
     prepared.build(&Weights::new(source, Device::Cpu, None))
+}
+
+/// Each variant of `expected.json`, a change of the case's `config.json` over its weights, gives the logits of
+/// `variants.safetensors`, all at once and step by step behind a prompt of 9. Null takes a key away, save those of `nulls`.
+pub fn variants_give_their_logits_and_steps(case: &Case, count: usize) {
+    let lists = lists(case.folder);
+    let file = folder(&format!("{}/variants.safetensors", case.folder));
+    let expected = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
+    let nulls: Vec<String> = serde_json::from_value(lists["nulls"].clone()).unwrap();
+    let variants = lists["variants"].as_object().unwrap();
+    assert_eq!(variants.len(), count);
+    let ids = &expected["ids"];
+    for (name, changes) in variants {
+        let copy = case.changed(changes);
+        let path = copy.path().join("config.json");
+        let mut tree: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        tree.as_object_mut().unwrap().retain(|key, value| !value.is_null() || nulls.contains(key));
+        std::fs::write(&path, tree.to_string()).unwrap();
+        let model = super::golden::decoder(case.kind, copy.path().to_str().unwrap());
+        let wanted = &expected[&format!("{name}.logits")];
+        let far = largest(&all(model.as_ref(), ids), wanted);
+        assert!(far < CLOSE, "{name}: {far}");
+        assert_eq!(model.supports_prefix_reuse(model.spec().context), name != "dynamic", "{name}");
+        let wanted = expected.get(&format!("{name}.cached.logits")).unwrap_or(wanted);
+        let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();
+        let mut at = 0;
+        for count in std::iter::once(9).chain([1; 11]) {
+            let embeds = model.embed(&ids.narrow(1, at, count).unwrap()).unwrap();
+            at += count;
+            let logits = model.forward(&embeds, &mut Run::cached(cache.as_mut())).unwrap();
+            let far = largest(&logits, &wanted.narrow(1, at - 1, 1).unwrap().squeeze(1).unwrap());
+            assert!(far < CLOSE, "{name}, position {at}: {far}");
+        }
+    }
 }
 
 /// Logits of all positions of `ids`.

@@ -69,7 +69,11 @@ fn parts_of_heads_and_scaled_frequencies() {
         // As in the other logits' comparisons.
         assert!(far < 1e-4, "{name}: {far}");
         // Frequencies that grow with the length forbid that beginnings are computed once.
-        assert_eq!((model.begins_alike(12), model.begins_alike(13)), (true, name != "dynamic"), "{name}");
+        assert_eq!(
+            (model.supports_prefix_reuse(12), model.supports_prefix_reuse(13)),
+            (true, name != "dynamic"),
+            "{name}"
+        );
     }
     assert_eq!(variants.as_object().unwrap().len(), 3);
 }

@@ -114,7 +114,6 @@ fn with_tables(path: &Path, text: &str) -> String {
     let mut rest = text;
     while let Some((before, from)) = rest.split_once("<!-- ") {
         out += before;
-        rest = from;
         let (mark, after) = from.split_once(" -->\n").unwrap();
         let table = match mark.split_once(' ') {
             Some(("keys", "top")) => tables::keys(""),

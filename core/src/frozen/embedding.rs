@@ -1,6 +1,7 @@
-//! A frozen embedding table: rows are read from the mapped file, one at a time.
+//! A frozen embedding table, of words or positions: entries are read from the mapped file, one at a time.
 
 use super::linear::device_tensor;
+use crate::backend::Backend;
 use crate::weights::FrozenData;
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -14,8 +15,8 @@ pub struct FrozenEmbedding {
 
 #[derive(Debug, Clone)]
 enum Table {
-    Cpu(FrozenData),
-    Device(Tensor),
+    Mapped(FrozenData),
+    Candle(Tensor),
 }
 
 impl FrozenEmbedding {
@@ -24,10 +25,22 @@ impl FrozenEmbedding {
     /// # Errors
     /// A weight that is not a matrix.
     pub fn new(weight: FrozenData, device: &Device) -> Result<Self> {
+        Self::on(weight, device, Backend::of(device))
+    }
+
+    /// As [`Self::new`], read by `backend`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on(weight: FrozenData, device: &Device, backend: Backend) -> Result<Self> {
         let [rows, width] = *weight.shape() else {
             candle_core::bail!("an embedding table has shape [V, D], not {:?}", weight.shape())
         };
-        let table = if device.is_cpu() { Table::Cpu(weight) } else { Table::Device(device_tensor(&weight, device)?) };
+        let table = if backend.is_kernels() && device.is_cpu() {
+            Table::Mapped(weight)
+        } else {
+            Table::Candle(device_tensor(&weight, device)?)
+        };
         Ok(Self { table, rows, width })
     }
 
@@ -38,8 +51,8 @@ impl FrozenEmbedding {
     pub fn following(&self, past: &[usize], t: usize) -> Result<Tensor> {
         let rows: Vec<u32> = past.iter().flat_map(|past| *past..*past + t).map(|row| row as u32).collect();
         let device = match &self.table {
-            Table::Cpu(_) => &Device::Cpu,
-            Table::Device(table) => table.device(),
+            Table::Mapped(_) => &Device::Cpu,
+            Table::Candle(table) => table.device(),
         };
         self.forward(&Tensor::from_vec(rows, (past.len(), t), device)?)
     }
@@ -53,10 +66,10 @@ impl FrozenEmbedding {
         let flat = ids.to_dtype(DType::U32)?.flatten_all()?;
         let list = flat.to_vec1::<u32>()?;
         if let Some(bad) = list.iter().find(|id| **id as usize >= self.rows) {
-            candle_core::bail!("token id {bad} is not a row of the embedding table, allowed are 0..{}", self.rows)
+            candle_core::bail!("token id {bad} is not a row of the embedding table, expected is 0..{}", self.rows)
         }
         match &self.table {
-            Table::Cpu(data) => {
+            Table::Mapped(data) => {
                 let mut out = Vec::with_capacity(b * t * self.width);
                 for id in list {
                     let start = id as usize * self.width;
@@ -64,7 +77,7 @@ impl FrozenEmbedding {
                 }
                 Tensor::from_vec(out, (b, t, self.width), ids.device())
             }
-            Table::Device(table) => table.index_select(&flat, 0)?.to_dtype(DType::F32)?.reshape((b, t, self.width)),
+            Table::Candle(table) => table.index_select(&flat, 0)?.to_dtype(DType::F32)?.reshape((b, t, self.width)),
         }
     }
 }

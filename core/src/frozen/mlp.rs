@@ -1,11 +1,13 @@
-//! The MLP of a block: two frozen layers and an activation between them.
+//! The plain MLP of a block on the kernels: two frozen layers and an activation between them.
 //!
-//! Its hidden layer is several times as wide as the rest. On the CPU a gradient keeps the hidden numbers from before the
-//! activation and nothing else, and goes back through both layers by stretches of hidden columns.
+//! Its hidden layer is several times as wide as the rest. A gradient keeps the pre-activation and nothing else, and the
+//! backward pass goes through both layers by blocks of hidden columns.
 
-use super::linear::{After, FrozenLinear, contiguous_f32, forward_all, forward_and};
+use super::epilogue::Epilogue;
+use super::linear::{FrozenLinear, forward_list_and};
+use super::linear_node::cpu_f32;
 use crate::ops::Activation;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use std::sync::Mutex;
 
 /// `[.., D]` f32 to `[.., D]` f32 by way of `[.., inner]`.
@@ -18,18 +20,18 @@ pub struct Mlp {
 
 /// What the first half of an [`Mlp`] made of its input.
 #[derive(Debug)]
-pub struct Hidden {
-    pub(crate) x: Tensor,
-    pub(crate) numbers: Numbers,
+pub(crate) struct Hidden {
+    pub x: Tensor,
+    pub state: HiddenState,
 }
 
-/// The numbers of a hidden layer.
+/// The hidden layer.
 #[derive(Debug)]
-pub(crate) enum Numbers {
-    /// Behind the activation, with a graph where the input has one.
-    Active(Tensor),
-    /// Before it, on the CPU and without a graph.
-    Bare(Tensor),
+pub(crate) enum HiddenState {
+    /// Behind the activation, without a graph.
+    Activated(Tensor),
+    /// Before it, without a graph: what a gradient needs.
+    PreActivation(Tensor),
 }
 
 impl Mlp {
@@ -38,72 +40,81 @@ impl Mlp {
         Self { first, activation, second }
     }
 
-    /// The first half over x `[.., D]` f32, and other layers over the same input in one pass. `bare` asks for what a
-    /// gradient needs, which it must where x has a graph.
-    pub(crate) fn first<const N: usize>(
-        &self,
-        layers: [&FrozenLinear; N],
-        x: &Tensor,
-        bare: bool,
-    ) -> Result<([Tensor; N], Hidden)> {
-        let (outputs, numbers) = match (self.is_on_cpu(), bare) {
-            (false, _) => {
-                let hidden = self.first.forward_then(x, After::activation(self.activation))?;
-                (forward_all(layers, x)?, Numbers::Active(hidden))
-            }
-            (true, false) => {
-                let (outputs, hidden) = forward_and(layers, &self.first, After::activation(self.activation), x)?;
-                (outputs, Numbers::Active(hidden))
-            }
-            (true, true) => {
-                let (outputs, hidden) = forward_and(layers, &self.first, After::NOTHING, x)?;
-                (outputs, Numbers::Bare(hidden))
-            }
-        };
-        Ok((outputs, Hidden { x: x.clone(), numbers }))
+    /// Both layers and the activation, as [`Self::new`] was given them.
+    pub fn parts(&self) -> (&FrozenLinear, Activation, &FrozenLinear) {
+        (&self.first, self.activation, &self.second)
     }
 
-    fn is_on_cpu(&self) -> bool {
-        self.first.on_cpu().is_some() && self.second.on_cpu().is_some()
+    /// x `[.., D]` f32 to `[.., D]` f32; the input's gradient flows.
+    ///
+    /// # Errors
+    /// A last dimension that is not D.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.is_fused() {
+            let (_, hidden) = self.first(&[], x, x.track_op())?;
+            return match hidden.state {
+                HiddenState::Activated(h) => self.second_activated(&h, Epilogue::NONE),
+                HiddenState::PreActivation(h) => {
+                    let y = self.second_half(&h, None)?.flatten_all()?.to_vec1()?;
+                    self.graph(x, h, Some(y), false)
+                }
+            };
+        }
+        let hidden = self.activation.apply_on(self.first.backend(), &self.first.forward(x)?)?;
+        self.second.forward(&hidden)
     }
 
-    /// The second half over hidden numbers behind the activation, added to `onto`.
-    pub(crate) fn second_active(&self, h: &Tensor, onto: &Tensor) -> Result<Tensor> {
-        self.second.forward_then(h, After::onto(onto))
+    /// Whether the kernels compute both layers, so that the passes over them can be fused.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.first.kernels().is_some() && self.second.kernels().is_some()
     }
 
-    /// The second half over bare hidden numbers, added to `onto` where there is one; no graph.
-    pub(crate) fn second_bare(&self, h: &Tensor, onto: Option<&Tensor>) -> Result<Tensor> {
-        let onto = onto.map(Tensor::contiguous).transpose()?;
+    /// The first half over x `[.., D]` f32 of a fused MLP, and other layers over the same input in one pass. `bare` asks
+    /// for the pre-activation, which a gradient needs.
+    pub(crate) fn first(&self, layers: &[&FrozenLinear], x: &Tensor, bare: bool) -> Result<(Vec<Tensor>, Hidden)> {
+        let epilogue = if bare { Epilogue::NONE } else { Epilogue::activation(self.activation) };
+        let (outputs, hidden) = forward_list_and(layers, (&self.first, epilogue), x)?;
+        let state = if bare { HiddenState::PreActivation(hidden) } else { HiddenState::Activated(hidden) };
+        Ok((outputs, Hidden { x: x.clone(), state }))
+    }
+
+    /// The second half over what the activation gave.
+    pub(crate) fn second_activated(&self, h: &Tensor, epilogue: Epilogue) -> Result<Tensor> {
+        self.second.forward_with(h, epilogue)
+    }
+
+    /// The second half over pre-activations, added to `residual` where there is one; no graph.
+    pub(crate) fn second_half(&self, h: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        let residual = residual.map(Tensor::contiguous).transpose()?;
         let mut dims = h.dims().to_vec();
         if let Some(last) = dims.last_mut() {
             *last = self.second.n_out();
         }
-        if let Some(onto) = &onto
-            && onto.dims() != dims
+        if let Some(residual) = &residual
+            && residual.dims() != dims
         {
-            candle_core::bail!("an output of shape {dims:?} to be added to {:?}", onto.dims())
+            candle_core::bail!("an output of shape {dims:?} to be added to {:?}", residual.dims())
         }
-        let guard = onto.as_ref().map(Tensor::storage_and_layout);
-        let onto = guard.as_ref().map(|(storage, layout)| numbers(storage, layout)).transpose()?;
+        let guard = residual.as_ref().map(Tensor::storage_and_layout);
+        let residual = guard.as_ref().map(|(storage, layout)| cpu_f32("mlp", storage, layout)).transpose()?;
         let mut y = vec![0f32; dims.iter().product()];
         let (storage, layout) = h.storage_and_layout();
         let rows = h.elem_count() / self.first.n_out().max(1);
-        let bias = self.second.on_cpu().and_then(|(_, bias)| bias);
-        self.kernel()?.second_half(numbers(&storage, layout)?, bias, onto, &mut y, rows).map_err(wrap)?;
+        let bias = self.second.kernels().and_then(|(_, bias)| bias);
+        self.kernel()?.second_half(cpu_f32("mlp", &storage, layout)?, bias, residual, &mut y, rows).map_err(wrap)?;
         Tensor::from_vec(y, dims, h.device())
     }
 
-    /// The graph from x `[.., D]` to the output of the second half, whose value is `y`, or left out. `h` are the bare
-    /// hidden numbers; `once` lets go of them as soon as a gradient has been through.
+    /// The graph from x `[.., D]` to the output of the second half, of value `y`; None is a backward-only node. `h` is the
+    /// pre-activation; `once` lets go of it as soon as a gradient has been through.
     pub(crate) fn graph(&self, x: &Tensor, h: Tensor, y: Option<Vec<f32>>, once: bool) -> Result<Tensor> {
         let (h, y) = (Mutex::new(Some(h)), Mutex::new(y));
-        x.contiguous()?.apply_op1(Whole { mlp: self.clone(), h, y, once })
+        x.contiguous()?.apply_op1(MlpNode { mlp: self.clone(), h, y, once })
     }
 
     fn kernel(&self) -> Result<limber_kernels::Mlp<'_>> {
-        let (Some((first, _)), Some((second, _))) = (self.first.on_cpu(), self.second.on_cpu()) else {
-            candle_core::bail!("an mlp on the cpu whose weights are elsewhere")
+        let (Some((first, _)), Some((second, _))) = (self.first.kernels(), self.second.kernels()) else {
+            candle_core::bail!("an mlp of the kernels whose weights are candle's tensors")
         };
         Ok(limber_kernels::Mlp {
             first: first.kernel_weight(),
@@ -126,26 +137,20 @@ impl Mlp {
     }
 }
 
-fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
-    match storage {
-        Storage::Cpu(storage) => contiguous_f32("mlp", storage, layout),
-        _ => candle_core::bail!("numbers on another device than the weights, which are on the cpu"),
-    }
-}
-
 fn wrap(error: limber_kernels::ShapeError) -> candle_core::Error {
     candle_core::Error::wrap(error)
 }
 
-/// x to the output of both halves, which is known; and the way back.
-struct Whole {
+/// x to the output of both halves, which is known; and the backward pass.
+struct MlpNode {
     mlp: Mlp,
     h: Mutex<Option<Tensor>>,
+    /// None: a backward-only node, of zeros that nothing reads.
     y: Mutex<Option<Vec<f32>>>,
     once: bool,
 }
 
-impl CustomOp1 for Whole {
+impl CustomOp1 for MlpNode {
     fn name(&self) -> &'static str {
         "frozen-mlp"
     }
@@ -157,23 +162,23 @@ impl CustomOp1 for Whole {
         }
         let shape = Shape::from(dims);
         let y = self.y.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
-        if let Some(y) = &y
-            && y.len() != shape.elem_count()
-        {
+        let y = y.unwrap_or_else(|| vec![0f32; shape.elem_count()]);
+        if y.len() != shape.elem_count() {
             candle_core::bail!("{} outputs of an mlp for {shape:?}", y.len())
         }
-        Ok((CpuStorage::F32(y.unwrap_or_default()), shape))
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let mut held = self.h.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?;
         let h = if self.once { held.take() } else { held.clone() };
-        let Some(h) = h else { candle_core::bail!("the hidden numbers of an mlp are gone after their one gradient") };
+        let Some(h) = h else { candle_core::bail!("the pre-activation of an mlp is gone after its one gradient") };
         let grad = grad.contiguous()?;
         let ((h, h_layout), (gy, gy_layout)) = (h.storage_and_layout(), grad.storage_and_layout());
         let rows = x.elem_count() / self.mlp.first.n_in().max(1);
         let mut gx = vec![0f32; x.elem_count()];
-        self.mlp.kernel()?.input_grad(numbers(&h, h_layout)?, numbers(&gy, gy_layout)?, &mut gx, rows).map_err(wrap)?;
+        let (h, gy) = (cpu_f32("mlp", &h, h_layout)?, cpu_f32("mlp", &gy, gy_layout)?);
+        self.mlp.kernel()?.input_grad(h, gy, &mut gx, rows).map_err(wrap)?;
         Ok(Some(Tensor::from_vec(gx, x.dims(), x.device())?))
     }
 }

@@ -1,13 +1,14 @@
-//! Numbers moved out of a tensor, where nothing else reads them any more.
+//! Elements moved out of a tensor, where nothing else reads them any more.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
 use std::cell::RefCell;
 
-/// The numbers of a contiguous f32 tensor on the CPU, row-major. x and all that share its storage are left without numbers,
-/// unless x is a part of it: then they are copied.
+/// The elements of a contiguous f32 tensor on the CPU, row-major. x and all that share its storage are left without
+/// elements, so they must not be reachable from outside this crate; of a tensor that is a view of part of a storage,
+/// elements are copied.
 ///
 /// # Errors
-/// A tensor of another kind.
+/// A tensor of another kind, or one whose elements were taken already.
 pub(crate) fn take(x: &Tensor) -> Result<Vec<f32>> {
     let taken = Take(RefCell::new(Vec::new()));
     x.inplace_op1(&taken)?;
@@ -22,16 +23,16 @@ impl InplaceOp1 for Take {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+        let (CpuStorage::F32(elements), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
             candle_core::bail!("{} takes contiguous f32 tensors, got {layout:?}", self.name())
         };
-        let is_whole = (start, end) == (0, numbers.len());
-        let part = || numbers.get(start..end).map(<[f32]>::to_vec);
+        let is_whole = (start, end) == (0, elements.len());
+        let part = || elements.get(start..end).map(<[f32]>::to_vec);
         match (is_whole, if is_whole { None } else { part() }) {
-            (true, _) => self.0.replace(std::mem::take(numbers)),
+            (true, _) => self.0.replace(std::mem::take(elements)),
             (false, Some(part)) => self.0.replace(part),
             (false, None) => {
-                candle_core::bail!("the numbers of a tensor of {layout:?} are gone after their one gradient")
+                candle_core::bail!("the elements of a tensor of {layout:?} are gone after their one gradient")
             }
         };
         Ok(())

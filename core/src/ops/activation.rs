@@ -1,5 +1,6 @@
 //! The activations of MLPs by their names in `config.json`, each with backward.
 
+use crate::backend::Backend;
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -64,7 +65,12 @@ impl Activation {
     /// # Errors
     /// A tensor that is not f32.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() {
+        self.apply_on(Backend::of(x.device()), x)
+    }
+
+    /// [`Self::apply`] by a backend.
+    pub(crate) fn apply_on(self, backend: Backend, x: &Tensor) -> Result<Tensor> {
+        if backend.is_kernels() {
             return x.contiguous()?.apply_op1(Forward(self));
         }
         match self {

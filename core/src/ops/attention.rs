@@ -1,20 +1,21 @@
-//! Self-attention: causal over cached and new positions, rows of different lengths, grouped queries, sliding windows;
-//! and, for encoders, of every token to every token.
+//! Causal self-attention: over cached and new positions, rows of different lengths, grouped queries, sliding windows,
+//! soft caps, linear biases.
 //!
-//! On the CPU one kernel over keys and values where they lie, with its gradient where a graph is wanted; composed of
-//! differentiable operations on accelerators, over a cache with a graph, and where the probabilities are wanted. All are
-//! tested equal.
+//! The kernels take keys and values where they lie, and have a gradient that keeps no probabilities. The same from candle's
+//! operations serves accelerators, soft caps and linear biases, a cache with a graph, and callers who want to see the
+//! probabilities. All ways are tested equal.
 
+use super::attention_composed::{Composed, causal_bias};
 use super::attention_graph::Causal;
-use super::{AttentionBias, softmax};
+use super::attention_kernel::{Fused, Sight};
+use crate::backend::Backend;
+use crate::cache::KvCache;
 use crate::decoder::Run;
-use crate::frozen::contiguous_f32;
-use crate::products::Products;
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
-use limber_kernels::{Attention, Heads as Strided, ScoreBias, Values, Visible};
+use candle_core::{DType, Result, Tensor};
+use std::sync::Arc;
 
 /// How a layer's heads are laid out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
     /// Query heads.
     pub queries: usize,
@@ -26,26 +27,49 @@ pub struct Heads {
     pub scale: f64,
 }
 
+impl Heads {
+    /// Heads whose scores are divided by the square root of their width.
+    pub fn new(queries: usize, keys: usize, dim: usize) -> Self {
+        Self { queries, keys, dim, scale: 1.0 / (dim as f64).sqrt() }
+    }
+}
+
+/// What a layer's scores are made of, and which keys a position sees.
+#[derive(Debug, Clone)]
+pub struct CausalAttention {
+    /// The heads.
+    pub heads: Heads,
+    /// Keys that a position sees at most, its own included; None: all up to its own.
+    pub window: Option<usize>,
+    /// c where scores s become c tanh(s / c).
+    pub soft_cap: Option<f64>,
+    /// ALiBi: one slope a query head, which multiplies the distance of a key and is taken off its score.
+    pub slopes: Option<Arc<[f32]>>,
+}
+
+/// What the rest of a graph does with queries, keys, values and the result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Use {
+    /// Whether the backward pass may use up the memory of q, k and v: each has memory of its own, which nothing else reads.
+    pub once: bool,
+    /// Whether anything reads the result's value.
+    pub value: bool,
+}
+
+impl Use {
+    /// Everything may be read again.
+    pub const SHARED: Use = Use { once: false, value: true };
+}
+
 /// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` of `layer`, all f32, to `[B, T, H * dim]`.
 ///
 /// With a cache in `run`, k and v are appended to it and its earlier positions are seen too; position t of row b
-/// sees `past[b] + t + 1` keys. Taps are filled where asked for. Where a block runs for its gradient, going back uses up the
-/// memory of q, k and v: they have memory of their own each, and no other operation's way back may read their numbers.
+/// sees `past[b] + t + 1` keys. Taps are filled where asked for.
 ///
 /// # Errors
 /// Shapes that do not fit, a full cache.
 pub fn attend(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, run: &mut Run) -> Result<Tensor> {
-    attend_within(layer, q, k, v, heads, None, run)
-}
-
-/// [`attend`] whose result goes to [`Run::last_product`] and nowhere else, but for a [`pick`](crate::pick): where a block runs
-/// for its gradient, the value is left out.
-///
-/// # Errors
-/// As [`attend`].
-pub fn attend_last(layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, run: &mut Run) -> Result<Tensor> {
-    let valued = !matches!(run.products, Products::Again(_));
-    attention(layer, q, k, v, heads, None, run, valued)
+    CausalAttention::new(heads).forward(layer, q, k, v, run)
 }
 
 /// As [`attend`], of a layer whose positions see the last `window` keys alone, their own included.
@@ -61,110 +85,78 @@ pub fn attend_within(
     window: Option<usize>,
     run: &mut Run,
 ) -> Result<Tensor> {
-    attention(layer, q, k, v, heads, window, run, true)
+    CausalAttention { window, ..CausalAttention::new(heads) }.forward(layer, q, k, v, run)
 }
 
-#[allow(clippy::too_many_arguments)]
-fn attention(
-    layer: usize,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: Heads,
-    window: Option<usize>,
-    run: &mut Run,
-    valued: bool,
-) -> Result<Tensor> {
-    let (b, t, h, d) = q.dims4()?;
-    if window == Some(0) {
-        candle_core::bail!("an attention window of 0 keys, allowed is 1 and above")
+impl CausalAttention {
+    /// Attention to all keys up to a position's own.
+    pub fn new(heads: Heads) -> Self {
+        Self { heads, window: None, soft_cap: None, slopes: None }
     }
-    let past = run.past(b)?;
-    let wants_graph = q.track_op() || k.track_op() || v.track_op();
-    let is_plain = run.cache.is_none() && !run.taps.want_attention && [q, k, v].iter().all(|x| x.dtype() == DType::F32);
-    if q.device().is_cpu() && wants_graph && is_plain {
-        let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, t)).transpose()?;
-        let once = matches!(run.products, Products::Again(_));
-        return Causal { heads, past, window, mask, once, valued }.attend(q, k, v)?.reshape((b, t, h * d));
-    }
-    let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
-    let (k, v) = match &mut run.cache {
-        Some(cache) => cache.append(layer, &k, &v)?,
-        None => (k, v),
-    };
-    let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, k.dim(2)?)).transpose()?;
-    if q.device().is_cpu() && !wants_graph && !run.taps.want_attention {
-        let op = Fused { heads, sight: Sight::Causal(past, window), mask };
-        return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
-    }
-    let q = q.transpose(1, 2)?.contiguous()?; // [B, H, T, dim]
-    let (k, v) = (k.to_dtype(DType::F32)?, v.to_dtype(DType::F32)?);
-    let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
-    let scores = (q.matmul(&k.transpose(2, 3)?)? * heads.scale)?; // [B, H, T, P]
-    let bias = causal_bias(&past, t, k.dim(2)?, window, mask.as_deref(), q.device())?;
-    let probabilities = softmax(&scores.broadcast_add(&bias)?)?;
-    if run.taps.want_attention {
-        run.taps.attention.push(probabilities.clone());
-    }
-    probabilities.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))
-}
 
-/// Attention in which every token sees every token: q, k and v `[B, N, H, dim]` f32 to `[B, N, H * dim]`, no graph.
-///
-/// # Errors
-/// Shapes that do not fit.
-pub fn attend_all(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
-    let (b, n, h, d) = q.dims4()?;
-    if let Some(bias) = bias
-        && (bias.heads(), bias.tokens()) != (h, n)
-    {
-        candle_core::bail!("a bias of {} heads and {} tokens for {h} heads and {n} tokens", bias.heads(), bias.tokens())
+    /// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` of `layer`, all f32, to `[B, T, H * dim]`, as [`attend`].
+    ///
+    /// # Errors
+    /// As [`attend`]; a window of 0.
+    pub fn forward(&self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor, run: &mut Run) -> Result<Tensor> {
+        self.forward_on(Backend::of(q.device()), layer, [q, k, v], run, Use::SHARED)
     }
-    let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, N, dim]
-    if q.device().is_cpu() {
-        let op = Fused { heads, sight: Sight::All(vec![n; b], bias.cloned()), mask: None };
-        return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, n, h * d));
-    }
-    let (k, v) = (repeat(&k, h / heads.keys)?, repeat(&v, h / heads.keys)?);
-    let mut scores = (q.transpose(1, 2)?.contiguous()?.matmul(&k.transpose(2, 3)?)? * heads.scale)?;
-    if let Some(bias) = bias {
-        scores = scores.broadcast_add(&bias.expanded(q.device())?)?;
-    }
-    softmax(&scores)?.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, n, h * d))
-}
 
-/// `[B, keys, P, dim]` with every head `times` times in a row.
-fn repeat(x: &Tensor, times: usize) -> Result<Tensor> {
-    let (b, keys, p, d) = x.dims4()?;
-    if times == 1 {
-        return x.contiguous();
-    }
-    x.unsqueeze(2)?.expand((b, keys, times, p, d))?.contiguous()?.reshape((b, keys * times, p, d))
-}
-
-/// `[B, 1, T, P]`: 0 where position t of row b sees key p, -inf elsewhere.
-fn causal_bias(
-    past: &[usize],
-    t: usize,
-    p: usize,
-    window: Option<usize>,
-    mask: Option<&[u8]>,
-    device: &Device,
-) -> Result<Tensor> {
-    let mut bias = vec![f32::NEG_INFINITY; past.len() * t * p];
-    for (row, before) in past.iter().enumerate() {
-        for at in 0..t {
-            let seen = (before + at + 1).min(p);
-            let hidden = window.map_or(0, |width| seen.saturating_sub(width));
-            let line = &mut bias[(row * t + at) * p..][..seen];
-            for (key, value) in line.iter_mut().enumerate().skip(hidden) {
-                if mask.is_none_or(|mask| mask[row * p + key] != 0) {
-                    *value = 0.0;
-                }
-            }
+    pub(crate) fn forward_on(
+        &self,
+        backend: Backend,
+        layer: usize,
+        [q, k, v]: [&Tensor; 3],
+        run: &mut Run,
+        used: Use,
+    ) -> Result<Tensor> {
+        let (b, t, h, d) = q.dims4()?;
+        let Self { heads, window, .. } = *self;
+        if window == Some(0) {
+            candle_core::bail!("an attention window of 0 keys, expected is 1 and above")
         }
+        let past = run.past(b)?;
+        let tracked = [q, k, v].iter().any(|x| x.track_op());
+        let fused = backend.is_kernels()
+            && self.soft_cap.is_none()
+            && self.slopes.is_none()
+            && !run.taps.want_attention
+            && [q, k, v].iter().all(|x| x.dtype() == DType::F32);
+        if fused && tracked && run.cache.is_none() {
+            let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, t)).transpose()?;
+            let Use { once, value } = used;
+            return Causal { heads, past, window, mask, once, value }.attend(q, k, v)?.reshape((b, t, h * d));
+        }
+        let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
+        let (k, v) = match run.cache_as::<KvCache>()? {
+            Some(cache) => cache.append(layer, &k, &v)?,
+            None => (k, v),
+        };
+        let p = k.dim(2)?;
+        let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, p)).transpose()?;
+        if fused && !tracked {
+            let op = Fused { heads, sight: Sight::Causal(past, window), mask };
+            return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
+        }
+        let bias = causal_bias(&past, [t, p], window, mask.as_deref(), self.slopes.as_deref(), q.device())?;
+        let composed = Composed { heads, soft_cap: self.soft_cap, bias, backend };
+        let q = q.transpose(1, 2)?; // [B, H, T, dim]
+        if !run.taps.want_attention {
+            return composed.forward(&q, &k, &v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d));
+        }
+        let probabilities = composed.probabilities(&q, &k)?;
+        let mixed = composed.mix(&probabilities, &v)?;
+        run.taps.attention.push(probabilities);
+        mixed.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))
     }
-    Tensor::from_vec(bias, (past.len(), 1, t, p), device)
+}
+
+/// The slopes of ALiBi for `heads` heads: 2^(-8 i / n) for the n heads of the next smaller power of two, then every other
+/// slope of twice as many (Press et al. 2022, as in transformers' `build_alibi_tensor`).
+pub fn alibi_slopes(heads: usize) -> Arc<[f32]> {
+    let of = |n: usize| (1..=n).map(move |i| (-8.0 * i as f64 / n as f64).exp2() as f32);
+    let n = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
+    of(n).chain(of(2 * n.max(1)).step_by(2)).take(heads).collect()
 }
 
 /// The first `p` columns of a key mask of `b` rows, row-major.
@@ -174,79 +166,4 @@ fn key_mask(mask: &Tensor, b: usize, p: usize) -> Result<Vec<u8>> {
         other => candle_core::bail!("a key mask of shape {other:?} for {b} rows of {p} positions"),
     }
     mask.narrow(1, 0, p)?.to_dtype(DType::U8)?.flatten_all()?.to_vec1()
-}
-
-/// One kernel over the cache where it lies: q `[B, T, H, dim]`, k and v `[B, keys, P, dim]` of any strides, to
-/// `[B, T, H, dim]`.
-struct Fused {
-    heads: Heads,
-    sight: Sight,
-    mask: Option<Vec<u8>>,
-}
-
-/// Which keys a query sees.
-enum Sight {
-    /// Those up to its own position, or the last few of them; positions behind each row.
-    Causal(Vec<usize>, Option<usize>),
-    /// All of its row, with a bias on the scores.
-    All(Vec<usize>, Option<AttentionBias>),
-}
-
-impl CustomOp3 for Fused {
-    fn name(&self) -> &'static str {
-        "fused-attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (batch, queries, heads, head_dim) = l1.shape().dims4()?;
-        let (_, kv_heads, positions, _) = l2.shape().dims4()?;
-        let [b, t, h, _] = *l1.stride() else { candle_core::bail!("queries have four dimensions") };
-        let (visible, bias) = match &self.sight {
-            Sight::Causal(past, None) => (Visible::Causal(past), None),
-            Sight::Causal(past, Some(width)) => (Visible::Window(past, *width), None),
-            Sight::All(keys, bias) => (Visible::All(keys), bias.as_ref()),
-        };
-        let kernel = Attention {
-            q: Strided { data: contiguous_f32(self.name(), s1, l1)?, strides: [b, h, t] },
-            k: strided(self.name(), s2, l2)?,
-            v: strided(self.name(), s3, l3)?,
-            batch,
-            heads,
-            kv_heads,
-            queries,
-            positions,
-            head_dim,
-            scale: self.heads.scale as f32,
-            visible,
-            mask: self.mask.as_deref(),
-            bias: bias.map(|bias| ScoreBias::Grid(bias.kernel())),
-        };
-        let mut out = vec![0f32; batch * queries * heads * head_dim];
-        kernel.run(&mut out, None).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(out), l1.shape().clone()))
-    }
-}
-
-fn strided<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<Strided<Values<'a>>> {
-    let from = layout.start_offset();
-    match (storage, layout.stride()) {
-        (CpuStorage::F32(data), [b, h, p, 1]) => {
-            Ok(Strided { data: Values::F32(&data[from..]), strides: [*b, *h, *p] })
-        }
-        (CpuStorage::F16(data), [b, h, p, 1]) => {
-            Ok(Strided { data: Values::F16(&data[from..]), strides: [*b, *h, *p] })
-        }
-        (CpuStorage::BF16(data), [b, h, p, 1]) => {
-            Ok(Strided { data: Values::Bf16(&data[from..]), strides: [*b, *h, *p] })
-        }
-        _ => candle_core::bail!("{op} takes float heads whose elements lie side by side, got {layout:?}"),
-    }
 }

@@ -1,4 +1,4 @@
-//! Causal self-attention without a cache on the CPU, with a backward that keeps no probabilities.
+//! Causal self-attention without a cache on the kernels, with a backward pass that keeps no probabilities.
 
 use super::attention::Heads;
 use crate::frozen::{contiguous_f32, take};
@@ -8,15 +8,15 @@ use limber_kernels::{Attention, CausalGrads, Heads as Strided, Values, Visible};
 /// What decides which keys a query sees; the scale of the scores.
 pub(super) struct Causal {
     pub heads: Heads,
-    /// Zeros, one a row of the batch: nothing lies behind.
+    /// Zeros, one a row of the batch: there are no earlier positions.
     pub past: Vec<usize>,
     pub window: Option<usize>,
     /// `[B, T]`: 1 is seen, 0 is hidden.
     pub mask: Option<Vec<u8>>,
     /// Whether the gradient uses up queries, keys and values.
     pub once: bool,
-    /// Whether anything reads the value.
-    pub valued: bool,
+    /// Whether anything reads the value; else this is a backward-only node.
+    pub value: bool,
 }
 
 impl Causal {
@@ -82,11 +82,10 @@ impl CustomOp3 for Causal {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        if !self.valued {
-            return Ok((CpuStorage::F32(Vec::new()), l1.shape().clone()));
-        }
         let mut out = vec![0f32; l1.shape().elem_count()];
-        self.kernel([(s1, l1), (s2, l2), (s3, l3)])?.run(&mut out, None).map_err(candle_core::Error::wrap)?;
+        if self.value {
+            self.kernel([(s1, l1), (s2, l2), (s3, l3)])?.run(&mut out, None).map_err(candle_core::Error::wrap)?;
+        }
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -99,11 +98,11 @@ impl CustomOp3 for Causal {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (batch, positions, heads, head_dim) = q.dims4()?;
-        let numbers = |x: &Tensor| match self.once {
+        let elements = |x: &Tensor| match self.once {
             true => take(&x.contiguous()?),
             false => x.flatten_all()?.to_vec1::<f32>(),
         };
-        let (mut gq, mut gk, mut gv) = (numbers(q)?, numbers(k)?, numbers(v)?);
+        let (mut gq, mut gk, mut gv) = (elements(q)?, elements(k)?, elements(v)?);
         let grads = CausalGrads {
             q: &mut gq,
             k: &mut gk,
@@ -124,7 +123,7 @@ impl CustomOp3 for Causal {
         };
         grads.run(contiguous_f32(self.name(), storage, layout)?).map_err(candle_core::Error::wrap)?;
         let tensor =
-            |numbers: Vec<f32>, like: &Tensor| Tensor::from_vec(numbers, like.shape(), like.device()).map(Some);
+            |elements: Vec<f32>, like: &Tensor| Tensor::from_vec(elements, like.shape(), like.device()).map(Some);
         Ok((tensor(gq, q)?, tensor(gk, k)?, tensor(gv, v)?))
     }
 }

@@ -1,6 +1,8 @@
 //! Layer norm over the last dimension: y = (x - mean) / sqrt(var + eps) * g + b, var biased (PyTorch's).
 
+use crate::backend::Backend;
 use crate::frozen::contiguous_f32;
+use crate::graph::recomputed;
 use crate::weights::{ONES, WeightError, Weights, ZEROS};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Shape, Tensor};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 pub struct LayerNorm {
     gain: Tensor,
     shift: Tensor,
-    cpu: Option<Parameters>,
+    kernel: Option<Parameters>,
     eps: f64,
 }
 
@@ -21,6 +23,8 @@ struct Parameters {
     gain: Arc<[f32]>,
     shift: Arc<[f32]>,
     eps: f32,
+    /// Whether nothing reads the value, which is left at zeros.
+    backward_only: bool,
 }
 
 impl LayerNorm {
@@ -29,16 +33,26 @@ impl LayerNorm {
     /// # Errors
     /// Parameters that are not f32 vectors.
     pub fn new(gain: Tensor, shift: Tensor, eps: f64) -> Result<Self> {
-        let cpu = if gain.device().is_cpu() {
+        let backend = Backend::of(gain.device());
+        Self::on(gain, shift, eps, backend)
+    }
+
+    /// As [`Self::new`], computed by `backend`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on(gain: Tensor, shift: Tensor, eps: f64, backend: Backend) -> Result<Self> {
+        let kernel = if backend.is_kernels() {
             Some(Parameters {
                 gain: gain.to_vec1::<f32>()?.into(),
                 shift: shift.to_vec1::<f32>()?.into(),
                 eps: eps as f32,
+                backward_only: false,
             })
         } else {
             None
         };
-        Ok(Self { gain: gain.detach(), shift: shift.detach(), cpu, eps })
+        Ok(Self { gain: gain.detach(), shift: shift.detach(), kernel, eps })
     }
 
     /// `weight` and `bias` `[width]` under `weights`.
@@ -46,10 +60,20 @@ impl LayerNorm {
     /// # Errors
     /// Weights that are missing or of another shape.
     pub fn load(weights: &Weights, width: usize, eps: f64) -> Result<Self, WeightError> {
+        Self::load_with(weights, width, eps, true)
+    }
+
+    /// As [`Self::load`], without a `bias` where `biased` says so.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(weights: &Weights, width: usize, eps: f64, biased: bool) -> Result<Self, WeightError> {
         let gain = weights.tensor("weight", &[width], ONES)?;
-        let shift = weights.tensor("bias", &[width], ZEROS)?;
-        Self::new(gain, shift, eps)
-            .map_err(|e| WeightError::Read { source_label: weights.source().label(), message: e.to_string() })
+        let shift = match biased {
+            true => weights.tensor("bias", &[width], ZEROS)?,
+            false => gain.zeros_like().map_err(|e| weights.failure(e))?,
+        };
+        Self::on(gain, shift, eps, weights.backend()).map_err(|e| weights.failure(e))
     }
 
     /// A norm without parameters of its own.
@@ -57,7 +81,15 @@ impl LayerNorm {
     /// # Errors
     /// A device that is out of memory.
     pub fn plain(width: usize, eps: f64, device: &Device) -> Result<Self> {
-        Self::new(Tensor::ones(width, DType::F32, device)?, Tensor::zeros(width, DType::F32, device)?, eps)
+        Self::plain_on(width, eps, device, Backend::of(device))
+    }
+
+    /// As [`Self::plain`], computed by `backend`.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn plain_on(width: usize, eps: f64, device: &Device, backend: Backend) -> Result<Self> {
+        Self::on(Tensor::ones(width, DType::F32, device)?, Tensor::zeros(width, DType::F32, device)?, eps, backend)
     }
 
     /// x `[.., D]` f32 to `[.., D]` f32.
@@ -65,42 +97,24 @@ impl LayerNorm {
     /// # Errors
     /// Another last dimension.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, false)
+    }
+
+    /// [`Self::forward`] as a backward-only node of the kernels: nothing reads its value.
+    pub(crate) fn backward_only(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, true)
+    }
+
+    fn run(&self, x: &Tensor, backward_only: bool) -> Result<Tensor> {
         let width = self.gain.dim(0)?;
         if x.dims().last() != Some(&width) {
             candle_core::bail!("input of shape {:?} for a layer norm of width {width}", x.dims())
         }
-        match &self.cpu {
-            Some(parameters) => x.contiguous()?.apply_op1(parameters.clone()),
-            None => layer_norm_trainable(x, &self.gain, &self.shift, self.eps),
+        if let Some(parameters) = &self.kernel {
+            return x.contiguous()?.apply_op1(Parameters { backward_only, ..parameters.clone() });
         }
-    }
-}
-
-impl LayerNorm {
-    /// [`Self::forward`] where the value has no part in what is asked for: on the CPU it is left out.
-    pub(crate) fn without_value(&self, x: &Tensor) -> Result<Tensor> {
-        match &self.cpu {
-            Some(parameters) if x.dims().last() == Some(&parameters.gain.len()) => {
-                x.contiguous()?.apply_op1(WithoutValue(parameters.clone()))
-            }
-            _ => self.forward(x),
-        }
-    }
-}
-
-struct WithoutValue(Parameters);
-
-impl CustomOp1 for WithoutValue {
-    fn name(&self) -> &'static str {
-        "frozen-layer-norm-without-value"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(Vec::new()), layout.shape().clone()))
-    }
-
-    fn bwd(&self, arg: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        self.0.bwd(arg, res, grad)
+        let (gain, shift, eps) = (self.gain.clone(), self.shift.clone(), self.eps);
+        recomputed("layer-norm", x, move |x| layer_norm_trainable(x, &gain, &shift, eps))
     }
 }
 
@@ -121,6 +135,9 @@ impl CustomOp1 for Parameters {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        if self.backward_only {
+            return Ok((CpuStorage::F32(vec![0f32; layout.shape().elem_count()]), layout.shape().clone()));
+        }
         let x = contiguous_f32(self.name(), storage, layout)?;
         let width = self.gain.len();
         let mut y = vec![0f32; x.len()];

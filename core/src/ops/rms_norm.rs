@@ -1,7 +1,9 @@
 //! RMS norm over the last dimension: y = x / sqrt(mean(x^2) + eps) * g (Llama's).
 
+use crate::backend::Backend;
 use crate::frozen::contiguous_f32;
-use crate::weights::{ONES, WeightError, Weights};
+use crate::graph::recomputed;
+use crate::weights::{ONES, WeightError, Weights, ZEROS};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     gain: Tensor,
-    cpu: Option<Parameters>,
+    kernel: Option<Parameters>,
     eps: f64,
 }
 
@@ -19,6 +21,8 @@ pub struct RmsNorm {
 struct Parameters {
     gain: Arc<[f32]>,
     eps: f32,
+    /// Whether nothing reads the value, which is left at zeros.
+    backward_only: bool,
 }
 
 impl RmsNorm {
@@ -27,10 +31,21 @@ impl RmsNorm {
     /// # Errors
     /// A gain that is no f32 vector.
     pub fn new(gain: Tensor, eps: f64) -> Result<Self> {
-        let on_cpu = gain.device().is_cpu();
-        let values = gain.to_vec1::<f32>()?;
-        let cpu = on_cpu.then(|| Parameters { gain: values.into(), eps: eps as f32 });
-        Ok(Self { gain: gain.detach(), cpu, eps })
+        let backend = Backend::of(gain.device());
+        Self::on(gain, eps, backend)
+    }
+
+    /// As [`Self::new`], computed by `backend`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on(gain: Tensor, eps: f64, backend: Backend) -> Result<Self> {
+        let kernel = if backend.is_kernels() {
+            Some(Parameters { gain: gain.to_vec1::<f32>()?.into(), eps: eps as f32, backward_only: false })
+        } else {
+            None
+        };
+        Ok(Self { gain: gain.detach(), kernel, eps })
     }
 
     /// `weight` `[width]` under `weights`.
@@ -39,8 +54,16 @@ impl RmsNorm {
     /// Weights that are missing or of another shape.
     pub fn load(weights: &Weights, width: usize, eps: f64) -> Result<Self, WeightError> {
         let gain = weights.tensor("weight", &[width], ONES)?;
-        Self::new(gain, eps)
-            .map_err(|e| WeightError::Read { source_label: weights.source().label(), message: e.to_string() })
+        Self::on(gain, eps, weights.backend()).map_err(|e| weights.failure(e))
+    }
+
+    /// As [`Self::load`], of a gain that is stored less 1: Gemma's.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_less_one(weights: &Weights, width: usize, eps: f64) -> Result<Self, WeightError> {
+        let gain = weights.tensor("weight", &[width], ZEROS)?;
+        (gain + 1.0).and_then(|gain| Self::on(gain, eps, weights.backend())).map_err(|e| weights.failure(e))
     }
 
     /// x `[.., D]` f32 to `[.., D]` f32.
@@ -48,20 +71,27 @@ impl RmsNorm {
     /// # Errors
     /// Another last dimension.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, false)
+    }
+
+    /// [`Self::forward`] as a backward-only node of the kernels: nothing reads its value.
+    pub(crate) fn backward_only(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, true)
+    }
+
+    fn run(&self, x: &Tensor, backward_only: bool) -> Result<Tensor> {
         let width = self.gain.dim(0)?;
         if x.dims().last() != Some(&width) {
             candle_core::bail!("input of shape {:?} for an RMS norm of width {width}", x.dims())
         }
-        match &self.cpu {
-            Some(parameters) => x.contiguous()?.apply_op1(parameters.clone()),
-            None => self.composed(x),
+        if let Some(parameters) = &self.kernel {
+            return x.contiguous()?.apply_op1(Parameters { backward_only, ..parameters.clone() });
         }
-    }
-
-    /// The same from candle's operations.
-    pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let square = x.sqr()?.mean_keepdim(D::Minus1)?;
-        x.broadcast_div(&(square + self.eps)?.sqrt()?)?.broadcast_mul(&self.gain)
+        let (gain, eps) = (self.gain.clone(), self.eps);
+        recomputed("rms-norm", x, move |x| {
+            let square = x.sqr()?.mean_keepdim(D::Minus1)?;
+            x.broadcast_div(&(square + eps)?.sqrt()?)?.broadcast_mul(&gain)
+        })
     }
 }
 
@@ -71,6 +101,9 @@ impl CustomOp1 for Parameters {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        if self.backward_only {
+            return Ok((CpuStorage::F32(vec![0f32; layout.shape().elem_count()]), layout.shape().clone()));
+        }
         let x = contiguous_f32(self.name(), storage, layout)?;
         let width = self.gain.len();
         let mut y = vec![0f32; x.len()];
@@ -96,7 +129,7 @@ impl CustomOp2 for Backward {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = contiguous_f32(self.name(), s1, l1)?;
         let gy = contiguous_f32(self.name(), s2, l2)?;
-        let Parameters { gain, eps } = &self.0;
+        let Parameters { gain, eps, .. } = &self.0;
         let mut gx = vec![0f32; x.len()];
         limber_kernels::rms_norm_input_grad(x, gain, *eps, gy, &mut gx, x.len() / gain.len(), gain.len())
             .map_err(candle_core::Error::wrap)?;

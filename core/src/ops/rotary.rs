@@ -3,11 +3,13 @@
 //! Sources followed: transformers' `modeling_gptj.py` (interleaved pairs), `modeling_gpt_neox.py` (halves) and, for
 //! frequencies that change with the length, `modeling_rope_utils.py` (`dynamic`).
 
+use crate::backend::Backend;
 use crate::frozen::{contiguous_f32, take};
+use crate::graph::node;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex};
 
-/// Which two elements a rotation turns: 2i and 2i + 1 (GPT-J), or i and i + dim / 2 (GPT-NeoX, Llama).
+/// Which two elements a rotation takes: 2i and 2i + 1 (GPT-J), or i and i + dim / 2 (GPT-NeoX, Llama).
 pub use limber_kernels::RotaryStyle;
 
 /// The angles of every position, as cosines and sines that are made when they are first needed.
@@ -25,7 +27,7 @@ pub struct Rotary {
 /// Frequencies of rows longer than what the model was trained with, from the row's length ("dynamic NTK").
 ///
 /// As transformers computes them, a step over a cache takes its own length's frequencies and leaves cached keys as
-/// they were turned.
+/// they were rotated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Growth {
     /// Rotated elements of a head, above 2.
@@ -95,7 +97,7 @@ impl Rotary {
         Self { growth: Some(growth), ..self }
     }
 
-    /// Elements of a head that are turned.
+    /// Elements of a head that are rotated.
     pub fn dim(&self) -> usize {
         2 * self.frequencies.len()
     }
@@ -105,7 +107,7 @@ impl Rotary {
         self.growth.map_or(self.positions, |growth| growth.trained)
     }
 
-    /// x `[B, T, H, head_dim]` f32, whose row b starts at position `past[b]`, turned by its positions.
+    /// x `[B, T, H, head_dim]` f32, whose row b starts at position `past[b]`, rotated by its positions.
     ///
     /// # Errors
     /// A position outside the tables, a head smaller than the rotated part.
@@ -119,19 +121,27 @@ impl Rotary {
     /// # Errors
     /// As [`Self::apply`].
     pub fn apply_rows(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Tensor> {
-        let op = self.rotate(x, past, lengths)?;
-        if x.device().is_cpu() { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
+        self.apply_on(Backend::of(x.device()), x, past, lengths, false)
     }
 
-    /// As [`Self::apply_rows`] of numbers that nothing else reads: on the CPU they are turned in x's own memory, and x is
-    /// left without numbers.
-    pub(crate) fn turn_rows(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Tensor> {
+    /// As [`Self::apply_rows`] by a backend. Where `own` says that nothing else reads x, the kernels rotate it in its own
+    /// memory, and x is left without elements.
+    pub(crate) fn apply_on(
+        &self,
+        backend: Backend,
+        x: &Tensor,
+        past: &[usize],
+        lengths: &[usize],
+        own: bool,
+    ) -> Result<Tensor> {
         let op = self.rotate(x, past, lengths)?;
-        if !x.device().is_cpu() {
-            return op.composed(x);
+        if !backend.is_kernels() {
+            let back = op.inverted();
+            return node("rotary-embedding", x, op.composed(&x.detach())?, move |grad| back.composed(grad));
         }
         let x = x.contiguous()?;
-        x.apply_op1(Rotate { numbers: Mutex::new(Some(take(&x)?)), ..op })
+        let elements = if own { Some(take(&x)?) } else { None };
+        x.apply_op1(Rotate { elements: Mutex::new(elements), ..op })
     }
 
     fn rotate(&self, x: &Tensor, past: &[usize], lengths: &[usize]) -> Result<Rotate> {
@@ -145,12 +155,12 @@ impl Rotary {
                 x.dims()
             )
         }
-        let (tables, places) = self.places(past, lengths, t);
-        Ok(Rotate { style: self.style, dim: self.dim(), tables, places, inverse: false, numbers: Mutex::new(None) })
+        let (tables, entries) = self.entries(past, lengths, t);
+        Ok(Rotate { style: self.style, dim: self.dim(), tables, entries, inverse: false, elements: Mutex::new(None) })
     }
 
     /// Tables, and the entry of each of the B * T positions in them.
-    fn places(&self, past: &[usize], lengths: &[usize], t: usize) -> (Arc<Tables>, Vec<usize>) {
+    fn entries(&self, past: &[usize], lengths: &[usize], t: usize) -> (Arc<Tables>, Vec<usize>) {
         if let Some(growth) = self.growth
             && past.iter().zip(lengths).any(|(past, length)| past + length > growth.trained)
         {
@@ -161,9 +171,9 @@ impl Rotary {
             }
             return (Arc::new(tables), (0..past.len() * t).collect());
         }
-        let places: Vec<usize> = past.iter().flat_map(|past| *past..past + t).collect();
+        let entries: Vec<usize> = past.iter().flat_map(|past| *past..past + t).collect();
         let needed = past.iter().max().map_or(0, |past| past + t);
-        (self.tables(needed), places)
+        (self.tables(needed), entries)
     }
 
     /// Tables of at least `needed` positions, kept for the next run.
@@ -185,41 +195,49 @@ struct Rotate {
     dim: usize,
     tables: Arc<Tables>,
     /// The entry of each of the B * T positions in the tables.
-    places: Vec<usize>,
+    entries: Vec<usize>,
     inverse: bool,
-    /// What is turned, where the operation has been given it.
-    numbers: Mutex<Option<Vec<f32>>>,
+    /// What is rotated, where the operation has been given it.
+    elements: Mutex<Option<Vec<f32>>>,
 }
 
 impl Rotate {
+    /// The rotation back.
+    fn inverted(&self) -> Self {
+        let (tables, entries) = (self.tables.clone(), self.entries.clone());
+        let (style, dim, inverse) = (self.style, self.dim, !self.inverse);
+        Self { style, dim, tables, entries, inverse, elements: Mutex::new(None) }
+    }
+
     /// The same from candle's operations.
     fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let (b, t, h, d) = x.dims4()?;
         let half = self.dim / 2;
-        let pick = |table: &[f32]| -> Result<Tensor> {
-            let rows: Vec<f32> =
-                self.places.iter().flat_map(|place| &table[place * half..(place + 1) * half]).copied().collect();
+        let entries = |table: &[f32], sign: f32| -> Result<Tensor> {
+            let rows = self.entries.iter().flat_map(|entry| &table[entry * half..(entry + 1) * half]);
+            let rows: Vec<f32> = rows.map(|x| sign * x).collect();
             Tensor::from_vec(rows, (b, t, 1, half), &Device::Cpu)?.to_device(x.device())
         };
-        let (cos, sin) = (pick(&self.tables.cos)?, pick(&self.tables.sin)?);
-        let turned = x.narrow(3, 0, self.dim)?;
+        let sign = if self.inverse { -1.0 } else { 1.0 };
+        let (cos, sin) = (entries(&self.tables.cos, 1.0)?, entries(&self.tables.sin, sign)?);
+        let rotated = x.narrow(3, 0, self.dim)?;
         let (first, second) = match self.style {
             RotaryStyle::Interleaved => {
-                let pairs = turned.contiguous()?.reshape((b, t, h, half, 2))?;
+                let pairs = rotated.contiguous()?.reshape((b, t, h, half, 2))?;
                 (pairs.narrow(4, 0, 1)?.squeeze(4)?, pairs.narrow(4, 1, 1)?.squeeze(4)?)
             }
-            RotaryStyle::Half => (turned.narrow(3, 0, half)?, turned.narrow(3, half, half)?),
+            RotaryStyle::Half => (rotated.narrow(3, 0, half)?, rotated.narrow(3, half, half)?),
         };
         let a = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
         let c = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
-        let turned = match self.style {
+        let rotated = match self.style {
             RotaryStyle::Interleaved => Tensor::stack(&[a, c], 4)?.reshape((b, t, h, self.dim))?,
             RotaryStyle::Half => Tensor::cat(&[a, c], 3)?,
         };
         if d == self.dim {
-            return Ok(turned);
+            return Ok(rotated);
         }
-        Tensor::cat(&[turned, x.narrow(3, self.dim, d - self.dim)?], 3)
+        Tensor::cat(&[rotated, x.narrow(3, self.dim, d - self.dim)?], 3)
     }
 }
 
@@ -232,22 +250,19 @@ impl CustomOp1 for Rotate {
         let (_, _, h, d) = layout.shape().dims4()?;
         let Tables { cos, sin } = self.tables.as_ref();
         let kernel = limber_kernels::Rotary { style: self.style, rotary: self.dim, cos, sin };
-        let given = self.numbers.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
+        let given = self.elements.lock().map_err(|_| candle_core::Error::msg("a thread panicked"))?.take();
         let mut y = match given {
-            Some(numbers) => numbers,
+            Some(elements) => elements,
             None => contiguous_f32(self.name(), storage, layout)?.to_vec(),
         };
-        let turn = if self.inverse { limber_kernels::Rotary::invert } else { limber_kernels::Rotary::apply };
-        turn(&kernel, &mut y, &self.places, h, d).map_err(candle_core::Error::wrap)?;
+        let rotate = if self.inverse { limber_kernels::Rotary::invert } else { limber_kernels::Rotary::apply };
+        rotate(&kernel, &mut y, &self.entries, h, d).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         // A rotation's transpose is the rotation back, whatever it is multiplied with.
-        let (tables, places) = (self.tables.clone(), self.places.clone());
-        let (dim, inverse, numbers) = (self.dim, !self.inverse, Mutex::new(None));
-        let op = Rotate { style: self.style, dim, tables, places, inverse, numbers };
-        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&op)?))
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&self.inverted())?))
     }
 }
 
@@ -277,9 +292,9 @@ mod tests {
                 // The second call needs longer tables than the first made.
                 for past in [[0, 4], [300, 1]] {
                     let lengths = [5, 2];
-                    let (tables, places) = rotary.places(&past, &lengths, 5);
-                    let numbers = Mutex::new(None);
-                    let op = Rotate { style, dim: rotary.dim(), tables, places, inverse: false, numbers };
+                    let (tables, entries) = rotary.entries(&past, &lengths, 5);
+                    let elements = Mutex::new(None);
+                    let op = Rotate { style, dim: rotary.dim(), tables, entries, inverse: false, elements };
                     let ours = rotary.apply_rows(&x, &past, &lengths).unwrap();
                     // One product and one sum of numbers of order 1.
                     assert!(largest(&ours, &op.composed(&x).unwrap()) < 1e-6, "{style:?} {past:?}");

@@ -1,5 +1,6 @@
 //! Softmax over the last dimension, with a backward. A row that is -inf everywhere gives zeros.
 
+use crate::backend::Backend;
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 
@@ -8,7 +9,12 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Te
 /// # Errors
 /// A tensor that is not f32.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    softmax_on(Backend::of(x.device()), x)
+}
+
+/// [`softmax`] by a backend.
+pub(super) fn softmax_on(backend: Backend, x: &Tensor) -> Result<Tensor> {
+    if backend.is_kernels() {
         return x.contiguous()?.apply_op1(Forward);
     }
     let max = x.max_keepdim(D::Minus1)?.detach().maximum(-1e30)?;

@@ -4,6 +4,7 @@
 //! [`Weights`] is what a part gets: a source, a name prefix, a device and the type that weights are wanted in.
 //! Weights keep their own type and their place in the mapped file; only a change of type makes a copy.
 
+use crate::backend::Backend;
 use crate::frozen::{FrozenEmbedding, FrozenLinear};
 use candle_core::{Device, Tensor};
 use half::f16;
@@ -159,13 +160,25 @@ pub struct Weights {
     prefix: String,
     device: Device,
     dtype: Option<WeightType>,
+    backend: Backend,
     trace: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Weights {
     /// All of `source`. `dtype` None keeps the type of the file (f32 where the source is random).
     pub fn new(source: Arc<dyn WeightSource>, device: Device, dtype: Option<WeightType>) -> Self {
-        Self { source, prefix: String::new(), device, dtype, trace: Arc::default() }
+        let backend = Backend::of(&device);
+        Self { source, prefix: String::new(), device, dtype, backend, trace: Arc::default() }
+    }
+
+    /// The same weights, computed with by `backend`: candle's operations on the CPU are what an accelerator runs.
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// What computes with these weights.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// Random weights of `seed` on the CPU in f32, for tests and `random:SEED`.
@@ -296,7 +309,7 @@ impl Weights {
     fn with_bias(&self, weight: FrozenData, bias: Option<Init>) -> Result<FrozenLinear, WeightError> {
         let n_out = weight.shape().first().copied().unwrap_or(0);
         let bias = bias.map(|init| self.tensor("bias", &[n_out], init)).transpose()?;
-        FrozenLinear::new(weight, bias, &self.device).map_err(|e| self.error(&e.to_string()))
+        FrozenLinear::on(weight, bias, &self.device, self.backend).map_err(|e| self.failure(e))
     }
 
     /// A frozen embedding table from `weight` `[rows, width]`.
@@ -305,10 +318,11 @@ impl Weights {
     /// As [`Self::frozen`].
     pub fn embedding(&self, rows: usize, width: usize, init: Init) -> Result<FrozenEmbedding, WeightError> {
         let data = self.frozen("weight", &[rows, width], init)?;
-        FrozenEmbedding::new(data, &self.device).map_err(|e| self.error(&e.to_string()))
+        FrozenEmbedding::on(data, &self.device, self.backend).map_err(|e| self.failure(e))
     }
 
-    /// Word embeddings and head of a model that has one table `weight` `[rows, width]` for both.
+    /// Word embeddings and head of a model that has one table `weight` `[rows, width]` for both; with a `bias` under `head`
+    /// where one is given.
     ///
     /// Some checkpoints hold the table twice, under `head` too, and some under `head` alone.
     ///
@@ -320,11 +334,12 @@ impl Weights {
         rows: usize,
         width: usize,
         init: Init,
+        bias: Option<Init>,
     ) -> Result<(FrozenEmbedding, FrozenLinear), WeightError> {
         let shape = [rows, width];
         if head.has("weight") == Some(true) {
             if self.has("weight") == Some(false) {
-                return head.tied(head, rows, width, init);
+                return head.tied(head, rows, width, init, bias);
             }
             let bits = |weights: &Weights| {
                 let name = weights.full("weight");
@@ -340,13 +355,14 @@ impl Weights {
             }
         }
         let table = self.frozen("weight", &shape, init)?;
+        let bias = bias.map(|init| head.tensor("bias", &[rows], init)).transpose()?;
         let layer = || -> candle_core::Result<_> {
             Ok((
-                FrozenEmbedding::new(table.clone(), &self.device)?,
-                FrozenLinear::new(table.clone(), None, &self.device)?,
+                FrozenEmbedding::on(table.clone(), &self.device, self.backend)?,
+                FrozenLinear::on(table.clone(), bias, &self.device, self.backend)?,
             ))
         };
-        layer().map_err(|e| self.error(&e.to_string()))
+        layer().map_err(|e| self.failure(e))
     }
 
     /// A fingerprint of the tensors read so far: of names relative to no prefix, of shapes, and of sampled values
@@ -381,6 +397,11 @@ impl Weights {
 
     fn full(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// What candle reports of these weights.
+    pub(crate) fn failure(&self, error: candle_core::Error) -> WeightError {
+        self.error(&error.to_string())
     }
 
     fn error(&self, message: &str) -> WeightError {

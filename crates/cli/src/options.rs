@@ -1,17 +1,17 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
-use super::output;
+use super::{output, threads};
 use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use limber_config::{self as config, Config, Plugin};
+use limber_config::{self as config, Config, MAX_THREADS, Plugin};
 use limber_core::Registry;
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::plugins;
 use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, VisionEncoder};
 use limber_plugin_host::Library;
 use limber_weights::hub::{self, Settings};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// A flag whose values are the names of a table.
@@ -43,7 +43,7 @@ pub struct Shared {
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
     /// Threads; one a core where nothing is said
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     pub threads: Option<u16>,
     /// Prints one JSON object a line
     #[arg(long)]
@@ -93,7 +93,7 @@ impl Shared {
     /// Every problem of the config.
     pub fn load(&self, flags: Option<&SamplingFlags>) -> Result<Config> {
         let mut sets = self.set.clone();
-        let mut set = |key: &str, value: serde_json::Value| sets.push(format!("{key}={value}"));
+        let mut set = |key: &str, value: Value| sets.push(format!("{key}={value}"));
         if let Some(device) = &self.device {
             set("device", json!(device));
         }
@@ -106,8 +106,8 @@ impl Shared {
         if let Some(flags) = flags {
             let numbers = [
                 ("generate.max_tokens", flags.max_tokens.map(|v| json!(v))),
-                ("generate.temperature", flags.temperature.map(|v| json!(v))),
-                ("generate.top_p", flags.top_p.map(|v| json!(v))),
+                ("generate.temperature", flags.temperature.map(number)),
+                ("generate.top_p", flags.top_p.map(number)),
                 ("generate.top_k", flags.top_k.map(|v| json!(v))),
                 ("generate.seed", flags.seed.map(|v| json!(v))),
                 ("generate.batch", flags.batch.map(|v| json!(v))),
@@ -126,12 +126,14 @@ impl Shared {
         for note in &loaded.notes {
             output::note(&note.to_string());
         }
-        if let Some(threads) = loaded.config.threads {
-            // The pool can be built once; a second call in one process keeps the first.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        }
+        threads::start(loaded.config.threads)?;
         Ok(loaded.config)
     }
+}
+
+/// A number for `--set`. JSON has none that is not finite and would say null, which means the default: as text it is refused.
+fn number(value: f64) -> Value {
+    if value.is_finite() { json!(value) } else { json!(value.to_string()) }
 }
 
 #[cfg(feature = "demo")]

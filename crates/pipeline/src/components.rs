@@ -5,6 +5,7 @@ use crate::stitch_file::StitchMetadata;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use limber_config::{Config, DeviceSpec, Section};
+use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch, Role};
 use limber_core::{DecoderSpec, Registry, WeightSource, Weights};
 use limber_text::Tokenizer;
@@ -124,7 +125,8 @@ pub(crate) fn tokenizer(config: &Config, ready: &Ready<PreparedDecoder>, spec: &
     if let Some(path) = &config.decoder.tokenizer {
         let path = config.resolve(path);
         return if path.is_file() {
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file = std::fs::File::open(&path).and_then(|file| bounded::bytes(file, TEXT_LIMIT));
+            let bytes = file.with_context(|| format!("cannot read {}", path.display()))?;
             Tokenizer::from_bytes(&bytes).with_context(|| format!("tokenizer {}", path.display()))
         } else {
             Tokenizer::from_folder(&path)

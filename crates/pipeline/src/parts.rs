@@ -2,11 +2,13 @@
 
 use anyhow::Result;
 use limber_core::Registry;
+use limber_decoder_gemma2 as _;
 use limber_decoder_gpt_neox as _;
 use limber_decoder_gpt2 as _;
 use limber_decoder_gptj as _;
 use limber_decoder_llama as _;
 use limber_decoder_opt as _;
+use limber_decoder_qwen3 as _;
 use limber_encoder_beit as _;
 use limber_encoder_clip_resnet as _;
 use limber_encoder_clip_vit as _;

@@ -117,9 +117,8 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let per_step = (settings.batch * settings.accumulate) as u64;
     let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
     let reading = Reader::new(&model, config, &data, set.len())?;
-    // Two micro-batches, so that one is read while the other is learnt from; a whole step may be thousands of images.
-    let ahead = 2 * settings.batch.max(data.workers);
-    let loader = Loader::new(set.as_ref(), order, &reading, places, ahead);
+    // Micro-batches are read ahead: a whole step may be thousands of images.
+    let loader = Loader::new(set.as_ref(), order, &reading, places, (settings.batch, data.workers));
     let mut run = Run { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
     let look = |run: &Run, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
         let step = run.state.step;
@@ -132,12 +131,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         watch(Event::Validated(&validated));
         Ok(())
     };
-    std::thread::scope(|scope| {
-        for _ in 0..data.workers {
-            scope.spawn(|| loader.work());
-        }
-        // The reading threads end however this ends, or the scope would wait for them.
-        let _guard = Stop(&loader);
+    loader.run(|| {
         if run.state.step == 0 {
             look(&run, &mut log, watch)?;
         }
@@ -156,7 +150,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
                 run.save()?;
             }
         }
-        anyhow::Ok(())
+        Ok(())
     })?;
     let stitch = output.join("stitch.safetensors");
     if ranks.rank() == 0 {
@@ -168,15 +162,6 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         )?;
     }
     Ok(Outcome { stitch: Some(stitch), steps: run.state.step, skipped: run.state.skipped })
-}
-
-/// Lets the reading threads of a loader end.
-pub(crate) struct Stop<'a, 'b>(pub &'a Loader<'b>);
-
-impl Drop for Stop<'_, '_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// Refuses processes that do not train the same: other settings, another checkpoint, another start.

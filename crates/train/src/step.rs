@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use limber_config::Recompute;
 use limber_core::ops::cross_entropy;
-use limber_core::{LogitPositions, Mode, Run};
+use limber_core::{Checkpointing, LogitPositions, Mode, Run};
 use limber_data::Sample;
 use limber_pipeline::model::Model;
 use std::time::Instant;
@@ -127,6 +127,15 @@ fn prefix(model: &Model, samples: &[Sample], mode: Mode) -> Result<Tensor> {
     Ok(model.stitch().project(&model.features(&inputs)?, mode)?)
 }
 
+/// The key `train.recompute` in the words of the decoder.
+fn checkpointing(recompute: Recompute) -> Checkpointing {
+    match recompute {
+        Recompute::All => Checkpointing::Full,
+        Recompute::Cheap => Checkpointing::Selective,
+        Recompute::Nothing => Checkpointing::None,
+    }
+}
+
 /// -log p of each target `[targets]`, their sum and number.
 fn forward(
     model: &Model,
@@ -155,8 +164,7 @@ fn forward(
     let mut run = Run {
         lengths: Some(captions.lengths.iter().map(|t| k + t).collect()),
         logits: LogitPositions::At(captions.positions),
-        recompute: recompute != Recompute::Nothing,
-        keep_products: recompute == Recompute::Cheap,
+        checkpointing: checkpointing(recompute),
         ..Run::new()
     };
     let logits = decoder.forward(&embeds, &mut run)?; // [targets, V]

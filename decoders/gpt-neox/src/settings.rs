@@ -1,11 +1,11 @@
-//! Settings of `gpt-neox`: Hugging Face's own names, read off `config.json` where they are not set.
+//! Settings of `gpt-neox`: Hugging Face's own names, the published models, the defaults of `GPTNeoXConfig`.
 
-use crate::presets;
-use anyhow::{Context, Result, bail};
-use limber_core::model_config::{self, TokenIds};
+use anyhow::Result;
+use limber_core::ModelConfig;
+use limber_core::model_config::TokenIds;
 use limber_core::ops::Activation;
 use limber_core::rope::{Rope, RopeScaling};
-use limber_core::{DecoderSpec, Init, ModelConfig, WeightSource, settings};
+use limber_core::settings::over;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// A model by name, such as pythia-410m or gpt-neox-20b, for weights without `config.json`.
     pub model: Option<String>,
-    /// Vocabulary rows V.
+    /// Vocabulary size V.
     pub vocab_size: Option<usize>,
     /// LM width D.
     pub hidden_size: Option<usize>,
@@ -31,7 +31,7 @@ pub struct Config {
     pub hidden_act: Option<Activation>,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: Option<f64>,
-    /// Part of each head that the rotary embedding turns.
+    /// Part of each head that the rotary embedding rotates.
     pub rotary_pct: Option<f64>,
     /// Base of the rotary frequencies.
     pub rotary_emb_base: Option<f64>,
@@ -49,160 +49,81 @@ pub struct Config {
     pub initializer_range: Option<f32>,
 }
 
-/// All sizes, checked.
-#[derive(Debug, Clone)]
-pub(super) struct Sizes {
-    pub(super) spec: DecoderSpec,
-    pub(super) positions: usize,
-    pub(super) inner: usize,
-    pub(super) rotary: usize,
-    pub(super) base: f64,
-    pub(super) eps: f64,
-    pub(super) activation: Activation,
-    pub(super) parallel: bool,
-    pub(super) attention_bias: bool,
-    pub(super) tied: bool,
-    pub(super) init: Init,
-}
+/// Name, V, D, L, H, positions of the Pythia suite (Biderman et al., arXiv 2304.01373) and GPT-NeoX-20B.
+pub(super) const MODELS: [(&str, usize, usize, usize, usize, usize); 11] = [
+    ("pythia-14m", 50_304, 128, 6, 4, 512),
+    ("pythia-31m", 50_304, 256, 6, 8, 1024),
+    ("pythia-70m", 50_304, 512, 6, 8, 2048),
+    ("pythia-160m", 50_304, 768, 12, 12, 2048),
+    ("pythia-410m", 50_304, 1024, 24, 16, 2048),
+    ("pythia-1b", 50_304, 2048, 16, 8, 2048),
+    ("pythia-1.4b", 50_304, 2048, 24, 16, 2048),
+    ("pythia-2.8b", 50_304, 2560, 32, 32, 2048),
+    ("pythia-6.9b", 50_432, 4096, 32, 32, 2048),
+    ("pythia-12b", 50_688, 5120, 36, 40, 2048),
+    ("gpt-neox-20b", 50_432, 6144, 44, 64, 2048),
+];
 
 impl Config {
-    /// Settings first, then `config.json` or the named model, then `GPTNeoXConfig`'s defaults.
-    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
-        let preset = match self.model.take() {
-            None => None,
-            Some(name) => match presets::preset(&name) {
-                Some(preset) => Some((name, preset.filled())),
-                None => bail!("unknown gpt-neox model {name:?}; known models: {}", presets::names().join(", ")),
-            },
-        };
-        let found = match ModelConfig::read(source)? {
-            Some(config) => Some((config.place().to_string(), Self::described(&config, source)?.filled())),
-            None => None,
-        };
-        let preset = preset.as_ref().map(|(name, preset)| (name.as_str(), preset));
-        let found = found.as_ref().map(|(place, found)| (place.as_str(), found));
-        // Fine-tuned models may end texts otherwise.
-        let config = settings::layered(&self, preset, found, &["eos_token_id"])?.filled();
-        match found {
-            Some((place, _)) => config.sizes().context(place.to_string())?,
-            None => config.sizes()?,
-        };
-        Ok(config)
-    }
-
-    /// With the defaults of what has one.
-    fn filled(mut self) -> Self {
-        self.hidden_act.get_or_insert(Activation::Gelu);
-        self.layer_norm_eps.get_or_insert(1e-5);
-        self.rotary_pct.get_or_insert(0.25);
-        self.rotary_emb_base.get_or_insert(10_000.0);
-        self.use_parallel_residual.get_or_insert(true);
-        self.attention_bias.get_or_insert(true);
-        self.tie_word_embeddings.get_or_insert(false);
-        self.eos_token_id.get_or_insert(TokenIds(vec![]));
-        self.initializer_range.get_or_insert(0.02);
-        self
-    }
-
-    /// What `config.json` says, in transformers' `GPTNeoXConfig` names and with its defaults; what this decoder cannot do
-    /// is refused by name.
-    fn described(config: &ModelConfig, source: &dyn WeightSource) -> Result<Self> {
-        let part = "the decoder gpt-neox";
-        config.expect_type(part, &["gpt_neox"])?;
-        config.refuse(part, &["quantization_config", "adapters", "layer_types", "sliding_window"])?;
-        let size = |key: &str, default: usize| Ok::<_, anyhow::Error>(Some(config.size(key)?.unwrap_or(default)));
-        let hidden_act = match config.text("hidden_act")? {
-            None => None,
-            Some(name) => match Activation::named(&name) {
-                None => return Err(config.refusal("hidden_act", format!("supported is {}", Activation::NAMES))),
-                activation => activation,
-            },
-        };
-        let positions = config.size("max_position_embeddings")?.unwrap_or(2048);
-        let rope = Rope::read(part, config, positions)?;
-        // Both pairs say the same where a file has both; which of two values transformers would take depends on its
-        // version.
-        let same = |old: &str, new: &str, found: Option<f64>, default: f64| match (config.number(old)?, found) {
-            (Some(old_value), Some(found)) if old_value != found => {
-                Err(config.refusal(old, format!("but {new} is {found}, supported is the same number in both")))
-            }
-            (old_value, found) => Ok(Some(old_value.or(found).unwrap_or(default))),
-        };
-        let eos = if config.is_null("eos_token_id") { vec![] } else { vec![2] };
-        Ok(Self {
-            model: None,
-            vocab_size: size("vocab_size", 50_432)?,
-            hidden_size: size("hidden_size", 6144)?,
-            intermediate_size: size("intermediate_size", 24_576)?,
-            num_hidden_layers: size("num_hidden_layers", 44)?,
-            num_attention_heads: size("num_attention_heads", 64)?,
+    /// A model of these sizes: V, D, L, H, positions, and the id that ends a text.
+    pub(super) fn sized(vocab: usize, width: usize, layers: usize, heads: usize, positions: usize, eos: u32) -> Self {
+        Self {
+            vocab_size: Some(vocab),
+            hidden_size: Some(width),
+            intermediate_size: Some(4 * width),
+            num_hidden_layers: Some(layers),
+            num_attention_heads: Some(heads),
             max_position_embeddings: Some(positions),
-            hidden_act,
-            layer_norm_eps: config.number("layer_norm_eps")?,
-            rotary_pct: same("rotary_pct", "partial_rotary_factor", rope.part, 0.25)?,
-            rotary_emb_base: same("rotary_emb_base", "rope_theta", rope.theta, 10_000.0)?,
-            rope_scaling: rope.scaling,
-            use_parallel_residual: config.flag("use_parallel_residual")?,
-            attention_bias: config.flag("attention_bias")?,
-            tie_word_embeddings: config.flag("tie_word_embeddings")?,
-            eos_token_id: Some(TokenIds(model_config::eos_ids(source)?.unwrap_or(eos))),
-            initializer_range: config.number("initializer_range")?.map(|x| x as f32),
-        })
+            eos_token_id: Some(TokenIds(vec![eos])),
+            ..Self::default()
+        }
     }
+}
 
-    /// The sizes of resolved settings.
-    pub(super) fn sizes(&self) -> Result<Sizes> {
-        let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("gpt-neox: {key} is 0, allowed is 1 and above"),
-            Some(n) => Ok(n),
-            None => bail!(
-                "gpt-neox: {key} is not set, and no config.json lies beside the weights; set it, or model to one of {}",
-                presets::names().join(", ")
-            ),
-        };
-        let (width, heads) =
-            (need(self.hidden_size, "hidden_size")?, need(self.num_attention_heads, "num_attention_heads")?);
-        if width % heads != 0 {
-            bail!("gpt-neox: hidden_size {width} is not a multiple of num_attention_heads {heads}")
+/// The settings of a published model.
+pub(super) fn preset(name: &str) -> Option<Config> {
+    let (_, vocab, width, layers, heads, positions) = *MODELS.iter().find(|m| m.0 == name)?;
+    // The large one was trained with the approximation.
+    let hidden_act = if name == "gpt-neox-20b" { Activation::GeluNew } else { Activation::Gelu };
+    Some(Config { hidden_act: Some(hidden_act), ..Config::sized(vocab, width, layers, heads, positions, 0) })
+}
+
+/// What `config.json` says, over the sizes of `GPTNeoXConfig`.
+pub(super) fn described(config: &ModelConfig) -> Result<Config> {
+    let part = "the decoder gpt-neox";
+    config.refuse(part, &["layer_types", "sliding_window"])?;
+    let found: Config = config.settings(&[], &["rope_scaling"])?;
+    let sizes = Config::sized(50_432, 6144, 44, 64, 2048, 2);
+    let rope = Rope::read(part, config, found.max_position_embeddings.or(sizes.max_position_embeddings).unwrap_or(0))?;
+    // Both keys say the same where a file has both; which of two values transformers would take depends on its version.
+    let same = |old: &str, new: &str, value: Option<f64>, other: Option<f64>| match (value, other) {
+        (Some(value), Some(other)) if value != other => {
+            Err(config.refusal(old, format!("but {new} is {other}, supported is the same number in both")))
         }
-        let head_dim = width / heads;
-        let pct = self.rotary_pct.unwrap_or(0.25);
-        // Rounded down as in transformers, whose frequencies then round an odd number up.
-        let rotary = (head_dim as f64 * pct) as usize;
-        if !(pct > 0.0 && pct <= 1.0) || rotary == 0 || rotary.next_multiple_of(2) > head_dim {
-            bail!(
-                "gpt-neox: rotary_pct {pct} of a head's {head_dim} elements is not allowed, it turns from 2 to {head_dim} of them"
-            )
-        }
-        let base = self.rotary_emb_base.unwrap_or(10_000.0);
-        if !(base.is_finite() && base > 1.0) {
-            bail!("gpt-neox: rotary_emb_base is {base}, allowed is above 1")
-        }
-        let positions = need(self.max_position_embeddings, "max_position_embeddings")?;
-        let scaling = self.rope_scaling.as_ref();
-        if let Some(scaling) = scaling {
-            scaling.check("gpt-neox", rotary)?;
-        }
-        Ok(Sizes {
-            spec: DecoderSpec {
-                width,
-                vocab: need(self.vocab_size, "vocab_size")?,
-                layers: need(self.num_hidden_layers, "num_hidden_layers")?,
-                kv_heads: heads,
-                head_dim,
-                context: scaling.map_or(positions, |s| s.context(positions)),
-                eos: self.eos_token_id.clone().map_or_else(Vec::new, |ids| ids.0),
-            },
-            positions,
-            inner: need(self.intermediate_size, "intermediate_size")?,
-            rotary,
-            base,
-            eps: self.layer_norm_eps.unwrap_or(1e-5),
-            activation: self.hidden_act.unwrap_or(Activation::Gelu),
-            parallel: self.use_parallel_residual.unwrap_or(true),
-            attention_bias: self.attention_bias.unwrap_or(true),
-            tied: self.tie_word_embeddings.unwrap_or(false),
-            init: Init::normal(self.initializer_range.unwrap_or(0.02)),
-        })
+        (value, other) => Ok(value.or(other)),
+    };
+    let found = Config {
+        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.part)?,
+        rotary_emb_base: same("rotary_emb_base", "rope_theta", found.rotary_emb_base, rope.theta)?,
+        rope_scaling: rope.scaling,
+        ..found
+    };
+    over(&found, &sizes)
+}
+
+/// The defaults of what every model has.
+pub(super) fn filled(config: Config) -> Config {
+    Config {
+        model: None,
+        hidden_act: config.hidden_act.or(Some(Activation::Gelu)),
+        layer_norm_eps: config.layer_norm_eps.or(Some(1e-5)),
+        rotary_pct: config.rotary_pct.or(Some(0.25)),
+        rotary_emb_base: config.rotary_emb_base.or(Some(10_000.0)),
+        use_parallel_residual: config.use_parallel_residual.or(Some(true)),
+        attention_bias: config.attention_bias.or(Some(true)),
+        tie_word_embeddings: config.tie_word_embeddings.or(Some(false)),
+        eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![]))),
+        initializer_range: config.initializer_range.or(Some(0.02)),
+        ..config
     }
 }

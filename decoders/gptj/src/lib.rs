@@ -1,38 +1,60 @@
 //! `gptj`: GPT-J (EleutherAI/gpt-j-6b and its kin) as a frozen decoder.
 //!
-//! Embeddings `[B, T, D]` to logits over V: L blocks of attention and MLP side by side behind one layer norm, rotary
-//! embedding on the first elements of each head in interleaved pairs, `gelu_new`, a head with bias.
-//! Source followed: transformers' `modeling_gptj.py`.
+//! Attention and MLP side by side behind one layer norm, rotary embedding on the first elements of each head in
+//! interleaved pairs, `gelu_new`, a head with bias.
+//! Source followed: transformers' `modeling_gptj.py` and `configuration_gptj.py`.
 
-use anyhow::Result;
-use candle_core::Tensor;
-use limber_core::model_config;
-use limber_core::ops::{Activation, Heads, LayerNorm, Rotary, RotaryStyle, attend_last};
-use limber_core::weights::{WeightError, ZEROS};
-use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Mlp, Part, Run,
-    WeightSource, Weights, pick, register,
+use anyhow::{Result, bail};
+use limber_core::decoder_block::{
+    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
+use limber_core::decoder_family::eos;
+use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
+use limber_core::model_config::TokenIds;
+use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-mod settings;
+register!(decoder, FamilyDecoder<GptJ>);
 
-pub use settings::Config;
-use settings::Sizes;
+/// The family.
+pub struct GptJ;
 
-register!(decoder, GptJ);
-
-/// The frozen model.
-pub struct GptJ {
-    words: FrozenEmbedding,
-    layers: Layers<Block>,
-    norm: LayerNorm,
-    head: FrozenLinear,
+/// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Vocabulary size V.
+    pub vocab_size: Option<usize>,
+    /// Context length in positions.
+    pub n_positions: Option<usize>,
+    /// LM width D.
+    pub n_embd: Option<usize>,
+    /// Layers L.
+    pub n_layer: Option<usize>,
+    /// Heads H.
+    pub n_head: Option<usize>,
+    /// Elements of each head that the rotary embedding rotates.
+    pub rotary_dim: Option<usize>,
+    /// Width of the MLP; 4 D by default.
+    pub n_inner: Option<usize>,
+    /// Epsilon of the layer norms.
+    pub layer_norm_epsilon: Option<f64>,
+    /// Whether the head's matrix is the word embeddings'.
+    pub tie_word_embeddings: Option<bool>,
+    /// End-of-sequence id, or a list of them.
+    pub eos_token_id: Option<TokenIds>,
+    /// Standard deviation of random weights.
+    pub initializer_range: Option<f32>,
 }
 
-impl Part for GptJ {
+impl DecoderFamily for GptJ {
     type Config = Config;
     const KIND: &'static str = "gptj";
-    const ABOUT: &'static str = "GPT-J from a Hugging Face folder (gpt-j-6b where nothing else is said)";
+    const ABOUT: &'static str = "GPT-J from a Hugging Face folder (gpt-j-6b by default)";
+    const MODEL_TYPES: &'static [&'static str] = &["gptj"];
 
     fn tiny() -> Config {
         Config {
@@ -42,128 +64,95 @@ impl Part for GptJ {
             n_layer: Some(2),
             n_head: Some(4),
             rotary_dim: Some(4),
-            eos_token_id: Some(96),
+            eos_token_id: Some(TokenIds(vec![96])),
             ..Config::default()
         }
     }
 
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        model_config::recognises(source, &["gptj"])
+    fn described(config: &ModelConfig) -> Result<Config> {
+        config.expect("activation_function", &[json!("gelu_new"), json!("gelu_pytorch_tanh"), json!("gelu_fast")])?;
+        if config.is_null("rotary_dim") {
+            return Err(config.refusal("rotary_dim", "supported is a number of elements of each head"));
+        }
+        config.refuse("the decoder gptj", &["rope_scaling"])?;
+        config.settings(&[], &[])
     }
 
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
+    fn filled(config: Config) -> Config {
+        let width = config.n_embd.unwrap_or(4096);
+        Config {
+            vocab_size: config.vocab_size.or(Some(50_400)),
+            n_positions: config.n_positions.or(Some(2048)),
+            n_embd: Some(width),
+            n_layer: config.n_layer.or(Some(28)),
+            n_head: config.n_head.or(Some(16)),
+            rotary_dim: config.rotary_dim.or(Some(64)),
+            n_inner: config.n_inner.or(Some(4 * width)),
+            layer_norm_epsilon: config.layer_norm_epsilon.or(Some(1e-5)),
+            tie_word_embeddings: config.tie_word_embeddings.or(Some(false)),
+            eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![50_256]))),
+            initializer_range: config.initializer_range.or(Some(0.02)),
+        }
     }
-}
 
-impl DecoderPart for GptJ {
-    fn specs(config: &Config) -> Result<DecoderSpec> {
-        Ok(config.sizes()?.spec())
-    }
-
-    fn new(config: &Config, weights: &Weights) -> Result<Self> {
-        let sizes = config.sizes()?;
-        let spec = sizes.spec();
-        let d = spec.width;
-        let init = Init::normal(sizes.init_std);
-        let w = weights.under_any(&["transformer", ""], "wte.weight");
-        let words = w.pp("wte").embedding(spec.vocab, d, init)?;
-        let rotary = Rotary::new(sizes.rotary, spec.context, 10_000.0, RotaryStyle::Interleaved);
-        let heads = Heads {
-            queries: spec.kv_heads,
-            keys: spec.kv_heads,
-            dim: spec.head_dim,
-            scale: 1.0 / (spec.head_dim as f64).sqrt(),
+    fn plan(config: &Config) -> Result<ModelPlan> {
+        let (width, heads) = (Self::size("n_embd", config.n_embd)?, Self::size("n_head", config.n_head)?);
+        let dim = Self::head_width(("n_embd", width), ("n_head", heads))?;
+        let rotary = Self::size("rotary_dim", config.rotary_dim)?;
+        if rotary % 2 != 0 || rotary > dim {
+            bail!("gptj: rotary_dim {rotary} is not allowed, it is even and at most a head's width {dim}")
+        }
+        let spec = DecoderSpec {
+            width,
+            vocab: Self::size("vocab_size", config.vocab_size)?,
+            layers: Self::size("n_layer", config.n_layer)?,
+            kv_heads: heads,
+            head_dim: dim,
+            context: Self::size("n_positions", config.n_positions)?,
+            eos: eos(&config.eos_token_id),
         };
-        let blocks = (0..spec.layers)
-            .map(|layer| Block::new(&w.pp(format!("h.{layer}")), &sizes, heads, rotary.clone()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let norm = LayerNorm::load(&w.pp("ln_f"), d, sizes.eps)?;
-        let head = if sizes.tied {
-            let table = w.pp("wte").frozen("weight", &[spec.vocab, d], init)?;
-            let bias = weights.pp("lm_head").tensor("bias", &[spec.vocab], ZEROS)?;
-            FrozenLinear::new(table, Some(bias), weights.device())?
-        } else {
-            weights.pp("lm_head").linear(d, spec.vocab, init, Some(ZEROS))?
+        let init = Init::normal(Self::need("initializer_range", config.initializer_range)?);
+        let norm =
+            NormPlan { kind: NormKind::Layer, eps: Self::need("layer_norm_epsilon", config.layer_norm_epsilon)? };
+        let matrix = |name| MatrixPlan::new(name, init);
+        let block = BlockPlan {
+            width,
+            norm,
+            attention_norms: BranchNorms::before("ln_1"),
+            attention: AttentionPlan {
+                attention: CausalAttention::new(Heads::new(heads, heads, dim)),
+                projections: ProjectionPlan::Split {
+                    q: matrix("attn.q_proj"),
+                    k: matrix("attn.k_proj"),
+                    v: matrix("attn.v_proj"),
+                },
+                out: matrix("attn.out_proj"),
+                query_key_norm: None,
+                rotary: Some(Rotary::new(rotary, spec.context, 10_000.0, RotaryStyle::Interleaved)),
+            },
+            mlp_norms: BranchNorms::default(),
+            mlp: MlpPlan {
+                inner: Self::size("n_inner", config.n_inner)?,
+                activation: Activation::GeluNew,
+                layers: MlpLayers::Plain { up: matrix("mlp.fc_in").biased(true) },
+                down: matrix("mlp.fc_out").biased(true),
+            },
+            parallel: true,
+            residual_scale: None,
         };
-        Ok(Self { words, layers: Layers::new(spec, blocks), norm, head })
-    }
-}
-
-impl Decoder for GptJ {
-    fn spec(&self) -> DecoderSpec {
-        self.layers.spec().clone()
-    }
-
-    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        self.words.forward(ids)
-    }
-
-    fn forward(&self, embeds: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let past = self.layers.start(embeds, run)?;
-        self.layers.run(embeds, &past, run, |x| self.norm.forward(x), |x| self.head.forward(x))
-    }
-}
-
-/// One layer: x + attention(norm(x)) + mlp(norm(x)).
-struct Block {
-    heads: Heads,
-    rotary: Rotary,
-    norm: LayerNorm,
-    q: FrozenLinear,
-    k: FrozenLinear,
-    v: FrozenLinear,
-    out: FrozenLinear,
-    mlp: Mlp,
-}
-
-impl Block {
-    fn new(w: &Weights, sizes: &Sizes, heads: Heads, rotary: Rotary) -> Result<Self, WeightError> {
-        let (d, init) = (heads.queries * heads.dim, Init::normal(sizes.init_std));
-        let attention = w.pp("attn");
-        let square = |name: &str| attention.pp(name).linear(d, d, init, None);
-        Ok(Self {
-            heads,
-            rotary,
-            norm: LayerNorm::load(&w.pp("ln_1"), d, sizes.eps)?,
-            q: square("q_proj")?,
-            k: square("k_proj")?,
-            v: square("v_proj")?,
-            out: square("out_proj")?,
-            mlp: Mlp::new(
-                w.pp("mlp.fc_in").linear(d, sizes.inner, init, Some(ZEROS))?,
-                Activation::GeluNew,
-                w.pp("mlp.fc_out").linear(sizes.inner, d, init, Some(ZEROS))?,
-            ),
+        let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
+        Ok(ModelPlan {
+            prefixes: &["transformer", ""],
+            probe: "wte.weight",
+            words: TablePlan::new("wte", init),
+            input_scale: 1.0,
+            projections: None,
+            positions: None,
+            layers: "h",
+            blocks: vec![block; spec.layers],
+            final_norm: Some(("ln_f", norm)),
+            head: HeadPlan::new(matrix("lm_head").biased(true), tied),
+            spec,
         })
-    }
-}
-
-impl Layer for Block {
-    const KEEPS_PRODUCTS: bool = true;
-
-    fn forward(
-        &self,
-        index: usize,
-        x: &Tensor,
-        past: &[usize],
-        run: &mut Run,
-        rows: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        let (b, t, _) = x.dims3()?;
-        let heads = self.heads;
-        let normed = run.normed(&self.norm, x)?;
-        let qkv = [&self.q, &self.k, &self.v];
-        let ([q, k, v], hidden) = match rows {
-            None => run.products_and_hidden(qkv, &self.mlp, &normed)?,
-            Some(_) => (run.products(qkv, &normed)?, run.hidden(&self.mlp, &pick(&normed, rows)?)?),
-        };
-        let split = |x: Tensor| x.reshape((b, t, heads.queries, heads.dim));
-        let lengths = vec![t; b];
-        let q = run.turned(&self.rotary, split(q)?, past, &lengths)?;
-        let k = run.turned(&self.rotary, split(k)?, past, &lengths)?;
-        let attention = pick(&attend_last(index, &q, &k, &split(v)?, heads, run)?, rows)?;
-        let x = run.last_product(&self.out, &attention, &pick(x, rows)?)?;
-        run.last_mlp(&self.mlp, hidden, &x)
     }
 }

@@ -1,141 +1,96 @@
 //! What `config.json` says, in the names and with the defaults of transformers' `LlamaConfig`, `MistralConfig` and
 //! `Qwen2Config`; what this decoder cannot do is refused by name.
 
-use crate::settings::{Config, Family, LayerType};
+use crate::settings::{Config, Family};
 use anyhow::Result;
-use limber_core::model_config::{self, TokenIds};
-use limber_core::ops::Activation;
-use limber_core::rope::Rope;
-use limber_core::{ModelConfig, WeightSource};
+use limber_core::ModelConfig;
+use limber_core::decoder_family::LayerType;
+use limber_core::model_config::TokenIds;
 use serde_json::json;
 
 const PART: &str = "the decoder llama";
 
-/// The defaults of one `model_type`.
-struct Defaults {
-    vocab: usize,
-    inner: usize,
-    /// None is as many as query heads.
-    keys: Option<usize>,
-    positions: usize,
-    eos: &'static [u32],
+/// The sizes of a `config.json` that leaves them out.
+fn reference(family: Family) -> Config {
+    let (vocab, positions, inner, keys, eos) = match family {
+        // As many key heads as query heads.
+        Family::Llama => (32_000, 2048, 11_008, None, vec![2]),
+        Family::Mistral => (32_000, 131_072, 14_336, Some(8), vec![2]),
+        Family::Qwen2 => (151_936, 32_768, 22_016, Some(32), vec![]),
+    };
+    Config {
+        num_key_value_heads: keys,
+        eos_token_id: Some(TokenIds(eos)),
+        ..Config::sized(vocab, positions, [4096, inner, 32, 32, 32])
+    }
 }
 
-fn defaults(family: Family) -> Defaults {
+/// The settings that `config.json` gives.
+pub(super) fn described(config: &ModelConfig) -> Result<Config> {
+    config.refuse(PART, &["use_mrope"])?;
+    let family = match config.model_type() {
+        Some("mistral") => Family::Mistral,
+        Some("qwen2") => Family::Qwen2,
+        _ => Family::Llama,
+    };
+    let skip =
+        ["use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "attention_bias", "mlp_bias"];
+    let found = Config::read(config, PART, &reference(family), &skip)?;
+    let found = Config { model_type: Some(family), ..found };
     match family {
-        Family::Llama => Defaults { vocab: 32_000, inner: 11_008, keys: None, positions: 2048, eos: &[2] },
-        Family::Mistral => Defaults { vocab: 32_000, inner: 14_336, keys: Some(8), positions: 131_072, eos: &[2] },
-        Family::Qwen2 => Defaults { vocab: 151_936, inner: 22_016, keys: Some(32), positions: 32_768, eos: &[] },
+        Family::Llama => with_biases(found, config),
+        Family::Mistral => with_one_window(found, config),
+        Family::Qwen2 => with_windows(found, config),
     }
 }
 
-impl Config {
-    /// The settings that `config.json` gives.
-    pub(super) fn described(config: &ModelConfig, source: &dyn WeightSource) -> Result<Self> {
-        config.expect_type(PART, &Family::NAMES)?;
-        let family = match config.model_type() {
-            Some("mistral") => Family::Mistral,
-            Some("qwen2") => Family::Qwen2,
-            _ => Family::Llama,
-        };
-        config.refuse(PART, &["quantization_config", "adapters", "use_mrope"])?;
-        let defaults = defaults(family);
-        let size = |key: &str, default: usize| Ok::<_, anyhow::Error>(Some(config.size(key)?.unwrap_or(default)));
-        let keys = match config.size("num_key_value_heads")? {
-            None if config.is_null("num_key_value_heads") => None,
-            found => found.or(defaults.keys),
-        };
-        let hidden_act = match config.text("hidden_act")? {
-            None => None,
-            Some(name) => match Activation::named(&name) {
-                None => return Err(config.refusal("hidden_act", format!("supported is {}", Activation::NAMES))),
-                activation => activation,
-            },
-        };
-        let positions = config.size("max_position_embeddings")?.unwrap_or(defaults.positions);
-        let rope = Rope::read(PART, config, positions)?;
-        if let Some(part) = rope.part.filter(|part| *part != 1.0) {
-            anyhow::bail!("{}: partial_rotary_factor is {part}, supported is 1", config.place())
-        }
-        let eos = if config.is_null("eos_token_id") { &[] } else { defaults.eos };
-        let described = Self {
-            model: None,
-            model_type: Some(family),
-            vocab_size: size("vocab_size", defaults.vocab)?,
-            hidden_size: size("hidden_size", 4096)?,
-            intermediate_size: size("intermediate_size", defaults.inner)?,
-            num_hidden_layers: size("num_hidden_layers", 32)?,
-            num_attention_heads: size("num_attention_heads", 32)?,
-            num_key_value_heads: keys,
-            head_dim: config.size("head_dim")?,
-            max_position_embeddings: Some(positions),
-            hidden_act,
-            rms_norm_eps: config.number("rms_norm_eps")?,
-            rope_theta: rope.theta,
-            rope_scaling: rope.scaling,
-            attention_bias: None,
-            mlp_bias: None,
-            use_sliding_window: None,
-            sliding_window: None,
-            max_window_layers: None,
-            layer_types: None,
-            tie_word_embeddings: config.flag("tie_word_embeddings")?,
-            eos_token_id: Some(TokenIds(model_config::eos_ids(source)?.unwrap_or_else(|| eos.to_vec()))),
-            initializer_range: config.number("initializer_range")?.map(|x| x as f32),
-        };
-        match family {
-            Family::Llama => described.with_biases(config),
-            Family::Mistral => described.with_one_window(config),
-            Family::Qwen2 => described.with_windows(config),
-        }
-    }
+/// A Llama has biases where it says so, and no window.
+fn with_biases(found: Config, config: &ModelConfig) -> Result<Config> {
+    config.refuse("a llama", &["use_sliding_window", "sliding_window", "layer_types"])?;
+    Ok(Config { attention_bias: config.flag("attention_bias")?, mlp_bias: config.flag("mlp_bias")?, ..found })
+}
 
-    /// A Llama has biases where it says so, and no window.
-    fn with_biases(self, config: &ModelConfig) -> Result<Self> {
-        config.refuse("a llama", &["use_sliding_window", "sliding_window", "layer_types"])?;
-        Ok(Self { attention_bias: config.flag("attention_bias")?, mlp_bias: config.flag("mlp_bias")?, ..self })
+/// Keys of the window: 4096 where the file says nothing, none where it says null.
+fn window(config: &ModelConfig) -> Result<Option<usize>> {
+    match config.size("sliding_window")? {
+        None if config.is_null("sliding_window") => Ok(None),
+        width => Ok(Some(width.unwrap_or(4096))),
     }
+}
 
-    /// A Mistral has one window for all layers: 4096 keys where the file says nothing, none where it says null.
-    fn with_one_window(self, config: &ModelConfig) -> Result<Self> {
-        config.refuse("a mistral", &["attention_bias", "mlp_bias", "layer_types"])?;
-        let sliding_window = match config.size("sliding_window")? {
-            None if config.is_null("sliding_window") => None,
-            width => Some(width.unwrap_or(4096)),
-        };
-        Ok(Self { use_sliding_window: Some(sliding_window.is_some()), sliding_window, ..self })
-    }
+/// A Mistral has one window for all layers.
+fn with_one_window(found: Config, config: &ModelConfig) -> Result<Config> {
+    config.refuse("a mistral", &["attention_bias", "mlp_bias", "layer_types"])?;
+    let sliding_window = window(config)?;
+    Ok(Config { use_sliding_window: Some(sliding_window.is_some()), sliding_window, ..found })
+}
 
-    /// A Qwen2 has a window where `use_sliding_window` says so, from layer `max_window_layers` on.
-    fn with_windows(self, config: &ModelConfig) -> Result<Self> {
-        config.refuse("a qwen2", &["mlp_bias"])?;
-        config.expect("attention_bias", &[json!(true)])?;
-        let types = match config.value("layer_types") {
-            None => None,
-            Some(list) => match serde_json::from_value::<Vec<LayerType>>(list.clone()) {
-                Ok(types) => Some(types),
-                Err(_) => {
-                    let allowed = "allowed is a list of \"full_attention\" and \"sliding_attention\"";
-                    return Err(config.refusal("layer_types", allowed));
-                }
-            },
-        };
-        let wanted = config.flag("use_sliding_window")?.unwrap_or(false);
-        let sliding_window = match config.size("sliding_window")? {
-            None if config.is_null("sliding_window") => None,
-            width => Some(width.unwrap_or(4096)),
-        };
-        let slides = types.as_ref().is_some_and(|types| types.contains(&LayerType::SlidingAttention));
-        if slides && !(wanted && sliding_window.is_some()) {
-            return Err(config.refusal("layer_types", "but use_sliding_window and sliding_window give no window"));
-        }
-        if !wanted || sliding_window.is_none() {
-            return Ok(Self { use_sliding_window: Some(false), ..self });
-        }
-        let max_window_layers = match types {
-            Some(_) => None,
-            None => Some(config.size("max_window_layers")?.unwrap_or(28)),
-        };
-        Ok(Self { use_sliding_window: Some(true), sliding_window, max_window_layers, layer_types: types, ..self })
+/// A Qwen2 has a window where `use_sliding_window` says so, from layer `max_window_layers` on.
+fn with_windows(found: Config, config: &ModelConfig) -> Result<Config> {
+    config.refuse("a qwen2", &["mlp_bias"])?;
+    config.expect("attention_bias", &[json!(true)])?;
+    let layer_types = match config.value("layer_types") {
+        None => None,
+        Some(list) => match serde_json::from_value::<Vec<LayerType>>(list.clone()) {
+            Ok(types) => Some(types),
+            Err(_) => {
+                let expected = "expected is a list of \"full_attention\" and \"sliding_attention\"";
+                return Err(config.refusal("layer_types", expected));
+            }
+        },
+    };
+    let wanted = config.flag("use_sliding_window")?.unwrap_or(false);
+    let sliding_window = window(config)?;
+    let slides = layer_types.as_ref().is_some_and(|types| types.contains(&LayerType::SlidingAttention));
+    if slides && !(wanted && sliding_window.is_some()) {
+        return Err(config.refusal("layer_types", "but use_sliding_window and sliding_window give no window"));
     }
+    if !wanted || sliding_window.is_none() {
+        return Ok(Config { use_sliding_window: Some(false), ..found });
+    }
+    let max_window_layers = match layer_types {
+        Some(_) => None,
+        None => Some(config.size("max_window_layers")?.unwrap_or(28)),
+    };
+    Ok(Config { use_sliding_window: Some(true), sliding_window, max_window_layers, layer_types, ..found })
 }

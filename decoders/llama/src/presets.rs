@@ -34,8 +34,7 @@ pub(super) const NAMES: [&str; 24] = [
 
 /// All settings of a model.
 pub(super) fn preset(name: &str) -> Option<Config> {
-    let name = name.to_ascii_lowercase();
-    Some(match name.as_str() {
+    Some(match name {
         "llama-7b" => Config { rms_norm_eps: Some(1e-6), ..llama_2(2048, [4096, 11_008, 32, 32, 32]) },
         "tinyllama-1.1b" => llama_2(2048, [2048, 5632, 22, 32, 4]),
         "llama-2-7b" => llama_2(4096, [4096, 11_008, 32, 32, 32]),
@@ -67,22 +66,9 @@ pub(super) fn preset(name: &str) -> Option<Config> {
 /// D, width of the MLP, L, query heads, key and value heads.
 type Shape = [usize; 5];
 
-fn sized(vocab: usize, positions: usize, [width, inner, layers, queries, keys]: Shape) -> Config {
-    Config {
-        vocab_size: Some(vocab),
-        max_position_embeddings: Some(positions),
-        hidden_size: Some(width),
-        intermediate_size: Some(inner),
-        num_hidden_layers: Some(layers),
-        num_attention_heads: Some(queries),
-        num_key_value_heads: Some(keys),
-        ..Config::default()
-    }
-}
-
 fn llama_2(positions: usize, shape: Shape) -> Config {
     let eos_token_id = Some(TokenIds(vec![2]));
-    Config { rms_norm_eps: Some(1e-5), eos_token_id, ..sized(32_000, positions, shape) }
+    Config { rms_norm_eps: Some(1e-5), eos_token_id, ..Config::sized(32_000, positions, shape) }
 }
 
 /// Llama 3, and by the factor of its frequencies 3.1 and 3.2.
@@ -98,7 +84,7 @@ fn llama_3(factor: Option<f64>, shape: Shape) -> Config {
         rope_theta: Some(5e5),
         eos_token_id: Some(TokenIds(vec![128_001])),
         rope_scaling: scaling,
-        ..sized(128_256, if factor.is_some() { 131_072 } else { 8192 }, shape)
+        ..Config::sized(128_256, if factor.is_some() { 131_072 } else { 8192 }, shape)
     }
 }
 
@@ -108,7 +94,7 @@ fn mistral(vocab: usize) -> Config {
         rms_norm_eps: Some(1e-5),
         rope_theta: Some(1e6),
         eos_token_id: Some(TokenIds(vec![2])),
-        ..sized(vocab, 32_768, [4096, 14_336, 32, 32, 8])
+        ..Config::sized(vocab, 32_768, [4096, 14_336, 32, 32, 8])
     }
 }
 
@@ -117,7 +103,7 @@ fn qwen2(positions: usize, vocab: usize, shape: Shape) -> Config {
         model_type: Some(Family::Qwen2),
         rope_theta: Some(1e6),
         eos_token_id: Some(TokenIds(vec![151_643])),
-        ..sized(vocab, positions, shape)
+        ..Config::sized(vocab, positions, shape)
     }
 }
 

@@ -1,57 +1,85 @@
-//! `opt`: OPT (opt-125m to opt-66b, and what shares its form, such as Galactica) as a frozen decoder.
+//! `opt`: OPT (opt-125m to opt-66b and their kin) as a frozen decoder.
 //!
-//! Embeddings `[B, T, D]` to logits over V: a projection where the blocks are wider than the words, learned positions,
-//! L blocks of attention and MLP with layer norms before or after each, and the way back.
-//! Source followed: transformers' `modeling_opt.py`.
-//!
-//! - D is `word_embed_proj_dim`, as `inputs_embeds` enter before `project_in` in transformers: a stitch for opt-350m
-//!   writes 512 numbers a token, though the blocks are 1024 wide. Hidden states have the blocks' width, but for the last,
-//!   which is after `project_out`.
-//! - Position p of a row reads row p + 2 of the table, p counted from what the row has behind it. A key mask hides keys
-//!   and moves no position; in transformers it moves them unless `position_ids` are given.
-//! - No `</s>` is put in front, though OPT was trained with one: transformers' `generate` with `inputs_embeds` adds
-//!   none either. A prompt that says so has it: `"</s><image>A picture of"`.
+//! Learned positions from entry 2 on, then blocks of attention and MLP, behind a layer norm each or in front of it, ReLU, a
+//! head that is the word table. opt-350m's words are narrower than its blocks: prefix and words are as wide as the words,
+//! and are projected to the blocks' width and back.
+//! Source followed: transformers' `modeling_opt.py` and `configuration_opt.py`.
 
 use anyhow::Result;
-use candle_core::Tensor;
-use limber_core::frozen::After;
-use limber_core::model_config::{self, TokenIds};
-use limber_core::ops::{Activation, Heads, LayerNorm, attend};
-use limber_core::weights::{WeightError, ZEROS};
-use limber_core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Mlp, Part, Run,
-    WeightSource, Weights, pick, register,
+use limber_core::decoder_block::{
+    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
+use limber_core::decoder_family::eos;
+use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
+use limber_core::model_config::TokenIds;
+use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-mod settings;
+register!(decoder, FamilyDecoder<Opt>);
 
-pub use settings::Config;
-use settings::Sizes;
+/// Name, width of the blocks, L, H of the published models; the MLP is four times as wide.
+const MODELS: [(&str, usize, usize, usize); 8] = [
+    ("opt-125m", 768, 12, 12),
+    ("opt-350m", 1024, 24, 16),
+    ("opt-1.3b", 2048, 24, 32),
+    ("opt-2.7b", 2560, 32, 32),
+    ("opt-6.7b", 4096, 32, 32),
+    ("opt-13b", 5120, 40, 40),
+    ("opt-30b", 7168, 48, 56),
+    ("opt-66b", 9216, 64, 72),
+];
 
-register!(decoder, Opt);
+/// The family.
+pub struct Opt;
 
-/// Rows of the position table before that of position 0.
-const OFFSET: usize = 2;
-/// The row of the word table that random weights leave at 0: that of `<pad>`.
-const PADDING: usize = 1;
-/// PyTorch's default of layer norms.
-const EPS: f64 = 1e-5;
-
-/// The frozen model.
-pub struct Opt {
-    words: FrozenEmbedding,
-    positions: FrozenEmbedding,
-    /// From D to the blocks' width and back, where these differ.
-    projections: Option<(FrozenLinear, FrozenLinear)>,
-    layers: Layers<Block>,
-    norm: Option<LayerNorm>,
-    head: FrozenLinear,
+/// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A model by name, opt-125m to opt-66b, for weights without `config.json`.
+    pub model: Option<String>,
+    /// Vocabulary size V.
+    pub vocab_size: Option<usize>,
+    /// Width of the blocks.
+    pub hidden_size: Option<usize>,
+    /// LM width D, that of the word embeddings and of a stitch's prefix; that of the blocks by default.
+    pub word_embed_proj_dim: Option<usize>,
+    /// Layers L.
+    pub num_hidden_layers: Option<usize>,
+    /// Heads H.
+    pub num_attention_heads: Option<usize>,
+    /// Width of the MLP.
+    pub ffn_dim: Option<usize>,
+    /// Context length in positions; the table has two entries more.
+    pub max_position_embeddings: Option<usize>,
+    /// The MLP's activation.
+    pub activation_function: Option<Activation>,
+    /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the end.
+    pub do_layer_norm_before: Option<bool>,
+    /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
+    #[serde(rename = "_remove_final_layer_norm")]
+    pub remove_final_layer_norm: Option<bool>,
+    /// Whether attention and MLP have biases.
+    pub enable_bias: Option<bool>,
+    /// Whether layer norms have parameters.
+    pub layer_norm_elementwise_affine: Option<bool>,
+    /// Whether the head's matrix is the word embeddings'.
+    pub tie_word_embeddings: Option<bool>,
+    /// End-of-sequence id, or a list of them.
+    pub eos_token_id: Option<TokenIds>,
+    /// Standard deviation of random weights.
+    pub init_std: Option<f32>,
 }
 
-impl Part for Opt {
+impl DecoderFamily for Opt {
     type Config = Config;
     const KIND: &'static str = "opt";
     const ABOUT: &'static str = "OPT from a Hugging Face folder, or by the name of a model (opt-125m to opt-66b)";
+    const MODEL_TYPES: &'static [&'static str] = &["opt"];
+    const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {
         Config {
@@ -68,149 +96,116 @@ impl Part for Opt {
         }
     }
 
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        model_config::recognises(source, &["opt"])
+    fn models() -> Vec<&'static str> {
+        MODELS.map(|m| m.0).into()
     }
 
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl DecoderPart for Opt {
-    fn specs(config: &Config) -> Result<DecoderSpec> {
-        Ok(config.sizes()?.spec)
-    }
-
-    fn new(config: &Config, weights: &Weights) -> Result<Self> {
-        let sizes = config.sizes()?;
-        let spec = sizes.spec.clone();
-        let (d, hidden, init) = (spec.width, sizes.hidden, sizes.init());
-        let w = weights.under_any(&["model.decoder", "decoder"], "embed_positions.weight");
-        let (table, head) = (w.pp("embed_tokens"), weights.pp("lm_head"));
-        let padded = Init::NormalButRow { std: sizes.std, row: PADDING };
-        let (words, head) = if sizes.tied {
-            table.tied(&head, spec.vocab, d, padded)?
-        } else {
-            (table.embedding(spec.vocab, d, padded)?, head.linear(d, spec.vocab, init, None)?)
-        };
-        let positions = w.pp("embed_positions").embedding(spec.context + OFFSET, hidden, init)?;
-        let projections = if d == hidden {
-            None
-        } else {
-            let inward = w.pp("project_in").linear(d, hidden, init, None)?;
-            Some((inward, w.pp("project_out").linear(hidden, d, init, None)?))
-        };
-        let blocks = (0..spec.layers)
-            .map(|layer| Block::new(&w.pp(format!("layers.{layer}")), &sizes))
-            .collect::<Result<Vec<_>, _>>()?;
-        let norm = sizes.final_norm.then(|| norm(&w.pp("final_layer_norm"), &sizes)).transpose()?;
-        Ok(Self { words, positions, projections, layers: Layers::new(spec, blocks), norm, head })
-    }
-}
-
-impl Decoder for Opt {
-    fn spec(&self) -> DecoderSpec {
-        self.layers.spec().clone()
-    }
-
-    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
-        self.words.forward(ids)
-    }
-
-    fn forward(&self, embeds: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
-        let past = self.layers.start(embeds, run)?;
-        let rows: Vec<usize> = past.iter().map(|past| past + OFFSET).collect();
-        let x = match &self.projections {
-            Some((inward, _)) => inward.forward(embeds)?,
-            None => embeds.clone(),
-        };
-        let x = x.add(&self.positions.following(&rows, embeds.dim(1)?)?)?;
-        let last = |x: &Tensor| {
-            let x = match &self.norm {
-                Some(norm) => norm.forward(x)?,
-                None => x.clone(),
-            };
-            match &self.projections {
-                Some((_, outward)) => outward.forward(&x),
-                None => Ok(x),
-            }
-        };
-        self.layers.run(&x, &past, run, last, |x| self.head.forward(x))
-    }
-}
-
-/// A layer norm, with or without parameters.
-fn norm(w: &Weights, sizes: &Sizes) -> Result<LayerNorm, WeightError> {
-    if sizes.affine {
-        return LayerNorm::load(w, sizes.hidden, EPS);
-    }
-    LayerNorm::plain(sizes.hidden, EPS, w.device())
-        .map_err(|e| WeightError::Read { source_label: w.source().label(), message: e.to_string() })
-}
-
-/// One layer: x + attention, then x + mlp, with a norm before each or after each sum.
-struct Block {
-    heads: Heads,
-    norm_first: bool,
-    norm1: LayerNorm,
-    q: FrozenLinear,
-    k: FrozenLinear,
-    v: FrozenLinear,
-    out: FrozenLinear,
-    norm2: LayerNorm,
-    mlp: Mlp,
-}
-
-impl Block {
-    fn new(w: &Weights, sizes: &Sizes) -> Result<Self, WeightError> {
-        let (width, init, bias) = (sizes.hidden, sizes.init(), sizes.bias.then_some(ZEROS));
-        let square = |name: &str| w.pp("self_attn").pp(name).linear(width, width, init, bias);
-        Ok(Self {
-            heads: sizes.heads(),
-            norm_first: sizes.norm_first,
-            norm1: norm(&w.pp("self_attn_layer_norm"), sizes)?,
-            q: square("q_proj")?,
-            k: square("k_proj")?,
-            v: square("v_proj")?,
-            out: square("out_proj")?,
-            norm2: norm(&w.pp("final_layer_norm"), sizes)?,
-            mlp: Mlp::new(
-                w.pp("fc1").linear(width, sizes.inner, init, bias)?,
-                sizes.activation,
-                w.pp("fc2").linear(sizes.inner, width, init, bias)?,
-            ),
+    fn preset(name: &str) -> Option<Config> {
+        let (name, width, layers, heads) = MODELS.iter().find(|m| m.0 == name)?;
+        // The one whose words are narrower than its blocks and whose norms come after.
+        let odd = *name == "opt-350m";
+        Some(Config {
+            hidden_size: Some(*width),
+            word_embed_proj_dim: Some(if odd { 512 } else { *width }),
+            num_hidden_layers: Some(*layers),
+            num_attention_heads: Some(*heads),
+            ffn_dim: Some(4 * width),
+            do_layer_norm_before: Some(!odd),
+            ..Config::default()
         })
     }
 
-    /// `norm` where it stands on this side.
-    fn normed(&self, norm: &LayerNorm, x: Tensor, before: bool) -> candle_core::Result<Tensor> {
-        if self.norm_first == before { norm.forward(&x) } else { Ok(x) }
+    fn described(config: &ModelConfig) -> Result<Config> {
+        config.refuse("the decoder opt", &["scale_embeddings"])?;
+        config.expect("learned_embeddings", &[json!(true)])?;
+        config.expect("is_causal", &[json!(true)])?;
+        config.settings(&[], &[])
     }
-}
 
-impl Layer for Block {
-    const KEEPS_PRODUCTS: bool = true;
+    fn filled(config: Config) -> Config {
+        let width = config.hidden_size.unwrap_or(768);
+        Config {
+            model: None,
+            vocab_size: config.vocab_size.or(Some(50_272)),
+            hidden_size: Some(width),
+            word_embed_proj_dim: config.word_embed_proj_dim.or(Some(width)),
+            num_hidden_layers: config.num_hidden_layers.or(Some(12)),
+            num_attention_heads: config.num_attention_heads.or(Some(12)),
+            ffn_dim: config.ffn_dim.or(Some(3072)),
+            max_position_embeddings: config.max_position_embeddings.or(Some(2048)),
+            activation_function: config.activation_function.or(Some(Activation::Relu)),
+            do_layer_norm_before: config.do_layer_norm_before.or(Some(true)),
+            remove_final_layer_norm: config.remove_final_layer_norm.or(Some(false)),
+            enable_bias: config.enable_bias.or(Some(true)),
+            layer_norm_elementwise_affine: config.layer_norm_elementwise_affine.or(Some(true)),
+            tie_word_embeddings: config.tie_word_embeddings.or(Some(true)),
+            eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![2]))),
+            init_std: config.init_std.or(Some(0.02)),
+        }
+    }
 
-    fn forward(
-        &self,
-        index: usize,
-        x: &Tensor,
-        past: &[usize],
-        run: &mut Run,
-        rows: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        let _ = past; // Positions are in x already.
-        let (b, t, _) = x.dims3()?;
-        let normed = self.normed(&self.norm1, x.clone(), true)?;
-        let [q, k, v] = run.products([&self.q, &self.k, &self.v], &normed)?;
-        let split = |x: Tensor| x.reshape((b, t, self.heads.queries, self.heads.dim));
-        let attention = attend(index, &split(q)?, &split(k)?, &split(v)?, self.heads, run)?;
-        let attention = run.product_then(&self.out, &pick(&attention, rows)?, After::onto(&pick(x, rows)?))?;
-        let x = self.normed(&self.norm1, attention, false)?;
-        let normed = self.normed(&self.norm2, x.clone(), true)?;
-        let hidden = run.hidden(&self.mlp, &normed)?;
-        let mlp = if self.norm_first { run.last_mlp(&self.mlp, hidden, &x)? } else { run.mlp(&self.mlp, hidden, &x)? };
-        self.normed(&self.norm2, mlp, false)
+    fn plan(config: &Config) -> Result<ModelPlan> {
+        let width = Self::size("hidden_size", config.hidden_size)?;
+        let heads = Self::size("num_attention_heads", config.num_attention_heads)?;
+        let spec = DecoderSpec {
+            width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?,
+            vocab: Self::size("vocab_size", config.vocab_size)?,
+            layers: Self::size("num_hidden_layers", config.num_hidden_layers)?,
+            kv_heads: heads,
+            head_dim: Self::head_width(("hidden_size", width), ("num_attention_heads", heads))?,
+            context: Self::size("max_position_embeddings", config.max_position_embeddings)?,
+            eos: eos(&config.eos_token_id),
+        };
+        let std = Self::need("init_std", config.init_std)?;
+        let init = Init::normal(std);
+        let affine = Self::need("layer_norm_elementwise_affine", config.layer_norm_elementwise_affine)?;
+        // PyTorch's default epsilon.
+        let norm = NormPlan { kind: if affine { NormKind::Layer } else { NormKind::LayerPlain }, eps: 1e-5 };
+        let norm_first = Self::need("do_layer_norm_before", config.do_layer_norm_before)?;
+        let norms = if norm_first { BranchNorms::before } else { BranchNorms::sum };
+        let biased = Self::need("enable_bias", config.enable_bias)?;
+        let matrix = |name| MatrixPlan::new(name, init).biased(biased);
+        let block = BlockPlan {
+            width,
+            norm,
+            attention_norms: norms("self_attn_layer_norm"),
+            attention: AttentionPlan {
+                attention: CausalAttention::new(Heads::new(heads, heads, spec.head_dim)),
+                projections: ProjectionPlan::Split {
+                    q: matrix("self_attn.q_proj"),
+                    k: matrix("self_attn.k_proj"),
+                    v: matrix("self_attn.v_proj"),
+                },
+                out: matrix("self_attn.out_proj"),
+                query_key_norm: None,
+                rotary: None,
+            },
+            mlp_norms: norms("final_layer_norm"),
+            mlp: MlpPlan {
+                inner: Self::size("ffn_dim", config.ffn_dim)?,
+                activation: Self::need("activation_function", config.activation_function)?,
+                layers: MlpLayers::Plain { up: matrix("fc1") },
+                down: matrix("fc2"),
+            },
+            parallel: false,
+            residual_scale: None,
+        };
+        let plain = |name| MatrixPlan::new(name, init);
+        let removed = Self::need("_remove_final_layer_norm", config.remove_final_layer_norm)?;
+        let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
+        Ok(ModelPlan {
+            prefixes: &["model.decoder", "decoder"],
+            probe: "embed_positions.weight",
+            // Random weights leave the word of `<pad>` at 0.
+            words: TablePlan::new("embed_tokens", Init::NormalButRow { std, row: 1 }),
+            input_scale: 1.0,
+            projections: (spec.width != width).then(|| (plain("project_in"), plain("project_out"))),
+            positions: Some(PositionPlan { table: TablePlan::new("embed_positions", init), offset: 2 }),
+            layers: "layers",
+            blocks: vec![block; spec.layers],
+            final_norm: (norm_first && !removed).then_some(("final_layer_norm", norm)),
+            head: HeadPlan::new(plain("lm_head"), tied),
+            spec,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! A foreign decoder. Its caches and tapes are handles of the plugin's; its gradient is the plugin's as well.
 
-use crate::cache::Cache;
+use crate::cache::PluginCache;
 use crate::encoder::size;
 use crate::graft::{Backward, graft1};
 use crate::memory::{Output, with_bytes, with_ids, with_slice, with_values, with_view};
@@ -10,14 +10,15 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device, Error, Shape, Tensor};
 use limber_core::decoder::{Taps, check_context};
 use limber_core::registry::{Prepared, PreparedDecoder};
-use limber_core::{Decoder, DecoderSpec, KvCache, LogitPositions, MakeStore, Run, WeightSource, Weights};
+use limber_core::{
+    CacheOptions, Checkpointing, Decoder, DecoderCache, DecoderSpec, LogitPositions, Run, WeightSource, Weights,
+};
 use limber_plugin_abi::lend;
 use limber_plugin_abi::*;
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Prepares a decoder: settings and sizes, no weights.
 pub(crate) fn prepare(
@@ -44,7 +45,7 @@ pub(crate) fn prepare(
         let instance = part.instance(table.release, |out, error| unsafe {
             build(part.raw, given.as_ptr(), lent.as_ptr(), &options.table, out, error)
         })?;
-        let built = Built { part: part.clone(), table, instance, spec: sizes, caches: Mutex::default() };
+        let built = Built { part: part.clone(), table, instance, spec: sizes };
         Ok(Box::new(Foreign { built: Arc::new(built), device: weights.device().clone() }) as Box<dyn Decoder>)
     }))
 }
@@ -74,19 +75,9 @@ pub(crate) struct Built {
     pub table: LimberDecoder,
     pub instance: Instance,
     pub spec: DecoderSpec,
-    /// Handles of the caches that live.
-    pub caches: Mutex<BTreeSet<usize>>,
 }
 
 impl Built {
-    /// Refuses a handle that is not one of this decoder's.
-    pub(crate) fn check_cache(&self, handle: usize) -> candle_core::Result<*mut LimberCache> {
-        match self.caches.lock().unwrap_or_else(PoisonError::into_inner).contains(&handle) {
-            true => Ok(handle as *mut LimberCache),
-            false => candle_core::bail!("{}: the cache is that of another decoder", self.part.label()),
-        }
-    }
-
     fn error(&self, what: &str, message: impl std::fmt::Display) -> Error {
         Error::msg(format!("{}: {what}: {message}", self.part.label()))
     }
@@ -104,7 +95,7 @@ struct Asked {
     past: Option<Vec<u64>>,
     mask: Option<Tensor>,
     logits: LogitPositions,
-    recompute: bool,
+    checkpointing: Checkpointing,
 }
 
 impl Asked {
@@ -123,7 +114,7 @@ impl Asked {
             }
         };
         let call = LimberForward {
-            flags: if self.recompute { LIMBER_CALL_RECOMPUTE } else { 0 },
+            flags: if self.checkpointing == Checkpointing::None { 0 } else { LIMBER_CALL_RECOMPUTE },
             logits,
             embeds,
             lengths: self.lengths.as_ptr(),
@@ -188,7 +179,7 @@ impl Foreign {
             past: run.cache.is_some().then(|| numbers(past)),
             mask,
             logits: run.logits.clone(),
-            recompute: run.recompute,
+            checkpointing: run.checkpointing,
         })
     }
 
@@ -289,9 +280,9 @@ impl Decoder for Foreign {
                 self.built.part.label()
             )
         }
-        let cache = match &mut run.cache {
+        let cache = match run.cache_as::<PluginCache>()? {
             None => null_mut(),
-            Some(cache) => self.built.check_cache(cache.store()?.handle()?)?,
+            Some(cache) => cache.handle(&self.built)?,
         };
         run.taps.hidden.clear();
         run.taps.attention.clear();
@@ -302,7 +293,7 @@ impl Decoder for Foreign {
             self.compute(values, &asked, cache, &mut run.taps, tracked.then_some(&mut tape))
         })?;
         self.check_taps(&run.taps, &asked)?;
-        if let Some(cache) = &mut run.cache {
+        if let Some(cache) = run.cache_as::<PluginCache>()? {
             let lengths: Vec<usize> = asked.lengths.iter().map(|n| *n as usize).collect();
             cache.advance(&lengths)?;
         }
@@ -312,13 +303,11 @@ impl Decoder for Foreign {
         }
     }
 
-    fn new_cache(&self, batch: usize, capacity: usize) -> candle_core::Result<KvCache> {
-        let built = self.built.clone();
-        let make: MakeStore = Arc::new(move |sizes| Ok(Box::new(Cache::new(&built, sizes)?)));
-        KvCache::with_store(&self.built.spec, batch, capacity, make)
+    fn new_cache(&self, options: &CacheOptions) -> candle_core::Result<Box<dyn DecoderCache>> {
+        Ok(Box::new(PluginCache::new(&self.built, options)?))
     }
 
-    fn begins_alike(&self, positions: usize) -> bool {
+    fn supports_prefix_reuse(&self, positions: usize) -> bool {
         let Some(function) = self.built.table.begins_alike else { return true };
         let (instance, _own) = self.built.instance.enter();
         // SAFETY: the instance is not yet released.

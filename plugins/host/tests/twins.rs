@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor, Var};
 use limber_core::ops::cross_entropy;
 use limber_core::registry::PartContext;
 use limber_core::{
-    CacheType, Decoder, Encoder, Init, KvCache, LogitPositions, Mode, Registry, Run, Stitch, WeightSource, WeightType,
-    Weights,
+    CacheOptions, CacheType, Checkpointing, Decoder, DecoderCache, Encoder, Init, LogitPositions, Mode, Registry, Run,
+    Stitch, WeightSource, WeightType, Weights,
 };
 use limber_decoder_gptj as _;
 use limber_encoder_clip_resnet as _;
@@ -141,14 +141,16 @@ fn a_decoder_gives_the_same_logits_taps_and_gradients() {
             LogitPositions::Hidden,
             LogitPositions::At(vec![(1, 0), (0, 3), (0, 3)]),
         ];
-        for (logits, recompute) in positions.iter().flat_map(|logits| [(logits, false), (logits, true)]) {
+        for (logits, checkpointing) in
+            positions.iter().flat_map(|logits| [(logits, Checkpointing::None), (logits, Checkpointing::Full)])
+        {
             let [(y, gradient, taps), (y2, gradient2, taps2)] = [&a, &b].map(|decoder| {
                 let embeds = Var::from_tensor(&embeds).unwrap();
                 let run = || Run {
                     lengths: Some(vec![5, 3]),
                     mask: Some(mask.clone()),
                     logits: logits.clone(),
-                    recompute,
+                    checkpointing,
                     ..Run::new()
                 };
                 let y = decoder.forward(embeds.as_tensor(), &mut run()).unwrap();
@@ -173,7 +175,7 @@ fn a_decoder_gives_the_same_logits_taps_and_gradients() {
 fn a_cache_is_cut_copied_and_joined_the_same() {
     let [built_in, foreign] = registries();
     let (a, b) = (decoder(&built_in, None), decoder(&foreign, None));
-    let step = |decoder: &dyn Decoder, cache: &mut KvCache, t: usize, seed: u64| {
+    let step = |decoder: &dyn Decoder, cache: &mut dyn DecoderCache, t: usize, seed: u64| {
         let rows = cache.lengths().len();
         let run = &mut Run { logits: LogitPositions::All, ..Run::cached(cache) };
         decoder.forward(&noise(&[rows, t, decoder.spec().width], seed), run).unwrap()
@@ -182,22 +184,22 @@ fn a_cache_is_cut_copied_and_joined_the_same() {
         let [all_a, all_b] = [&a, &b].map(|decoder| {
             let decoder = decoder.as_ref();
             let mut seen = Vec::new();
-            let mut cache = decoder.new_cache(2, 20).unwrap().with_type(dtype).reserve(3);
-            seen.push(step(decoder, &mut cache, 4, 1));
-            cache.truncate(3);
-            seen.push(step(decoder, &mut cache, 2, 2));
+            let mut cache = decoder.new_cache(&CacheOptions::new(2, 20).with_type(dtype).with_slots(3)).unwrap();
+            seen.push(step(decoder, cache.as_mut(), 4, 1));
+            cache.truncate(3).unwrap();
+            seen.push(step(decoder, cache.as_mut(), 2, 2));
             let mut copy = cache.copy_rows(&[1, 0, 1], 4, 30).unwrap();
             cache.select_rows(&[1]).unwrap();
-            seen.push(step(decoder, &mut cache, 1, 3));
-            cache.push_rows(&copy).unwrap();
+            seen.push(step(decoder, cache.as_mut(), 1, 3));
+            cache.push_rows(copy.as_ref()).unwrap();
             assert_eq!(cache.lengths(), [6, 5, 5, 5]);
-            seen.push(step(decoder, &mut cache, 1, 4));
+            seen.push(step(decoder, cache.as_mut(), 1, 4));
             copy.select_rows(&[2, 0, 1, 1]).unwrap();
-            seen.push(step(decoder, &mut copy, 3, 5));
+            seen.push(step(decoder, copy.as_mut(), 3, 5));
             // A cache that has not begun takes in one that has.
-            let mut fresh = decoder.new_cache(0, 20).unwrap().with_type(dtype).reserve(4);
-            fresh.push_rows(&copy).unwrap();
-            seen.push(step(decoder, &mut fresh, 1, 6));
+            let mut fresh = decoder.new_cache(&CacheOptions::new(0, 20).with_type(dtype).with_slots(4)).unwrap();
+            fresh.push_rows(copy.as_ref()).unwrap();
+            seen.push(step(decoder, fresh.as_mut(), 1, 6));
             seen
         });
         for (x, y) in all_a.iter().zip(&all_b) {
@@ -205,12 +207,12 @@ fn a_cache_is_cut_copied_and_joined_the_same() {
         }
     }
     // A cache of another decoder is refused, not read.
-    let mut other = a.new_cache(1, 8).unwrap();
+    let mut other = a.new_cache(&CacheOptions::new(1, 8)).unwrap();
     let embeds = noise(&[1, 2, b.spec().width], 7);
-    let message = b.forward(&embeds, &mut Run::cached(&mut other)).unwrap_err().to_string();
+    let message = b.forward(&embeds, &mut Run::cached(other.as_mut())).unwrap_err().to_string();
     assert!(message.contains("another decoder"), "{message}");
-    let mut other = decoder(&foreign, None).new_cache(1, 8).unwrap();
-    let message = b.forward(&embeds, &mut Run::cached(&mut other)).unwrap_err().to_string();
+    let mut other = decoder(&foreign, None).new_cache(&CacheOptions::new(1, 8)).unwrap();
+    let message = b.forward(&embeds, &mut Run::cached(other.as_mut())).unwrap_err().to_string();
     assert!(message.contains("another decoder"), "{message}");
 }
 
@@ -223,7 +225,7 @@ fn train(encoder: &dyn Encoder, stitch: &dyn Stitch, decoder: &dyn Decoder) -> (
     let ids = Tensor::new(&[[3u32, 1, 4], [1, 5, 9]], &Device::Cpu).unwrap();
     let embeds = Tensor::cat(&[&prefix, &decoder.embed(&ids).unwrap()], 1).unwrap();
     let at = (0..2).flat_map(|row| (0..3).map(move |i| (row, k - 1 + i))).collect();
-    let mut run = Run { logits: LogitPositions::At(at), recompute: true, ..Run::new() };
+    let mut run = Run { logits: LogitPositions::At(at), checkpointing: Checkpointing::Full, ..Run::new() };
     let logits = decoder.forward(&embeds, &mut run).unwrap();
     let loss = cross_entropy(&logits, &[3, 1, 4, 1, 5, 9]).unwrap().sum_all().unwrap();
     let grads = loss.backward().unwrap();

@@ -1,12 +1,13 @@
 //! The functions of a decoder.
 
+use crate::cache::{self, Cache};
 use crate::call::{answer, give, guard, numbers, set};
 use crate::export::{Lent, entry_of, handle, release, settings};
 use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Tensor, Var};
 use limber_core::registry::{Entry, Maker, PreparedDecoder};
-use limber_core::{CacheType, Decoder, KvCache, LogitPositions, Run, WeightSource};
+use limber_core::{Checkpointing, Decoder, DecoderCache, LogitPositions, Run, WeightSource};
 use limber_plugin_abi::*;
 use serde_json::Value;
 use std::ffi::c_char;
@@ -21,14 +22,8 @@ pub(crate) fn table() -> LimberDecoder {
         forward: Some(forward),
         vjp: Some(vjp),
         tape_release: Some(release::<LimberTape, Tape>),
-        cache_new: Some(cache_new),
-        cache_truncate: Some(cache_truncate),
-        cache_select: Some(cache_select),
-        cache_copy: Some(cache_copy),
-        cache_append: Some(cache_append),
-        cache_release: Some(release::<LimberCache, KvCache>),
         begins_alike: Some(begins_alike),
-        ..LimberDecoder::empty()
+        ..cache::table()
     }
 }
 
@@ -102,7 +97,7 @@ unsafe extern "C" fn build(
 
 /// # Safety
 /// `instance` is null or what `build` made.
-unsafe fn decoder<'a>(instance: *mut LimberInstance) -> Result<&'a dyn Decoder> {
+pub(crate) unsafe fn decoder<'a>(instance: *mut LimberInstance) -> Result<&'a dyn Decoder> {
     // SAFETY: by the caller's promise.
     let decoder = unsafe { instance.cast::<Box<dyn Decoder>>().as_ref() };
     Ok(decoder.context("the instance is null")?.as_ref())
@@ -127,7 +122,7 @@ unsafe extern "C" fn embed(
 ///
 /// # Safety
 /// `call` is as the ABI says, for `batch` rows.
-unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut KvCache>) -> Result<Run<'a>> {
+unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut dyn DecoderCache>) -> Result<Run<'a>> {
     let logits = match call.logits {
         LIMBER_LOGITS_ALL => LogitPositions::All,
         LIMBER_LOGITS_LAST => LogitPositions::Last,
@@ -146,7 +141,11 @@ unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut KvCa
         // SAFETY: by the caller's promise.
         false => Some(unsafe { u8_tensor(call.mask, "the mask")? }),
     };
-    Ok(Run { cache, lengths, mask, logits, recompute: call.flags & LIMBER_CALL_RECOMPUTE != 0, ..Run::new() })
+    let checkpointing = match call.flags & LIMBER_CALL_RECOMPUTE {
+        0 => Checkpointing::None,
+        _ => Checkpointing::Full,
+    };
+    Ok(Run { cache, lengths, mask, logits, checkpointing, ..Run::new() })
 }
 
 unsafe extern "C" fn forward(
@@ -161,7 +160,7 @@ unsafe extern "C" fn forward(
             let call = read(call)?;
             let embeds = f32_tensor(call.embeds, "the embeddings")?;
             let batch = embeds.dims().first().copied().unwrap_or(0);
-            let cache = call.cache.cast::<KvCache>().as_mut();
+            let cache = call.cache.cast::<Cache>().as_mut().map(|cache| cache.as_mut());
             if let (Some(cache), Some(past)) = (&cache, numbers(call.past, batch)?)
                 && cache.lengths() != past
             {
@@ -249,116 +248,9 @@ unsafe extern "C" fn begins_alike(instance: *mut LimberInstance, positions: u64)
     // SAFETY: the host keeps the ABI's promises.
     unsafe {
         guard(std::ptr::null(), || {
-            alike = i32::from(decoder(instance)?.begins_alike(usize::try_from(positions)?));
+            alike = i32::from(decoder(instance)?.supports_prefix_reuse(usize::try_from(positions)?));
             Ok(())
         });
     }
     alike
-}
-
-/// # Safety
-/// `options` is null or as the ABI says.
-unsafe fn sizes(options: *const LimberCacheOptions) -> Result<(usize, usize, usize, CacheType)> {
-    // SAFETY: by the caller's promise.
-    let options = unsafe { read(options)? };
-    let dtype = match options.format.is_null() {
-        true => CacheType::F32,
-        false => {
-            // SAFETY: by the caller's promise.
-            let name = unsafe { crate::call::text(options.format, "format")? };
-            // A hint: a type that is not known here is kept as computed.
-            [CacheType::F16, CacheType::Bf16].into_iter().find(|t| t.name() == name).unwrap_or_default()
-        }
-    };
-    let slots = usize::try_from(options.slots.max(options.batch))?;
-    Ok((usize::try_from(options.batch)?, usize::try_from(options.capacity)?, slots, dtype))
-}
-
-unsafe extern "C" fn cache_new(
-    instance: *mut LimberInstance,
-    options: *const LimberCacheOptions,
-    out: *mut *mut LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let (batch, capacity, slots, dtype) = sizes(options)?;
-            let cache = decoder(instance)?.new_cache(batch, capacity)?.with_type(dtype).reserve(slots);
-            set(out, handle(cache))
-        })
-    }
-}
-
-/// # Safety
-/// `cache` is null or what `cache_new` or `cache_copy` made.
-unsafe fn cache<'a>(cache: *mut LimberCache) -> Result<&'a mut KvCache> {
-    // SAFETY: by the caller's promise.
-    unsafe { cache.cast::<KvCache>().as_mut() }.context("the cache is null")
-}
-
-/// # Safety
-/// As [`cache`].
-unsafe fn cache_read<'a>(cache: *const LimberCache) -> Result<&'a KvCache> {
-    // SAFETY: by the caller's promise.
-    unsafe { cache.cast::<KvCache>().as_ref() }.context("the cache is null")
-}
-
-unsafe extern "C" fn cache_truncate(handle: *mut LimberCache, length: u64, error: *const LimberSink) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            cache(handle)?.truncate(usize::try_from(length)?);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn cache_select(
-    handle: *mut LimberCache,
-    rows: *const u64,
-    n_rows: u64,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-            Ok(cache(handle)?.select_rows(&rows)?)
-        })
-    }
-}
-
-unsafe extern "C" fn cache_copy(
-    from: *const LimberCache,
-    rows: *const u64,
-    n_rows: u64,
-    options: *const LimberCacheOptions,
-    out: *mut *mut LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-            let (_, capacity, slots, _) = sizes(options)?;
-            set(out, handle(cache_read(from)?.copy_rows(&rows, slots, capacity)?))
-        })
-    }
-}
-
-unsafe extern "C" fn cache_append(
-    handle: *mut LimberCache,
-    other: *const LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises; the two are different caches.
-    unsafe {
-        guard(error, || {
-            if std::ptr::eq(handle, other) {
-                bail!("a cache cannot be appended to itself")
-            }
-            Ok(cache(handle)?.push_rows(cache_read(other)?)?)
-        })
-    }
 }

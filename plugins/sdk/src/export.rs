@@ -12,6 +12,7 @@ use limber_plugin_abi::{
     LimberBuild, LimberHost, LimberPart, LimberPlugin, LimberSink, LimberSource, LimberStatus, read,
 };
 use serde_json::Value;
+use std::error::Error as _;
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 use std::sync::{Arc, OnceLock};
@@ -45,8 +46,14 @@ pub unsafe fn entry(
         // SAFETY: by the caller's promise.
         let host = unsafe { read(host)? };
         log::bridge(host);
-        // The part may have made its pool already where it was called before; then that one stays.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(host.threads.max(1) as usize).build_global();
+        let threads = host.threads.max(1) as usize;
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+            Err(error) if error.source().is_some() => {
+                bail!("cannot start {threads} threads: {error}")
+            }
+            // The part may have made its pool already where it was called before; then that one stays.
+            _ => {}
+        }
         let table = tables(name, version)?;
         plugin = TABLES.get_or_init(|| Tables(table)).0;
         Ok(())

@@ -14,6 +14,7 @@
 //! The library links its own candle, of whatever version `limber-core` here has; the host's may be another one.
 //! Build with unwinding panics (the default): `panic = "abort"` would take the host down.
 
+mod cache;
 mod call;
 mod decoder;
 mod encoder;

@@ -125,15 +125,15 @@ def write(path, arch, dtype, settings, generator, tokenizer=None):
         theirs = table.get_name(name, try_suffixes=(".weight", ".bias"))
         assert theirs, name
         data = weight.numpy()
-        turned = arch == gguf.MODEL_ARCH.GPT2 and data.ndim == 2 and any(n in name for n in ("c_attn", "c_proj", "c_fc"))
-        if turned:
+        transposed = arch == gguf.MODEL_ARCH.GPT2 and data.ndim == 2 and any(n in name for n in ("c_attn", "c_proj", "c_fc"))
+        if transposed:
             data = data.T
         if data.ndim == 1 or "position_embd" in theirs:
             writer.add_tensor(theirs, rows_of(arch, name, data, config).astype(numpy.float32))
             continue
         raw = MADE[dtype](data.shape, generator) if dtype in MADE else gguf.quantize(data, dtype)
         rounded = torch.from_numpy(gguf.dequantize(raw, dtype).copy())
-        weight.copy_(rounded.T if turned else rounded)
+        weight.copy_(rounded.T if transposed else rounded)
         writer.add_tensor(theirs, numpy.ascontiguousarray(rows_of(arch, name, raw, config)), raw_dtype=dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

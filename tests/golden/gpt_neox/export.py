@@ -20,9 +20,9 @@ from writer import start, write_json, write_tensors  # noqa: E402
 SIZES = dict(vocab_size=80, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=40,
              bos_token_id=79, eos_token_id=79, hidden_dropout=0.0, attention_dropout=0.0)
 MODELS = {
-    # As Pythia: side by side, the exact GELU, a quarter of each head turned.
+    # As Pythia: side by side, the exact GELU, a quarter of each head rotated.
     "pythia": dict(hidden_act="gelu", rope_parameters={"rope_type": "default", "rope_theta": 10000, "partial_rotary_factor": 0.25}),
-    # One after the other (RedPajama-INCITE), the whole head turned from another base, no biases, one table for words and head.
+    # One after the other (RedPajama-INCITE), the whole head rotated from another base, no biases, one table for words and head.
     "serial": dict(hidden_act="gelu_fast", use_parallel_residual=False, attention_bias=False, tie_word_embeddings=True, layer_norm_eps=1e-3,
                    rope_parameters={"rope_type": "default", "rope_theta": 500, "partial_rotary_factor": 1.0}),
 }

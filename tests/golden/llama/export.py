@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import families  # noqa: E402
 import lm  # noqa: E402
 from writer import start, write_json, write_tensors  # noqa: E402
 
@@ -50,38 +50,8 @@ VARIANTS = {
 }
 
 
-def fresh(model):
-    """Lets every call begin with the trained frequencies: a model keeps those of the longest row it has seen."""
-    rotary = model.model.rotary_emb
-    if rotary.rope_type == "dynamic":
-        def reset(*_):
-            rotary.inv_freq, rotary.max_seq_len_cached = rotary.original_inv_freq, rotary.original_max_seq_len
-        model.register_forward_pre_hook(reset)
-    return model
-
-
-def load(folder):
-    return fresh(AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval())
-
-
 def write(folder, settings, seed):
-    shutil.rmtree(folder, ignore_errors=True)
-    config = AutoConfig.for_model(**{**SIZES, **settings})
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    model = lm.fill(model, torch.Generator().manual_seed(seed))
-    model.save_pretrained(folder)
-    return model
-
-
-@torch.no_grad()
-def logits(model, ids):
-    """All positions at once, and in a cached prompt of 9 and then step by step."""
-    steps, cache, at = [], None, 0
-    for count in [9] + [1] * (ids.shape[1] - 9):
-        out = model(input_ids=ids[:, at:at + count], past_key_values=cache, use_cache=True)
-        cache, at = out.past_key_values, at + count
-        steps.append(out.logits)
-    return {"logits": model(input_ids=ids).logits, "cached.logits": torch.cat(steps, 1)}
+    return families.write(folder, SIZES | settings, seed)
 
 
 def variants(folder):
@@ -92,9 +62,9 @@ def variants(folder):
     for name, changes in VARIANTS.items():
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(folder / "llama3", scratch)
-        config = {key: value for key, value in {**base, **changes}.items() if value is not None or key == "sliding_window"}
+        config = families.changed(base, changes, ["sliding_window"])
         write_json(scratch / "config.json", config)
-        found = logits(load(scratch), ids)
+        found = families.logits(families.load(scratch), ids)
         tensors[f"{name}.logits"] = found["logits"]
         # Steps give what one pass gives, unless the frequencies change on the way.
         apart = (found["cached.logits"] - found["logits"]).abs().max()
@@ -121,7 +91,7 @@ def bare(folder):
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", {key: value for key, value in config.items() if key not in ["num_key_value_heads", "head_dim"]})
     ids = torch.randint(0, SIZES["vocab_size"], (2, 20), generator=torch.Generator().manual_seed(9))
-    return {f"bare.{key}": value for key, value in {"logits": logits(model, ids)["logits"], "ids": ids, "embeds": lm.embed(model, ids)}.items()}
+    return {f"bare.{key}": value for key, value in {"logits": families.logits(model, ids)["logits"], "ids": ids, "embeds": lm.embed(model, ids)}.items()}
 
 
 def initial():
@@ -134,8 +104,7 @@ def initial():
         {"model_type": "mistral", "head_dim": 24},
         {"model_type": "qwen2", "tie_word_embeddings": True},
     ]
-    several = [sizes | settings for settings in several]
-    return [{"settings": s, "weights": lm.initial(AutoModelForCausalLM.from_config(AutoConfig.for_model(**s)))} for s in several]
+    return families.initial([sizes | settings for settings in several])
 
 
 def main():
@@ -146,11 +115,9 @@ def main():
         found, rows = lm.expect(model, torch.Generator().manual_seed(SEEDS[name]), SIZES["max_position_embeddings"])
         tensors |= {f"{name}.{key}": value for key, value in found.items()}
         lists[name] = rows
-        again = load(folder / name)
+        again = families.load(folder / name)
         assert torch.equal(again(input_ids=found["ids"]).logits, found["logits"]), name
-        (folder / name / "generation_config.json").unlink(missing_ok=True)
     tensors |= bare(folder / "bare")
-    (folder / "bare/generation_config.json").unlink(missing_ok=True)
     lists["initial"] = initial()
     lists["variants"] = variants(folder)
     # Llama 3's instruction models end texts in several ways, and say so here alone.

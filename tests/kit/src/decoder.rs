@@ -7,7 +7,7 @@ use crate::{cached, gradient, settings};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker};
-use limber_core::{Decoder, DecoderSpec, LogitPositions, Run};
+use limber_core::{Backend, CacheOptions, Checkpointing, Decoder, DecoderSpec, LogitPositions, Run};
 
 /// Longest context of a tiny preset; the suite fills it.
 const LONGEST: usize = 512;
@@ -57,7 +57,36 @@ pub fn check_decoder(entry: &Entry) -> Report {
     gradients(&mut report, decoder);
     refusals(&mut report, decoder, &spec);
     cached::check(&mut report, decoder, &spec);
+    report.check("candle's operations give what the kernels give, as on an accelerator", || {
+        let candles = prepare(entry.tiny.clone(), &source)?.build(&Lively::weights(1).with_backend(Backend::Candle))?;
+        backends(decoder, candles.as_ref())
+    });
     report
+}
+
+/// Logits at once and over a cache, and gradients under every kind of checkpointing, of one decoder on two backends.
+fn backends(kernels: &dyn Decoder, candles: &dyn Decoder) -> Result<()> {
+    let x = embeds(kernels, 2, T)?;
+    let all = kernels.forward(&x, &mut Run::new())?;
+    close("logits", &candles.forward(&x, &mut Run::new())?, &all)?;
+    let mut cache = candles.new_cache(&CacheOptions::new(2, T))?;
+    for (from, count) in [(0, 3), (3, 1), (4, T - 4)] {
+        let mut run = Run { logits: LogitPositions::All, ..Run::cached(cache.as_mut()) };
+        let step = candles.forward(&x.narrow(1, from, count)?, &mut run)?;
+        close("logits over a cache", &step, &all.narrow(1, from, count)?)?;
+    }
+    let x = Var::from_tensor(&x)?;
+    for checkpointing in [Checkpointing::None, Checkpointing::Full, Checkpointing::Selective] {
+        let gradient = |decoder: &dyn Decoder| -> Result<Tensor> {
+            let (lengths, logits) = (Some(vec![T, T - 2]), LogitPositions::At(vec![(1, 0), (0, T - 1)]));
+            let mut run = Run { lengths, logits, checkpointing, ..Run::new() };
+            let loss = decoder.forward(x.as_tensor(), &mut run)?.sqr()?.sum_all()?;
+            let mut grads = loss.backward()?;
+            grads.remove(x.as_tensor()).ok_or_else(|| anyhow::anyhow!("no gradient reaches the embeddings"))
+        };
+        close(&format!("gradient, {checkpointing:?}"), &gradient(candles)?, &gradient(kernels)?)?;
+    }
+    Ok(())
 }
 
 /// Ids that differ from row to row and position to position, as far as V allows.
@@ -198,11 +227,11 @@ fn gradients(report: &mut Report, decoder: &dyn Decoder) {
         let window = Tensor::from_vec(window, (1, T, 1), &Device::Cpu)?.broadcast_as(embeds.dims())?.contiguous()?;
         gradient::check("earlier embeddings", &embeds, Some(&window), &|| forward(&embeds, LogitPositions::Last))
     });
-    report.check("blocks computed again in the backward pass give the same gradient", || {
+    report.check("activation checkpointing gives the same gradient", || {
         let embeds = Var::from_tensor(&embeds(decoder, 2, T)?)?;
-        let gradient = |logits: &LogitPositions, recompute: bool, keep_products: bool| -> Result<Tensor> {
+        let gradient = |logits: &LogitPositions, checkpointing: Checkpointing| -> Result<Tensor> {
             let (lengths, logits) = (Some(vec![T, T - 2]), logits.clone());
-            let mut run = Run { lengths, logits, recompute, keep_products, ..Run::new() };
+            let mut run = Run { lengths, logits, checkpointing, ..Run::new() };
             let loss = decoder.forward(embeds.as_tensor(), &mut run)?.sqr()?.sum_all()?;
             match loss.backward()?.remove(embeds.as_tensor()) {
                 Some(gradient) => Ok(gradient),
@@ -211,9 +240,9 @@ fn gradients(report: &mut Report, decoder: &dyn Decoder) {
         };
         // At some positions, twice at one of them: a last block may leave the others out.
         for logits in [LogitPositions::All, LogitPositions::At(vec![(1, 0), (0, T - 1), (0, T - 1)])] {
-            let whole = gradient(&logits, false, false)?;
-            close("gradient", &gradient(&logits, true, false)?, &whole)?;
-            close("gradient with products kept", &gradient(&logits, true, true)?, &whole)?;
+            let whole = gradient(&logits, Checkpointing::None)?;
+            close("gradient, full checkpointing", &gradient(&logits, Checkpointing::Full)?, &whole)?;
+            close("gradient, selective checkpointing", &gradient(&logits, Checkpointing::Selective)?, &whole)?;
         }
         Ok(())
     });
@@ -245,6 +274,6 @@ fn refusals(report: &mut Report, decoder: &dyn Decoder, spec: &DecoderSpec) {
         )?;
         let more = spec.context + 1;
         refused(&format!("{more} positions"), decoder.forward(&embeds(decoder, 1, more)?, &mut Run::new()))?;
-        refused(&format!("a cache of {more}"), decoder.new_cache(1, more))
+        refused(&format!("a cache of {more}"), decoder.new_cache(&CacheOptions::new(1, more)))
     });
 }

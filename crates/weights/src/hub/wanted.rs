@@ -4,7 +4,9 @@ use super::super::sharded;
 use super::super::spec::WeightSpec;
 use super::cache::{DEFAULT_REVISION, Place};
 use anyhow::{Result, bail};
+use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::Role;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What an index of shards ends in.
@@ -171,7 +173,7 @@ fn shards(snapshot: &Path, weights: &str) -> Vec<String> {
     if !weights.ends_with(INDEX) {
         return Vec::new();
     }
-    let text = std::fs::read_to_string(snapshot.join(weights)).unwrap_or_default();
+    let text = File::open(snapshot.join(weights)).and_then(|file| bounded::text(file, TEXT_LIMIT)).unwrap_or_default();
     let names = sharded::shards(&text).unwrap_or_default();
     names.iter().map(|shard| inside(parent(weights), shard)).collect()
 }

@@ -10,7 +10,8 @@ use candle_core::{Device, Tensor};
 use limber_sdk::core::ops::{LayerNorm, gelu_tanh};
 use limber_sdk::core::weights::ZEROS;
 use limber_sdk::core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, Layer, Layers, Part, Run, Weights, pick,
+    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, KvCache, Layer, Layers, Part, Run, Weights,
+    gather,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -142,7 +143,7 @@ impl Layer for Block {
         let value = self.value.forward(&self.norm1.forward(x)?)?;
         let value = value.reshape((b, t, h, d / h))?.transpose(1, 2)?; // [B, H, T, dim]
         // The cache keeps pairs; the values alone are needed here.
-        let value = match &mut run.cache {
+        let value = match run.cache_as::<KvCache>()? {
             Some(cache) => cache.append(index, &value, &value)?.1.to_dtype(candle_core::DType::F32)?,
             None => value,
         };
@@ -151,7 +152,7 @@ impl Layer for Block {
             run.taps.attention.push(weights.clone());
         }
         let average = weights.matmul(&value.contiguous()?)?.transpose(1, 2)?.contiguous()?.reshape((b, t, d))?;
-        let x = (pick(x, rows)? + self.out.forward(&pick(&average, rows)?)?)?;
+        let x = (gather(x, rows)? + self.out.forward(&gather(&average, rows)?)?)?;
         let inner = gelu_tanh(&self.up.forward(&self.norm2.forward(&x)?)?)?;
         x + self.down.forward(&inner)?
     }

@@ -1,0 +1,207 @@
+//! A family of language models as data: settings, presets, and how they become the plan of a model.
+//!
+//! What all families share stands here: settings go before `config.json` or a model named in them, and these before the
+//! reference library's defaults; what does not fit is refused by name before any weight is read.
+
+mod llama_like;
+mod windows;
+
+pub use llama_like::{LlamaLike, LlamaSizes};
+pub use windows::{LayerType, windows};
+
+use crate::decoder::{Decoder, Run};
+use crate::decoder_model::{DecoderModel, ModelPlan};
+use crate::model_config::{self, ModelConfig, TokenIds};
+use crate::registry::{DecoderPart, Part};
+use crate::settings;
+use crate::spec::DecoderSpec;
+use crate::weights::{WeightSource, Weights};
+use anyhow::{Context, Result, bail};
+use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::marker::PhantomData;
+
+/// A family of decoders of the usual build; `register!(decoder, FamilyDecoder<MyFamily>)` makes it a component.
+pub trait DecoderFamily: Send + Sync + 'static {
+    /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
+    type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
+    /// The kind that configs name, in kebab case.
+    const KIND: &'static str;
+    /// One line for `limber components`.
+    const ABOUT: &'static str;
+    /// The `model_type`s of `config.json` that are this family's.
+    const MODEL_TYPES: &'static [&'static str];
+    /// Keys in which a folder may say something else than the model that is named beside it.
+    const MAY_DIFFER: &'static [&'static str] = &["eos_token_id"];
+
+    /// Settings of a model small enough for the conformance suite.
+    fn tiny() -> Self::Config;
+
+    /// The names that `model` can have.
+    fn models() -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// The settings of a model by its name, in lower case; a folder beside which it is named must say the same.
+    fn preset(_name: &str) -> Option<Self::Config> {
+        None
+    }
+
+    /// Settings as a config gives them, before they go over those of a preset or a file: for one that implies another.
+    fn own(config: Self::Config) -> Self::Config {
+        config
+    }
+
+    /// What `config.json` says, with the reference library's defaults for what it leaves out.
+    ///
+    /// # Errors
+    /// A value that this family cannot take or compute, by its key.
+    fn described(config: &ModelConfig) -> Result<Self::Config>;
+
+    /// Settings with the defaults of what is not set.
+    fn filled(config: Self::Config) -> Self::Config;
+
+    /// The model of settings that are filled.
+    ///
+    /// # Errors
+    /// Sizes that do not fit each other, by key and value.
+    fn plan(config: &Self::Config) -> Result<ModelPlan>;
+
+    /// A setting that the plan cannot do without.
+    ///
+    /// # Errors
+    /// None where the setting is not set.
+    fn need<T>(key: &str, value: Option<T>) -> Result<T> {
+        match (value, Self::models().is_empty()) {
+            (Some(value), _) => Ok(value),
+            (None, true) => bail!("{}: {key} is not set", Self::KIND),
+            (None, false) => bail!(
+                "{}: {key} is not set, and no config.json lies beside the weights; set it, or model to one of {}",
+                Self::KIND,
+                Self::models().join(", ")
+            ),
+        }
+    }
+
+    /// A size that the plan cannot do without.
+    ///
+    /// # Errors
+    /// None, or 0.
+    fn size(key: &str, value: Option<usize>) -> Result<usize> {
+        settings::size(Self::KIND, key, Some(Self::need(key, value)?))
+    }
+
+    /// A number above 0 that the plan cannot do without.
+    ///
+    /// # Errors
+    /// None, or another number.
+    fn positive(key: &str, value: Option<f64>) -> Result<f64> {
+        match Self::need(key, value)? {
+            value if value.is_finite() && value > 0.0 => Ok(value),
+            value => bail!("{}: {key} is {value}, allowed is above 0", Self::KIND),
+        }
+    }
+
+    /// The width of a head: `width` shared among `heads`, both under their keys.
+    ///
+    /// # Errors
+    /// A width that is not a multiple of the heads.
+    fn head_width((width_key, width): (&str, usize), (heads_key, heads): (&str, usize)) -> Result<usize> {
+        if width % heads != 0 {
+            bail!("{}: {width_key} {width} is not a multiple of {heads_key} {heads}", Self::KIND)
+        }
+        Ok(width / heads)
+    }
+}
+
+/// The ids of a setting.
+pub fn eos(ids: &Option<TokenIds>) -> Vec<u32> {
+    ids.clone().map_or_else(Vec::new, |ids| ids.0)
+}
+
+/// A model of a family with its weights.
+pub struct FamilyDecoder<F> {
+    model: DecoderModel,
+    family: PhantomData<fn() -> F>,
+}
+
+impl<F: DecoderFamily> Part for FamilyDecoder<F> {
+    type Config = F::Config;
+    const KIND: &'static str = F::KIND;
+    const ABOUT: &'static str = F::ABOUT;
+
+    fn tiny() -> F::Config {
+        F::tiny()
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        model_config::recognises(source, F::MODEL_TYPES)
+    }
+
+    fn resolve(config: F::Config, source: &dyn WeightSource) -> Result<F::Config> {
+        let mut own = settings::to_value(&config)?;
+        let model = own.as_object_mut().and_then(|map| map.remove("model"));
+        let own = F::own(serde_json::from_value(own)?);
+        let preset = match model.as_ref().and_then(Value::as_str) {
+            None => None,
+            Some(name) => match F::preset(&name.to_ascii_lowercase()) {
+                Some(preset) => Some((name, preset)),
+                None => bail!("unknown {} model {name:?}; known models: {}", F::KIND, F::models().join(", ")),
+            },
+        };
+        let document = ModelConfig::read(source)?;
+        let found = document.as_ref().map(|config| described::<F>(config, source)).transpose()?;
+        let found = document.as_ref().map(ModelConfig::location).zip(found.as_ref());
+        let preset = preset.as_ref().map(|(name, preset)| (*name, preset));
+        let config = F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?);
+        let plan = F::plan(&config);
+        match found {
+            Some((location, _)) => plan.with_context(|| location.to_string())?,
+            None => plan?,
+        };
+        Ok(config)
+    }
+}
+
+/// What lies beside the weights.
+fn described<F: DecoderFamily>(config: &ModelConfig, source: &dyn WeightSource) -> Result<F::Config> {
+    let part = format!("the decoder {}", F::KIND);
+    config.expect_type(&part, F::MODEL_TYPES)?;
+    config.refuse(&part, &["quantization_config", "adapters"])?;
+    let found = F::described(config)?;
+    let Some(ids) = model_config::eos_ids(source)? else { return Ok(F::filled(found)) };
+    let mut found = settings::to_value(&found)?;
+    found["eos_token_id"] = serde_json::to_value(TokenIds(ids))?;
+    Ok(F::filled(serde_json::from_value(found)?))
+}
+
+impl<F: DecoderFamily> DecoderPart for FamilyDecoder<F> {
+    fn specs(config: &F::Config) -> Result<DecoderSpec> {
+        Ok(F::plan(config)?.spec)
+    }
+
+    fn new(config: &F::Config, weights: &Weights) -> Result<Self> {
+        Ok(Self { model: DecoderModel::load(&F::plan(config)?, weights)?, family: PhantomData })
+    }
+}
+
+impl<F: DecoderFamily> Decoder for FamilyDecoder<F> {
+    fn spec(&self) -> DecoderSpec {
+        self.model.spec()
+    }
+
+    fn embed(&self, ids: &Tensor) -> candle_core::Result<Tensor> {
+        self.model.embed(ids)
+    }
+
+    fn forward(&self, embeds: &Tensor, run: &mut Run) -> candle_core::Result<Tensor> {
+        self.model.forward(embeds, run)
+    }
+
+    fn supports_prefix_reuse(&self, positions: usize) -> bool {
+        self.model.supports_prefix_reuse(positions)
+    }
+}

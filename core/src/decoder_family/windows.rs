@@ -1,0 +1,41 @@
+//! Which keys each layer sees, as `config.json` says it.
+
+use anyhow::{Result, bail};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which keys a layer's positions see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerType {
+    /// All up to their own.
+    FullAttention,
+    /// The last `sliding_window` of them.
+    SlidingAttention,
+}
+
+/// The window of each of `layers`: of `width` keys where `types`, or without them `default`, says so. `part` is what
+/// messages call the decoder.
+///
+/// # Errors
+/// A width of 0 or none where a layer has a window, another number of types than layers.
+pub fn windows(
+    part: &str,
+    types: Option<&[LayerType]>,
+    width: Option<usize>,
+    layers: usize,
+    default: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>> {
+    let slides: Vec<bool> = match types {
+        Some(types) if types.len() != layers => {
+            bail!("{part}: layer_types has {} entries for {layers} layers", types.len())
+        }
+        Some(types) => types.iter().map(|kind| *kind == LayerType::SlidingAttention).collect(),
+        None => (0..layers).map(default).collect(),
+    };
+    match width {
+        Some(0) => bail!("{part}: sliding_window is 0, allowed is 1 and above"),
+        None if slides.contains(&true) => bail!("{part}: layers have a window, but sliding_window is not set"),
+        width => Ok(slides.into_iter().map(|slides| width.filter(|_| slides)).collect()),
+    }
+}

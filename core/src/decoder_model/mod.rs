@@ -1,0 +1,143 @@
+//! A language model of the usual build: word embeddings, blocks, a last norm, a head.
+//!
+//! Embeddings `[B, T, D]`, scaled, projected and given positions as the model has it, go through L
+//! [`DecoderBlock`]s to logits over V.
+
+mod plan;
+
+pub use plan::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
+
+use crate::decoder::{Decoder, Run};
+use crate::decoder_block::DecoderBlock;
+use crate::frozen::{FrozenEmbedding, FrozenLinear};
+use crate::graph::add_frozen;
+use crate::layers::Blocks;
+use crate::ops::{Norm, Rotary, soft_cap};
+use crate::spec::DecoderSpec;
+use crate::weights::{WeightError, Weights};
+use candle_core::Tensor;
+
+type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
+/// A frozen language model with its weights.
+pub struct DecoderModel {
+    words: FrozenEmbedding,
+    word_scale: f64,
+    input_scale: f64,
+    projections: Option<(FrozenLinear, FrozenLinear)>,
+    /// Learned positions, and entries before that of position 0.
+    positions: Option<(FrozenEmbedding, usize)>,
+    blocks: Blocks<DecoderBlock>,
+    norm: Option<Norm>,
+    head: FrozenLinear,
+    scale: f64,
+    soft_cap: Option<f64>,
+    /// Positions up to which a sequence's length does not change its rotary frequencies.
+    steady: usize,
+}
+
+impl DecoderModel {
+    /// The model of `plan` with its weights.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape.
+    pub fn load(plan: &ModelPlan, weights: &Weights) -> Result<Self, WeightError> {
+        let spec = &plan.spec;
+        let (d, vocab) = (spec.width, spec.vocab);
+        let width = plan.blocks.first().map_or(d, |block| block.width);
+        let w = weights.under_any(plan.prefixes, plan.probe);
+        let (table, matrix) = (w.pp(plan.words.name), plan.head.matrix);
+        let named = |name: &str| weights.has(&format!("{name}.weight"));
+        let head = match plan.head.other_name {
+            Some(other) if named(matrix.name) == Some(false) && named(other) == Some(true) => weights.pp(other),
+            _ => weights.pp(matrix.name),
+        };
+        let bias = matrix.biased.then_some(crate::weights::ZEROS);
+        let (words, head) = if plan.head.tied {
+            table.tied(&head, vocab, d, plan.words.init, bias)?
+        } else {
+            (table.embedding(vocab, d, plan.words.init)?, head.linear(d, vocab, matrix.init, bias)?)
+        };
+        let projections = match &plan.projections {
+            Some((inward, outward)) => Some((inward.load(&w, d, width)?, outward.load(&w, width, d)?)),
+            None => None,
+        };
+        let positions = match &plan.positions {
+            Some(plan) => {
+                let table = w.pp(plan.table.name).embedding(spec.context + plan.offset, width, plan.table.init)?;
+                Some((table, plan.offset))
+            }
+            None => None,
+        };
+        let block = |(layer, block)| DecoderBlock::load(block, &w.pp(format!("{}.{layer}", plan.layers)));
+        let blocks = plan.blocks.iter().enumerate().map(block).collect::<Result<Vec<_>, _>>()?;
+        let norm = match plan.final_norm {
+            Some((name, norm)) => Some(Norm::load(norm.kind, &w.pp(name), width, norm.eps)?),
+            None => None,
+        };
+        let rotary = plan.blocks.iter().filter_map(|block| block.attention.rotary.as_ref());
+        Ok(Self {
+            words,
+            word_scale: plan.words.scale,
+            input_scale: plan.input_scale,
+            projections,
+            positions,
+            blocks: Blocks::new(spec.clone(), blocks),
+            norm,
+            head,
+            scale: plan.head.scale,
+            soft_cap: plan.head.soft_cap,
+            steady: rotary.map(Rotary::steady).min().unwrap_or(spec.context),
+        })
+    }
+
+    /// Embeddings `[B, T, D]` to what the first block takes.
+    fn input(&self, embeds: &Tensor, past: &[usize]) -> Result<Tensor> {
+        let x = if self.input_scale == 1.0 { embeds.clone() } else { (embeds * self.input_scale)? };
+        let x = match &self.projections {
+            Some((inward, _)) => inward.forward(&x)?,
+            None => x,
+        };
+        match &self.positions {
+            Some((table, offset)) => {
+                let first: Vec<usize> = past.iter().map(|past| past + offset).collect();
+                add_frozen(&x, &table.following(&first, embeds.dim(1)?)?)
+            }
+            None => Ok(x),
+        }
+    }
+
+    /// What the last block gave, `[.., D]`, to hidden states `[.., D]`.
+    fn output(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(x))?;
+        self.projections.as_ref().map_or(Ok(x.clone()), |(_, outward)| outward.forward(&x))
+    }
+
+    /// Hidden states `[.., D]` to logits `[.., V]`.
+    fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        let logits = self.head.forward(x)?;
+        let logits = if self.scale == 1.0 { logits } else { (logits * self.scale)? };
+        self.soft_cap.map_or(Ok(logits.clone()), |cap| soft_cap(&logits, cap))
+    }
+}
+
+impl Decoder for DecoderModel {
+    fn spec(&self) -> DecoderSpec {
+        self.blocks.spec().clone()
+    }
+
+    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        let words = self.words.forward(ids)?;
+        if self.word_scale == 1.0 { Ok(words) } else { words * self.word_scale }
+    }
+
+    fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor> {
+        let past = self.blocks.start(embeds, run)?;
+        let x = self.input(embeds, &past)?;
+        self.blocks.run(&x, &past, run, |x| self.output(x), |x| self.logits(x))
+    }
+
+    fn supports_prefix_reuse(&self, positions: usize) -> bool {
+        positions <= self.steady
+    }
+}

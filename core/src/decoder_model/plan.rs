@@ -1,0 +1,81 @@
+//! A language model of the usual build as data: sizes, names, and the plans of its blocks.
+
+use crate::decoder_block::{BlockPlan, MatrixPlan, NormPlan};
+use crate::spec::DecoderSpec;
+use crate::weights::Init;
+
+/// An embedding table: its name, and how a random source draws it.
+#[derive(Debug, Clone, Copy)]
+pub struct TablePlan {
+    /// The tensor's prefix, dotted: `weight` stands under it.
+    pub name: &'static str,
+    /// How it is drawn.
+    pub init: Init,
+    /// What its entries are multiplied with; 1 changes nothing.
+    pub scale: f64,
+}
+
+impl TablePlan {
+    /// A table whose entries are embeddings as they are.
+    pub const fn new(name: &'static str, init: Init) -> Self {
+        Self { name, init, scale: 1.0 }
+    }
+}
+
+/// Learned positions, added to what goes into the first block.
+#[derive(Debug, Clone, Copy)]
+pub struct PositionPlan {
+    /// The table of `context + offset` entries.
+    pub table: TablePlan,
+    /// Entries before that of position 0.
+    pub offset: usize,
+}
+
+/// The output head.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadPlan {
+    /// The matrix of V outputs, at the top of the names.
+    pub matrix: MatrixPlan,
+    /// Another name that the matrix may have.
+    pub other_name: Option<&'static str>,
+    /// Whether the matrix is the word embeddings'.
+    pub tied: bool,
+    /// What logits are multiplied with; 1 changes nothing.
+    pub scale: f64,
+    /// c where logits x become c tanh(x / c).
+    pub soft_cap: Option<f64>,
+}
+
+impl HeadPlan {
+    /// A head whose products are the logits.
+    pub const fn new(matrix: MatrixPlan, tied: bool) -> Self {
+        Self { matrix, other_name: None, tied, scale: 1.0, soft_cap: None }
+    }
+}
+
+/// A model: embeddings `[B, T, D]` to logits `[.., V]`.
+#[derive(Debug, Clone)]
+pub struct ModelPlan {
+    /// The sizes that its callers see.
+    pub spec: DecoderSpec,
+    /// Prefixes under which its tensors may stand, all but the head's; "" is the tensors as they are.
+    pub prefixes: &'static [&'static str],
+    /// A tensor that tells which prefix it is.
+    pub probe: &'static str,
+    /// Word embeddings.
+    pub words: TablePlan,
+    /// What embeddings, a prefix's among them, are multiplied with before the first block; 1 changes nothing.
+    pub input_scale: f64,
+    /// From D to the width of the blocks and back, where these differ.
+    pub projections: Option<(MatrixPlan, MatrixPlan)>,
+    /// Learned positions.
+    pub positions: Option<PositionPlan>,
+    /// Prefix of the blocks, which are numbered.
+    pub layers: &'static str,
+    /// One a layer.
+    pub blocks: Vec<BlockPlan>,
+    /// The norm behind the last block.
+    pub final_norm: Option<(&'static str, NormPlan)>,
+    /// The head.
+    pub head: HeadPlan,
+}

@@ -1,0 +1,104 @@
+//! `gemma2`: Gemma 2 (2B, 9B, 27B) as a frozen decoder.
+//!
+//! RMS norms of gain 1 + weight before and after each branch, a window in every other layer, soft caps of scores and
+//! logits, words times the square root of the width. A prefix that is no word's is not scaled, as in transformers 5.
+//! Source followed: transformers' `modeling_gemma2.py` and `configuration_gemma2.py`.
+
+use anyhow::{Result, bail};
+use limber_core::decoder_block::BranchNorms;
+use limber_core::decoder_family::{LayerType, windows};
+use limber_core::decoder_model::ModelPlan;
+use limber_core::model_config::TokenIds;
+use limber_core::ops::{Activation, NormKind};
+use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+
+register!(decoder, FamilyDecoder<Gemma2>);
+
+llama_like_settings! {
+    activation: hidden_activation,
+    defaults: {
+        // gemma-2-2b's.
+        vocab_size: 256_000,
+        hidden_size: 2304,
+        intermediate_size: 9216,
+        num_hidden_layers: 26,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        head_dim: 256,
+        max_position_embeddings: 8192,
+        hidden_activation: Activation::GeluNew,
+        tie_word_embeddings: true,
+        eos_token_id: TokenIds(vec![1]),
+    },
+    own: {
+        /// The number over whose square root scores are divided.
+        query_pre_attn_scalar: f64 = Some(256.0),
+        /// Keys in the window, a position's own included.
+        sliding_window: usize = Some(4096),
+        /// What each layer sees; a window in every other one from the first on by default.
+        layer_types: Vec<LayerType> = None,
+        /// Soft cap of the attention's scores; 0 is none.
+        attn_logit_softcapping: f64 = Some(50.0),
+        /// Soft cap of the logits; 0 is none.
+        final_logit_softcapping: f64 = Some(30.0),
+    },
+}
+
+/// The family.
+pub struct Gemma2;
+
+impl DecoderFamily for Gemma2 {
+    type Config = Config;
+    const KIND: &'static str = "gemma2";
+    const ABOUT: &'static str = "Gemma 2 from a Hugging Face folder (gemma-2-2b's sizes by default)";
+    const MODEL_TYPES: &'static [&'static str] = &["gemma2"];
+
+    fn tiny() -> Config {
+        Config {
+            head_dim: Some(6),
+            eos_token_id: Some(TokenIds(vec![96])),
+            // The first layer sees four keys, fewer than the suite's sequences have.
+            sliding_window: Some(4),
+            ..Config::sized(97, 48, [32, 48, 2, 4, 2])
+        }
+    }
+
+    fn described(config: &ModelConfig) -> Result<Config> {
+        config.refuse("the decoder gemma2", &["use_bidirectional_attention"])?;
+        let mut found = Config::read(config, "the decoder gemma2", &Config::defaults(), &[])?;
+        // No cap where the file says null, the default where it says nothing.
+        let without = |key: &str, cap: &mut Option<f64>| *cap = if config.is_null(key) { Some(0.0) } else { *cap };
+        without("attn_logit_softcapping", &mut found.attn_logit_softcapping);
+        without("final_logit_softcapping", &mut found.final_logit_softcapping);
+        Ok(found)
+    }
+
+    fn filled(config: Config) -> Config {
+        config.filled()
+    }
+
+    fn plan(config: &Config) -> Result<ModelPlan> {
+        let sizes = config.sizes::<Self>()?;
+        let mut block = sizes.block(NormKind::RmsLessOne);
+        block.attention_norms = BranchNorms::sandwich("input_layernorm", "post_attention_layernorm");
+        block.mlp_norms = BranchNorms::sandwich("pre_feedforward_layernorm", "post_feedforward_layernorm");
+        let scores = &mut block.attention.attention;
+        scores.heads.scale = Self::positive("query_pre_attn_scalar", config.query_pre_attn_scalar)?.sqrt().recip();
+        scores.soft_cap = cap("attn_logit_softcapping", config.attn_logit_softcapping)?;
+        let (types, width) = (config.layer_types.as_deref(), config.sliding_window);
+        let windows = windows(Self::KIND, types, width, sizes.spec.layers, |layer| layer % 2 == 0)?;
+        let mut plan = sizes.model(block, windows);
+        plan.words.scale = (plan.spec.width as f64).sqrt();
+        plan.head.soft_cap = cap("final_logit_softcapping", config.final_logit_softcapping)?;
+        Ok(plan)
+    }
+}
+
+/// A cap as the block takes it.
+fn cap(key: &str, value: Option<f64>) -> Result<Option<f64>> {
+    match Gemma2::need(key, value)? {
+        0.0 => Ok(None),
+        cap if cap.is_finite() && cap > 0.0 => Ok(Some(cap)),
+        cap => bail!("gemma2: {key} is {cap}, expected a number from 0, which is none, on"),
+    }
+}
