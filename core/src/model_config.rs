@@ -436,8 +436,14 @@ mod tests {
         assert_eq!(read(json!({"hidden_size": 4, "width": 3})).unwrap(), toy(Some(3), None));
         assert_eq!(read(json!({"eos": [1, 2]})).unwrap().eos, Some(TokenIds(vec![1, 2])));
         for (tree, expected) in [
-            (json!({"width": "three"}), "here: config.json: width is \"three\", which is not allowed, expected a whole number, at least 0"),
-            (json!({"hidden_size": -1}), "here: config.json: hidden_size is -1, which is not allowed, expected a whole number, at least 0"),
+            (
+                json!({"width": "three"}),
+                "here: config.json: width is \"three\", which is not allowed, expected a whole number, at least 0",
+            ),
+            (
+                json!({"hidden_size": -1}),
+                "here: config.json: hidden_size is -1, which is not allowed, expected a whole number, at least 0",
+            ),
         ] {
             let message = read(tree).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");

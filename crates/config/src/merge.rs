@@ -135,7 +135,7 @@ pub(super) fn rebase(tree: &mut Map<String, Value>, folder: &Path) {
     let schema = schema::config();
     for (key, value) in tree {
         if let Some(of_key) = schema["properties"].get(key) {
-            rebase_value(value, of_key, &schema, folder);
+            rebase_value(value, of_key, schema, folder);
         }
     }
 }
