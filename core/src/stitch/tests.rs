@@ -282,7 +282,8 @@ fn gradients_equal_finite_differences() {
     let three = ProjectorSettings { layers: Some(3), hidden: Some(9), ..SEQUENTIAL };
     let pooled = |settings| ProjectorSettings { tokens: Some(3), layer_norm: true, ..settings };
     // Not relu: its kink has no derivative to measure.
-    let cases: [(_, _, fn(&Tensor) -> Result<Tensor>); 6] = [
+    type Activation = fn(&Tensor) -> Result<Tensor>;
+    let cases: [(_, _, Activation); 6] = [
         (SINGLE, PATCHES, gelu_erf),
         (pooled(SINGLE), POOLED, gelu_erf),
         (three, PATCHES, gelu_erf),
