@@ -1,7 +1,7 @@
 //! A plugin in Rust: the example of its role under another name, with a manifest of its own.
 
 use crate::{File, Limber, Role, readme};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// The example of a role: its kind, its library, its test.
 macro_rules! example {
@@ -16,6 +16,10 @@ pub(crate) fn files(name: &str, role: Role, limber: &Limber) -> Result<Vec<File>
         Role::Decoder => example!("fading", "decoder"),
         Role::Stitch => example!("resampler", "stitch"),
     };
+    ensure!(
+        library.contains("export_plugin!") && test.contains("#[test]"),
+        "this limber was built from a checkout without symbolic links (git config core.symlinks true)"
+    );
     let crate_name = name.replace('-', "_");
     let renamed = |text: &str| {
         let own = format!("limber_example_{}", kind.replace('-', "_"));
