@@ -1,7 +1,7 @@
 //! An encoder of one's own between the built-in components: `cargo run --release --example custom_encoder -- IMAGE`.
 
 use limber::core::registry::{EncoderSpecs, Origin};
-use limber::core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, Weights};
+use limber::core::{EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, Weights};
 use limber::{Captioner, Result, config::load_text, parts};
 
 /// The mean colour of an image, one token of width 3.
@@ -24,15 +24,6 @@ impl EncoderPart for MeanColour {
     }
     fn new(_: &Self::Config, _: &Weights) -> Result<Self> {
         Ok(Self)
-    }
-}
-
-impl Encoder for MeanColour {
-    fn input_spec(&self) -> InputSpec {
-        InputSpec::Image(ImageSpec::clip(64))
-    }
-    fn feature_spec(&self) -> FeatureSpec {
-        FeatureSpec { tokens: 1, width: 3, kind: FeatureKind::Pooled }
     }
     fn encode(&self, pixels: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
         pixels.mean((2, 3))?.unsqueeze(1) // [B, 3, S, S] -> [B, 1, 3]

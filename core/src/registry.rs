@@ -4,12 +4,13 @@
 //! refused before any large weight is read.
 
 use crate::decoder::Decoder;
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, check_pixels};
 use crate::settings;
 use crate::spec::{DecoderSpec, FeatureSpec, InputSpec};
 use crate::stitch::{PrefixSpec, Stitch};
 use crate::weights::{WeightSource, Weights, nearest};
 use anyhow::{Result, bail};
+use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,8 +58,9 @@ pub trait Part: Sized + Send + Sync + 'static {
     }
 }
 
-/// A part that is an encoder.
-pub trait EncoderPart: Part + Encoder {
+/// A part that is an encoder. The registry makes an [`Encoder`] of it, which knows the specs and holds what it is given
+/// against them.
+pub trait EncoderPart: Part {
     /// Image and feature specs of resolved settings, before any weight is read.
     ///
     /// # Errors
@@ -70,6 +72,21 @@ pub trait EncoderPart: Part + Encoder {
     /// # Errors
     /// Weights that are missing or of another shape.
     fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
+
+    /// Pixels `[B, 3, S, S]` f32, or features from files, to features `[B, N, E]` f32 with no graph attached. Pixels have the
+    /// shape of the specs.
+    ///
+    /// # Errors
+    /// What the operations report.
+    fn encode(&self, input: &Tensor) -> candle_core::Result<Tensor>;
+
+    /// The encoder of resolved settings, which knows its specs.
+    ///
+    /// # Errors
+    /// As [`Self::specs`] and [`Self::new`].
+    fn build(config: &Self::Config, weights: &Weights) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(Specified { specs: Self::specs(config)?, part: Self::new(config, weights)? }))
+    }
 }
 
 /// A part that is a decoder.
@@ -125,6 +142,29 @@ pub struct EncoderSpecs {
     pub input: InputSpec,
     /// Features out.
     pub features: FeatureSpec,
+}
+
+/// An encoder with its specs.
+struct Specified<P> {
+    specs: EncoderSpecs,
+    part: P,
+}
+
+impl<P: EncoderPart> Encoder for Specified<P> {
+    fn input_spec(&self) -> InputSpec {
+        self.specs.input
+    }
+
+    fn feature_spec(&self) -> FeatureSpec {
+        self.specs.features
+    }
+
+    fn encode(&self, input: &Tensor) -> candle_core::Result<Tensor> {
+        if self.specs.input.image().is_some() {
+            check_pixels(input, &self.specs.input)?;
+        }
+        self.part.encode(input)
+    }
 }
 
 /// Where an entry comes from.
@@ -388,9 +428,7 @@ impl Registry {
         let maker = Maker::Encoder(Arc::new(|settings, source| {
             let config = P::resolve(settings::parse("encoder", settings)?, source)?;
             let spec = P::specs(&config)?;
-            Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| {
-                Ok(Box::new(P::new(&config, weights)?) as Box<dyn Encoder>)
-            }))
+            Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| P::build(&config, weights)))
         }));
         self.insert(entry::<P>(origin, maker)?)
     }

@@ -16,6 +16,7 @@ mod options;
 mod output;
 mod plugin;
 mod plugin_template;
+mod progress;
 mod pull;
 mod reproduce;
 mod score;

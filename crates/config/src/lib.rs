@@ -10,6 +10,7 @@
 //! else of that part is taken over.
 
 mod check;
+mod difference;
 mod eval;
 mod load;
 mod merge;
@@ -23,6 +24,7 @@ mod tree;
 mod types;
 
 pub use check::{Report, Schemas, check, check_file, check_file_with};
+pub use difference::{Difference, differences};
 pub use eval::Eval;
 pub use load::{Loaded, load, load_text};
 pub use problem::{ConfigError, Note, Problem};

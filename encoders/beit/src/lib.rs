@@ -6,15 +6,13 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{AttentionBias, Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, Init, InputSpec, Part, WeightSource, Weights, model_config,
-    register,
+    EncoderPart, FeatureKind, FeatureSpec, Init, InputSpec, Part, WeightSource, Weights, model_config, register,
 };
 
 mod positions;
@@ -27,7 +25,6 @@ register!(encoder, Beit);
 
 /// The frozen encoder.
 pub struct Beit {
-    specs: EncoderSpecs,
     heads: Heads,
     patches: FrozenConv,
     /// `[1, 1, E]`, its position added.
@@ -121,30 +118,10 @@ impl EncoderPart for Beit {
             blocks.push((block(&at, &s)?, bias));
         }
         let norm = if s.norm { Some(LayerNorm::load(&w.pp("layernorm"), s.width, s.eps)?) } else { None };
-        let specs = Self::specs(config)?;
-        Ok(Self {
-            specs,
-            heads,
-            patches: FrozenConv::new(kernel, Some(bias), s.patch, 0)?,
-            class,
-            positions,
-            blocks,
-            norm,
-        })
-    }
-}
-
-impl Encoder for Beit {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+        Ok(Self { heads, patches: FrozenConv::new(kernel, Some(bias), s.patch, 0)?, class, positions, blocks, norm })
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
         let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let patches = match &self.positions {
             Some(positions) => patches.broadcast_add(positions)?,

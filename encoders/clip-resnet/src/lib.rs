@@ -6,13 +6,12 @@
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use limber_core::encoder::check_pixels;
 use limber_core::frozen::{ConvShape, FrozenConv};
 use limber_core::ops::{Activation, PoolShape, average_pool, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::{ONES, WeightError, ZEROS};
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, WeightSource, Weights, register,
+    EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, WeightSource, Weights, register,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +24,6 @@ register!(encoder, ClipResnet);
 
 /// The frozen tower.
 pub struct ClipResnet {
-    specs: EncoderSpecs,
     stem: [FrozenConv; 3],
     stages: Vec<Vec<Bottleneck>>,
 }
@@ -69,7 +67,6 @@ impl EncoderPart for ClipResnet {
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {
-        let specs = Self::specs(config)?;
         let (Some(layers), Some(width)) = (config.layers, config.width) else {
             bail!("clip-resnet settings are not resolved")
         };
@@ -92,21 +89,10 @@ impl EncoderPart for ClipResnet {
             }
             stages.push(row);
         }
-        Ok(Self { specs, stem, stages })
-    }
-}
-
-impl Encoder for ClipResnet {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+        Ok(Self { stem, stages })
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
         // Channels last from here on, so that a 1 x 1 convolution is a matrix product over rows of pixels.
         let mut x = channels_last(pixels)?; // [B, S, S, 3]
         for conv in &self.stem {

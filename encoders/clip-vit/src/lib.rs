@@ -11,14 +11,13 @@
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part, WeightSource,
-    Weights, register,
+    EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part, WeightSource, Weights,
+    register,
 };
 
 mod documents;
@@ -38,7 +37,6 @@ register!(encoder, ClipVit);
 
 /// The frozen tower, up to the hidden state that is wanted.
 pub struct ClipVit {
-    specs: EncoderSpecs,
     patches: FrozenConv,
     /// The class token with its position, `[1, 1, E]`.
     class: Tensor,
@@ -115,7 +113,6 @@ impl EncoderPart for ClipVit {
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {
-        let specs = Self::specs(config)?;
         let sizes = Sizes::of(config)?;
         let (e, n, p) = (sizes.width, sizes.grid * sizes.grid, sizes.patch_size);
         let names = Names::find(weights.source().as_ref()).context("no vision transformer of CLIP in these weights")?;
@@ -138,7 +135,6 @@ impl EncoderPart for ClipVit {
             None => Head::Patches(None),
         };
         Ok(Self {
-            specs,
             patches: FrozenConv::new(patches, None, p, 0)?,
             class: (class + positions.get(0)?)?.reshape((1, 1, e))?,
             positions: positions.narrow(0, 1, n)?.reshape((1, n, e))?,
@@ -148,19 +144,8 @@ impl EncoderPart for ClipVit {
             head,
         })
     }
-}
-
-impl Encoder for ClipVit {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
-    }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
         let (b, e) = (pixels.dim(0)?, self.class.dim(2)?);
         let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let patches = patches.broadcast_add(&self.positions)?;

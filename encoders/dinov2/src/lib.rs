@@ -11,13 +11,12 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::weights::ZEROS;
-use limber_core::{Encoder, EncoderPart, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
+use limber_core::{EncoderPart, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
 
 mod names;
 mod settings;
@@ -29,7 +28,6 @@ register!(encoder, Dinov2);
 
 /// The frozen tower.
 pub struct Dinov2 {
-    specs: EncoderSpecs,
     patches: FrozenConv,
     /// The class token with its position, then the registers: `[1, R + 1, E]`.
     lead: Tensor,
@@ -107,7 +105,6 @@ impl EncoderPart for Dinov2 {
         let blocks = (0..sizes.layer).map(|i| names.block(&blocks.pp(i), &sizes)).collect::<Result<_, _>>()?;
         let norm = sizes.post_norm.then(|| LayerNorm::load(&w.pp(names.norm), e, sizes.eps)).transpose()?;
         Ok(Self {
-            specs: Self::specs(config)?,
             patches,
             lead,
             positions: positions.unsqueeze(0)?,
@@ -117,19 +114,8 @@ impl EncoderPart for Dinov2 {
             give: sizes.give,
         })
     }
-}
-
-impl Encoder for Dinov2 {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
-    }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
         let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let (b, n, e) = patches.dims3()?;
         let first = self.lead.dim(1)?;

@@ -6,7 +6,7 @@
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use limber_core::registry::EncoderSpecs;
-use limber_core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
+use limber_core::{EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,16 +56,6 @@ impl EncoderPart for Features {
 
     fn new(config: &Config, _weights: &Weights) -> Result<Self> {
         Ok(Self { specs: Self::specs(config)? })
-    }
-}
-
-impl Encoder for Features {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
     }
 
     fn encode(&self, features: &Tensor) -> candle_core::Result<Tensor> {

@@ -7,14 +7,13 @@
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Activation, PoolShape, average_pool, channels_last, max_pool};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
-    Augment, Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, ResizeFilter, ResizeRule,
-    WeightSource, Weights, register,
+    Augment, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, ResizeFilter, ResizeRule, WeightSource,
+    Weights, register,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,7 +32,6 @@ const ALPHA: f64 = 0.2;
 
 /// The frozen tower.
 pub struct NfResnet {
-    specs: EncoderSpecs,
     pool: bool,
     stem: FrozenConv,
     blocks: Vec<Block>,
@@ -85,7 +83,6 @@ impl EncoderPart for NfResnet {
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {
-        let specs = Self::specs(config)?;
         let Sizes { depths, channels, stem, .. } = config.sizes()?;
         let w = weights.under_any(&settings::PREFIXES, settings::PROBE);
         let first = standardised::conv(&w.pp("stem.conv"), Shape::new(3, stem, 7, 2))?;
@@ -102,21 +99,10 @@ impl EncoderPart for NfResnet {
                 n_in = n_out;
             }
         }
-        Ok(Self { specs, pool: config.pool, stem: first, blocks })
-    }
-}
-
-impl Encoder for NfResnet {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+        Ok(Self { pool: config.pool, stem: first, blocks })
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
         // Channels last, so that a 1 x 1 convolution is a matrix product over rows of pixels. The first block's ReLU
         // stands before the pool: the largest of a window stays the largest.
         let x = self.stem.forward_nhwc(&channels_last(pixels)?, RELU, None)?; // [B, S/2, S/2, 64]

@@ -11,10 +11,9 @@ use anyhow::Result;
 use candle_core::Tensor;
 use candle_nn::Module;
 use candle_transformers::models::siglip::VisionModel;
-use limber_core::encoder::check_pixels;
 use limber_core::registry::EncoderSpecs;
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, candle_bridge, register,
+    EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, candle_bridge, register,
 };
 
 mod cut;
@@ -91,25 +90,14 @@ impl EncoderPart for Siglip {
         };
         Ok(Self { specs: Self::specs(config)?, tower })
     }
-}
-
-impl Encoder for Siglip {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
-    }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
-        let pixels = pixels.detach();
+        let pixels = &pixels.detach();
         match &self.tower {
-            Tower::Raw(blocks) => blocks.forward(&pixels),
+            Tower::Raw(blocks) => blocks.forward(pixels),
             Tower::Normed(model) => match self.specs.features.kind {
-                FeatureKind::Pooled => model.forward(&pixels)?.unsqueeze(1),
-                FeatureKind::Patches => model.forward(&pixels),
+                FeatureKind::Pooled => model.forward(pixels)?.unsqueeze(1),
+                FeatureKind::Patches => model.forward(pixels),
             },
         }
     }

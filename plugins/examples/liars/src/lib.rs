@@ -4,9 +4,8 @@
 
 use anyhow::Result;
 use candle_core::{DType, Tensor};
-use limber_sdk::core::encoder::check_pixels;
 use limber_sdk::core::registry::EncoderSpecs;
-use limber_sdk::core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, Weights};
+use limber_sdk::core::{EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, Weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,19 +71,8 @@ impl<const LIE: usize> EncoderPart for Liar<LIE> {
         limber_sdk::tracing::debug!(kind = Self::KIND, "an encoder is built");
         Ok(Self { weight: weights.tensor("weight", &[1, 4, 3], Init::normal(1.0))? })
     }
-}
-
-impl<const LIE: usize> Encoder for Liar<LIE> {
-    fn input_spec(&self) -> InputSpec {
-        InputSpec::Image(ImageSpec::clip(8))
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        FeatureSpec { tokens: 4, width: 3, kind: FeatureKind::Patches }
-    }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.input_spec())?;
         let pixels = if LIE == GRAPH { pixels.clone() } else { pixels.detach() };
         let b = pixels.dim(0)?;
         let quarters = pixels.reshape((b, 3, 2, 4, 2, 4))?.mean(5)?.mean(3)?; // [B, 3, 2, 2]

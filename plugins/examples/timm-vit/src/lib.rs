@@ -6,15 +6,14 @@
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use limber_sdk::core::encoder::check_pixels;
 use limber_sdk::core::frozen::FrozenConv;
 use limber_sdk::core::ops::{Activation, Heads, LayerNorm};
 use limber_sdk::core::registry::EncoderSpecs;
 use limber_sdk::core::vit::VitBlock;
 use limber_sdk::core::weights::ZEROS;
 use limber_sdk::core::{
-    Augment, Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part,
-    ResizeFilter, ResizeRule, Weights,
+    Augment, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part, ResizeFilter,
+    ResizeRule, Weights,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -120,6 +119,17 @@ impl EncoderPart for TimmVit {
             norm: LayerNorm::load(&weights.pp("norm"), e, EPS)?,
         })
     }
+
+    fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
+        let (b, FeatureSpec { tokens: n, width: e, .. }) = (pixels.dim(0)?, self.specs.features);
+        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?; // [B, N, E]
+        let patches = patches.broadcast_add(&self.positions)?;
+        let mut x = Tensor::cat(&[&self.class.broadcast_as((b, 1, e))?, &patches], 1)?; // [B, 1 + N, E]
+        for block in &self.blocks {
+            x = block.forward(&x, self.heads, None)?;
+        }
+        self.norm.forward(&x.narrow(1, 1, n)?.contiguous()?)
+    }
 }
 
 /// One block; timm keeps q, k and v in one matrix, of which each is a third of the rows, where they lie.
@@ -145,26 +155,4 @@ fn block(w: &Weights, e: usize, inner: usize) -> Result<VitBlock> {
         fc2: w.pp("mlp.fc2").linear(inner, e, init, Some(ZEROS))?,
         scale2: None,
     })
-}
-
-impl Encoder for TimmVit {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
-    }
-
-    fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        check_pixels(pixels, &self.specs.input)?;
-        let (b, FeatureSpec { tokens: n, width: e, .. }) = (pixels.dim(0)?, self.specs.features);
-        let patches = self.patches.forward(&pixels.detach())?.flatten_from(2)?.transpose(1, 2)?; // [B, N, E]
-        let patches = patches.broadcast_add(&self.positions)?;
-        let mut x = Tensor::cat(&[&self.class.broadcast_as((b, 1, e))?, &patches], 1)?; // [B, 1 + N, E]
-        for block in &self.blocks {
-            x = block.forward(&x, self.heads, None)?;
-        }
-        self.norm.forward(&x.narrow(1, 1, n)?.contiguous()?)
-    }
 }
