@@ -1,6 +1,6 @@
-//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a part cannot do.
+//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a component cannot do.
 //!
-//! A value that a part does not support is refused by the name of its key, never computed as if it were another.
+//! A value that a component does not support is refused by the name of its key, never computed as if it were another.
 
 use crate::settings;
 use crate::weights::WeightSource;
@@ -10,6 +10,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor}
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// A model's description, or one section of it; the default is an empty one.
 #[derive(Debug, Clone, Default)]
@@ -80,24 +81,35 @@ impl ModelConfig {
         let schema = settings::schema::<T>();
         let keys = schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
         let mut found = Map::new();
+        let mut places = BTreeMap::new();
         for key in keys.filter(|key| !skip.contains(&key.as_str()) && *key != "model") {
             let other = names.iter().find(|(_, name)| name == key).map(|(other, _)| *other);
-            for name in [Some(key.as_str()), other].into_iter().flatten() {
-                let Some(value) = self.value(name) else { continue };
-                // One at a time, so that a message names the key as it stands in the file.
-                settings::parse::<T>("", serde_json::json!({ key: value }))
-                    .map_err(|e| self.refusal(name, plainly(&e.message)))?;
+            let there =
+                [Some(key.as_str()), other].into_iter().flatten().find_map(|place| Some((place, self.value(place)?)));
+            if let Some((place, value)) = there {
                 found.insert(key.clone(), value.clone());
-                break;
+                places.insert(key.clone(), place.to_string());
             }
         }
-        Ok(settings::parse(&self.location, Value::Object(found))?)
+        match settings::read_as(Value::Object(found), &schema) {
+            (Some(settings), violations) if violations.is_empty() => Ok(settings),
+            (_, mut violations) => {
+                // A message names the key as it stands in the file.
+                for violation in &mut violations {
+                    if let Some(first) = violation.path.first_mut() {
+                        *first = places.remove(first).unwrap_or(std::mem::take(first));
+                    }
+                }
+                let all: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.key(), v.message)).collect();
+                bail!("{}: {}", self.location, all.join("; "))
+            }
+        }
     }
 
-    /// An error that names this document, a key and its value.
-    pub fn refusal(&self, key: &str, allowed: impl std::fmt::Display) -> anyhow::Error {
+    /// An error that names this place, a key and its value.
+    pub fn refusal(&self, key: &str, expected: impl std::fmt::Display) -> anyhow::Error {
         let value = self.tree.get(key).unwrap_or(&Value::Null);
-        anyhow::anyhow!("{}: {key} is {value}, {allowed}", self.location)
+        anyhow::anyhow!("{}: {key} is {value}, {expected}", self.location)
     }
 
     /// `model_type`.
@@ -124,7 +136,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "allowed is a whole number from 0", |v| v.as_u64().map(|n| n as usize))
+        self.typed(key, "expected a whole number, at least 0", |v| v.as_u64().map(|n| n as usize))
     }
 
     /// A number.
@@ -132,7 +144,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.typed(key, "allowed is a number", Value::as_f64)
+        self.typed(key, "expected a number", Value::as_f64)
     }
 
     /// A truth value.
@@ -140,7 +152,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "allowed is true or false", Value::as_bool)
+        self.typed(key, "expected true or false", Value::as_bool)
     }
 
     /// A text.
@@ -148,7 +160,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn text(&self, key: &str) -> Result<Option<String>> {
-        self.typed(key, "allowed is a text", |v| v.as_str().map(str::to_string))
+        self.typed(key, "expected text", |v| v.as_str().map(str::to_string))
     }
 
     /// A list of numbers.
@@ -156,7 +168,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
-        self.typed(key, "allowed is a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
+        self.typed(key, "expected a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     /// One id or a list of ids, as `eos_token_id` comes.
@@ -165,7 +177,7 @@ impl ModelConfig {
     /// Another value.
     pub fn ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
         let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
-        self.typed(key, "allowed is a token id or a list of them", |v| match v.as_array() {
+        self.typed(key, "expected a token id or a list of them", |v| match v.as_array() {
             Some(list) => list.iter().map(id).collect(),
             None => id(v).map(|id| vec![id]),
         })
@@ -225,14 +237,23 @@ impl ModelConfig {
     }
 }
 
-/// serde's message in the words of this file's others.
-fn plainly(message: &str) -> String {
-    match message.split_once(", expected one of ") {
-        Some((_, names)) => format!("supported is {}", names.replace('"', "")),
-        None => {
-            format!("which is not allowed: {}", message.replace("expected usize", "expected a whole number (usize)"))
-        }
-    }
+/// All settings of a component: its own, over what `describe` reads off `config.json` or, without one, over a preset (its name
+/// with it), over the `defaults` of the reference library. A preset beside a `config.json` must say the same.
+///
+/// # Errors
+/// A document that cannot be read or is refused, a preset that says something else.
+pub fn resolved<T: Serialize + DeserializeOwned>(
+    own: &T,
+    preset: Option<(&str, &T)>,
+    source: &dyn WeightSource,
+    describe: impl Fn(&ModelConfig) -> Result<T>,
+    defaults: &T,
+) -> Result<T> {
+    let over_defaults = |settings: &T| settings::layered(settings, Some(("defaults", defaults)), None, &[]);
+    let config = ModelConfig::read(source)?;
+    let found = config.as_ref().map(|config| over_defaults(&describe(config)?)).transpose()?;
+    let found = config.as_ref().map(ModelConfig::location).zip(found.as_ref());
+    over_defaults(&settings::layered(own, preset, found, &[])?)
 }
 
 /// Whether `config.json` beside the weights has one of these `model_type`s: the kind `auto`.
@@ -304,7 +325,10 @@ impl JsonSchema for TokenIds {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let id = json_schema!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
-        json_schema!({"anyOf": [id, {"type": "array", "items": id}]})
+        json_schema!({
+            "anyOf": [id, {"type": "array", "items": id}],
+            "errorMessage": "expected a token id or a list of them",
+        })
     }
 }
 
@@ -349,9 +373,9 @@ mod tests {
         let check = |result: Result<(), anyhow::Error>, expected: &str| {
             assert_eq!(result.unwrap_err().to_string(), expected);
         };
-        check(c.size("x").map(drop), "here: config.json: x is 0.5, allowed is a whole number from 0");
-        check(c.flag("n").map(drop), "here: config.json: n is 3, allowed is true or false");
-        check(c.ids("x").map(drop), "here: config.json: x is 0.5, allowed is a token id or a list of them");
+        check(c.size("x").map(drop), "here: config.json: x is 0.5, expected a whole number, at least 0");
+        check(c.flag("n").map(drop), "here: config.json: n is 3, expected true or false");
+        check(c.ids("x").map(drop), "here: config.json: x is 0.5, expected a token id or a list of them");
         check(
             c.refuse("the decoder toy", &["nil", "on"]),
             "here: config.json: on is true, which the decoder toy does not support",
@@ -422,11 +446,16 @@ mod tests {
         assert_eq!(read(json!({"hidden_size": 4, "width": 3})).unwrap(), toy(Some(3), None));
         assert_eq!(read(json!({"eos": [1, 2]})).unwrap().eos, Some(TokenIds(vec![1, 2])));
         for (tree, expected) in [
-            (json!({"width": "three"}), "here: config.json: width is \"three\", which is not allowed: invalid type"),
-            (json!({"hidden_size": -1}), "here: config.json: hidden_size is -1, which is not allowed: invalid value"),
+            (
+                json!({"width": "three"}),
+                "here: config.json: width: value \"three\" is not allowed, expected a whole number, at least 0",
+            ),
+            (
+                json!({"hidden_size": -1}),
+                "here: config.json: hidden_size: value -1 is not allowed, expected a whole number, at least 0",
+            ),
         ] {
-            let message = read(tree).unwrap_err().to_string();
-            assert!(message.starts_with(expected), "{message}");
+            assert_eq!(read(tree).unwrap_err().to_string(), expected);
         }
     }
 

@@ -239,10 +239,10 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"model_type": "qwen2", "attention_bias": false}), "attention_bias is false, a qwen2 has it");
     check(json!({"model_type": "mistral", "attention_bias": true}), "attention_bias is true, a mistral has none");
     check(json!({"model_type": "mistral", "mlp_bias": true}), "mlp_bias is true, only a llama may have it");
-    check(json!({"model_type": "gemma"}), "unknown variant \"gemma\"");
+    check(json!({"model_type": "gemma"}), "value \"gemma\" is not allowed, expected");
     check(json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "original_max_position_embeddings");
     check(json!({"eos_token_id": "</s>"}), "a token id or a list of them");
-    check(json!({"n_layer": 3}), "unknown key \"n_layer\"");
+    check(json!({"n_layer": 3}), "key \"n_layer\": unknown key");
     check(
         json!({"model": "llama-4-scout"}),
         "unknown llama model \"llama-4-scout\"; known models: llama-7b, tinyllama",

@@ -86,7 +86,7 @@ const CRATES: [(&str, &[&str], &[Place]); 12] = [
     ("weights", &[], &[]),
     ("images", &[], &[]),
     ("text", &[], &[]),
-    ("config", &[], &[]),
+    ("config", &["weights"], &[]),
     ("data", &["config", "weights"], &[]),
     (
         "pipeline",

@@ -4,7 +4,7 @@ use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
 /// The type that keys and values are kept in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheType {
     /// 32-bit floats: as computed.

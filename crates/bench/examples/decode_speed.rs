@@ -18,7 +18,8 @@ fn main() -> Result<()> {
     let Some(dtype) = WeightType::named(dtype) else { bail!("unknown dtype {dtype:?}") };
     let start = Instant::now();
     let registry = limber_pipeline::parts::registry()?;
-    let files: Vec<&str> = registry.get("decoder", kind)?.files.iter().map(String::as_str).collect();
+    let files: Vec<&str> =
+        registry.get(limber_core::registry::Role::Decoder, kind)?.files.iter().map(String::as_str).collect();
     let source = limber_weights::open(&weights.parse()?, &files, Path::new("."))?;
     let prepared = registry.decoder(kind, serde_json::Value::Null, source.as_ref())?;
     let decoder = prepared.build(&Weights::new(source, Device::Cpu, Some(dtype)))?;

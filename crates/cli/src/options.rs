@@ -34,7 +34,7 @@ pub struct Shared {
     /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Loads a dynamic library with further parts; may be given several times
+    /// Loads a dynamic library with further components; may be given several times
     #[arg(long, value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
     /// Device: cpu, cuda:N or metal
@@ -147,13 +147,13 @@ fn demo(_sets: &[String]) -> Result<config::Loaded> {
     anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
 }
 
-/// Whose parts are listed beside those that are linked in.
+/// Whose components are listed beside those that are linked in.
 #[derive(Debug, Clone, Args)]
 pub struct Plugins {
     /// Config file, whose plugins are loaded
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Loads a dynamic library with further parts; may be given several times
+    /// Loads a dynamic library with further components; may be given several times
     #[arg(long, value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
 }
@@ -173,7 +173,7 @@ impl Plugins {
         plugins::libraries(&named_by_config, &folder)
     }
 
-    /// All parts.
+    /// All components.
     ///
     /// # Errors
     /// As [`Self::libraries`]; a kind that is there twice.

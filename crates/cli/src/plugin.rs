@@ -1,11 +1,12 @@
 //! `limber plugin new|list|check`: a plugin to begin with, which dynamic libraries are in use, and whether their parts
 //! keep the contracts.
 
-use super::options::Plugins;
+use super::options::{Plugins, one_of};
 use super::output;
-use crate::plugin_template::{Language, Role, Template};
+use crate::plugin_template::{Language, Template};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use limber_core::registry::Role;
 use limber_pipeline::plugins;
 use limber_plugin_host::Library;
 use serde_json::json;
@@ -17,6 +18,9 @@ pub struct Arguments {
     command: Command,
 }
 
+/// Every role under its name.
+const ROLES: [(&str, Role); 3] = [("encoder", Role::Encoder), ("decoder", Role::Decoder), ("stitch", Role::Stitch)];
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Makes a folder with a plugin that builds and passes its own test
@@ -24,7 +28,7 @@ enum Command {
         /// Name of the folder, of the plugin and of its part's kind
         name: String,
         /// What the part is
-        #[arg(long, value_enum)]
+        #[arg(long, value_parser = one_of(&ROLES))]
         kind: Role,
         /// What it is written in
         #[arg(long, value_enum, default_value = "rust")]

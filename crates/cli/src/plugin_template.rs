@@ -3,19 +3,9 @@
 //! In Rust it is the example of its role under another name, in C the template; both are built and checked by our tests.
 
 use anyhow::{Context, Result, bail, ensure};
+use limber_core::registry::Role;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// What a plugin's part is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Role {
-    /// Pixels to features.
-    Encoder,
-    /// A language model.
-    Decoder,
-    /// Features to a prefix.
-    Stitch,
-}
 
 /// What a plugin is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -25,12 +25,12 @@ pub use schedule::learning_rate;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::State;
-use limber_config::{self as config, Config, Train};
+use limber_config::{self as config, Config, DeviceSpec, Train};
 use limber_core::Registry;
 use limber_data::{self as data, Loader, Order};
 use limber_pipeline::Reader;
 use limber_pipeline::model::Model;
-use limber_weights as weights;
+use limber_weights::{self as weights, WeightSpec};
 use log::Log;
 use optimizer::{AdamW, Optimizer};
 use run::Run;
@@ -169,7 +169,8 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
     if ranks.size() == 1 {
         return Ok(());
     }
-    let mut hash = Sha256::new_with_prefix(config::show(&Config { device: String::new(), ..config.clone() }, false));
+    let mut hash =
+        Sha256::new_with_prefix(config::show(&Config { device: DeviceSpec::default(), ..config.clone() }, false));
     hash.update((step as u64).to_le_bytes());
     for data in checkpoint::tensors(optimizer.variables())?.values() {
         hash.update(data.bytes());
@@ -189,14 +190,11 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
 fn starting(config: &Config, settings: &Train, ranks: &dyn Ranks) -> Config {
     let mut config = config.clone();
     if ranks.size() > 1 {
-        config.device = ranks::own_device(&config.device, ranks.local());
+        config.device = ranks::own_device(config.device, ranks.local());
     }
-    let there = config.stitch.weights.as_ref().is_some_and(|text| {
-        let local = !text.starts_with("hf:") && !text.starts_with("random:");
-        !local || config.resolve(text).exists() || Path::new(text).exists()
-    });
-    if !there {
-        config.stitch.weights = Some(format!("random:{}", settings.seed));
+    let is_there = |path: &Path| config.resolve(path).exists() || path.exists();
+    if !config.stitch.weights.as_ref().is_some_and(|spec| spec.local().is_none_or(is_there)) {
+        config.stitch.weights = Some(WeightSpec::Random(settings.seed));
     }
     config
 }

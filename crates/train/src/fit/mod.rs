@@ -71,7 +71,7 @@ pub fn fit(
     let set = data::open(&settings, &config.folder).context("section \"data\"")?;
     let mut config = config.clone();
     // Only its shape counts, and a file that is named may be the one that is to be written.
-    config.stitch.weights = Some("random:0".to_string());
+    config.stitch.weights = Some(weights::WeightSpec::Random(0));
     let mut model = Model::load(&config, registry)?;
     model.offline(options.offline || weights::hub::is_offline());
     let variables = model.stitch().variables();
