@@ -202,12 +202,8 @@ struct Specified<P> {
 }
 
 impl<P: EncoderPart> Encoder for Specified<P> {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, input: &Tensor) -> candle_core::Result<Tensor> {

@@ -110,6 +110,9 @@ pub fn plain(value: &Value) -> String {
 }
 
 fn bounds(schema: &Value) -> String {
+    if let (Some(low), Some(high)) = (schema.get("minimum"), schema.get("maximum")) {
+        return format!(" from {low} to {high}");
+    }
     let all: Vec<String> = BOUNDS
         .iter()
         .filter_map(|(keyword, words)| Some(format!("{words} {}", schema.get(*keyword).filter(|v| v.is_number())?)))

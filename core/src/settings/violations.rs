@@ -169,8 +169,9 @@ fn missing(schema: Option<&Value>, root: &Value) -> String {
     let Some(schema) = schema else { return "missing key".to_string() };
     let words = expected(schema, root);
     let about = [Some(schema), resolved(schema, root)].into_iter().flatten();
-    let about = about.filter_map(|s| s.get("description")?.as_str()?.lines().next()).next().unwrap_or_default();
-    let about = about.split_once(". ").map_or(about, |(first, _)| first).trim_end_matches('.');
+    let about = about.filter_map(|s| s.get("description")?.as_str()).next().unwrap_or_default();
+    let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+    let about = about.split_once(". ").map_or(about.as_str(), |(first, _)| first).trim_end_matches('.');
     match (words.as_str(), about) {
         ("", "") => "missing key".to_string(),
         ("", about) => format!("missing key: {}", lower(about)),

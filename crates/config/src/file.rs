@@ -1,7 +1,8 @@
 //! The text of a config file, of a bounded size: what a path names may be anything.
 
+use limber_core::bounded;
 use std::fs::{self, File, FileType};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 /// Most bytes of a config file.
@@ -21,15 +22,7 @@ pub fn read(path: &Path) -> Result<String, String> {
     if !kind.is_file() && !is_handed_over(path, kind) {
         return Err("is a device, a socket or a named pipe, expected a config file".to_string());
     }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(format!("has more than {MOST_BYTES} bytes, expected a config file, which is short"));
-    }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        format!("cannot be read: byte {} is not UTF-8, expected text", e.utf8_error().valid_up_to() + 1)
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+    File::open(path).and_then(|file| bounded::text(file, MOST_BYTES)).map_err(cannot)
 }
 
 /// Whether the path is a pipe that the shell has opened already: `--config <(make-config)`, `/dev/stdin`.
@@ -61,8 +54,8 @@ mod tests {
         };
         check(&at("none"), "cannot be read: ");
         check(folder.path(), "is a folder, expected a config file");
-        check(&at("long"), "has more than 4194304 bytes");
-        check(&at("latin"), "cannot be read: byte 12 is not UTF-8");
+        check(&at("long"), "it has more than 4194304 bytes");
+        check(&at("latin"), "cannot be read: it is not UTF-8 at byte 11");
         assert_eq!(read(&at("good")).unwrap(), "prompt: x");
         if cfg!(unix) {
             check(Path::new("/dev/zero"), "is a device, a socket or a named pipe");

@@ -206,6 +206,10 @@ fn nullable(schema: &mut Value) {
             Some(Value::String(one)) if is_plain => _ = map.insert("type".into(), json!([one, "null"])),
             Some(Value::Array(list)) if is_plain && list.iter().any(|t| t == "null") => {}
             None if is_plain => {}
+            _ if map
+                .get("anyOf")
+                .and_then(Value::as_array)
+                .is_some_and(|list| list.contains(&json!({"type": "null"}))) => {}
             _ => {
                 let about: Vec<(String, Value)> = ["description", "default"]
                     .iter()

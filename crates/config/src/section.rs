@@ -165,7 +165,10 @@ mod tests {
 
     fn read(role: &str, value: Value) -> (Option<Config>, Vec<String>) {
         let mut tree = json!({"encoder": {"kind": "a"}, "stitch": {"kind": "b"}, "decoder": {"kind": "c"}});
-        tree[role] = value;
+        match value {
+            Value::Null => _ = tree.as_object_mut().and_then(|map| map.shift_remove(role)),
+            value => tree[role] = value,
+        }
         let (config, problems) = Config::read(tree, Path::new("."));
         (config, problems.iter().map(Problem::to_string).collect())
     }

@@ -61,10 +61,15 @@ impl<const LIE: usize> Part for Liar<LIE> {
     }
 }
 
+/// What all of them say of themselves.
+fn specs() -> EncoderSpecs {
+    let features = FeatureSpec { tokens: 4, width: 3, kind: FeatureKind::Patches };
+    EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(8)), features }
+}
+
 impl<const LIE: usize> EncoderPart for Liar<LIE> {
     fn specs(_: &Config) -> Result<EncoderSpecs> {
-        let features = FeatureSpec { tokens: 4, width: 3, kind: FeatureKind::Patches };
-        Ok(EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(8)), features })
+        Ok(specs())
     }
 
     fn new(_: &Config, weights: &Weights) -> Result<Self> {
