@@ -15,7 +15,6 @@ mod metrics;
 mod options;
 mod output;
 mod plugin;
-mod plugin_template;
 mod pull;
 mod reproduce;
 mod score;

@@ -90,8 +90,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn names(root: &Path) -> Vec<String> {
-        let found = files(root, &|path| path.extension().is_some_and(|e| e == "x")).unwrap();
-        let mut names: Vec<String> = found.iter().map(|path| path.to_str().unwrap().to_string()).collect();
+        let found =
+            files(root, &|path| path.extension().is_some_and(|e| e == "x")).expect("a folder that can be walked");
+        let mut names: Vec<String> = found.iter().map(|path| path.to_str().expect("UTF-8").to_string()).collect();
         names.sort();
         names
     }

@@ -1,23 +1,23 @@
 //! The functions of a decoder.
 
 use crate::cache::{self, Cache};
-use crate::call::{answer, give, guard, numbers, set};
-use crate::export::{Lent, entry_of, handle, release, settings};
+use crate::call::{guard, numbers};
+use crate::export::{handle, release};
+use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Tensor, Var};
-use limber_core::registry::{Entry, Maker, PreparedDecoder};
-use limber_core::{Checkpointing, Decoder, DecoderCache, LogitPositions, Run, WeightSource};
+use limber_core::registry::{Maker, PrepareFn};
+use limber_core::{Checkpointing, Decoder, DecoderCache, DecoderSpec, LogitPositions, Run};
 use limber_plugin_abi::*;
-use serde_json::Value;
-use std::ffi::c_char;
 
 /// The table.
 pub(crate) fn table() -> LimberDecoder {
+    let Functions { prepare, build, release: release_instance } = role::functions::<Decoders>();
     LimberDecoder {
         prepare: Some(prepare),
         build: Some(build),
-        release: Some(release::<LimberInstance, Box<dyn Decoder>>),
+        release: Some(release_instance),
         embed: Some(embed),
         forward: Some(forward),
         vjp: Some(vjp),
@@ -33,64 +33,33 @@ struct Tape {
     output: Tensor,
 }
 
-fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
-    match &entry.maker {
-        Maker::Decoder(prepare) => prepare(settings, source),
-        _ => bail!("{} is no decoder", entry.kind),
-    }
-}
+struct Decoders;
 
-unsafe extern "C" fn prepare(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    resolved: *const LimberSink,
-    out: *mut LimberDecoderSpec,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
-            give(resolved, &prepared.settings.to_string())?;
-            let spec = prepared.spec;
-            let mut eos = [0; LIMBER_MAX_EOS];
-            if spec.eos.len() > LIMBER_MAX_EOS {
-                bail!("{} end-of-sequence ids, the plugin ABI has room for {LIMBER_MAX_EOS}", spec.eos.len())
-            }
-            eos[..spec.eos.len()].copy_from_slice(&spec.eos);
-            let spec = LimberDecoderSpec {
-                width: spec.width as u64,
-                vocab: spec.vocab as u64,
-                layers: spec.layers as u64,
-                kv_heads: spec.kv_heads as u64,
-                head_dim: spec.head_dim as u64,
-                context: spec.context as u64,
-                n_eos: spec.eos.len() as u32,
-                eos,
-                ..LimberDecoderSpec::empty()
-            };
-            answer(out, spec)
-        })
-    }
-}
+impl Role for Decoders {
+    type Built = dyn Decoder;
+    type Spec = DecoderSpec;
+    type Answer = LimberDecoderSpec;
 
-unsafe extern "C" fn build(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    options: *const LimberBuild,
-    out: *mut *mut LimberInstance,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
-            let decoder = prepared.build(&source.weights(options)?)?;
-            set(out, handle(decoder))
+    fn maker(maker: &Maker) -> Option<&PrepareFn<DecoderSpec, dyn Decoder>> {
+        if let Maker::Decoder(prepare) = maker { Some(prepare) } else { None }
+    }
+
+    fn answer(spec: DecoderSpec) -> Result<LimberDecoderSpec> {
+        let mut eos = [0; LIMBER_MAX_EOS];
+        if spec.eos.len() > LIMBER_MAX_EOS {
+            bail!("{} end-of-sequence ids, the plugin ABI has room for {LIMBER_MAX_EOS}", spec.eos.len())
+        }
+        eos[..spec.eos.len()].copy_from_slice(&spec.eos);
+        Ok(LimberDecoderSpec {
+            width: spec.width as u64,
+            vocab: spec.vocab as u64,
+            layers: spec.layers as u64,
+            kv_heads: spec.kv_heads as u64,
+            head_dim: spec.head_dim as u64,
+            context: spec.context as u64,
+            n_eos: spec.eos.len() as u32,
+            eos,
+            ..LimberDecoderSpec::empty()
         })
     }
 }

@@ -1,4 +1,13 @@
-//! The `Stitch` contract: visual tokens in, prefix tokens out; the one trained layer.
+//! The `Stitch` contract: visual tokens in, prefix tokens out; the one trained layer, elsewhere called a projector or
+//! connector. [`Projector`] is a stitch of linear layers.
+
+mod layout;
+mod projector;
+#[cfg(test)]
+mod tests;
+
+pub use layout::{LayerNames, ProjectorSettings};
+pub use projector::Projector;
 
 use candle_core::{Result, Tensor, Var};
 use std::collections::BTreeMap;

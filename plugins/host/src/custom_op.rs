@@ -1,4 +1,4 @@
-//! A result that was computed outside of candle, put into its graph: the gradient comes from the plugin.
+//! A custom autograd op: a result that a plugin computed, put into candle's graph; its gradient comes from the plugin.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,12 @@ pub(crate) trait Backward: Send + Sync + 'static {
 }
 
 /// The output, handed over once, and where its gradient comes from.
-struct Graft<B> {
+struct PluginOp<B> {
     output: Mutex<Option<(Vec<f32>, Shape)>>,
     backward: B,
 }
 
-impl<B: Backward> Graft<B> {
+impl<B: Backward> PluginOp<B> {
     fn take(&self) -> Result<(CpuStorage, Shape)> {
         match self.output.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some((values, shape)) => Ok((CpuStorage::F32(values), shape)),
@@ -27,7 +27,7 @@ impl<B: Backward> Graft<B> {
     }
 }
 
-impl<B: Backward> CustomOp1 for Graft<B> {
+impl<B: Backward> CustomOp1 for PluginOp<B> {
     fn name(&self) -> &'static str {
         B::NAME
     }
@@ -41,7 +41,7 @@ impl<B: Backward> CustomOp1 for Graft<B> {
     }
 }
 
-impl<B: Backward> CustomOp2 for Graft<B> {
+impl<B: Backward> CustomOp2 for PluginOp<B> {
     fn name(&self) -> &'static str {
         B::NAME
     }
@@ -57,11 +57,16 @@ impl<B: Backward> CustomOp2 for Graft<B> {
 }
 
 /// `output` as a function of `x`.
-pub(crate) fn graft1<B: Backward>(x: &Tensor, output: (Vec<f32>, Shape), backward: B) -> Result<Tensor> {
-    x.apply_op1(Graft { output: Mutex::new(Some(output)), backward })
+pub(crate) fn custom_op1<B: Backward>(x: &Tensor, output: (Vec<f32>, Shape), backward: B) -> Result<Tensor> {
+    x.apply_op1(PluginOp { output: Mutex::new(Some(output)), backward })
 }
 
 /// `output` as a function of `x` and `y`.
-pub(crate) fn graft2<B: Backward>(x: &Tensor, y: &Tensor, output: (Vec<f32>, Shape), backward: B) -> Result<Tensor> {
-    x.apply_op2(y, Graft { output: Mutex::new(Some(output)), backward })
+pub(crate) fn custom_op2<B: Backward>(
+    x: &Tensor,
+    y: &Tensor,
+    output: (Vec<f32>, Shape),
+    backward: B,
+) -> Result<Tensor> {
+    x.apply_op2(y, PluginOp { output: Mutex::new(Some(output)), backward })
 }

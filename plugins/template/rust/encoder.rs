@@ -148,12 +148,8 @@ fn block(w: &Weights, e: usize, inner: usize) -> Result<VitBlock> {
 }
 
 impl Encoder for TimmVit {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

@@ -1,6 +1,6 @@
 //! The cache of a plugin's decoder: a handle of the library's, and the lengths of its rows.
 
-use crate::decoder::Built;
+use super::Built;
 use crate::part::function;
 use candle_core::{Error, Result};
 use limber_core::{CacheOptions, CacheType, DecoderCache, SequenceLengths};
@@ -21,7 +21,7 @@ pub(crate) struct PluginCache {
 }
 
 // SAFETY: handles may be used from any thread, one at a time, as the ABI says; the instance's lock sees to that where
-// the part is not concurrent, and a cache that changes is borrowed alone.
+// the component is not concurrent, and a cache that changes is borrowed alone.
 unsafe impl Send for PluginCache {}
 // SAFETY: as above.
 unsafe impl Sync for PluginCache {}
