@@ -164,7 +164,7 @@ impl Config {
             )
         }
         let found = file.as_ref().map(Self::of_file).transpose()?;
-        let found = file.as_ref().map(ModelConfig::place).zip(found.as_ref());
+        let found = file.as_ref().map(ModelConfig::location).zip(found.as_ref());
         let named = preset.map(Preset::config);
         let named = preset.map(|preset| preset.name).zip(named.as_ref());
         let mut resolved = settings::layered(&self, named, found, &[])?;
