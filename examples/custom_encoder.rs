@@ -19,8 +19,7 @@ impl Part for MeanColour {
 
 impl EncoderPart for MeanColour {
     fn specs(_: &Self::Config) -> Result<EncoderSpecs> {
-        let features = FeatureSpec { tokens: 1, width: 3, kind: FeatureKind::Pooled };
-        Ok(EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(64)), features })
+        Ok(MeanColour.spec())
     }
     fn new(_: &Self::Config, _: &Weights) -> Result<Self> {
         Ok(Self)
@@ -28,11 +27,9 @@ impl EncoderPart for MeanColour {
 }
 
 impl Encoder for MeanColour {
-    fn input_spec(&self) -> InputSpec {
-        InputSpec::Image(ImageSpec::clip(64))
-    }
-    fn feature_spec(&self) -> FeatureSpec {
-        FeatureSpec { tokens: 1, width: 3, kind: FeatureKind::Pooled }
+    fn spec(&self) -> EncoderSpecs {
+        let features = FeatureSpec { tokens: 1, width: 3, kind: FeatureKind::Pooled };
+        EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(64)), features }
     }
     fn encode(&self, pixels: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
         pixels.mean((2, 3))?.unsqueeze(1) // [B, 3, S, S] -> [B, 1, 3]

@@ -2,27 +2,12 @@
 //!
 //! # The library
 //!
-//! A [`Captioner`] is a config's encoder, stitch and decoder with its prompt and sampling:
-//!
-//! ```
-//! use limber::Captioner;
-//!
-//! fn main() -> limber::Result<()> {
-//!     let captioner = Captioner::demo()?; // or Captioner::open("configs/clip_linear.yaml")?
-//!     # let image = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/scene-1.png");
-//!     # stringify!(
-//!     let image = "assets/demo/scene-1.png";
-//!     # );
-//!     println!("{}", captioner.caption(image)?.text);
-//!     Ok(())
-//! }
-//! ```
-//!
-//! The same captioner continues prompts and scores texts:
+//! A [`Captioner`] is a config's encoder, stitch and decoder with its prompt and sampling. It captions images, continues
+//! prompts and scores texts:
 //!
 //! ```
 //! # fn main() -> limber::Result<()> {
-//! # let image = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/scene-1.png");
+//! let image = "assets/demo/scene-1.png";
 //! let captioner = limber::Captioner::demo()?;
 //! let caption = captioner.caption(image)?;
 //! let same = captioner.generate("<image>A picture of", [image])?;
@@ -38,7 +23,7 @@
 //!
 //! ```
 //! # fn main() -> limber::Result<()> {
-//! # let image = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/scene-1.png");
+//! let image = "assets/demo/scene-1.png";
 //! let captioner = limber::Captioner::demo()?;
 //! let model = captioner.model();
 //! let pixels = model.input(image)?; // [3, S, S]

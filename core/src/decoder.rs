@@ -1,6 +1,6 @@
 //! The `Decoder` contract: embeddings in, logits out; and `Run`, which carries all that may grow.
 
-use crate::cache::KvCache;
+use crate::cache::{CacheOptions, DecoderCache, KvCache};
 use crate::gather::gather;
 use crate::spec::DecoderSpec;
 use candle_core::{Result, Tensor};
@@ -21,9 +21,12 @@ pub trait Decoder: Send + Sync {
     /// More positions than the context length or than the cache holds; a shape that is not `[B, T, D]`.
     fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor>;
 
-    /// An empty cache for `batch` rows of at most `capacity` positions.
-    fn new_cache(&self, batch: usize, capacity: usize) -> Result<KvCache> {
-        KvCache::new(&self.spec(), batch, capacity)
+    /// An empty cache, of the type that this decoder keeps; `forward` gets it back from [`Run::cache_as`].
+    ///
+    /// # Errors
+    /// A capacity above the context length.
+    fn new_cache(&self, options: &CacheOptions) -> Result<Box<dyn DecoderCache>> {
+        Ok(Box::new(KvCache::new(&self.spec(), options)?))
     }
 
     /// Whether the keys and values of a prefix that sequences of up to `positions` share may be computed once for all of
@@ -91,8 +94,8 @@ pub enum Checkpointing {
 /// ```
 #[derive(Default)]
 pub struct Run<'a> {
-    /// Keys and values of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
-    pub cache: Option<&'a mut KvCache>,
+    /// What the decoder keeps of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
+    pub cache: Option<&'a mut dyn DecoderCache>,
     /// Valid positions of each row of `embeds`, which is padded at the end; None: every row is full.
     pub lengths: Option<Vec<usize>>,
     /// Key mask u8 `[B, P + T]` over the cached and the new positions: 1 is seen, 0 is hidden; None: all are seen.
@@ -112,8 +115,16 @@ impl<'a> Run<'a> {
     }
 
     /// Logits for the last valid position of each row, over a cache: the shape of generation.
-    pub fn cached(cache: &'a mut KvCache) -> Self {
+    pub fn cached(cache: &'a mut dyn DecoderCache) -> Self {
         Self { cache: Some(cache), logits: LogitPositions::Last, ..Self::default() }
+    }
+
+    /// The cache as the type that the decoder's [`new_cache`](Decoder::new_cache) makes; None without a cache.
+    ///
+    /// # Errors
+    /// A cache of another decoder.
+    pub fn cache_as<C: DecoderCache>(&mut self) -> Result<Option<&mut C>> {
+        self.cache.as_deref_mut().map(|cache| cache.downcast_mut()).transpose()
     }
 
     /// Valid positions of each of `batch` rows of length `t`, checked.

@@ -3,6 +3,7 @@
 //!
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
+use crate::cache::KvCache;
 use crate::checkpoint::checkpointed;
 use crate::decoder::{Checkpointing, LogitPositions, Run, check_context, select_positions, wanted_rows};
 use crate::decoder_block::pass::Pass;
@@ -158,7 +159,7 @@ impl<S: Stage> Blocks<S> {
                 own = S::IS_OURS && !run.taps.want_hidden;
             }
         }
-        if let Some(cache) = &mut run.cache {
+        if let Some(cache) = run.cache_as::<KvCache>()? {
             cache.advance(&lengths)?;
         }
         if run.taps.want_hidden {

@@ -7,8 +7,8 @@
 //! **L** layers.
 
 pub mod backend;
+pub mod bounded;
 pub mod cache;
-pub mod cache_store;
 pub mod candle_bridge;
 mod checkpoint;
 pub mod decoder;
@@ -34,8 +34,7 @@ pub mod vit;
 pub mod weights;
 
 pub use backend::Backend;
-pub use cache::{CacheType, KvCache};
-pub use cache_store::{CacheStore, MakeStore, StoreSizes};
+pub use cache::{CacheOptions, CacheType, DecoderCache, KvCache, SequenceLengths};
 pub use decoder::{Checkpointing, Decoder, LogitPositions, Run};
 pub use decoder_block::DecoderBlock;
 pub use decoder_family::{DecoderFamily, FamilyDecoder};

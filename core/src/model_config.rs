@@ -2,7 +2,7 @@
 //!
 //! A value that a part does not support is refused by the name of its key, never computed as if it were another.
 
-use crate::settings;
+use crate::settings::{self, Violation};
 use crate::weights::WeightSource;
 use anyhow::{Context, Result, bail};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,6 +10,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor}
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// A model's description, or one section of it; the default is an empty one.
 #[derive(Debug, Clone, Default)]
@@ -79,19 +80,40 @@ impl ModelConfig {
     {
         let schema = settings::schema::<T>();
         let keys = schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
-        let mut found = Map::new();
+        let (mut found, mut names_here) = (Map::new(), BTreeMap::new());
         for key in keys.filter(|key| !skip.contains(&key.as_str()) && *key != "model") {
             let other = names.iter().find(|(_, name)| name == key).map(|(other, _)| *other);
-            for name in [Some(key.as_str()), other].into_iter().flatten() {
-                let Some(value) = self.value(name) else { continue };
-                // One at a time, so that a message names the key as it stands in the file.
-                settings::parse::<T>("", serde_json::json!({ key: value }))
-                    .map_err(|e| self.refusal(name, plainly(&e.message)))?;
+            let here = [Some(key.as_str()), other].into_iter().flatten().find(|name| self.value(name).is_some());
+            if let Some((name, value)) = here.and_then(|name| Some((name, self.value(name)?))) {
                 found.insert(key.clone(), value.clone());
-                break;
+                names_here.insert(key.clone(), name.to_string());
             }
         }
-        Ok(settings::parse(&self.location, Value::Object(found))?)
+        match settings::read_as(Value::Object(found), &schema) {
+            (Some(settings), violations) if violations.is_empty() => Ok(settings),
+            (_, violations) => {
+                let all: Vec<String> =
+                    violations.iter().map(|v| self.violation(v, &names_here, &schema).to_string()).collect();
+                bail!("{}", all.join("; "))
+            }
+        }
+    }
+
+    /// A violation as a refusal of the key as it stands here.
+    fn violation(&self, found: &Violation, names: &BTreeMap<String, String>, schema: &Value) -> anyhow::Error {
+        let [key] = found.path.as_slice() else {
+            return anyhow::anyhow!("{}: {}: {}", self.location, found.key(), found.message);
+        };
+        let name = names.get(key).unwrap_or(key);
+        let constants = settings::constants(&schema["properties"][key], schema);
+        if !constants.is_empty() {
+            let all: Vec<&str> = constants.iter().filter_map(Value::as_str).collect();
+            return self.refusal(name, format!("supported is {}", all.join(", ")));
+        }
+        match found.message.split_once(", expected ") {
+            Some((_, words)) => self.refusal(name, format!("which is not allowed, expected {words}")),
+            None => anyhow::anyhow!("{}: {name}: {}", self.location, found.message),
+        }
     }
 
     /// An error that names this document, a key and its value.
@@ -124,7 +146,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "allowed is a whole number from 0", |v| v.as_u64().map(|n| n as usize))
+        self.typed(key, "expected a whole number, at least 0", |v| v.as_u64().map(|n| n as usize))
     }
 
     /// A number.
@@ -132,7 +154,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.typed(key, "allowed is a number", Value::as_f64)
+        self.typed(key, "expected a number", Value::as_f64)
     }
 
     /// A truth value.
@@ -140,7 +162,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.typed(key, "allowed is true or false", Value::as_bool)
+        self.typed(key, "expected true or false", Value::as_bool)
     }
 
     /// A text.
@@ -148,7 +170,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn text(&self, key: &str) -> Result<Option<String>> {
-        self.typed(key, "allowed is a text", |v| v.as_str().map(str::to_string))
+        self.typed(key, "expected text", |v| v.as_str().map(str::to_string))
     }
 
     /// A list of numbers.
@@ -156,7 +178,7 @@ impl ModelConfig {
     /// # Errors
     /// Another value.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
-        self.typed(key, "allowed is a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
+        self.typed(key, "expected a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     /// One id or a list of ids, as `eos_token_id` comes.
@@ -165,7 +187,7 @@ impl ModelConfig {
     /// Another value.
     pub fn ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
         let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
-        self.typed(key, "allowed is a token id or a list of them", |v| match v.as_array() {
+        self.typed(key, "expected a token id or a list of them", |v| match v.as_array() {
             Some(list) => list.iter().map(id).collect(),
             None => id(v).map(|id| vec![id]),
         })
@@ -221,16 +243,6 @@ impl ModelConfig {
         match self.value(key) {
             None => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| self.refusal(key, allowed)),
-        }
-    }
-}
-
-/// serde's message in the words of this file's others.
-fn plainly(message: &str) -> String {
-    match message.split_once(", expected one of ") {
-        Some((_, names)) => format!("supported is {}", names.replace('"', "")),
-        None => {
-            format!("which is not allowed: {}", message.replace("expected usize", "expected a whole number (usize)"))
         }
     }
 }
@@ -304,7 +316,10 @@ impl JsonSchema for TokenIds {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let id = json_schema!({"type": "integer", "minimum": 0, "maximum": u32::MAX});
-        json_schema!({"anyOf": [id, {"type": "array", "items": id}]})
+        json_schema!({
+            "anyOf": [id, {"type": "array", "items": id}],
+            "errorMessage": "expected a token id or a list of them",
+        })
     }
 }
 
@@ -313,7 +328,6 @@ mod tests {
     use super::*;
     use crate::weights::{FrozenData, Request, WeightError};
     use serde_json::json;
-    use std::collections::BTreeMap;
 
     struct Texts(Vec<(&'static str, String)>);
 
@@ -349,9 +363,9 @@ mod tests {
         let check = |result: Result<(), anyhow::Error>, expected: &str| {
             assert_eq!(result.unwrap_err().to_string(), expected);
         };
-        check(c.size("x").map(drop), "here: config.json: x is 0.5, allowed is a whole number from 0");
-        check(c.flag("n").map(drop), "here: config.json: n is 3, allowed is true or false");
-        check(c.ids("x").map(drop), "here: config.json: x is 0.5, allowed is a token id or a list of them");
+        check(c.size("x").map(drop), "here: config.json: x is 0.5, expected a whole number, at least 0");
+        check(c.flag("n").map(drop), "here: config.json: n is 3, expected true or false");
+        check(c.ids("x").map(drop), "here: config.json: x is 0.5, expected a token id or a list of them");
         check(
             c.refuse("the decoder toy", &["nil", "on"]),
             "here: config.json: on is true, which the decoder toy does not support",
@@ -422,8 +436,14 @@ mod tests {
         assert_eq!(read(json!({"hidden_size": 4, "width": 3})).unwrap(), toy(Some(3), None));
         assert_eq!(read(json!({"eos": [1, 2]})).unwrap().eos, Some(TokenIds(vec![1, 2])));
         for (tree, expected) in [
-            (json!({"width": "three"}), "here: config.json: width is \"three\", which is not allowed: invalid type"),
-            (json!({"hidden_size": -1}), "here: config.json: hidden_size is -1, which is not allowed: invalid value"),
+            (
+                json!({"width": "three"}),
+                "here: config.json: width is \"three\", which is not allowed, expected a whole number, at least 0",
+            ),
+            (
+                json!({"hidden_size": -1}),
+                "here: config.json: hidden_size is -1, which is not allowed, expected a whole number, at least 0",
+            ),
         ] {
             let message = read(tree).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");

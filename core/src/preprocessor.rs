@@ -83,7 +83,7 @@ fn size(file: &ModelConfig, class: ImageSpec) -> Result<Size> {
         Some(Value::Object(map)) if map.len() == 1 && map.contains_key("shortest_edge") => {
             match map["shortest_edge"].as_u64() {
                 Some(side) if side > 0 => Ok(Size::Shorter(side as usize)),
-                _ => Err(file.refusal("size", "allowed is a whole number of pixels")),
+                _ => Err(file.refusal("size", "expected a whole number of pixels")),
             }
         }
         Some(_) => match square(file, "size")? {

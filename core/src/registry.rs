@@ -1,28 +1,79 @@
-//! The registry: every part that a config can name, linked in or loaded, through one and the same `insert`.
+//! The registry: every component that a config can name, linked in or loaded, through one and the same `insert`.
 //!
-//! A part is prepared first (settings and specs, no weights), then built (weights), so that what does not fit is
+//! A component is prepared first (settings and specs, no weights), then built (weights), so that what does not fit is
 //! refused before any large weight is read.
 
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
-use crate::settings;
+use crate::settings::{self, did_you_mean, or};
 use crate::spec::{DecoderSpec, FeatureSpec, InputSpec};
 use crate::stitch::{PrefixSpec, Stitch};
-use crate::weights::{WeightSource, Weights, nearest};
-use anyhow::{Result, bail};
+use crate::weights::{WeightSource, Weights};
+use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::Error as ValueError;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// What Hugging Face's `save_pretrained` calls its weights, whole or sharded.
 pub const DEFAULT_FILES: &[&str] =
     &["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// What every part has: a kind, settings, a tiny preset.
+/// What a component is to a model, and the name of its section in a config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Images to features `[B, N, E]`.
+    Encoder,
+    /// Features to a prefix `[B, K, D]`.
+    Stitch,
+    /// The language model.
+    Decoder,
+}
+
+impl Role {
+    /// Every role, in the order in which an image meets them.
+    pub const ALL: [Role; 3] = [Role::Encoder, Role::Stitch, Role::Decoder];
+
+    /// The name in configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Encoder => "encoder",
+            Role::Stitch => "stitch",
+            Role::Decoder => "decoder",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Role {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let named = Self::deserialize(text.into_deserializer());
+        named.map_err(|_: ValueError| anyhow!("role {text:?} is unknown, expected {}", or(&Self::ALL.map(Role::name))))
+    }
+}
+
+impl TryFrom<&str> for Role {
+    type Error = anyhow::Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        text.parse()
+    }
+}
+
+/// What every component has: a kind, settings, a tiny preset.
 pub trait Part: Sized + Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`).
     type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
@@ -34,13 +85,13 @@ pub trait Part: Sized + Send + Sync + 'static {
     /// File names that are looked for in a weights folder, the first that is there is read.
     const FILES: &'static [&'static str] = DEFAULT_FILES;
 
-    /// Whether it reads any weights; a part without them takes no `weights` line.
+    /// Whether it reads any weights; a component without them takes no `weights` line.
     const NEEDS_WEIGHTS: bool = true;
 
     /// Settings of a model small enough for the conformance suite.
     fn tiny() -> Self::Config;
 
-    /// Whether what lies beside the weights (`config.json`) says that they are this part's: the kind `auto`.
+    /// Whether what lies beside the weights (`config.json`) says that they are this component's: the kind `auto`.
     ///
     /// # Errors
     /// A document that cannot be read.
@@ -57,7 +108,7 @@ pub trait Part: Sized + Send + Sync + 'static {
     }
 }
 
-/// A part that is an encoder.
+/// A component that is an encoder.
 pub trait EncoderPart: Part + Encoder {
     /// Image and feature specs of resolved settings, before any weight is read.
     ///
@@ -72,7 +123,7 @@ pub trait EncoderPart: Part + Encoder {
     fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
 }
 
-/// A part that is a decoder.
+/// A component that is a decoder.
 pub trait DecoderPart: Part + Decoder {
     /// The sizes of resolved settings, before any weight is read.
     ///
@@ -87,7 +138,7 @@ pub trait DecoderPart: Part + Decoder {
     fn new(config: &Self::Config, weights: &Weights) -> Result<Self>;
 }
 
-/// A part that is a stitch.
+/// A component that is a stitch.
 pub trait StitchPart: Part + Stitch {
     /// The prefix that resolved settings give between these two sides. A checkpoint in `context.source` that does
     /// not fit is refused here, naming both sides.
@@ -160,7 +211,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A part whose settings and sizes are known and whose weights are not yet read.
+/// A component whose settings and sizes are known and whose weights are not yet read.
 pub struct Prepared<S, T: ?Sized> {
     /// The kind.
     pub kind: String,
@@ -174,7 +225,7 @@ pub struct Prepared<S, T: ?Sized> {
 type BuildFn<T> = Box<dyn FnOnce(&Weights) -> Result<Box<T>> + Send>;
 
 impl<S, T: ?Sized> Prepared<S, T> {
-    /// What a host of foreign parts makes of one.
+    /// What a host of foreign components makes of one.
     pub fn new(
         kind: impl Into<String>,
         settings: Value,
@@ -205,10 +256,10 @@ pub type PrepareFn<S, T> = Arc<dyn Fn(Value, &dyn WeightSource) -> Result<Prepar
 /// Prepares a stitch from settings and the two sides.
 pub type PrepareStitchFn = Arc<dyn Fn(Value, &PartContext) -> Result<PreparedStitch> + Send + Sync>;
 
-/// Whether weights are those of a part, by what lies beside them.
+/// Whether weights are those of a component, by what lies beside them.
 pub type RecogniseFn = Arc<dyn Fn(&dyn WeightSource) -> Result<bool> + Send + Sync>;
 
-/// How an entry makes its part.
+/// How an entry makes its component.
 #[derive(Clone)]
 pub enum Maker {
     /// Of an encoder.
@@ -220,17 +271,17 @@ pub enum Maker {
 }
 
 impl Maker {
-    /// `encoder`, `decoder` or `stitch`: also the section of the config.
-    pub fn role(&self) -> &'static str {
+    /// What it makes.
+    pub fn role(&self) -> Role {
         match self {
-            Maker::Encoder(_) => "encoder",
-            Maker::Decoder(_) => "decoder",
-            Maker::Stitch(_) => "stitch",
+            Maker::Encoder(_) => Role::Encoder,
+            Maker::Decoder(_) => Role::Decoder,
+            Maker::Stitch(_) => Role::Stitch,
         }
     }
 }
 
-/// One registered part.
+/// One registered component.
 #[derive(Clone)]
 pub struct Entry {
     /// The kind that configs name.
@@ -247,7 +298,7 @@ pub struct Entry {
     pub schema: Value,
     /// Settings small enough for the conformance suite.
     pub tiny: Value,
-    /// Whether weights are this part's, by what lies beside them.
+    /// Whether weights are this component's, by what lies beside them.
     pub recognises: RecogniseFn,
     /// How it is made.
     pub maker: Maker,
@@ -255,13 +306,13 @@ pub struct Entry {
 
 /// What `register!` hands to `inventory`.
 pub struct Registration {
-    /// Inserts the part into a registry.
+    /// Inserts the component into a registry.
     pub insert: fn(&mut Registry) -> Result<()>,
 }
 
 inventory::collect!(Registration);
 
-/// All parts, sorted by role and kind.
+/// All components, sorted by role and kind.
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: BTreeMap<(&'static str, String), Entry>,
@@ -273,10 +324,10 @@ impl Registry {
         Self::default()
     }
 
-    /// The parts that are linked into this program.
+    /// The components that are linked into this program.
     ///
     /// # Errors
-    /// Two parts of one kind.
+    /// Two components of one kind.
     pub fn from_inventory() -> Result<Self> {
         let mut registry = Self::new();
         for registration in inventory::iter::<Registration> {
@@ -285,12 +336,12 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The one way in, for built-in and loaded parts alike.
+    /// The one way in, for built-in and loaded components alike.
     ///
     /// # Errors
     /// A kind that is there already, naming both origins.
     pub fn insert(&mut self, entry: Entry) -> Result<()> {
-        let key = (entry.maker.role(), entry.kind.clone());
+        let key = (entry.maker.role().name(), entry.kind.clone());
         if let Some(there) = self.entries.get(&key) {
             bail!("{} kind {:?} is registered twice: {} and {}", key.0, key.1, there.origin, entry.origin)
         }
@@ -307,28 +358,34 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown kind; the message lists the known ones.
-    pub fn get(&self, role: &str, kind: &str) -> Result<&Entry> {
-        let found = self.entries.iter().find(|((r, k), _)| *r == role && k == kind);
-        if let Some((_, entry)) = found {
+    pub fn get(&self, role: impl TryInto<Role, Error: Into<anyhow::Error>>, kind: &str) -> Result<&Entry> {
+        let role = role.try_into().map_err(Into::into)?;
+        if let Some(entry) = self.of(role).find(|entry| entry.kind == kind) {
             return Ok(entry);
         }
-        let known: Vec<&str> = self.entries.keys().filter(|(r, _)| *r == role).map(|(_, k)| k.as_str()).collect();
-        let hint = match nearest(kind, known.iter().copied(), 1).first() {
-            Some(near) if crate::weights::distance(kind, near) <= 2 => format!(" (did you mean {near:?}?)"),
-            _ => String::new(),
-        };
-        bail!("unknown {role} kind {kind:?}{hint}; known kinds: {}", known.join(", "))
+        let known: Vec<&str> = self.of(role).map(|entry| entry.kind.as_str()).collect();
+        bail!("unknown {role} kind {kind:?}{}; known kinds: {}", did_you_mean(kind, &known), known.join(", "))
+    }
+
+    /// The entries of one role, by kind.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(move |entry| entry.maker.role() == role)
     }
 
     /// The entry of `role` that recognises `source`: the kind `auto`.
     ///
     /// # Errors
     /// None that does, or several; the message names the known kinds.
-    pub fn detect(&self, role: &str, source: &dyn WeightSource) -> Result<&Entry> {
+    pub fn detect(
+        &self,
+        role: impl TryInto<Role, Error: Into<anyhow::Error>>,
+        source: &dyn WeightSource,
+    ) -> Result<&Entry> {
+        let role = role.try_into().map_err(Into::into)?;
         let mut found = Vec::new();
         let mut known = Vec::new();
-        for ((_, kind), entry) in self.entries.iter().filter(|((r, _), _)| *r == role) {
-            known.push(kind.as_str());
+        for entry in self.of(role) {
+            known.push(entry.kind.as_str());
             if (entry.recognises)(source)? {
                 found.push(entry);
             }
@@ -352,7 +409,7 @@ impl Registry {
     /// # Errors
     /// An unknown kind, or settings that do not fit.
     pub fn encoder(&self, kind: &str, settings: Value, source: &dyn WeightSource) -> Result<PreparedEncoder> {
-        match &self.get("encoder", kind)?.maker {
+        match &self.get(Role::Encoder, kind)?.maker {
             Maker::Encoder(prepare) => prepare(settings, source),
             _ => bail!("{kind:?} is not an encoder"),
         }
@@ -363,7 +420,7 @@ impl Registry {
     /// # Errors
     /// An unknown kind, or settings that do not fit.
     pub fn decoder(&self, kind: &str, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
-        match &self.get("decoder", kind)?.maker {
+        match &self.get(Role::Decoder, kind)?.maker {
             Maker::Decoder(prepare) => prepare(settings, source),
             _ => bail!("{kind:?} is not a decoder"),
         }
@@ -374,7 +431,7 @@ impl Registry {
     /// # Errors
     /// An unknown kind, settings or a checkpoint that do not fit.
     pub fn stitch(&self, kind: &str, settings: Value, context: &PartContext) -> Result<PreparedStitch> {
-        match &self.get("stitch", kind)?.maker {
+        match &self.get(Role::Stitch, kind)?.maker {
             Maker::Stitch(prepare) => prepare(settings, context),
             _ => bail!("{kind:?} is not a stitch"),
         }
@@ -449,7 +506,7 @@ fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
     })
 }
 
-/// Registers a part with every program that links this crate: `register!(encoder, ClipResnet);`.
+/// Registers a component with every program that links this crate: `register!(encoder, ClipResnet);`.
 #[macro_export]
 macro_rules! register {
     (encoder, $part:ty) => {
@@ -512,9 +569,21 @@ mod tests {
         let mut registry = Registry::new();
         registry.insert(toy("linear", "1")).unwrap();
         registry.insert(toy("mlp", "1")).unwrap();
-        let message = registry.get("stitch", "liner").err().unwrap().to_string();
+        let message = registry.get(Role::Stitch, "liner").err().unwrap().to_string();
         assert_eq!(message, "unknown stitch kind \"liner\" (did you mean \"linear\"?); known kinds: linear, mlp");
-        let message = registry.get("stitch", "perceiver").err().unwrap().to_string();
+        let message = registry.get(Role::Stitch, "perceiver").err().unwrap().to_string();
         assert_eq!(message, "unknown stitch kind \"perceiver\"; known kinds: linear, mlp");
+    }
+
+    #[test]
+    fn roles_are_known_by_their_names() {
+        for role in Role::ALL {
+            assert_eq!(
+                (role.to_string().parse::<Role>().unwrap(), serde_json::to_value(role).unwrap()),
+                (role, role.name().into())
+            );
+        }
+        let message = "Encoder".parse::<Role>().unwrap_err().to_string();
+        assert_eq!(message, "role \"Encoder\" is unknown, expected encoder, stitch or decoder");
     }
 }

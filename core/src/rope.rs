@@ -151,7 +151,7 @@ impl Rope {
         }
         self.theta = section.number("rope_theta")?.or(self.theta);
         self.part = section.number("partial_rotary_factor")?.or(self.part);
-        let need = |key: &str| section.number(key)?.ok_or_else(|| section.refusal(key, "allowed is a number"));
+        let need = |key: &str| section.number(key)?.ok_or_else(|| section.refusal(key, "expected a number"));
         let key = "original_max_position_embeddings";
         let trained = config.size(key)?.or(section.size(key)?).unwrap_or(longest);
         self.scaling = match kind.as_str() {
@@ -437,7 +437,7 @@ mod tests {
         );
         check(
             json!({"rope_scaling": {"type": "linear"}}),
-            "here: config.json, rope_scaling: factor is null, allowed is a number",
+            "here: config.json, rope_scaling: factor is null, expected a number",
         );
         check(
             json!({"rope_scaling": "linear"}),

@@ -1,44 +1,65 @@
-//! Settings of a part: a JSON tree in, a typed `Config` out, with errors that name section, key and what is allowed.
+//! Settings: a JSON tree in, a typed value out, with every problem named by its key and what is expected there.
+//!
+//! [`read`] serves components and sections of a config file alike: a type with serde's and schemars' derives is the one
+//! place that says which keys there are, what they may hold and what they are by default.
+
+mod expected;
+mod read;
+mod violations;
+mod words;
+
+pub use expected::{constants, expected, options, resolved, types};
+pub use read::{read, read_as};
+pub use violations::{Violation, violations};
+pub use words::{did_you_mean, or, shown, unknown_key};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt;
 
-/// A section of a config that does not fit its part.
-#[derive(Debug, thiserror::Error)]
-#[error("section {section:?}, key {key:?}: {message}")]
+/// A section of a config that does not fit its component.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
     /// The section: `encoder`, `stitch`, `decoder`, ...
     pub section: String,
-    /// The key inside the section, dotted; `.` is the section itself.
-    pub key: String,
-    /// What is wrong and what is allowed.
-    pub message: String,
+    /// Everything that is wrong, at least one thing.
+    pub violations: Vec<Violation>,
 }
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, violation) in self.violations.iter().enumerate() {
+            let between = if i == 0 { "" } else { "; " };
+            let key = violation.key();
+            write!(f, "{between}section {:?}", self.section)?;
+            if !key.is_empty() {
+                write!(f, ", key {key:?}")?;
+            }
+            write!(f, ": {}", violation.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingsError {}
 
 /// Reads `value` as `T`. Null counts as an empty section.
 ///
 /// # Errors
-/// An unknown key (the message lists the allowed ones), a missing one, a value of another type.
-pub fn parse<T: DeserializeOwned>(section: &str, value: Value) -> Result<T, SettingsError> {
-    let value = if value.is_null() { Value::Object(Default::default()) } else { value };
-    serde_path_to_error::deserialize(value).map_err(|e| SettingsError {
-        section: section.to_string(),
-        key: e.path().to_string(),
-        message: e
-            .inner()
-            .to_string()
-            .replace('`', "\"")
-            .replace("unknown field", "unknown key")
-            .replace("missing field", "missing key"),
-    })
+/// Unknown keys (the message lists the expected ones), missing ones, values that are not allowed: all of them.
+pub fn parse<T: DeserializeOwned + JsonSchema>(section: &str, value: Value) -> Result<T, SettingsError> {
+    match read(value) {
+        (Some(settings), violations) if violations.is_empty() => Ok(settings),
+        (_, violations) => Err(SettingsError { section: section.to_string(), violations }),
+    }
 }
 
 /// `config` as a JSON tree, without the keys that are not set.
 ///
 /// # Errors
-/// A map whose keys are not text, which no part has.
+/// A map whose keys are not text, which no component has.
 pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     let mut value = serde_json::to_value(config)?;
     if let Value::Object(map) = &mut value {
@@ -47,7 +68,7 @@ pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// A part's own settings over those of a preset (its name with them) or of what lies beside the weights (the place with
+/// A component's own settings over those of a preset (its name with them) or of what lies beside the weights (the place with
 /// them). Where there are both, they must say the same, save for the keys `ignored`.
 ///
 /// # Errors
@@ -87,7 +108,7 @@ pub fn over<T: Serialize + DeserializeOwned>(own: &T, defaults: &T) -> anyhow::R
     layered(own, Some(("defaults", defaults)), None, &[])
 }
 
-/// A size that `part` cannot do without.
+/// A size that `component` cannot do without.
 ///
 /// # Errors
 /// A size of 0, or none.
@@ -137,9 +158,10 @@ mod tests {
         assert_eq!(width, Some(3));
     }
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Toy {
+        /// Width E.
         #[allow(dead_code)]
         width: usize,
         #[serde(default)]
@@ -148,16 +170,22 @@ mod tests {
     }
 
     #[test]
-    fn messages_name_section_key_and_what_is_allowed() {
-        let check = |value: Value, expected: &[&str]| {
-            let message = parse::<Toy>("encoder", value).unwrap_err().to_string();
-            for part in expected {
-                assert!(message.contains(part), "{message:?} lacks {part:?}");
-            }
+    fn messages_name_section_key_and_what_is_expected() {
+        let check = |value: Value, expected: &str| {
+            assert_eq!(parse::<Toy>("encoder", value).unwrap_err().to_string(), expected);
         };
-        check(json!({"width": 1, "widht": 2}), &["encoder", "unknown key \"widht\"", "\"width\" or \"bias\""]);
-        check(json!({"bias": true}), &["encoder", "missing key \"width\""]);
-        check(json!({"width": "four"}), &["\"width\"", "invalid type", "usize"]);
-        check(Value::Null, &["missing key \"width\""]);
+        check(
+            json!({"width": 1, "widht": 2}),
+            "section \"encoder\", key \"widht\": unknown key (did you mean \"width\"?); expected keys: width, bias",
+        );
+        let missing = "section \"encoder\", key \"width\": missing key, expected a whole number, at least 0: width E";
+        check(json!({"bias": true}), missing);
+        check(Value::Null, missing);
+        check(
+            json!({"width": "four", "bias": 1}),
+            "section \"encoder\", key \"width\": value \"four\" is not allowed, expected a whole number, at least 0; \
+             section \"encoder\", key \"bias\": value 1 is not allowed, expected true or false",
+        );
+        check(json!(3), "section \"encoder\": value 3 is not allowed, expected a map of keys");
     }
 }

@@ -93,19 +93,25 @@ def moments(state):
 
 
 @torch.no_grad()
+def refill(model, generator, value):
+    """Sets every parameter to `value(name, weight, noise)`, noise a normal draw of its shape, one after the other."""
+    for name, weight in model.named_parameters():
+        weight.copy_(value(name, weight, torch.randn(weight.shape, generator=generator)))
+    return model
+
+
 def liven(model, generator):
     """Random weights of a vision transformer under which every part counts: at the scale models are initialised with,
     attention is nearly uniform and biases are 0."""
-    for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
+    def value(name, weight, noise):
         if "norm" in name and name.endswith("weight"):
-            weight.copy_(1.0 + 0.2 * noise)
-        elif "lambda" in name:
-            weight.copy_(0.6 + 0.2 * noise)
-        elif name.endswith("bias"):
-            weight.copy_(0.2 * noise)
-        elif "embed" in name and weight.dim() < 4 or "token" in name or "probe" in name:
-            weight.copy_(0.7 * noise)
-        else:
-            weight.copy_(noise * (1.5 / weight[0].numel() ** 0.5))
-    return model
+            return 1.0 + 0.2 * noise
+        if "lambda" in name:
+            return 0.6 + 0.2 * noise
+        if name.endswith("bias"):
+            return 0.2 * noise
+        if "embed" in name and weight.dim() < 4 or "token" in name or "probe" in name:
+            return 0.7 * noise
+        return noise * (1.5 / weight[0].numel() ** 0.5)
+
+    return refill(model, generator, value)

@@ -274,7 +274,7 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"layer": -14}), "layer -14 is not allowed");
     check(json!({"initializer_range": -0.1}), "initializer_range -0.1 is not allowed");
     check(json!({"std": [1, 0, 1]}), "std [1.0, 0.0, 1.0] is not allowed");
-    check(json!({"depth": 3}), "unknown key \"depth\"");
+    check(json!({"depth": 3}), "key \"depth\": unknown key");
     let message = format!("{:#}", registry.encoder("beit", json!({}), source.as_ref()).err().unwrap());
     assert!(message.contains("no model is set and no config.json lies in random:1"), "{message}");
 }

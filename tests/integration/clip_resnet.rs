@@ -64,7 +64,7 @@ fn settings_that_cannot_be() {
     check(json!({"model": "RN50", "image_size": 16}), "image_size 16 is too small");
     check(json!({"model": "RN50", "width": 7}), "width 7 is not allowed");
     check(json!({"model": "RN50", "layers": [1, 0, 1, 1]}), "each stage needs at least 1");
-    check(json!({"model": "RN50", "depth": 3}), "unknown key \"depth\"");
+    check(json!({"model": "RN50", "depth": 3}), "key \"depth\": unknown key");
 }
 
 #[test]

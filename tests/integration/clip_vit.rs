@@ -355,7 +355,7 @@ fn what_is_not_supported_is_refused_by_name() {
         "norm_kwargs: bias is false, a key that clip-vit does not know",
     );
     open_clip("head_width", json!(5), json!({}), "head_width is 5, it must divide the width 16");
-    open_clip("image_size", json!([18, 18]), json!({}), "image_size is [18,18], allowed is a whole number");
+    open_clip("image_size", json!([18, 18]), json!({}), "image_size is [18,18], expected a whole number");
     let pooled = json!({"pool": true});
     open_clip(
         "attentional_pool",
@@ -510,7 +510,7 @@ fn settings_that_cannot_be() {
         "nothing tells which activation",
     );
     check(random, sizes("activation", json!("mish")), "\"activation\"");
-    check(random, sizes("depth", json!(3)), "unknown key \"depth\"");
+    check(random, sizes("depth", json!(3)), "key \"depth\": unknown key");
     check(random, sizes("heads", json!(5)), "5 heads do not divide the width 768");
     check(random, sizes("heads", json!(0)), "heads 0 is not allowed, it must be above 0");
     check(random, sizes("patch_size", json!(0)), "patch_size 0 is not allowed");

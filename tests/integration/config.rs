@@ -1,12 +1,16 @@
 //! Config files from the outside: both formats, `extends`, `--set`, the original's files, every message.
 
 use limber::config::{self, Compat, ConfigError, DataFormat, Loaded, Schedule, original};
+use limber::core::Registry;
+use limber::core::registry::{Entry, Maker, Origin};
+use limber::weights::WeightSpec;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
-const PARTS: &str = "encoder: {kind: a}\nstitch: {kind: b}\ndecoder: {kind: c}\n";
+const COMPONENTS: &str = "encoder: {kind: a}\nstitch: {kind: b}\ndecoder: {kind: c}\n";
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -67,14 +71,14 @@ fn what_is_not_said_has_its_default() {
         "images": {"max_pixels": 178_956_970, "exif_orientation": false},
         "device": "cpu",
     });
-    assert_eq!(tree(&load_text(PARTS, &[]).unwrap()), expected);
+    assert_eq!(tree(&load_text(COMPONENTS, &[]).unwrap()), expected);
     let train = json!({
         "steps": 15000, "batch": 8, "accumulate": 1, "lr": 8e-4, "min_lr": 0.0, "warmup": 100, "warmup_type": "log",
         "schedule": "warmup-decay",
         "clip": 1.0, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "save_every": 500, "keep": 1, "seed": 0,
         "recompute": true,
     });
-    assert_eq!(tree(&load_text(&format!("{PARTS}train: {{}}\n"), &[]).unwrap())["train"], train);
+    assert_eq!(tree(&load_text(&format!("{COMPONENTS}train: {{}}\n"), &[]).unwrap())["train"], train);
 }
 
 #[test]
@@ -84,7 +88,8 @@ fn what_is_shown_loads_as_an_equal_config() {
         "prompt: 'yes: #1'\ntrain: {{lr: 1, output: o}}\ndata: {{format: csv, path: p, features: f}}\nthreads: 3\n\
          plugins: [x.so, {{path: y.so, sha256: {sha}}}]\ndevice: cuda:1\n"
     );
-    let loaded = load_text(&format!("{PARTS}{more}"), &["encoder.model=null", "encoder.mean=[0.5, 1, 0]"]).unwrap();
+    let loaded =
+        load_text(&format!("{COMPONENTS}{more}"), &["encoder.model=null", "encoder.mean=[0.5, 1, 0]"]).unwrap();
     for json in [false, true] {
         let shown = config::show(&loaded.config, json);
         assert_eq!(load_text(&shown, &[]).unwrap().config, loaded.config, "{shown}");
@@ -124,7 +129,7 @@ fn other_files_lie_below() {
 #[test]
 fn sets_lie_above() {
     let config = load_text(
-        PARTS,
+        COMPONENTS,
         &[
             "encoder.weights=random:1",
             "stitch.weights=p.ckpt",
@@ -135,9 +140,9 @@ fn sets_lie_above() {
     )
     .unwrap()
     .config;
-    assert_eq!(config.encoder.weights.as_deref(), Some("random:1"));
+    assert_eq!(config.encoder.weights, Some(WeightSpec::Random(1)));
     let working = std::env::current_dir().unwrap().join("p.ckpt");
-    assert_eq!(config.stitch.weights.as_deref(), working.to_str(), "counts from the working folder");
+    assert_eq!(config.stitch.weights.unwrap().local(), Some(working.as_path()), "counts from the working folder");
     assert_eq!((config.generate.temperature, config.train.unwrap().betas), (0.7, [0.5, 0.6]));
     assert_eq!(config.prompt, "Q: what?");
     let loaded =
@@ -149,94 +154,124 @@ fn sets_lie_above() {
 #[test]
 fn every_wrong_config_has_its_message() {
     let check = |more: &str, list: &[&str], expected: &[&str]| {
-        let error = load_text(&format!("{PARTS}{more}"), list).unwrap_err();
+        let error = load_text(&format!("{COMPONENTS}{more}"), list).unwrap_err();
         assert_eq!(error.to_string().lines().collect::<Vec<_>>(), expected);
     };
     let top = "encoder, stitch, decoder, prompt, generate, train, data, eval, plugins, compat, images, device, threads";
     check(
         "promt: x\n",
         &[],
-        &[&format!("c.yaml:4:1: key \"promt\": unknown key (did you mean \"prompt\"?); allowed keys: {top}")],
+        &[&format!("c.yaml:4:1: key \"promt\": unknown key (did you mean \"prompt\"?); expected keys: {top}")],
     );
     check(
         "generate: {top_p: 1.5,\n  temprature: 1}\n",
         &[],
         &[
-            "c.yaml:4:12: section \"generate\", key \"top_p\": value 1.5 is not allowed, must be a number, above 0 and at most 1",
-            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); allowed keys: max_tokens, temperature, top_p, top_k, seed, batch, cache",
+            "c.yaml:4:12: section \"generate\", key \"top_p\": value 1.5 is not allowed, expected a number, above 0 and at most 1",
+            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); expected keys: max_tokens, temperature, top_p, top_k, seed, batch, cache",
         ],
     );
     let one = |section: &str, key: &str, value: &str, message: &str| {
         let set = format!("{section}.{key}={value}");
         check("", &[&set], &[&format!("--set {set}: section {section:?}, key {key:?}: {message}")]);
     };
-    one("generate", "temperature", "-1", "value -1 is not allowed, must be a number, at least 0");
-    one("generate", "temperature", "hot", "value \"hot\" is not allowed, must be a number, at least 0");
-    one("generate", "max_tokens", "0", "value 0 is not allowed, must be a whole number, at least 1");
-    one("generate", "top_k", "2.5", "value 2.5 is not allowed, must be a whole number, at least 0");
-    one("images", "exif_orientation", "1", "value 1 is not allowed, must be true or false");
-    one("images", "max_pixels", "0", "value 0 is not allowed, must be a whole number, at least 1");
-    one("train", "steps", "0", "value 0 is not allowed, must be a whole number, at least 1");
-    one("train", "recompute", "all", "value \"all\" is not allowed, must be true, false or cheap");
-    one("train", "lr", "-0.1", "value -0.1 is not allowed, must be a number, at least 0");
-    one("train", "eps", "0", "value 0 is not allowed, must be a number, above 0");
-    one(
-        "train",
-        "betas",
-        "[0.9, 1]",
-        "value [0.9,1] is not allowed, must be a list of two numbers, each at least 0 and below 1",
+    one("generate", "temperature", "-1", "value -1 is not allowed, expected a number, at least 0");
+    one("generate", "temperature", "hot", "value \"hot\" is not allowed, expected a number, at least 0");
+    one("generate", "max_tokens", "0", "value 0 is not allowed, expected a whole number, at least 1");
+    one("generate", "top_k", "2.5", "value 2.5 is not allowed, expected a whole number, at least 0");
+    one("generate", "cache", "q8_0", "value \"q8_0\" is not allowed, expected f32, f16 or bf16");
+    one("images", "exif_orientation", "1", "value 1 is not allowed, expected true or false");
+    one("images", "max_pixels", "0", "value 0 is not allowed, expected a whole number, at least 1");
+    one("train", "steps", "0", "value 0 is not allowed, expected a whole number, at least 1");
+    one("train", "recompute", "all", "value \"all\" is not allowed, expected true, cheap or false");
+    one("train", "lr", "-0.1", "value -0.1 is not allowed, expected a number, at least 0");
+    one("train", "eps", "0", "value 0 is not allowed, expected a number, above 0");
+    let beta = "a number, at least 0 and below 1";
+    one("train", "betas", "0.9", &format!("value 0.9 is not allowed, expected a list of 2, each {beta}"));
+    one("train", "betas", "[0.9]", &format!("value [0.9] is not allowed, expected a list of 2, each {beta}"));
+    check(
+        "train: {betas: [0.9, 1]}\n",
+        &[],
+        &[&format!("c.yaml:4:9: section \"train\", key \"betas.1\": value 1 is not allowed, expected {beta}")],
     );
-    one(
-        "train",
-        "betas",
-        "0.9",
-        "value 0.9 is not allowed, must be a list of two numbers, each at least 0 and below 1",
-    );
-    one("train", "min_lr", "0.1", "value 0.1 is not allowed, must be at most lr, 0.0008");
-    one("train", "output", "3", "value 3 is not allowed, must be text (put it in quotes)");
+    one("train", "min_lr", "0.1", "value 0.1 is not allowed, expected at most lr, which is 0.0008");
+    one("train", "output", "3", "value 3 is not allowed, expected text (put it in quotes)");
     one(
         "train",
         "schedule",
         "warmup-decai",
-        "value \"warmup-decai\" is not allowed (did you mean \"warmup-decay\"?), must be warmup-decay, warmup, cosine or constant",
+        "value \"warmup-decai\" is not allowed (did you mean \"warmup-decay\"?), expected warmup-decay, warmup, cosine or constant",
     );
     check(
         "train: {lr: .nan}\n",
         &[],
-        &["c.yaml:4:9: section \"train\", key \"lr\": value NaN is not allowed, must be a number, at least 0"],
+        &["c.yaml:4:9: section \"train\", key \"lr\": value NaN is not allowed, expected a number, at least 0"],
     );
-    check("generate: 3\n", &[], &["c.yaml:4:1: section \"generate\": 3 is not allowed, must be a map of keys"]);
+    check("generate: 3\n", &[], &["c.yaml:4:1: section \"generate\": value 3 is not allowed, expected a map of keys"]);
     check(
         "data: {path: x}\n",
         &[],
-        &["c.yaml:4:1: section \"data\", key \"format\": missing key; allowed: magma, coco, jsonl, csv, webdataset"],
+        &[
+            "c.yaml:4:1: section \"data\", key \"format\": missing key, expected magma, coco, jsonl, csv or webdataset: how it is laid out",
+        ],
     );
     check(
         "data: {format: magma}\n",
         &[],
-        &["c.yaml:4:1: section \"data\", key \"path\": missing key; it says where the data lie"],
+        &["c.yaml:4:1: section \"data\", key \"path\": missing key, expected text: file, folder or shards"],
     );
-    check("compat: magma\n", &[], &["c.yaml:4:1: key \"compat\": value \"magma\" is not allowed, must be original"]);
+    check(
+        "data: {format: magma, path: x, workers: 257}\n",
+        &[],
+        &[
+            "c.yaml:4:32: section \"data\", key \"workers\": value 257 is not allowed, expected a whole number from 0 to 256",
+        ],
+    );
+    check(
+        "train: {validate: {every: 0, data: {format: magma}}}\n",
+        &[],
+        &[
+            "c.yaml:4:20: section \"train.validate\", key \"every\": value 0 is not allowed, expected a whole number, at least 1",
+            "c.yaml:4:30: section \"train.validate.data\", key \"path\": missing key, expected text: file, folder or shards",
+        ],
+    );
+    check("compat: magma\n", &[], &["c.yaml:4:1: key \"compat\": value \"magma\" is not allowed, expected original"]);
     check(
         "device: gpu\n",
         &[],
-        &["c.yaml:4:1: key \"device\": value \"gpu\" is not allowed, must be cpu, cuda:N or metal"],
+        &["c.yaml:4:1: key \"device\": value \"gpu\" is not allowed, expected cpu, cuda, cuda:N or metal"],
     );
-    check("plugins: a.so\n", &[], &["c.yaml:4:1: key \"plugins\": value \"a.so\" is not allowed, must be a list"]);
     check(
-        "plugins: [{path: a, sha256: beef}]\n",
+        "threads: 1000000\n",
+        &[],
+        &["c.yaml:4:1: key \"threads\": value 1000000 is not allowed, expected a whole number from 1 to 1024"],
+    );
+    check(
+        "plugins: a.so\n",
+        &[],
+        &["c.yaml:4:1: key \"plugins\": value \"a.so\" is not allowed, expected a list, each text or a map of keys"],
+    );
+    check(
+        "plugins: [x.so, {path: a, sha256: beef}]\n",
         &[],
         &[
-            "c.yaml:4:1: section \"plugins.0\", key \"sha256\": value \"beef\" is not allowed, must be 64 hexadecimal digits",
+            "c.yaml:4:1: section \"plugins.1\", key \"sha256\": value \"beef\" is not allowed, expected 64 hexadecimal digits",
+        ],
+    );
+    check(
+        "eval: {question: 'Q: {question}'}\n",
+        &[],
+        &[
+            "c.yaml:4:8: section \"eval\", key \"question\": value \"Q: {question}\" is not allowed, expected {answer} in it once",
         ],
     );
     check("decoder: {kind: c}\n", &[], &["c.yaml:4:1: key \"decoder\" stands twice"]);
     check(
         "extends: 3\n",
         &[],
-        &["c.yaml:4:1: key \"extends\": value [3] is not allowed, must be the name of a file, or a list of them"],
+        &["c.yaml:4:1: key \"extends\": value [3] is not allowed, expected the name of a file, or a list of them"],
     );
-    check("", &["encoder"], &["--set encoder: must be KEY=VALUE, for instance --set generate.temperature=0.7"]);
+    check("", &["encoder"], &["--set encoder: expected KEY=VALUE, for instance --set generate.temperature=0.7"]);
     check("prompt: x\n", &["prompt.y=1"], &["--set prompt.y=1: \"prompt\" is a value without keys: \"x\""]);
     check(
         "encoder_name: clip\n",
@@ -247,16 +282,33 @@ fn every_wrong_config_has_its_message() {
             "c.yaml:3:1: key \"decoder\": unknown key; the original's flat keys and limber's sections do not mix",
         ],
     );
-    let error = load_text("encoder: {model: m}\nstitch: {kind: b}\n", &[]).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "c.yaml:1:1: section \"encoder\", key \"kind\": missing key; `limber components` lists the kinds\n\
-         c.yaml: section \"decoder\": missing section; it needs the key \"kind\""
-    );
+    let error =
+        load_text("encoder: {model: m}\nstitch: {kind: b}\ntrain: {lr: x}\nthread: 3\n", &[]).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 4, "{error}");
+    let kind = "c.yaml:1:1: section \"encoder\", key \"kind\": missing key, expected text: the kind, as `limber components` lists it";
+    assert!(lines[0].starts_with(kind), "{error}");
+    assert!(lines[1].starts_with("c.yaml:3:9: section \"train\", key \"lr\": value \"x\" is not allowed"), "{error}");
+    assert!(lines[2].starts_with("c.yaml:4:1: key \"thread\": unknown key (did you mean \"threads\"?)"), "{error}");
+    assert_eq!(lines[3], "c.yaml: section \"decoder\": missing section; it needs the key \"kind\"");
     assert_eq!(
         load_text("- 1\n", &[]).unwrap_err().to_string(),
-        "c.yaml: [1] is not allowed, must be a map of sections"
+        "c.yaml: [1] is not allowed, expected a map of sections"
     );
+}
+
+#[test]
+fn every_weights_string_that_loading_refuses_is_refused_by_the_check() {
+    let registry = |_: &[config::Plugin], _: &Path| Ok(limber::parts::registry().unwrap());
+    for weights in ["random:007", "random:-1", "hf:a/..", "hf:a/b@", "hf:gpt2", "hf:a/b/../c", "https://x.org/y"] {
+        let expected = weights.parse::<WeightSpec>().unwrap_err().to_string();
+        for role in ["encoder", "stitch", "decoder"] {
+            let set = format!("{role}.weights={weights}");
+            let report = config::check_file(&repository("demo.yaml"), &sets(&[&set]), &registry);
+            let found: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            assert_eq!(found, [format!("--set {set}: section {role:?}, key \"weights\": {expected}")]);
+        }
+    }
 }
 
 #[test]
@@ -268,6 +320,12 @@ fn files_that_cannot_be_used_are_named() {
         ("lost.yaml", "extends: nowhere.yaml\n"),
         ("below.yaml", "extends: bad.toml\n"),
         ("bad.toml", "encoder = {kind = 'a'}\nprompt = \n"),
+        ("zero.yaml", "extends: /dev/zero\n"),
+        ("many.yaml", "extends: [m1.yaml, m1.yaml, m1.yaml, m1.yaml]\n"),
+        ("m1.yaml", "extends: [m2.yaml, m2.yaml, m2.yaml, m2.yaml]\n"),
+        ("m2.yaml", "extends: [m3.yaml, m3.yaml, m3.yaml, m3.yaml]\n"),
+        ("m3.yaml", "extends: [m4.yaml, m4.yaml, m4.yaml, m4.yaml]\n"),
+        ("m4.yaml", "prompt: x\n"),
     ]);
     let check = |name: &str, parts: &[&str]| {
         let message = config::load(&files.path().join(name), &[]).unwrap_err().to_string();
@@ -278,6 +336,10 @@ fn files_that_cannot_be_used_are_named() {
     check("none.yaml", &["none.yaml: cannot be read: "]);
     check("lost.yaml", &["nowhere.yaml: cannot be read: "]);
     check("below.yaml", &["bad.toml:2:10: "]);
+    check("many.yaml", &["extends leads to more than 100 files"]);
+    if cfg!(unix) {
+        check("zero.yaml", &["/dev/zero: is a device, a socket or a named pipe, expected a config file"]);
+    }
     check("a.yaml", &["extends goes round in a circle: ", "a.yaml -> ", "b.yaml -> ", "c.yaml -> "]);
 }
 
@@ -295,37 +357,65 @@ fn problems_name_the_file_they_come_from() {
     assert!(lines[1].contains("base.yaml:3:3: section \"train\", key \"lr\": value -1"), "{message}");
 }
 
+/// A component of every role whose settings have this schema.
+fn toys(schema: &Value) -> Registry {
+    let mut registry = Registry::new();
+    for maker in [
+        Maker::Encoder(Arc::new(move |_, _| Err(anyhow::anyhow!("never built")))),
+        Maker::Stitch(Arc::new(move |_, _| Err(anyhow::anyhow!("never built")))),
+        Maker::Decoder(Arc::new(move |_, _| Err(anyhow::anyhow!("never built")))),
+    ] {
+        let entry = Entry {
+            kind: "toy".into(),
+            about: String::new(),
+            origin: Origin::BuiltIn { package: "toy".into(), version: "1".into() },
+            files: Vec::new(),
+            needs_weights: true,
+            schema: schema.clone(),
+            tiny: Value::Null,
+            recognises: Arc::new(|_| Ok(false)),
+            maker,
+        };
+        registry.insert(entry).unwrap();
+    }
+    registry
+}
+
 #[test]
-fn check_lists_problems_of_files_and_parts_at_once() {
+fn check_lists_problems_of_files_and_components_at_once() {
     let schema = json!({
         "type": "object", "additionalProperties": false, "required": ["width"],
         "properties": {"width": {"type": "integer", "minimum": 1}, "model": {"type": ["string", "null"]}},
     });
-    let schemas = |role: &str, kind: &str| match kind {
-        "toy" => Ok(schema.clone()),
-        _ => Err(anyhow::anyhow!("unknown {role} kind {kind:?}; known kinds: toy")),
-    };
     let text =
         "encoder: {kind: toy, widht: 2}\nstitch: {kind: toy, width: 0, model: 3}\ndecoder: {kind: tou}\nprompt: 1\n";
     let files = folder(&[
         ("c.yaml", text),
         ("good.yaml", "encoder: {kind: auto}\nstitch: {kind: toy, width: 1}\ndecoder: {kind: auto}\n"),
+        ("plugins.yaml", "encoder: {kind: auto}\nstitch: {kind: auto}\ndecoder: {kind: auto}\nplugins: [x.so]\n"),
     ]);
-    let report = config::check_file(&files.path().join("c.yaml"), &[], &schemas);
+    let registry = |_: &[config::Plugin], _: &Path| Ok(toys(&schema));
+    let report = config::check_file(&files.path().join("c.yaml"), &[], &registry);
     let messages: Vec<String> =
         report.problems.iter().map(|p| p.to_string().rsplit_once("c.yaml:").unwrap().1.to_string()).collect();
     assert_eq!(
         messages,
         [
-            "4:1: key \"prompt\": value 1 is not allowed, must be text (put it in quotes)",
-            "1:22: section \"encoder\", key \"widht\": unknown key (did you mean \"width\"?); allowed keys: width, model",
-            "1:1: section \"encoder\", key \"width\": missing key",
-            "2:21: section \"stitch\", key \"width\": value 0 is not allowed, must be at least 1",
-            "2:31: section \"stitch\", key \"model\": value 3 is not allowed, must be text",
-            "3:11: section \"decoder\", key \"kind\": unknown decoder kind \"tou\"; known kinds: toy",
+            "4:1: key \"prompt\": value 1 is not allowed, expected text (put it in quotes)",
+            "1:22: section \"encoder\", key \"widht\": unknown key (did you mean \"width\"?); expected keys: kind, weights, dtype, freeze, width, model",
+            "1:1: section \"encoder\", key \"width\": missing key, expected a whole number, at least 1",
+            "2:21: section \"stitch\", key \"width\": value 0 is not allowed, expected a whole number, at least 1",
+            "2:31: section \"stitch\", key \"model\": value 3 is not allowed, expected text (put it in quotes)",
+            "3:11: section \"decoder\", key \"kind\": unknown decoder kind \"tou\" (did you mean \"toy\"?); known kinds: toy",
         ]
     );
-    assert_eq!(config::check_file(&files.path().join("good.yaml"), &[], &schemas), config::Report::default());
+    assert_eq!(config::check_file(&files.path().join("good.yaml"), &[], &registry), config::Report::default());
+    let named =
+        |plugins: &[config::Plugin], folder: &Path| anyhow::bail!("no {}", folder.join(&plugins[0].path).display());
+    let path = files.path().join("plugins.yaml");
+    let message = config::check_file(&path, &[], &named).problems[0].to_string();
+    let expected = format!("{}:4:1: key \"plugins\": no {}", path.display(), files.path().join("x.so").display());
+    assert_eq!(message, expected);
 }
 
 #[test]
@@ -402,32 +492,36 @@ fn keys_of_the_original_are_mapped_noted_or_refused() {
     };
     check(
         "freeze_lm: false",
-        "key \"freeze_lm\": value false is not supported, must be true: only the stitch is trained",
+        "key \"freeze_lm\": value false is not allowed, expected true: only the stitch is trained",
     );
     check(
         "freeze_img_encoder: false",
-        "key \"freeze_img_encoder\": value false is not supported, must be true: only the stitch is trained",
+        "key \"freeze_img_encoder\": value false is not allowed, expected true: only the stitch is trained",
     );
-    check("run_blind: true", "key \"run_blind\": value true is not supported, must be false: the image is always seen");
+    check("run_blind: true", "key \"run_blind\": value true is not allowed, expected false: the image is always seen");
     check(
         "adapter_config: {mlp: {adapter_type: normal}}",
-        "key \"adapter_config\": adapters in the decoder are not supported, must be null or {}",
+        "key \"adapter_config\": value {\"mlp\":{\"adapter_type\":\"normal\"}} is not allowed, expected null or {}: adapters in the decoder are not supported",
     );
-    check("class_dict: {num_classes: 2}", "key \"class_dict\": classifier heads are not supported, must be null or {}");
-    check("tokenizer_name: bert", "key \"tokenizer_name\": value \"bert\" is not supported, must be \"gpt2\"");
-    check("lm_name: gpt2", "key \"lm_name\": value \"gpt2\" is not supported, must be \"EleutherAI/gpt-j-6B\"");
-    check("optimizer_name: SGD", "key \"optimizer_name\": value \"SGD\" is not supported, must be \"AdamW\"");
-    check("lr: -1", "key \"lr\": value -1 is not allowed, must be a number, at least 0");
+    check(
+        "class_dict: {num_classes: 2}",
+        "key \"class_dict\": value {\"num_classes\":2} is not allowed, expected null or {}: classifier heads are not supported",
+    );
+    check("tokenizer_name: bert", "key \"tokenizer_name\": value \"bert\" is not supported, expected \"gpt2\"");
+    check("lm_name: gpt2", "key \"lm_name\": value \"gpt2\" is not supported, expected \"EleutherAI/gpt-j-6B\"");
+    check("optimizer_name: SGD", "key \"optimizer_name\": value \"SGD\" is not supported, expected \"AdamW\"");
+    check("lr: -1", "key \"lr\": value -1 is not allowed, expected a number, at least 0");
     let message = load("train_step: 5").unwrap_err().to_string();
     assert!(
-        message
-            .starts_with("c.yaml:2:1: key \"train_step\": unknown key (did you mean \"train_steps\"?); allowed keys: "),
+        message.starts_with(
+            "c.yaml:2:1: key \"train_step\": unknown key (did you mean \"train_steps\"?); expected keys: "
+        ),
         "{message}"
     );
     let message = load_text("{encoder_name: clip_resnet_larg}", &[]).unwrap_err().to_string();
     assert!(
         message.contains(
-            "value \"clip_resnet_larg\" is not allowed (did you mean \"clip_resnet_large\"?), must be clip, "
+            "value \"clip_resnet_larg\" is not allowed (did you mean \"clip_resnet_large\"?), expected clip, "
         ),
         "{message}"
     );

@@ -4,7 +4,7 @@ use super::golden::{folder, largest, lists, relative, source, tensors};
 use candle_core::{DType, Device, Tensor, Var};
 use limber::core::random::RandomSource;
 use limber::core::weights::{self, FrozenData, WeightError};
-use limber::core::{CacheType, Decoder, Init, LogitPositions, Run, WeightSource, Weights};
+use limber::core::{CacheOptions, CacheType, Decoder, Init, LogitPositions, Run, WeightSource, Weights};
 use limber::generation::{Request, Sampling, generate, log_softmax};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -108,15 +108,15 @@ impl Case {
     pub fn steps_over_a_cache(&self) {
         let (expected, model) = (self.tensors(), self.decoder());
         let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-        let mut cache = model.new_cache(1, 20).unwrap();
+        let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();
         for at in 0..20 {
             let step = model.embed(&ids.narrow(1, at, 1).unwrap()).unwrap();
-            let logits = model.forward(&step, &mut Run::cached(&mut cache)).unwrap();
+            let logits = model.forward(&step, &mut Run::cached(cache.as_mut())).unwrap();
             let far = largest(&logits, &expected["cached.logits"].narrow(1, at, 1).unwrap().squeeze(1).unwrap());
             assert!(far < CLOSE, "position {at}: {far}");
         }
         let step = model.embed(&ids.narrow(1, 0, 1).unwrap()).unwrap();
-        let message = model.forward(&step, &mut Run::cached(&mut cache)).unwrap_err().to_string();
+        let message = model.forward(&step, &mut Run::cached(cache.as_mut())).unwrap_err().to_string();
         assert!(message.contains("21 positions are more than the cache holds, which is 20"), "{message}");
     }
 
@@ -140,7 +140,7 @@ impl Case {
             assert_eq!(&alone[0].tokens, tokens);
             for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
                 let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap();
-                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id) - logprob).abs();
+                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id).unwrap() - logprob).abs();
                 assert!(far < 1e-3, "row {row}, token {at}: {far}");
             }
         }
@@ -365,12 +365,12 @@ pub fn variants_give_their_logits_and_steps(case: &Case, count: usize) {
         assert!(far < CLOSE, "{name}: {far}");
         assert_eq!(model.supports_prefix_reuse(model.spec().context), name != "dynamic", "{name}");
         let wanted = expected.get(&format!("{name}.cached.logits")).unwrap_or(wanted);
-        let mut cache = model.new_cache(1, 20).unwrap();
+        let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();
         let mut at = 0;
         for count in std::iter::once(9).chain([1; 11]) {
             let embeds = model.embed(&ids.narrow(1, at, count).unwrap()).unwrap();
             at += count;
-            let logits = model.forward(&embeds, &mut Run::cached(&mut cache)).unwrap();
+            let logits = model.forward(&embeds, &mut Run::cached(cache.as_mut())).unwrap();
             let far = largest(&logits, &wanted.narrow(1, at - 1, 1).unwrap().squeeze(1).unwrap());
             assert!(far < CLOSE, "{name}, position {at}: {far}");
         }

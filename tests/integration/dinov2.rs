@@ -238,7 +238,7 @@ fn settings_that_cannot_be() {
         json!({"model": "dinov2-giant", "hidden_act": "gelu"}),
         "hidden_act cannot be set where use_swiglu_ffn is true",
     );
-    check(with(&small, "depth", json!(3)), "unknown key \"depth\"");
+    check(with(&small, "depth", json!(3)), "key \"depth\": unknown key");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn what_a_config_json_cannot_ask_for() {
     );
     check(
         json!({"model_type": "dinov2", "patch_size": [14, 14]}),
-        "patch_size is [14,14], allowed is a whole number from 0",
+        "patch_size is [14,14], expected a whole number, at least 0",
     );
     check(
         json!({"model_type": "dinov2", "num_register_tokens": 4}),

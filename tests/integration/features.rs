@@ -249,7 +249,7 @@ fn the_program_refuses_what_does_not_go_with_features() {
         &["encoder", "weights is \"random:1\"", "\"features\" reads no weights"],
     );
     with(&["caption", "--set", "encoder.dtype=f16"], &[&a], &["dtype is \"f16\"", "reads no weights"]);
-    fails(&["caption", "--set", "encoder.kind=features", &a], &["encoder", "missing key \"tokens\""]);
+    fails(&["caption", "--set", "encoder.kind=features", &a], &["encoder", "key \"tokens\": missing key"]);
     let zero = ["--set", "encoder.kind=features", "--set", "encoder.tokens=0", "--set", "encoder.width=8"];
     fails(&[&["caption"], zero.as_slice(), &[&a]].concat(), &["0 tokens of width 8", "at least 1"]);
     // The demo's projection takes 768.

@@ -194,8 +194,8 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
     check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
     check(json!({"n_inner": 0}), "n_inner is 0, allowed is 1 and above");
-    check(json!({"activation_function": "gelo"}), "unknown variant \"gelo\"");
-    check(json!({"layers": 3}), "unknown key \"layers\"");
+    check(json!({"activation_function": "gelo"}), "value \"gelo\" is not allowed (did you mean \"gelu");
+    check(json!({"layers": 3}), "key \"layers\": unknown key");
 }
 
 #[test]

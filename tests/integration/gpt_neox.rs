@@ -112,7 +112,7 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, allowed is above 1");
     check(json!({"rope_scaling": {"rope_type": "linear", "factor": -1.0}}), "rope_scaling: factor is -1");
     check(json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope");
-    check(json!({"layers": 3}), "unknown key \"layers\"");
+    check(json!({"layers": 3}), "key \"layers\": unknown key");
     check(json!({"model": "pythia-3b"}), "unknown gpt-neox model \"pythia-3b\"; known models: pythia-14m, pythia-31m");
     settings_refused("gpt-neox", json!({}), "hidden_size is not set, and no config.json lies beside the weights");
 }

@@ -155,7 +155,7 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
     check(json!({"rotary_dim": 7}), "rotary_dim 7 is not allowed");
     check(json!({"rotary_dim": 512}), "at most a head's width 256");
-    check(json!({"layers": 3}), "unknown key \"layers\"");
+    check(json!({"layers": 3}), "key \"layers\": unknown key");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn section(entry: &Entry, seed: u64) -> Value {
 }
 
 fn entries<'a>(registry: &'a Registry, role: &str) -> Vec<&'a Entry> {
-    registry.entries().filter(|entry| entry.maker.role() == role).collect()
+    registry.entries().filter(|entry| entry.maker.role().name() == role).collect()
 }
 
 /// A picture, or a file of features where the encoder takes those.

@@ -96,7 +96,7 @@ fn settings_that_cannot_be() {
     check("random:1", json!({"model": "nf_resnet50", "image_size": 0}), &["image_size 0", "at least 1"]);
     check("random:1", json!({"model": "nf_resnet50", "depths": [1, 0, 1, 1]}), &["[1, 0, 1, 1]", "at least 1"]);
     check("random:1", json!({"model": "nf_resnet50", "std": [1, 0, 1]}), &["std [1.0, 0.0, 1.0]", "above 0"]);
-    check("random:1", json!({"model": "nf_resnet50", "deep": 3}), &["unknown key \"deep\"", "stem_width"]);
+    check("random:1", json!({"model": "nf_resnet50", "deep": 3}), &["key \"deep\": unknown key", "stem_width"]);
     check("random:1", json!({"model": "nf_resnet50", "filter": "nearest"}), &["filter", "nearest", "bicubic"]);
     // A tower with fewer blocks than the weights have would find all of its tensors.
     for form in ["timm", "bare_f16.pth"] {

@@ -136,7 +136,7 @@ fn settings_that_do_not_fit_each_other() {
     );
     check(json!({"ffn_dim": 0}), "ffn_dim is 0, allowed is 1 and above");
     check(json!({"word_embed_proj_dim": 0}), "word_embed_proj_dim is 0, allowed is 1 and above");
-    check(json!({"n_embd": 3}), "unknown key \"n_embd\"");
+    check(json!({"n_embd": 3}), "key \"n_embd\": unknown key");
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn plugin_check_says_what_failed_and_why() {
     let output = super::program::limber(&["plugin", "check", text(&liars)]);
     let (report, message) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("7 of 8 parts fail the conformance suite"), "{message}");
+    assert!(message.contains("7 of 8 components fail the conformance suite"), "{message}");
     for reason in [
         "features have shape [1, 5, 3], the spec says [1, 4, 3]",
         "the features carry a graph",
@@ -302,11 +302,12 @@ fn a_new_crate_is_its_example_under_another_name() {
         assert!(made.contains(&name), "{made}");
         let (folder, example) = (into.path().join(&name), here.join("plugins/examples").join(kind));
         let read = |path: PathBuf| fs::read_to_string(path).unwrap();
-        for file in ["src/lib.rs", "tests/plugin.rs"] {
+        for (file, source) in [("src/lib.rs", format!("{role}.rs")), ("tests/plugin.rs", format!("{role}_test.rs"))] {
             let own = read(folder.join(file));
             assert!(own.contains(&format!("\"{name}\"")) && !own.contains("limber_example"), "{file}: {own}");
             let crates = (name.replace('-', "_"), format!("limber_example_{}", kind.replace('-', "_")));
-            assert_eq!(own.replace(&crates.0, &crates.1).replace(&name, kind), read(example.join(file)));
+            let source = read(here.join("plugins/template/rust").join(source));
+            assert_eq!(own.replace(&crates.0, &crates.1).replace(&name, kind), source);
         }
         // The same crates of the same versions as the example has, which our own build resolves.
         let table = |path: PathBuf| read(path).parse::<toml::Table>().unwrap();
@@ -325,4 +326,52 @@ fn a_new_crate_is_its_example_under_another_name() {
             }
         }
     }
+}
+
+#[test]
+fn a_new_crate_takes_limber_from_git_or_a_folder_and_never_from_a_registry() {
+    let into = tempfile::tempdir().unwrap();
+    let new = |name: &str, limber: &[&str]| {
+        let arguments = [&["plugin", "new", name, "--kind", "stitch"], limber].concat();
+        Command::new(env!("CARGO_BIN_EXE_limber")).args(arguments).current_dir(into.path()).output().unwrap()
+    };
+    for (name, limber, expected) in [
+        ("plain", "https://example.org/o/limber", json!({"git": "https://example.org/o/limber"})),
+        (
+            "commit",
+            "https://example.org/o/limber#0a1b2c",
+            json!({"git": "https://example.org/o/limber", "rev": "0a1b2c"}),
+        ),
+        ("tag", "git@example.org:o/limber#tag=v1", json!({"git": "ssh://git@example.org/o/limber", "tag": "v1"})),
+        ("folder", crate::ROOT, Value::Null),
+    ] {
+        assert!(new(name, &["--limber", limber]).status.success(), "{name}");
+        let manifest = fs::read_to_string(into.path().join(name).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        let mut ours = 0;
+        for section in ["dependencies", "dev-dependencies"] {
+            for (package, value) in
+                manifest[section].as_table().unwrap().iter().filter(|(p, _)| p.starts_with("limber"))
+            {
+                ours += 1;
+                let value = serde_json::to_value(value).unwrap();
+                assert!(value.get("version").is_none() && !value.is_string(), "{package} = {value}");
+                assert!(value == expected || value.get("path").is_some() == expected.is_null(), "{package} = {value}");
+            }
+        }
+        assert_eq!(ours, 3);
+    }
+    // Wrong usage: nothing is made, and the message says what to do.
+    for (limber, expected) in [
+        (&[][..], &["--limber FOLDER names a checkout", "git repository", "in no registry", "--language c"][..]),
+        (&["--limber", "ftp://example.org/limber"], &["the scheme is \"ftp\", expected is one of https, ssh"]),
+        (&["--limber", "https://example.org/limber#"], &["behind # stands what is taken"]),
+    ] {
+        let output = new("none", limber);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        let flat = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(expected.iter().all(|part| flat.contains(part)), "{message}");
+    }
+    assert!(!into.path().join("none").exists());
 }

@@ -160,6 +160,8 @@ fn wrong_usage_is_exit_code_2() {
         vec!["describe-all"],
         vec!["encode", "--stage", "logits", &a, "--out", "x"],
         vec!["caption", "--threads", "0", &a],
+        vec!["caption", "--threads", "10000", &a],
+        vec!["reproduce", "--threads", "1000000", "--out", "x"],
         vec!["caption", "--stream", "--json", &a],
         vec!["caption", "--max-tokens", "many", &a],
     ] {
@@ -184,7 +186,21 @@ fn every_wrong_input_has_its_message() {
     );
     fails(&["caption", "--temperature=-1", &a], &["temperature", "-1"]);
     fails(&["caption", "--top-p", "2", &a], &["top_p", "2"]);
+    for value in ["nan", "NaN", "inf", "-inf"] {
+        fails(&["caption", &format!("--temperature={value}"), &a], &["temperature", "a number, at least 0"]);
+        fails(&["caption", &format!("--top-p={value}"), &a], &["top_p", "a number, above 0 and at most 1"]);
+        let set = |key: &str| format!("generate.{key}={value}");
+        fails(&["caption", "--set", &set("temperature"), &a], &["temperature", "a number, at least 0"]);
+        fails(&["caption", "--set", &set("top_p"), &a], &["top_p", "a number, above 0 and at most 1"]);
+    }
     fails(&["caption", "--max-tokens", "0", &a], &["max_tokens", "0"]);
+    let most = u64::MAX.to_string();
+    fails(&["caption", "--max-tokens", &most, &a], &[&format!("{most} new tokens"), "context length allows"]);
+    fails(&["caption", "--set", "threads=1000000", &a], &["threads", "1000000", "a whole number from 1 to 1024"]);
+    for workers in ["100000", "18446744073709551615"] {
+        let set = format!("data={{format: jsonl, path: x, workers: {workers}}}");
+        fails(&["caption", "--set", &set, &a], &["data", "workers", workers, "a whole number from 0 to 256"]);
+    }
     fails(&["caption", "--dtype", "q9", &a], &["dtype", "\"q9\"", "bf16"]);
     fails(&["caption", "--device", "tpu", &a], &["device", "\"tpu\"", "cuda:N"]);
     fails(&["caption", "--max-tokens", "100000", &a], &["100000 new tokens", "context length allows"]);

@@ -78,7 +78,7 @@ fn what_config_json_asks_for_and_qwen3_cannot_do_is_refused_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("qwen3", settings, expected);
     check(json!({}), "hidden_size is not set");
-    check(json!({"n_layer": 3}), "unknown key \"n_layer\"");
+    check(json!({"n_layer": 3}), "key \"n_layer\": unknown key");
 }
 
 #[test]

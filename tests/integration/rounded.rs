@@ -5,7 +5,7 @@ use super::golden::largest;
 use candle_core::{Device, Tensor};
 use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{Decoder, Run, WeightSource, WeightType, Weights};
+use limber::core::{CacheOptions, Decoder, Run, WeightSource, WeightType, Weights};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,10 +64,10 @@ fn logits(decoder: &dyn Decoder, rows: usize) -> Vec<Tensor> {
         Tensor::from_vec(ids, (rows, n), &Device::Cpu).unwrap()
     };
     let mut out = vec![all(decoder, &ids(0, 40))];
-    let mut cache = decoder.new_cache(rows, 8).unwrap();
+    let mut cache = decoder.new_cache(&CacheOptions::new(rows, 8)).unwrap();
     for (from, n) in [(0, 3), (3, 1), (4, 1)] {
         let embeds = decoder.embed(&ids(from, n)).unwrap();
-        out.push(decoder.forward(&embeds, &mut Run::cached(&mut cache)).unwrap());
+        out.push(decoder.forward(&embeds, &mut Run::cached(cache.as_mut())).unwrap());
     }
     out
 }

@@ -184,7 +184,7 @@ fn settings_that_cannot_be() {
         json!({"hidden_act": "quick_gelu"}),
         "hidden_act QuickGelu is not allowed, it is gelu_new, gelu, relu or silu",
     );
-    check(json!({"depth": 3}), "unknown key \"depth\"");
+    check(json!({"depth": 3}), "key \"depth\": unknown key");
 }
 
 #[test]

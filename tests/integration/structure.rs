@@ -71,6 +71,7 @@ enum Place {
     Abi,
     Sdk,
     Host,
+    Template,
     Example,
     Kit,
     /// The demo's weights.
@@ -86,7 +87,7 @@ const CRATES: [(&str, &[&str], &[Place]); 12] = [
     ("weights", &[], &[]),
     ("images", &[], &[]),
     ("text", &[], &[]),
-    ("config", &[], &[]),
+    ("config", &["weights"], &[]),
     ("data", &["config", "weights"], &[]),
     (
         "pipeline",
@@ -102,7 +103,7 @@ const CRATES: [(&str, &[&str], &[Place]); 12] = [
     (
         "cli",
         &["bench", "config", "data", "eval", "images", "pipeline", "reproduce", "text", "train", "weights", "world"],
-        &[Place::Host, Place::Kit, Place::Demo, Place::Configs, Place::Facade],
+        &[Place::Host, Place::Template, Place::Kit, Place::Demo, Place::Configs, Place::Facade],
     ),
 ];
 
@@ -114,6 +115,7 @@ fn place(folder: &str) -> Option<Place> {
         "plugins/abi" => Place::Abi,
         "plugins/sdk" => Place::Sdk,
         "plugins/host" => Place::Host,
+        "plugins/template" => Place::Template,
         "tests/kit" => Place::Kit,
         "assets/demo" => Place::Demo,
         "configs" => Place::Configs,
@@ -140,7 +142,7 @@ fn allowed(from: Place, to: Place, dev: bool) -> bool {
         (_, Facade) => false,
         _ if dev => true,
         (Component, Core) | (Core, Kernels) | (Kit, Core) => true,
-        (Sdk | Host, Core | Abi) => true,
+        (Sdk | Host, Core | Abi) | (Template, Abi) => true,
         (Example, Core | Sdk) => true,
         (Demo, Core | Configs) => true,
         (Demo, Crate(to)) => CRATES[to].0 == "weights",

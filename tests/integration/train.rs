@@ -298,7 +298,7 @@ fn held_out_data_are_looked_at_and_change_nothing() {
             json!({"data": {"format": "jsonl"}}),
             "section \"train.validate.data\", key \"path\": missing key",
         ),
-        ("/train/validate", json!({"data": looks_data(), "evry": 3}), "allowed keys: data, every, items, captions"),
+        ("/train/validate", json!({"data": looks_data(), "evry": 3}), "expected keys: data, every, items, captions"),
         ("/train/validate", json!({"data": looks_data(), "every": 0}), "at least 1"),
     ] {
         fails(&config(&place.path().join("wrong"), &[(key, value)]), &[], &[expected]);

@@ -62,12 +62,8 @@ def main():
     parser.add_argument("--images", type=int, default=2)
     args = parts.arguments(parser)
     side = 224
-    pixels = {}
-    for i in range(args.images):
-        file = args.folder / f"image{i}.png"
-        parts.photo(file, args.seed + i, "RGB")
-        pixels[file.stem] = parts.preprocess(side)(Image.open(file))
-    images = sorted(args.folder.glob("image*.png"))
+    images = parts.photos(args, args.images)
+    pixels = {file.stem: parts.preprocess(side)(Image.open(file)) for file in images}
     checks = {}
     for index, (name, what, activation) in enumerate(TOWERS):
         pool = what == "pool"
@@ -79,23 +75,13 @@ def main():
                 reference = {name: states(image[None], pool)[0] for name, image in pixels.items()}
             some = next(iter(reference.values()))
             label = f"{folder.name} {'pooled' if pool else f'hidden state {LAYER}'} {list(some.shape)}"
-            print(f"{label}: mean {some.mean():.3f}, standard deviation {some.std():.3f}, largest {some.abs().max():.2f}")
-            assert 1e-2 < some.std() < 1e3, "activations left the sane range"
-            settings = parts.write_config(
-                args.folder / "limber.yaml",
-                {"kind": "clip-vit", "weights": str(folder)} | ({"pool": True} if pool else {"layer": LAYER}),
-                {"kind": "linear", "weights": "random:2"},
-                {"kind": "gptj", "weights": "random:3"},
-            )
-            ours = {}
-            for stage in ["pixels", "features"]:
-                out = args.folder / f"{stage}.safetensors"
-                parts.limber(args.limber, "encode", "--config", settings, "--stage", stage, *images, "--out", out)
-                ours[stage] = parts.read(out)
-            worst, _ = parts.compare_pixels(ours["pixels"], pixels)
-            error = max(parts.relative(ours["features"][image], reference[image]) for image in reference)
+            parts.sane(label, some)
+            settings = {"kind": "clip-vit", "weights": str(folder)} | ({"pool": True} if pool else {"layer": LAYER})
+            worst, _ = parts.compare_pixels(parts.encoded(args, "pixels", images, **settings), pixels)
+            ours = parts.encoded(args, "features", images, **settings)
+            error = max(parts.relative(ours[image], reference[image]) for image in reference)
             checks[f"{folder.name}, pixels, 8-bit levels apart"] = (worst == 0, f"{worst:g}")
-            checks[f"{label}, relative error"] = (error < args.tolerance, f"{error:.2e} (allowed {args.tolerance:.0e})")
+            checks[f"{label}, relative error"] = parts.within(error, args.tolerance)
             if not args.keep:
                 shutil.rmtree(folder)
     parts.verdict(checks)

@@ -74,13 +74,7 @@ def main():
     del model, reference
 
     # The weights' own type is kept: the config asks for no other.
-    settings = parts.write_config(
-        args.folder / "limber.yaml",
-        {"kind": "clip-resnet", "weights": str(args.folder / "encoder")},
-        {"kind": "linear", "weights": str(args.folder / "proj.ckpt")},
-        {"kind": "auto", "weights": str(args.folder / "decoder")},
-        prompt=PROMPT,
-    )
+    settings = parts.captioner(args.folder, PROMPT)
 
     def program(command, *words):
         return parts.json_lines(parts.limber(args.limber, command, "--config", settings, "--json", *words))

@@ -5,7 +5,6 @@ Needs about 1 GB of disk and 3 GB of memory for the base model. Exit status 0: e
 """
 
 import argparse
-import shutil
 
 import torch
 from PIL import Image
@@ -37,38 +36,28 @@ def main():
     # As the authors evaluate: torchvision on a PIL image.
     steps = [transforms.Resize(256, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(224), transforms.ToTensor(),
              transforms.Normalize(MEAN, STD)]
-    pixels = {}
-    for i in range(args.images):
-        file = args.folder / f"image{i}.png"
-        parts.photo(file, args.seed + i, "RGB")
-        pixels[file.stem] = transforms.Compose(steps)(Image.open(file))
+    images = parts.photos(args, args.images)
+    pixels = {file.stem: transforms.Compose(steps)(Image.open(file)) for file in images}
     batch = torch.stack(list(pixels.values()))
     with torch.no_grad():
         out = model(batch, output_hidden_states=True)
     first = 1 + (model.config.num_register_tokens if args.registers else 0)
     states = {-1: out.last_hidden_state[:, first:], args.layer: out.hidden_states[args.layer][:, first:]}
-    print(f"features {list(states[-1].shape[1:])}, hidden states from {out.hidden_states[0].std():.2f} to {out.hidden_states[-1].std():.2f}")
-    assert 1e-2 < out.hidden_states[-1].std() < 1e3, "activations left the sane range"
+    parts.sane(f"last of the hidden states, features {list(states[-1].shape[1:])}", out.hidden_states[-1])
 
     checks = {}
-    images = sorted(args.folder.glob("image*.png"))
+    weights = args.folder / "encoder"
 
-    def encode(stage, **encoder):
-        config = parts.write_config(args.folder / "limber.yaml",
-                                    {"kind": "auto", "weights": str(args.folder / "encoder"), **encoder},
-                                    {"kind": "linear", "weights": "random:2"}, {"kind": "gptj", "weights": "random:3"})
-        file = args.folder / f"{stage}.safetensors"
-        parts.limber(args.limber, "encode", "--config", config, "--stage", stage, *images, "--out", file)
-        return torch.stack([parts.read(file)[name] for name in pixels])
+    def encode(stage, **settings):
+        ours = parts.encoded(args, stage, images, kind="auto", weights=str(weights), **settings)
+        return torch.stack([ours[name] for name in pixels])
 
     apart = (encode("pixels") - batch).abs().max().item()
     checks["pixels, largest difference"] = (apart < 1e-5, f"{apart:.1e}")
     for layer, wanted in states.items():
         error = parts.relative(encode("features", layer=layer), wanted)
-        checks[f"dinov2-{args.size} {list(wanted.shape[1:])}, layer {layer}, relative error"] = (error < args.tolerance, f"{error:.2e} (allowed {args.tolerance:.0e})")
-    if not args.keep:
-        shutil.rmtree(args.folder / "encoder")
-    parts.verdict(checks)
+        checks[f"dinov2-{args.size} {list(wanted.shape[1:])}, layer {layer}, relative error"] = parts.within(error, args.tolerance)
+    parts.finish(args, checks, weights)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Needs about 300 MB of disk and 2 GB of memory. Exit status 0: relative errors ar
 """
 
 import argparse
-import shutil
 
 import timm
 import torch
@@ -37,39 +36,26 @@ def main():
     # As the project feeds this tower: torchvision's own defaults, and no normalisation.
     prepare = transforms.Compose([transforms.Resize(args.side), transforms.CenterCrop(args.side), transforms.ToTensor()])
     pixels, tokens, pooled = {}, {}, {}
-    for i in range(args.images):
-        file = args.folder / f"image{i}.png"
-        parts.photo(file, args.seed + i, "RGB")
+    images = parts.photos(args, args.images)
+    for file in images:
         pixels[file.stem] = prepare(Image.open(file))
         found = golden.features(model, pixels[file.stem][None])
         tokens[file.stem], pooled[file.stem] = (f[0] for f in found)
     some = tokens["image0"]
-    print(f"map {list(some.shape)}: mean {some.mean():.3f}, standard deviation {some.std():.3f}, largest {some.max():.2f}, positive {(some > 0).float().mean():.2f}")
-    assert 1e-2 < some.std() < 1e3, "activations left the sane range"
+    parts.sane(f"map {list(some.shape)}", some, f", positive {(some > 0).float().mean():.2f}")
 
     checks = {}
-    images = sorted(args.folder.glob("image*.png"))
-    out = args.folder / "out.safetensors"
     for name, pool, reference in [("pooled vector", True, pooled), ("map", False, tokens)]:
-        settings = parts.write_config(
-            args.folder / "limber.yaml",
-            {"kind": "nf-resnet", "model": args.model, "image_size": args.side, "pool": pool, "weights": str(weights)},
-            {"kind": "linear", "weights": "random:2"},
-            {"kind": "gptj", "weights": "random:3"},
-        )
+        encoder = {"kind": "nf-resnet", "model": args.model, "image_size": args.side, "pool": pool, "weights": str(weights)}
         if pool:
-            parts.limber(args.limber, "encode", "--config", settings, "--stage", "pixels", *images, "--out", out)
-            ours = parts.read(out)
+            ours = parts.encoded(args, "pixels", images, **encoder)
             apart = max((ours[stem] - pixels[stem]).abs().max().item() for stem in pixels)
             checks["pixels, largest difference"] = (apart == 0, f"{apart:g}")
-        parts.limber(args.limber, "encode", "--config", settings, "--stage", "features", *images, "--out", out)
-        ours = parts.read(out)
+        ours = parts.encoded(args, "features", images, **encoder)
         error = max(parts.relative(ours[stem], reference[stem]) for stem in reference)
         shape = list(reference["image0"].shape)
-        checks[f"{args.model} {name} {shape}, relative error"] = (error < args.tolerance, f"{error:.2e} (allowed {args.tolerance:.0e})")
-    if not args.keep:
-        shutil.rmtree(weights) if weights.is_dir() else weights.unlink()
-    parts.verdict(checks)
+        checks[f"{args.model} {name} {shape}, relative error"] = parts.within(error, args.tolerance)
+    parts.finish(args, checks, weights)
 
 
 if __name__ == "__main__":

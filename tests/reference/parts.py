@@ -5,6 +5,7 @@ Tower and decoder get the same kind of random weights as the golden data, by the
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +61,42 @@ def relative(ours, reference):
         print(f"shape {list(ours.shape)} against {list(reference.shape)}")
         return float("inf")
     return ((ours.double() - reference.double()).norm() / reference.double().norm()).item()
+
+
+def within(error, tolerance):
+    """A check of a relative error, with its figure."""
+    return error < tolerance, f"{error:.2e} (allowed {tolerance:.0e})"
+
+
+def photos(args, count):
+    """Photo-like RGB images of one seed each, in the folder."""
+    files = [args.folder / f"image{i}.png" for i in range(count)]
+    for i, file in enumerate(files):
+        photo(file, args.seed + i, "RGB")
+    return files
+
+
+def encoded(args, stage, images, **encoder):
+    """What `limber encode` gives for images, by their stems; the section `encoder` is given, nothing else counts."""
+    config = write_config(args.folder / "limber.yaml", encoder, {"kind": "linear", "weights": "random:2"},
+                          {"kind": "gptj", "weights": "random:3"})
+    file = args.folder / f"{stage}.safetensors"
+    limber(args.limber, "encode", "--config", config, "--stage", stage, *images, "--out", file)
+    return read(file)
+
+
+def sane(label, features, more=""):
+    """Prints what features look like; random weights may not let activations vanish or explode."""
+    print(f"{label}: mean {features.mean():.3f}, standard deviation {features.std():.3f}, largest {features.abs().max():.2f}{more}")
+    assert 1e-2 < features.std() < 1e3, "activations left the sane range"
+
+
+def finish(args, checks, *weights):
+    """Removes the weights unless they are kept, then gives the verdict."""
+    if not args.keep:
+        for path in weights:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    verdict(checks)
 
 
 def verdict(checks):
@@ -160,6 +197,14 @@ def photo(path, seed, mode=None):
 def write_config(path, encoder, stitch, decoder, **rest):
     path.write_text(yaml.safe_dump({"encoder": encoder, "stitch": stitch, "decoder": decoder, **rest}, sort_keys=False))
     return path
+
+
+def captioner(folder, prompt):
+    """The config of a tower, a projection and a decoder that lie in the folder, each weight in its own type."""
+    parts = {"encoder": {"kind": "clip-resnet", "weights": str(folder / "encoder")},
+             "stitch": {"kind": "linear", "weights": str(folder / "proj.ckpt")},
+             "decoder": {"kind": "auto", "weights": str(folder / "decoder")}}
+    return write_config(folder / "limber.yaml", **parts, prompt=prompt)
 
 
 def read(path):

@@ -40,13 +40,7 @@ def main():
     projection = torch.nn.Linear(8 * 32, 64).to(dtype)
     torch.save(projection.state_dict(), args.folder / "proj.ckpt")
     projection = projection.float()
-    settings = parts.write_config(
-        args.folder / "limber.yaml",
-        {"kind": "clip-resnet", "weights": str(args.folder / "encoder")},
-        {"kind": "linear", "weights": str(args.folder / "proj.ckpt")},
-        {"kind": "auto", "weights": str(args.folder / "decoder")},
-        prompt=PROMPT,
-    )
+    settings = parts.captioner(args.folder, PROMPT)
 
     reference = parts.Reference(model, tokenizer)
     files, pixels, found, prefixes, captions = [], {}, {}, {}, {}

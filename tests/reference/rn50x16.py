@@ -6,7 +6,6 @@ Needs about 2 GB of disk and 4 GB of memory. Exit status 0: the relative error i
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import open_clip
@@ -30,39 +29,22 @@ def main():
     parts.write_tower(model, config, args.folder / "encoder")
 
     side = config["vision_cfg"]["image_size"]
-    pixels = {}
-    for i in range(args.images):
-        file = args.folder / f"image{i}.png"
-        parts.photo(file, args.seed + i, "RGB")
-        pixels[file.stem] = parts.preprocess(side)(Image.open(file))
+    images = parts.photos(args, args.images)
+    pixels = {file.stem: parts.preprocess(side)(Image.open(file)) for file in images}
     reference = {name: parts.features(model, image[None])[0] for name, image in pixels.items()}
     some = next(iter(reference.values()))
-    print(f"features {list(some.shape)}: mean {some.mean():.3f}, standard deviation {some.std():.3f}, largest {some.abs().max():.2f}")
-    assert 1e-2 < some.std() < 1e3, "activations left the sane range"
+    parts.sane(f"features {list(some.shape)}", some)
 
-    settings = parts.write_config(
-        args.folder / "limber.yaml",
-        {"kind": "clip-resnet", "model": args.model, "weights": str(args.folder / "encoder")},
-        {"kind": "linear", "weights": "random:2"},
-        {"kind": "gptj", "weights": "random:3"},
-    )
-    images = sorted(args.folder.glob("image*.png"))
-    ours = {}
-    for stage in ["pixels", "features"]:
-        out = args.folder / f"{stage}.safetensors"
-        parts.limber(args.limber, "encode", "--config", settings, "--stage", stage, *images, "--out", out)
-        ours[stage] = parts.read(out)
-    if not args.keep:
-        shutil.rmtree(args.folder / "encoder")
-
+    encoder = {"kind": "clip-resnet", "model": args.model, "weights": str(args.folder / "encoder")}
+    ours = {stage: parts.encoded(args, stage, images, **encoder) for stage in ["pixels", "features"]}
     worst, after = parts.compare_pixels(ours["pixels"], pixels)
     error = max(parts.relative(ours["features"][name], reference[name]) for name in reference)
     # Features from open_clip's own pixels isolate the tower: equal pixels make the two figures one.
-    parts.verdict({
+    parts.finish(args, {
         "pixels, 8-bit levels apart": (worst == 0, f"{worst:g}"),
         "pixels, normalised": (after < 1e-5, f"{after:.1e}"),
-        f"{args.model} features {list(some.shape)}, relative error": (error < args.tolerance, f"{error:.2e} (allowed {args.tolerance:.0e})"),
-    })
+        f"{args.model} features {list(some.shape)}, relative error": parts.within(error, args.tolerance),
+    }, args.folder / "encoder")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Needs about 1 GB of disk and 3 GB of memory for the base model. Exit status 0: e
 """
 
 import argparse
-import shutil
 
 import torch
 from PIL import Image
@@ -39,25 +38,15 @@ def main():
     model.save_pretrained(args.folder / "encoder")
     processor.save_pretrained(args.folder / "encoder")
 
-    names = []
-    for i in range(args.images):
-        file = args.folder / f"image{i}.png"
-        parts.photo(file, args.seed + i, "RGB")
-        names.append(file.stem)
-    images = [args.folder / f"{name}.png" for name in names]
+    images = parts.photos(args, args.images)
     batch = processor([Image.open(file) for file in images], return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         out = model(batch, output_hidden_states=True)
-    print(f"features {list(out.last_hidden_state.shape[1:])}, hidden states from {out.hidden_states[0].std():.2f} to {out.hidden_states[-1].std():.2f}")
-    assert 1e-2 < out.hidden_states[-1].std() < 1e3, "activations left the sane range"
+    parts.sane(f"hidden states, features {list(out.last_hidden_state.shape[1:])}", out.hidden_states[-1])
 
     def encode(stage, **encoder):
-        config = parts.write_config(args.folder / "limber.yaml",
-                                    {"kind": "auto", "weights": str(args.folder / "encoder"), **encoder},
-                                    {"kind": "linear", "weights": "random:2"}, {"kind": "gptj", "weights": "random:3"})
-        file = args.folder / f"{stage}.safetensors"
-        parts.limber(args.limber, "encode", "--config", config, "--stage", stage, *images, "--out", file)
-        return torch.stack([parts.read(file)[name] for name in names])
+        found = parts.encoded(args, stage, images, kind="auto", weights=str(args.folder / "encoder"), **encoder)
+        return torch.stack([found[file.stem] for file in images])
 
     checks = {}
     apart = (encode("pixels") - batch).abs().max().item()
@@ -69,10 +58,8 @@ def main():
     }
     for name, (settings, reference) in wanted.items():
         error = parts.relative(encode("features", **settings), reference)
-        checks[f"siglip-{args.model} {name} {list(reference.shape[1:])}, relative error"] = (error < args.tolerance, f"{error:.2e} (allowed {args.tolerance:.0e})")
-    if not args.keep:
-        shutil.rmtree(args.folder / "encoder")
-    parts.verdict(checks)
+        checks[f"siglip-{args.model} {name} {list(reference.shape[1:])}, relative error"] = parts.within(error, args.tolerance)
+    parts.finish(args, checks, args.folder / "encoder")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,7 @@
 #   WORK    where data is kept (default: OUT/data); what is there is used again
 # Needs Python with requirements.txt. The README beside this file says how long it takes.
 set -euo pipefail
-limber=$(realpath "$1")
-mkdir -p "$2" "${3:-$2/data}"
-out=$(realpath "$2")
-work=$(realpath "${3:-$2/data}")
-cd "$(dirname "$0")"
-python=${PYTHON:-python3}
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+source "$(dirname "$0")/paths.sh"
 
 "$limber" shapes --count 36000 --seed 1000 --size 64 --out "$work/train64"
 "$limber" shapes --count 12000 --seed 1001 --size 96 --out "$work/train96"

@@ -5,6 +5,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::WeightSource;
+use limber_core::registry::Role;
 use limber_weights as weights;
 use std::sync::Arc;
 
@@ -28,15 +29,15 @@ const DECODER: Files = files!("gptj/": "model.safetensors", "config.json", "toke
 ///
 /// # Errors
 /// A kind that the demo does not have.
-pub fn source(role: &str, kind: &str) -> Result<Arc<dyn WeightSource>> {
+pub fn source(role: Role, kind: &str) -> Result<Arc<dyn WeightSource>> {
     let (demo_kind, files, candidates) = match role {
-        "encoder" => ("clip-resnet", ENCODER, "open_clip_model.safetensors"),
-        "stitch" => ("linear", STITCH, "proj.ckpt"),
-        _ => ("gptj", DECODER, "model.safetensors"),
+        Role::Encoder => ("clip-resnet", ENCODER, "open_clip_model.safetensors"),
+        Role::Stitch => ("linear", STITCH, "proj.ckpt"),
+        Role::Decoder => ("gptj", DECODER, "model.safetensors"),
     };
     if kind != demo_kind {
         bail!(
-            "section {role:?} names no weights; the embedded demo model has them for the kind {demo_kind:?} alone, not {kind:?}"
+            "section \"{role}\" names no weights; the embedded demo model has them for the kind {demo_kind:?} alone, not {kind:?}"
         )
     }
     weights::embedded(&format!("the demo's {role}"), files, &[candidates])

@@ -2,6 +2,7 @@
 
 The demo's recipe stands beside this one; its modules `world`, `images` and `pipeline` are used as they are.
 """
+import argparse
 import json
 import math
 import pathlib
@@ -14,6 +15,28 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "demo/recipe"))
 import images  # noqa: E402
 import world  # noqa: E402
+
+
+def begin(steps, lr, seed, more=lambda parser: None):
+    """The arguments of an encoder's recipe, OUT --held FOLDER DATA, and its random numbers."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("data")
+    parser.add_argument("--held", required=True)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=lr)
+    parser.add_argument("--seed", type=int, default=seed)
+    more(parser)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    return args, np.random.default_rng(args.seed)
+
+
+def labelled(folder, side):
+    """Pixels of a data set, and which classes each image holds."""
+    return pixels(folder, world.load(folder), side), *labels(folder)
 
 
 def pixels(folder, entries, side):

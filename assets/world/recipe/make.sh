@@ -6,13 +6,7 @@
 # CLIP is the demo's, and the language model goes on from the demo's: their recipe is ../../demo/recipe.
 # Needs Python with requirements.txt. The README beside this file says how long it takes.
 set -euo pipefail
-limber=$(realpath "$1")
-mkdir -p "$2" "${3:-$2/data}"
-out=$(realpath "$2")
-work=$(realpath "${3:-$2/data}")
-cd "$(dirname "$0")"
-python=${PYTHON:-python3}
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+source "$(dirname "$0")/../../demo/recipe/paths.sh"
 
 "$limber" shapes --count 20000 --seed 2000 --objects 1-2 --out "$work/train"
 "$limber" shapes --count 600 --seed 9100 --objects 1-2 --out "$work/held"

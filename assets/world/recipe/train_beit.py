@@ -3,16 +3,13 @@
 train_beit.py OUT --held FOLDER DATA            masked patches; the visual words are clusters of patches
 train_beit.py OUT --start FOLDER ... DATA       class labels, from the weights of the first
 """
-import argparse
 import json
-import pathlib
 
 import numpy as np
 import torch
 from transformers import BeitConfig, BeitForImageClassification, BeitForMaskedImageModeling
 
 import data
-import world
 
 SIDE, PATCH, WORDS = 64, 16, 1024
 
@@ -72,22 +69,9 @@ def block_mask(rng, size, side=SIDE // PATCH, share=0.4):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("data")
-    parser.add_argument("--held", required=True)
-    parser.add_argument("--start", help="weights that labels go on from")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=4)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    entries = world.load(args.data)
-    array = data.pixels(args.data, entries, SIDE)
-    marks, classes = data.labels(args.data)
+    start = lambda parser: parser.add_argument("--start", help="weights that labels go on from")  # noqa: E731
+    args, rng = data.begin(steps=3000, lr=1.5e-3, seed=4, more=start)
+    array, marks, classes = data.labelled(args.data, SIDE)
     if args.start:
         model = BeitForImageClassification.from_pretrained(
             args.start, dtype=torch.float32, num_labels=len(classes), id2label=dict(enumerate(classes)),
@@ -128,8 +112,7 @@ def main():
 
     data.fit(model.parameters(), args.steps, args.lr, loss_of, save)
     if args.start:
-        held = world.load(args.held)
-        array, (marks, _) = data.pixels(args.held, held, SIDE), data.labels(args.held)
+        array, marks, _ = data.labelled(args.held, SIDE)
         model.eval()
         with torch.no_grad():
             scores = torch.cat([model(torch.from_numpy(array[i:i + 100].copy()).float() / 127.5 - 1).logits for i in range(0, len(array), 100)])

@@ -1,15 +1,11 @@
 """Trains timm's NF-ResNet, made small, on class labels alone: train_nf_resnet.py OUT --held FOLDER DATA."""
-import argparse
 import json
-import pathlib
 
-import numpy as np
 import timm
 import torch
 from safetensors.torch import save_file
 
 import data
-import world
 
 SIDE = 64
 SIZES = {"depths": [1, 2, 2, 1], "channels": [64, 128, 256, 320], "stem_chs": 32}
@@ -20,21 +16,8 @@ def build(classes):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("data")
-    parser.add_argument("--held", required=True)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--seed", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    entries = world.load(args.data)
-    array = data.pixels(args.data, entries, SIDE)
-    marks, classes = data.labels(args.data)
+    args, rng = data.begin(steps=1600, lr=3e-3, seed=3)
+    array, marks, classes = data.labelled(args.data, SIDE)
     model = build(len(classes)).to(memory_format=torch.channels_last)
     print(sum(p.numel() for p in model.parameters()), "parameters", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -55,8 +38,7 @@ def main():
         return torch.nn.functional.binary_cross_entropy_with_logits(scores, marks[rows], reduction="sum") / args.batch
 
     data.fit(model.parameters(), args.steps, args.lr, loss_of, save)
-    held = world.load(args.held)
-    array, (marks, _) = data.pixels(args.held, held, SIDE), data.labels(args.held)
+    array, marks, _ = data.labelled(args.held, SIDE)
     model.eval()
     with torch.no_grad():
         scores = torch.cat([model(torch.from_numpy(array[i:i + 100].copy()).float() / 127.5 - 1) for i in range(0, len(array), 100)])

@@ -8,7 +8,7 @@
 use crate::isa::Isa;
 use crate::math::{Binary, Product, Row, Sum, Unary, exp, for_rows, map, map2, shared};
 use crate::parallel::Shared;
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len};
 
 /// What is applied to every element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use crate::attention_block::Task;
 use crate::isa::{Level, dispatch};
 use crate::parallel::{self, Shared};
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len, check_reach, elements};
 use half::{bf16, f16};
 
 /// Cached numbers in the type they are kept in.
@@ -86,8 +86,19 @@ pub struct GridBias<'a> {
 
 impl GridBias<'_> {
     /// Numbers of a head's table before the last three.
+    ///
+    /// [`GridBias::check`] has seen that they can be counted.
     fn distances(&self) -> usize {
         (2 * self.grid).saturating_sub(1).pow(2)
+    }
+
+    /// Checks the length of the tables; the tokens of a grid with the leading one.
+    fn check(&self, heads: usize) -> Result<usize, ShapeError> {
+        let what = "bias tables";
+        // Distances are below 4 g^2.
+        elements(what, &[4, self.grid, self.grid])?;
+        check_len(what, &[heads, self.distances() + 3], self.tables.len())?;
+        Ok(1 + self.grid * self.grid)
     }
 
     /// Adds the numbers of query `t` of `head` to the scores of all its keys.
@@ -188,6 +199,8 @@ impl Attention<'_> {
     }
 
     /// Keys that query `t` of batch row `b` sees, before the mask.
+    ///
+    /// [`Attention::check_counts`] has seen that they can be counted.
     pub(crate) fn seen(&self, b: usize, t: usize) -> usize {
         match self.visible {
             Visible::Causal(past) | Visible::Window(past, _) => past[b] + t + 1,
@@ -211,10 +224,7 @@ impl Attention<'_> {
     /// Checks what does not concern the numbers themselves; the most keys that a query sees.
     pub(crate) fn check_counts(&self) -> Result<usize, ShapeError> {
         let (b, p) = (self.batch, self.positions);
-        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            let allowed = "a divisor of the number of heads";
-            return Err(ShapeError::Size { what: "kv_heads", found: self.kv_heads, allowed });
-        }
+        check_heads(self.heads, self.kv_heads)?;
         let counts = match self.visible {
             Visible::Causal(past) | Visible::Window(past, _) => past,
             Visible::All(keys) => keys,
@@ -223,15 +233,21 @@ impl Attention<'_> {
             return Err(ShapeError::Size { what: "window", found: 0, allowed: "1 or above" });
         }
         check_len("visible", &[b], counts.len())?;
-        let last = self.queries.saturating_sub(1);
-        let most = (0..b).map(|b| self.seen(b, last)).max().unwrap_or(0);
-        if self.queries > 0 && most > p {
-            let allowed = "at most the positions of keys and values";
-            return Err(ShapeError::Size { what: "number of visible keys", found: most, allowed });
-        }
         if let Some(mask) = self.mask {
             check_len("mask", &[b, p], mask.len())?;
         }
+        if self.queries == 0 {
+            return Ok(0);
+        }
+        // No query of a row sees more than its last one.
+        let new = if let Visible::All(_) = self.visible { 0 } else { self.queries };
+        let most = counts.iter().map(|count| count.saturating_add(new)).max().unwrap_or(0);
+        if most > p {
+            let allowed = "at most the positions of keys and values";
+            return Err(ShapeError::Size { what: "number of visible keys", found: most, allowed });
+        }
+        // Keys that lie a stride of 0 apart may be more than any memory holds; a block's scores are held, and packed.
+        elements("block of scores", &[2, self.block(), most])?;
         Ok(most)
     }
 
@@ -243,16 +259,15 @@ impl Attention<'_> {
         }
         let dh = self.head_dim;
         let (q, k, v) = (&self.q, &self.k, &self.v);
-        reach("q", &[b, self.heads, self.queries, dh], &q.strides, q.data.len())?;
-        reach("k", &[b, self.kv_heads, most, dh], &k.strides, k.data.len())?;
-        reach("v", &[b, self.kv_heads, most, dh], &v.strides, v.data.len())?;
+        check_reach("q", &[b, self.heads, self.queries, dh], &q.strides, q.data.len())?;
+        check_reach("k", &[b, self.kv_heads, most, dh], &k.strides, k.data.len())?;
+        check_reach("v", &[b, self.kv_heads, most, dh], &v.strides, v.data.len())?;
         match self.bias {
             Some(ScoreBias::Each { data, strides }) => {
-                reach("bias", &[b, self.heads, self.queries, most], &strides, data.len())?;
+                check_reach("bias", &[b, self.heads, self.queries, most], &strides, data.len())?;
             }
             Some(ScoreBias::Grid(bias)) => {
-                check_len("bias tables", &[self.heads, bias.distances() + 3], bias.tables.len())?;
-                let tokens = 1 + bias.grid * bias.grid;
+                let tokens = bias.check(self.heads)?;
                 let whole = matches!(self.visible, Visible::All(keys) if keys.iter().all(|keys| *keys == tokens));
                 if self.queries != tokens || !whole {
                     let allowed = "all queries and keys of the bias's grid, and the leading token";
@@ -269,15 +284,11 @@ impl Attention<'_> {
     }
 }
 
-/// Checks that a strided tensor, contiguous in its last dimension, lies within `len`.
-fn reach(what: &'static str, shape: &[usize; 4], strides: &[usize; 3], len: usize) -> Result<(), ShapeError> {
-    if shape.contains(&0) {
-        return Ok(());
+/// Checks that heads share key-value heads evenly.
+pub(crate) fn check_heads(heads: usize, kv_heads: usize) -> Result<(), ShapeError> {
+    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        let allowed = "a divisor of the number of heads";
+        return Err(ShapeError::Size { what: "kv_heads", found: kv_heads, allowed });
     }
-    let last: usize = shape.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum();
-    let expected = last + shape[3];
-    if expected <= len {
-        return Ok(());
-    }
-    Err(ShapeError::Length { what, shape: shape.to_vec(), expected, found: len })
+    Ok(())
 }

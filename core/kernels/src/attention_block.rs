@@ -58,11 +58,6 @@ impl Task<'_> {
         let keys = a.seen(self.batch, to - 1) - first;
         // SAFETY: `Attention::check` has been over strides and sizes.
         unsafe {
-            let k = k.as_ptr().add(start(&a.k.strides, kv_head) + first * a.k.strides[2]);
-            let v = v.as_ptr().add(start(&a.v.strides, kv_head) + first * a.v.strides[2]);
-            let q = q.as_ptr().add(start(&a.q.strides, self.head) + from * a.q.strides[2]);
-            let k = Dense { start: k, stride: a.k.strides[2] };
-            let v = Dense { start: v, stride: a.v.strides[2] };
             let row = a.heads * dh;
             let out = self.out.add(((self.batch * a.queries + from) * a.heads + self.head) * dh);
             let out = Target::new(out, row);
@@ -73,6 +68,11 @@ impl Task<'_> {
                 }
                 return self.weigh::<I>(out.c.get(), 0, 0);
             }
+            let k = k.as_ptr().add(start(&a.k.strides, kv_head) + first * a.k.strides[2]);
+            let v = v.as_ptr().add(start(&a.v.strides, kv_head) + first * a.v.strides[2]);
+            let q = q.as_ptr().add(start(&a.q.strides, self.head) + from * a.q.strides[2]);
+            let k = Dense { start: k, stride: a.k.strides[2] };
+            let v = Dense { start: v, stride: a.v.strides[2] };
             let mut scaled = Scratch::take(Interleave::room(rows, dh));
             let scaled = scaled.as_mut_ptr();
             for i in 0..rows {
@@ -113,7 +113,8 @@ impl Task<'_> {
                 let row = scores.add((t - from) * keys);
                 let window = row.add(hidden - first);
                 match a.bias {
-                    Some(ScoreBias::Each { data, strides: [b, h, q] }) => {
+                    // Where no key is seen, nothing has been said of the strides.
+                    Some(ScoreBias::Each { data, strides: [b, h, q] }) if hidden < seen => {
                         let at = self.batch * b + self.head * h + t * q;
                         for (i, v) in data[at + hidden..at + seen].iter().enumerate() {
                             *window.add(i) += v;
@@ -122,7 +123,7 @@ impl Task<'_> {
                     Some(ScoreBias::Grid(bias)) => {
                         bias.add(self.head, t, std::slice::from_raw_parts_mut(window, seen - hidden));
                     }
-                    None => {}
+                    _ => {}
                 }
                 if let Some(mask) = a.mask {
                     let mask = &mask[self.batch * a.positions..][hidden..seen];

@@ -1,7 +1,7 @@
 //! Gradients of causal self-attention for queries, keys and values, in their own places; the probabilities are computed
 //! again, a block at a time.
 
-use crate::attention::{Attention, Heads, Values, Visible};
+use crate::attention::{Attention, Heads, Values, Visible, check_heads};
 use crate::attention_block::{Task, multiply};
 use crate::elementwise::softmax_grad_row;
 use crate::gemm::{ByColumn, ByRow, Target};
@@ -9,7 +9,8 @@ use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::math::{Times, map};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
-use crate::weight::{Dense, ShapeError, check_len};
+use crate::shape::{ShapeError, check_len};
+use crate::weight::Dense;
 
 /// Causal self-attention of T positions, whose queries, keys and values become their gradients.
 #[derive(Debug)]
@@ -53,6 +54,12 @@ impl CausalGrads<'_> {
         check_len("k", &keys, self.k.len())?;
         check_len("v", &keys, self.v.len())?;
         check_len("gout", &queries, gout.len())?;
+        if gout.is_empty() {
+            check_heads(heads, kv_heads)?;
+            self.k.fill(0.0);
+            self.v.fill(0.0);
+            return Ok(());
+        }
         let past = vec![0; batch];
         // What decides which keys count; the numbers themselves are not reached through it.
         let nothing = Heads { data: Values::F32(&[]), strides: [0; 3] };
@@ -72,11 +79,6 @@ impl CausalGrads<'_> {
             bias: None,
         };
         attention.check_counts()?;
-        if gout.is_empty() {
-            self.k.fill(0.0);
-            self.v.fill(0.0);
-            return Ok(());
-        }
         let level = Level::current();
         let places = [Shared(self.q.as_mut_ptr()), Shared(self.k.as_mut_ptr()), Shared(self.v.as_mut_ptr())];
         parallel::for_each(batch * kv_heads, |i| {

@@ -3,7 +3,8 @@
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
 use crate::quant::dequantize;
-use crate::weight::{ShapeError, Weight, check_len};
+use crate::shape::{ShapeError, check_len};
+use crate::weight::Weight;
 use half::{bf16, f16};
 
 /// Numbers in a piece of work.

@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::math::{Dot, Row, Step, Sum, Times, Unary, exp, fold, for_rows, largest, map, shared};
 use crate::parallel::Shared;
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len};
 
 /// Layer norm of `x [rows, d]`: `(x - mean) / sqrt(var + eps) * weight + bias` into `y`.
 ///

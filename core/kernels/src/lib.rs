@@ -1,8 +1,8 @@
 //! Linear algebra over frozen weights: f32 activations, weights in the type they are stored in.
 //!
 //! Slices in, slices out; shapes are row-major. The SIMD width is chosen at run time
-//! ([`Level`]), work runs on the current rayon pool, and sizes that do not fit are a
-//! [`ShapeError`]. Call from inside a pool (`ThreadPool::install`) to save the hand-over.
+//! ([`Level`]), work runs on the current rayon pool, and sizes that do not fit, or that no
+//! memory could hold, are a [`ShapeError`]. Call from inside a pool (`ThreadPool::install`) to save the hand-over.
 #![allow(unsafe_code)]
 // Index arithmetic over tiles of several arrays at once reads better with the index in sight, and inner kernels take
 // their pointers and sizes one by one.
@@ -28,6 +28,7 @@ mod quant;
 mod rms_norm;
 mod rotary;
 mod scratch;
+mod shape;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 mod weight;
@@ -47,4 +48,5 @@ pub use probe::{bandwidth_of, bandwidth_probe, gemm_crate_probe, gemm_probe, lin
 pub use quant::{Q4K_BYTES, Q8_0_BYTES, dequantize, quantize_q4_k, quantize_q8_0};
 pub use rms_norm::{rms_norm, rms_norm_input_grad};
 pub use rotary::{Rotary, RotaryStyle};
-pub use weight::{ShapeError, Weight};
+pub use shape::ShapeError;
+pub use weight::Weight;

@@ -6,9 +6,10 @@ use crate::gemm::{self, ByColumn, ByRow, Columns, Finish, Packed, Product, Targe
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
+use crate::shape::{ShapeError, check_len};
 #[cfg(target_arch = "x86_64")]
 use crate::vnni::{self, Blocks};
-use crate::weight::{Dense, Q4, Q8, ShapeError, Source, Weight, check_len};
+use crate::weight::{Dense, Q4, Q8, Source, Weight};
 
 /// Most rows of activations for which weight rows are always dotted as they lie.
 ///
@@ -130,8 +131,9 @@ pub fn linear_multi(x: &[f32], layers: &mut [Layer], rows: usize, n_in: usize) -
     }
     let level = Level::current();
     if n_in == 0 {
-        for layer in layers.iter_mut() {
-            for y in layer.y.chunks_exact_mut(layer.n_out.max(1)) {
+        // Rows of no numbers may be any number of them.
+        for layer in layers.iter_mut().filter(|layer| !layer.y.is_empty()) {
+            for y in layer.y.chunks_exact_mut(layer.n_out) {
                 match layer.bias {
                     Some(bias) => y.copy_from_slice(bias),
                     None => y.fill(0.0),

@@ -216,14 +216,18 @@ impl<R: Row> Kernel for Rows<R> {
     }
 }
 
-/// Runs `work` on `rows` rows of about `width` numbers, in pieces worth a thread's while.
+/// Runs `work` on `rows` rows of about `width` numbers, in pieces worth a thread's while; rows of no numbers may be any
+/// number of them, and are none's work.
 ///
 /// # Safety
 ///
 /// Rows exist, and each writes to its own place only.
 pub(crate) unsafe fn for_rows<R: Row>(rows: usize, width: usize, work: R) {
+    if width == 0 {
+        return;
+    }
     let level = Level::current();
-    let each = ((1 << 14) / width.max(1)).max(1);
+    let each = ((1 << 14) / width).max(1);
     parallel::for_each(rows.div_ceil(each), |i| {
         let (from, to) = (i * each, ((i + 1) * each).min(rows));
         // SAFETY: the caller's.

@@ -11,7 +11,8 @@ use crate::linear::{run, with_source};
 use crate::math::{Row, for_rows, shared};
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
-use crate::weight::{Dense, Q4, Q8, ShapeError, Weight, check_len};
+use crate::shape::{ShapeError, check_len};
+use crate::weight::{Dense, Q4, Q8, Weight};
 
 /// Columns of a stretch: a multiple of every quantised block and of every block of a product.
 const STRETCH: usize = 4096;

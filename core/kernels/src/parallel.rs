@@ -19,6 +19,14 @@ impl<T> Shared<T> {
     }
 }
 
+/// Where the share `i` of `n` things begins that are shared out among `parts` nearly evenly; the last one's end for `parts`.
+///
+/// No product of two sizes, which could wrap round.
+#[inline(always)]
+pub(crate) fn share(n: usize, parts: usize, i: usize) -> usize {
+    i * (n / parts) + i.min(n % parts)
+}
+
 /// Runs `f(0), .., f(n - 1)` once each, on all threads of the current pool.
 ///
 /// Threads take the next index from one counter, so a slow core only delays its own piece.

@@ -3,7 +3,7 @@
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::math::{Larger, Sum, Times, for_rows, map, map2, shared};
 use crate::parallel::{self, Shared};
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len, room};
 
 /// The windows of a pool, square and in a square step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +22,14 @@ impl PoolShape {
     /// Pixels along a side of `size`; None where not one window fits.
     fn output(&self, size: usize) -> Option<usize> {
         let PoolShape { kernel, stride, padding, ceil } = *self;
-        if kernel == 0 || stride == 0 || 2 * padding > kernel {
+        if kernel == 0 || stride == 0 || padding > kernel / 2 {
             return None;
         }
-        let reach = size + 2 * padding;
+        let reach = size.checked_add(padding)?.checked_add(padding)?;
         let steps =
             if ceil { reach.saturating_sub(kernel).div_ceil(stride) } else { reach.checked_sub(kernel)? / stride };
         // As in PyTorch, a window begins inside the image or its left padding.
-        let steps = if ceil && steps * stride >= size + padding { steps.checked_sub(1)? } else { steps };
+        let steps = if ceil && steps.saturating_mul(stride) >= size + padding { steps.checked_sub(1)? } else { steps };
         (size > 0).then_some(steps + 1)
     }
 
@@ -42,7 +42,8 @@ impl PoolShape {
     #[inline(always)]
     fn window(&self, i: usize, size: usize) -> (usize, usize) {
         let start = i * self.stride;
-        (start.saturating_sub(self.padding), (start + self.kernel).saturating_sub(self.padding).min(size))
+        let end = start.saturating_add(self.kernel);
+        (start.saturating_sub(self.padding), end.saturating_sub(self.padding).min(size))
     }
 }
 
@@ -96,13 +97,16 @@ fn pool(x: &[f32], [batch, h, w, c]: [usize; 4], shape: PoolShape, mean: bool) -
         let allowed = "at least the window's side, padding of at most half of it included";
         return Err(ShapeError::Size { what: "side of a pool's input", found: h.min(w), allowed });
     };
-    let rows = batch * out_h * out_w;
-    let mut y: Vec<f32> = Vec::with_capacity(rows * c);
+    let (mut y, len) = room("output of a pool", &[batch, out_h, out_w, c])?;
+    if len == 0 {
+        return Ok(y);
+    }
+    let (rows, width) = (len / c, c.saturating_mul(shape.kernel.saturating_mul(shape.kernel)));
     let work = Pool { shape, x: shared(x), y: Shared(y.as_mut_ptr()), size: [h, w], out: [out_h, out_w], c, mean };
     // SAFETY: the length is checked above; rows are the output's pixels, and all of them are written.
     unsafe {
-        for_rows(rows, c * shape.kernel * shape.kernel, work);
-        y.set_len(rows * c);
+        for_rows(rows, width, work);
+        y.set_len(len);
     }
     Ok(y)
 }
@@ -168,6 +172,9 @@ impl Kernel for Transpose {
 pub fn transpose(x: &[f32], [batch, rows, columns]: [usize; 3]) -> Result<Vec<f32>, ShapeError> {
     check_len("x", &[batch, rows, columns], x.len())?;
     let mut y: Vec<f32> = Vec::with_capacity(x.len());
+    if x.is_empty() {
+        return Ok(y);
+    }
     let (from, to) = (shared(x), Shared(y.as_mut_ptr()));
     let level = Level::current();
     let pieces = columns.div_ceil(PIECE);

@@ -3,6 +3,7 @@
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::linear::linear;
 use crate::parallel;
+use crate::shape::elements;
 use crate::weight::Weight;
 use std::hint::black_box;
 use std::sync::Mutex;
@@ -74,6 +75,10 @@ pub fn gemm_probe() -> f64 {
 }
 
 /// GFLOP/s of the `gemm` crate for `[m, k] x [n, k]^T`.
+///
+/// # Panics
+///
+/// Where one of the three matrices does not fit into memory.
 pub fn gemm_crate_probe(m: usize, n: usize, k: usize) -> f64 {
     let (x, w, mut y) = operands(m, n, k);
     let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
@@ -106,6 +111,10 @@ pub fn gemm_crate_probe(m: usize, n: usize, k: usize) -> f64 {
 }
 
 /// GFLOP/s of [`linear`] with f32 weights.
+///
+/// # Panics
+///
+/// As [`gemm_crate_probe`].
 pub fn linear_probe(m: usize, n: usize, k: usize) -> f64 {
     let (x, w, mut y) = operands(m, n, k);
     rate(m, n, k, || {
@@ -115,7 +124,11 @@ pub fn linear_probe(m: usize, n: usize, k: usize) -> f64 {
 
 fn operands(m: usize, n: usize, k: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let fill = |len: usize| (0..len).map(|i| (i % 17) as f32 * 0.1 - 0.8).collect::<Vec<f32>>();
-    (fill(m * k), fill(n * k), vec![0.0; m * n])
+    let len = |rows: usize, columns: usize| match elements("matrix of a probe", &[rows, columns]) {
+        Ok(len) => len,
+        Err(error) => panic!("{error}"),
+    };
+    (fill(len(m, k)), fill(len(n, k)), vec![0.0; len(m, n)])
 }
 
 fn rate(m: usize, n: usize, k: usize, mut f: impl FnMut()) -> f64 {
@@ -126,5 +139,5 @@ fn rate(m: usize, n: usize, k: usize, mut f: impl FnMut()) -> f64 {
         f();
         best = best.min(start.elapsed().as_secs_f64());
     }
-    2.0 * (m * n * k) as f64 / best / 1e9
+    2.0 * m as f64 * n as f64 * k as f64 / best / 1e9
 }

@@ -5,7 +5,8 @@
 
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel;
-use crate::weight::{ShapeError, Weight, check_len};
+use crate::shape::{ShapeError, check_len};
+use crate::weight::Weight;
 use half::f16;
 
 /// Bytes of a q8_0 block of 32 weights: an f16 scale and 32 signed bytes.

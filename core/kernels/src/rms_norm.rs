@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::math::{Dot, Row, fold, for_rows, shared};
 use crate::parallel::Shared;
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len};
 
 /// RMS norm of `x [rows, d]`: `x / sqrt(mean(x^2) + eps) * weight` into `y`.
 ///

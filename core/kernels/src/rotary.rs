@@ -3,7 +3,7 @@
 use crate::isa::Isa;
 use crate::math::{Row, for_rows, shared};
 use crate::parallel::Shared;
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len};
 
 /// Which channels make a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,53 +4,8 @@
 
 use crate::isa::Isa;
 use crate::quant::{self, Q4K_BYTES, Q8_0_BYTES};
+use crate::shape::{ShapeError, check_elements, check_len, elements};
 use half::{bf16, f16};
-
-/// A request whose sizes do not fit together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
-    /// A slice has another length than its shape says.
-    #[error("{what} has {found} elements; its shape {shape:?} needs {expected}")]
-    Length {
-        /// Which argument.
-        what: &'static str,
-        /// The shape it stands for.
-        shape: Vec<usize>,
-        /// Elements (bytes for quantised weights) that the shape needs.
-        expected: usize,
-        /// Elements found.
-        found: usize,
-    },
-    /// A width that a block format or a layout does not allow.
-    #[error("{what} is {found}; it must be {allowed}")]
-    Size {
-        /// Which size.
-        what: &'static str,
-        /// Its value.
-        found: usize,
-        /// What is allowed, in words.
-        allowed: &'static str,
-    },
-    /// Two arguments that must have one type.
-    #[error("{what} are {found}; they must be {expected}")]
-    Type {
-        /// Which argument.
-        what: &'static str,
-        /// Its type.
-        found: &'static str,
-        /// The type it must have.
-        expected: &'static str,
-    },
-}
-
-/// Checks the length of an argument against its shape.
-pub(crate) fn check_len(what: &'static str, shape: &[usize], found: usize) -> Result<(), ShapeError> {
-    let expected = shape.iter().product();
-    if expected == found {
-        return Ok(());
-    }
-    Err(ShapeError::Length { what, shape: shape.to_vec(), expected, found })
-}
 
 /// A frozen matrix `[n_out, n_in]`, row-major, in the type it is stored in.
 #[derive(Clone, Copy, Debug)]
@@ -91,11 +46,11 @@ impl Weight<'_> {
             Weight::Bf16(w) => check_len("bf16 weight", &shape, w.len()),
             Weight::Q8_0(w) => {
                 check_blocks("n_in of a q8_0 weight", n_in, 32, "a multiple of 32")?;
-                check_bytes("q8_0 weight (bytes)", &shape, n_out * n_in / 32 * Q8_0_BYTES, w.len())
+                check_bytes("q8_0 weight (bytes)", &shape, (32, Q8_0_BYTES), w.len())
             }
             Weight::Q4K(w) => {
                 check_blocks("n_in of a q4_k weight", n_in, 256, "a multiple of 256")?;
-                check_bytes("q4_k weight (bytes)", &shape, n_out * n_in / 256 * Q4K_BYTES, w.len())
+                check_bytes("q4_k weight (bytes)", &shape, (256, Q4K_BYTES), w.len())
             }
         }
     }
@@ -105,11 +60,11 @@ fn check_blocks(what: &'static str, found: usize, block: usize, allowed: &'stati
     if found.is_multiple_of(block) { Ok(()) } else { Err(ShapeError::Size { what, found, allowed }) }
 }
 
-fn check_bytes(what: &'static str, shape: &[usize], expected: usize, found: usize) -> Result<(), ShapeError> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(ShapeError::Length { what, shape: shape.to_vec(), expected, found })
+/// Checks the bytes of a weight whose blocks hold so many numbers in so many bytes.
+fn check_bytes(what: &'static str, shape: &[usize], block: (usize, usize), found: usize) -> Result<(), ShapeError> {
+    let too_large = || ShapeError::TooLarge { what, shape: shape.to_vec() };
+    let expected = (elements(what, shape)? / block.0).checked_mul(block.1).ok_or_else(too_large)?;
+    check_elements(what, shape, expected, found)
 }
 
 /// Rows of numbers that can be widened to f32, piece by piece.
@@ -151,7 +106,7 @@ impl Area {
     #[inline(always)]
     pub(crate) unsafe fn prefetch<I: Isa>(self, from: usize, to: usize) {
         for i in from..to.min(self.count) {
-            let start = self.start.wrapping_add(i * self.stride);
+            let start = self.start.wrapping_add(i.wrapping_mul(self.stride));
             for line in (0..self.bytes).step_by(64) {
                 // SAFETY: a prefetch may name any address.
                 unsafe { I::prefetch_far(start.wrapping_add(line)) };
@@ -236,7 +191,8 @@ impl<T: Element> Source for Dense<T> {
     fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
         let start = self.start.wrapping_add(row * self.stride + k).cast();
         let size = size_of::<T>();
-        Area { start, stride: self.stride * size, count: rows, bytes: len * size }
+        // The stride of a single row may be any number.
+        Area { start, stride: self.stride.wrapping_mul(size), count: rows, bytes: len * size }
     }
     #[inline(always)]
     unsafe fn turn<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32, stride: usize) -> bool {

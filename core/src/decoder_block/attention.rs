@@ -26,7 +26,7 @@ pub(super) struct SelfAttention {
 
 #[derive(Debug)]
 enum Projections {
-    Split([FrozenLinear; 3]),
+    Split(Box<[FrozenLinear; 3]>),
     Fused(FrozenLinear, FusedLayout),
 }
 
@@ -41,11 +41,11 @@ impl SelfAttention {
     pub fn load(plan: &AttentionPlan, width: usize, w: &Weights) -> Result<Self, WeightError> {
         let Heads { queries, keys, dim, .. } = plan.attention.heads;
         let projections = match plan.projections {
-            ProjectionPlan::Split { q, k, v } => Projections::Split([
+            ProjectionPlan::Split { q, k, v } => Projections::Split(Box::new([
                 q.load(w, width, queries * dim)?,
                 k.load(w, width, keys * dim)?,
                 v.load(w, width, keys * dim)?,
-            ]),
+            ])),
             ProjectionPlan::Fused { qkv, layout } => {
                 Projections::Fused(qkv.load(w, width, (queries + 2 * keys) * dim)?, layout)
             }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::backend::Backend;
+use crate::cache::CacheOptions;
 use crate::decoder::{Checkpointing, Decoder, LogitPositions};
 use crate::decoder_model::{DecoderModel, HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use crate::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle, alibi_slopes};
@@ -226,9 +227,9 @@ fn both_backends_give_the_same_logits_over_all_positions_and_over_a_cache() {
         // Sums of some dozen f32 terms over two layers.
         assert!(largest(&candles.forward(&x, &mut Run::new()).unwrap(), &all) < 2e-5, "{name}");
         for model in [&ours, &candles] {
-            let mut cache = model.new_cache(2, 16).unwrap();
+            let mut cache = model.new_cache(&CacheOptions::new(2, 16)).unwrap();
             for (from, count) in [(0, 3), (3, 1), (4, 3)] {
-                let mut run = Run { logits: LogitPositions::All, ..Run::cached(&mut cache) };
+                let mut run = Run { logits: LogitPositions::All, ..Run::cached(cache.as_mut()) };
                 let step = model.forward(&x.narrow(1, from, count).unwrap(), &mut run).unwrap();
                 assert!(largest(&step, &all.narrow(1, from, count).unwrap()) < 2e-5, "{name} from {from}");
             }

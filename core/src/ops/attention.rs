@@ -9,6 +9,7 @@ use super::attention_composed::{Composed, causal_bias};
 use super::attention_graph::Causal;
 use super::attention_kernel::{Fused, Sight};
 use crate::backend::Backend;
+use crate::cache::KvCache;
 use crate::decoder::Run;
 use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
@@ -127,7 +128,7 @@ impl CausalAttention {
             return Causal { heads, past, window, mask, once, value }.attend(q, k, v)?.reshape((b, t, h * d));
         }
         let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
-        let (k, v) = match &mut run.cache {
+        let (k, v) = match run.cache_as::<KvCache>()? {
             Some(cache) => cache.append(layer, &k, &v)?,
             None => (k, v),
         };

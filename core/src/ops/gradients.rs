@@ -190,7 +190,7 @@ fn a_hidden_row_gives_zeros() {
 
 #[test]
 fn the_fused_attention_equals_the_composed_one() {
-    use crate::cache::KvCache;
+    use crate::cache::{CacheOptions, KvCache};
     use crate::spec::DecoderSpec;
     // Grouped queries, rows of different lengths, a key mask; a graph or not decides the way.
     let heads = Heads { queries: 4, keys: 2, dim: 6, scale: 0.4 };
@@ -203,7 +203,7 @@ fn the_fused_attention_equals_the_composed_one() {
         let (q, k, v) = (random(&[3, t, 4, 6], 1), random(&[3, t, 2, 6], 2), random(&[3, t, 2, 6], 3));
         let outputs: Vec<Tensor> = [false, true]
             .map(|graph| {
-                let mut cache = KvCache::new(&spec, 3, 48).unwrap();
+                let mut cache = KvCache::new(&spec, &CacheOptions::new(3, 48)).unwrap();
                 let (k0, v0) = (random(&[3, 11, 2, 6], 4), random(&[3, 11, 2, 6], 5));
                 cache.append(0, &k0.transpose(1, 2).unwrap(), &v0.transpose(1, 2).unwrap()).unwrap();
                 cache.advance(&[11, 4, 8]).unwrap();

@@ -1,7 +1,11 @@
 //! The types that frozen weights are held in, plain and in blocks.
 
+use crate::settings::or;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// The type of a frozen tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -39,7 +43,7 @@ impl WeightType {
 
     /// The type of a name in configs.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.name() == name)
+        name.parse().ok()
     }
 
     /// Numbers that are coded together along a row, and the bytes that they take.
@@ -85,5 +89,16 @@ impl WeightType {
 impl fmt::Display for WeightType {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl FromStr for WeightType {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let named = Self::deserialize(text.into_deserializer());
+        named.map_err(|_: ValueError| {
+            anyhow::anyhow!("type {text:?} is unknown, expected {}", or(&Self::ALL.map(WeightType::name)))
+        })
     }
 }

@@ -6,7 +6,7 @@
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor, safetensors};
-use limber_core::{Decoder, KvCache, Run, WeightType, Weights};
+use limber_core::{CacheOptions, Decoder, DecoderCache, Run, WeightType, Weights};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
@@ -18,7 +18,8 @@ fn main() -> Result<()> {
     let Some(dtype) = WeightType::named(dtype) else { bail!("unknown dtype {dtype:?}") };
     let start = Instant::now();
     let registry = limber_pipeline::parts::registry()?;
-    let files: Vec<&str> = registry.get("decoder", kind)?.files.iter().map(String::as_str).collect();
+    let files: Vec<&str> =
+        registry.get(limber_core::registry::Role::Decoder, kind)?.files.iter().map(String::as_str).collect();
     let source = limber_weights::open(&weights.parse()?, &files, Path::new("."))?;
     let prepared = registry.decoder(kind, serde_json::Value::Null, source.as_ref())?;
     let decoder = prepared.build(&Weights::new(source, Device::Cpu, Some(dtype)))?;
@@ -52,28 +53,28 @@ fn embeds(decoder: &dyn Decoder, t: usize) -> Result<Tensor> {
 fn prefill(decoder: &dyn Decoder, t: usize) -> Result<(f64, Tensor)> {
     let embeds = embeds(decoder, t)?;
     let start = Instant::now();
-    let mut cache = decoder.new_cache(1, t)?;
-    let logits = decoder.forward(&embeds, &mut Run::cached(&mut cache))?;
+    let mut cache = decoder.new_cache(&CacheOptions::new(1, t))?;
+    let logits = decoder.forward(&embeds, &mut Run::cached(cache.as_mut()))?;
     Ok((start.elapsed().as_secs_f64(), logits))
 }
 
 /// The rows and positions that a cache was filled for.
-type Kept = Option<((usize, usize), KvCache)>;
+type Kept = Option<((usize, usize), Box<dyn DecoderCache>)>;
 
 fn step(decoder: &dyn Decoder, b: usize, p: usize, kept: &mut Kept) -> Result<f64> {
     let mut cache = match kept.take() {
         Some((sizes, cache)) if sizes == (b, p) => cache,
         _ => {
-            let mut one = decoder.new_cache(1, p)?;
-            decoder.forward(&embeds(decoder, p)?, &mut Run::cached(&mut one))?;
+            let mut one = decoder.new_cache(&CacheOptions::new(1, p))?;
+            decoder.forward(&embeds(decoder, p)?, &mut Run::cached(one.as_mut()))?;
             one.copy_rows(&vec![0; b], b, p + 1)?
         }
     };
     let ids = Tensor::full(1u32, (b, 1), &Device::Cpu)?;
     let start = Instant::now();
-    decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(&mut cache))?;
+    decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(cache.as_mut()))?;
     let seconds = start.elapsed().as_secs_f64();
-    cache.truncate(p);
+    cache.truncate(p)?;
     *kept = Some(((b, p), cache));
     Ok(seconds)
 }

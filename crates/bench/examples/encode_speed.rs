@@ -19,7 +19,8 @@ fn main() -> Result<()> {
     };
     let start = Instant::now();
     let registry = limber_pipeline::parts::registry()?;
-    let files: Vec<&str> = registry.get("encoder", kind)?.files.iter().map(String::as_str).collect();
+    let files: Vec<&str> =
+        registry.get(limber_core::registry::Role::Encoder, kind)?.files.iter().map(String::as_str).collect();
     let source = limber_weights::open(&weights.parse()?, &files, Path::new("."))?;
     let prepared = registry.encoder(kind, serde_json::from_str(settings)?, source.as_ref())?;
     let encoder = prepared.build(&Weights::new(source, Device::Cpu, None))?;

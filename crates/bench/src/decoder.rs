@@ -4,7 +4,7 @@ use super::work::DecoderWork;
 use super::{Line, Options, Parts, Probe, Runs, memory};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
-use limber_core::{CacheType, Decoder, DecoderSpec, KvCache, Run, WeightType};
+use limber_core::{CacheOptions, CacheType, Decoder, DecoderCache, DecoderSpec, Run, WeightType};
 use limber_pipeline::generation::{Sampler, Sampling};
 use std::time::Instant;
 
@@ -83,8 +83,9 @@ impl One<'_> {
         memory::reset_peak();
         let mut filled = None;
         let runs = Runs::of(self.options.repeats, device, probe, || {
-            let mut cache = decoder.new_cache(1, self.capacity)?.with_type(self.parts.cache);
-            let logits = decoder.forward(&prompt, &mut Run::cached(&mut cache))?;
+            let options = CacheOptions::new(1, self.capacity).with_type(self.parts.cache);
+            let mut cache = decoder.new_cache(&options)?;
+            let logits = decoder.forward(&prompt, &mut Run::cached(cache.as_mut()))?;
             filled = Some((cache, logits));
             Ok(())
         })?;
@@ -111,7 +112,7 @@ impl One<'_> {
         &self,
         probe: &mut Option<Probe>,
         decoder: &dyn Decoder,
-        mut cache: KvCache,
+        mut cache: Box<dyn DecoderCache>,
         logits: &Tensor,
         batch: usize,
     ) -> Result<Runs> {
@@ -123,7 +124,7 @@ impl One<'_> {
         let mut step = || -> Result<f64> {
             let start = Instant::now();
             let last = Tensor::from_slice(&ids, (batch, 1), &self.parts.device)?;
-            let logits = decoder.forward(&decoder.embed(&last)?, &mut Run::cached(&mut cache))?;
+            let logits = decoder.forward(&decoder.embed(&last)?, &mut Run::cached(cache.as_mut()))?;
             ids = choose(&logits)?;
             Ok(start.elapsed().as_secs_f64())
         };

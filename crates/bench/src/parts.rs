@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use limber_config::{Config, Section};
 use limber_core::random::RandomSource;
-use limber_core::registry::{PartContext, PreparedDecoder};
+use limber_core::registry::{PartContext, PreparedDecoder, Role};
 use limber_core::{
     CacheType, Decoder, DecoderSpec, Encoder, FeatureKind, FeatureSpec, InputSpec, Registry, Stitch, WeightSource,
     WeightType, Weights,
@@ -54,27 +54,26 @@ impl Parts {
     /// An unknown kind or setting, parts that do not fit each other, weights that are missing or unreadable.
     pub fn load(config: &Config, registry: Registry) -> Result<Self> {
         let preprocessor = Preprocessor::load(config, &registry)?;
-        let device = device(&config.device)?;
-        let open = |role: &'static str| {
-            let section = config.section(role).with_context(|| format!("section {role:?} is missing"))?;
-            open_weights(role, section, &registry, &config.folder).with_context(|| format!("section {role:?}"))
+        let device = device(config.device)?;
+        let open = |role: Role| {
+            let section = config.section(role);
+            open_weights(role, section, &registry, &config.folder).with_context(|| format!("section \"{role}\""))
         };
         let settings = |section: &Section| Value::from(section.settings.clone());
 
-        let (entry, source) = open("decoder")?;
+        let (entry, source) = open(Role::Decoder)?;
         let decoder = Source { kind: entry.kind.clone(), settings: settings(&config.decoder), weights: source };
         let spec = decoder.prepare(&registry)?.spec;
 
-        let (entry, source) = open("encoder")?;
+        let (entry, source) = open(Role::Encoder)?;
         let recorder = Arc::new(Recorder::new(source));
         let prepared = registry.encoder(&entry.kind, settings(&config.encoder), recorder.as_ref())?;
         let (kind, specs) = (prepared.kind.clone(), prepared.spec);
-        let dtype = config.encoder.dtype.as_deref().and_then(WeightType::named);
-        let encoder =
-            prepared.build(&Weights::new(recorder.clone(), device.clone(), dtype)).context("section \"encoder\"")?;
+        let weights = Weights::new(recorder.clone(), device.clone(), config.encoder.dtype);
+        let encoder = prepared.build(&weights).context("section \"encoder\"")?;
         let encoder_work = work::encoder(&kind, &recorder.asked(), &specs);
 
-        let (entry, source) = open("stitch")?;
+        let (entry, source) = open(Role::Stitch)?;
         let recorder = Arc::new(Recorder::new(source));
         let context = PartContext {
             features: specs.features,
@@ -149,9 +148,9 @@ pub fn reduced(config: &Config, registry: &Registry, layers: usize) -> Result<Co
     let random: Arc<dyn WeightSource> = Arc::new(RandomSource::new(0));
     let mut out = config.clone();
     for (role, section, target) in
-        [("encoder", &config.encoder, &mut out.encoder), ("decoder", &config.decoder, &mut out.decoder)]
+        [(Role::Encoder, &config.encoder, &mut out.encoder), (Role::Decoder, &config.decoder, &mut out.decoder)]
     {
-        let context = || format!("section {role:?}");
+        let context = || format!("section \"{role}\"");
         let (entry, source) = match is_here(section, config) {
             false if section.kind == "auto" => {
                 bail!("{}: the kind is auto and the weights are not here; set the kind", context())
@@ -164,16 +163,16 @@ pub fn reduced(config: &Config, registry: &Registry, layers: usize) -> Result<Co
         }
         let settings = Value::from(section.settings.clone());
         let resolved = match role {
-            "encoder" => registry.encoder(&entry.kind, settings, source.as_ref()).with_context(context)?.settings,
+            Role::Encoder => registry.encoder(&entry.kind, settings, source.as_ref()).with_context(context)?.settings,
             _ => registry.decoder(&entry.kind, settings, source.as_ref()).with_context(context)?.settings,
         };
-        (target.kind, target.weights) = (entry.kind.clone(), Some("random:0".into()));
+        (target.kind, target.weights) = (entry.kind.clone(), Some(WeightSpec::Random(0)));
         if let Value::Object(map) = resolved {
             target.settings = map;
         }
     }
     // A stitch takes its sizes from both sides.
-    out.stitch.weights = Some("random:0".into());
+    out.stitch.weights = Some(WeightSpec::Random(0));
     let kind = out.decoder.kind.clone();
     let settings = &mut out.decoder.settings;
     let Some(key) = LAYERS.into_iter().find(|key| settings.contains_key(*key)) else {
@@ -188,11 +187,11 @@ pub fn reduced(config: &Config, registry: &Registry, layers: usize) -> Result<Co
 
 /// Whether the section's weights are here: not a file that is missing, nor on the hub and not yet in the cache.
 fn is_here(section: &Section, config: &Config) -> bool {
-    match section.weights.as_ref().and_then(|text| text.parse::<WeightSpec>().ok()) {
+    match &section.weights {
         Some(spec @ WeightSpec::Hub { .. }) => {
-            hub::cache_folder().is_ok_and(|folder| hub::locate(&spec, &needs::known_files(), &folder).is_ok())
+            hub::cache_folder().is_ok_and(|folder| hub::locate(spec, &needs::known_files(), &folder).is_ok())
         }
-        Some(WeightSpec::Local(path)) => config.resolve(&path).exists() || Path::new(&path).exists(),
+        Some(WeightSpec::Local(path)) => config.resolve(path).exists() || Path::new(path).exists(),
         _ => true,
     }
 }

@@ -5,7 +5,6 @@ use super::output;
 use anyhow::{Context, Result};
 use clap::Args;
 use limber_bench::{self as bench, Line, Options, Parts, Quality};
-use limber_config::DTYPES;
 use limber_core::WeightType;
 use limber_pipeline::Depth;
 use limber_pipeline::plugins;
@@ -43,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let dtypes = shared.dtype.take();
     let mut config = shared.load(None)?;
     let registry = plugins::registry(&config)?;
-    let device = limber_pipeline::device(&config.device)?;
+    let device = limber_pipeline::device(config.device)?;
     let options = Options {
         dtypes: types(dtypes.as_deref(), device.is_cpu())?,
         batches: arguments.batch.clone(),
@@ -86,13 +85,10 @@ fn types(text: Option<&str>, is_cpu: bool) -> Result<Vec<Option<WeightType>>> {
     let Some(text) = text else {
         return Ok(WeightType::ALL.into_iter().filter(|dtype| is_cpu || !dtype.is_quantised()).map(Some).collect());
     };
-    let one = |name: &str| match WeightType::named(name) {
-        None if name == STORED => Ok(None),
-        None => anyhow::bail!(
-            "dtype {name:?} is not allowed, it is {} or {STORED}, several separated by commas",
-            DTYPES.join(", ")
-        ),
-        dtype => Ok(dtype),
+    let one = |name: &str| match name.parse::<WeightType>() {
+        _ if name == STORED => Ok(None),
+        Ok(dtype) => Ok(Some(dtype)),
+        Err(error) => anyhow::bail!("--dtype: {error}, or {STORED}, several separated by commas"),
     };
     text.split(',').map(|name| one(name.trim())).collect()
 }

@@ -1,10 +1,13 @@
-//! `limber components` and `limber describe KIND`: what is registered, from where, and its settings.
+//! `limber components` and `limber describe NAME`: what is registered, from where, and its settings; the keys of a section
+//! of a config file.
 
 use super::options::Plugins;
 use super::output;
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::json;
+use limber_config as config;
+use limber_core::registry::Role;
+use serde_json::{Value, json};
 
 #[derive(Debug, Args)]
 pub struct ListArguments {
@@ -17,7 +20,8 @@ pub struct ListArguments {
 
 #[derive(Debug, Args)]
 pub struct DescribeArguments {
-    /// The kind, as `limber components` lists it
+    /// A kind, as `limber components` lists it, or a section of a config file: train, data, generate, ...
+    #[arg(value_name = "NAME")]
     kind: String,
     /// Of which role, where a kind has several: encoder, stitch or decoder
     #[arg(long)]
@@ -44,20 +48,34 @@ pub fn list(arguments: &ListArguments) -> Result<()> {
 
 pub fn describe(arguments: &DescribeArguments) -> Result<()> {
     let registry = arguments.plugins.registry()?;
-    let wanted = |role: &str| arguments.role.as_deref().is_none_or(|r| r == role);
-    let found: Vec<_> = registry.entries().filter(|e| e.kind == arguments.kind && wanted(e.maker.role())).collect();
-    if found.is_empty() {
-        let known: Vec<&str> = registry.entries().filter(|e| wanted(e.maker.role())).map(|e| e.kind.as_str()).collect();
-        bail!("unknown kind {:?}; known kinds: {}", arguments.kind, known.join(", "))
+    let role: Option<Role> = arguments.role.as_deref().map(str::parse).transpose()?;
+    let wanted: Vec<_> =
+        registry.entries().filter(|entry| role.is_none_or(|role| role == entry.maker.role())).collect();
+    let mut found: Vec<Value> = wanted
+        .iter()
+        .filter(|entry| entry.kind == arguments.kind)
+        .map(|entry| {
+            json!({
+                "role": entry.maker.role(),
+                "kind": entry.kind,
+                "about": entry.about,
+                "from": entry.origin,
+                "settings": entry.schema,
+            })
+        })
+        .collect();
+    if let (None, Some(schema)) = (role, config::section(&arguments.kind)) {
+        found.push(json!({"section": arguments.kind, "about": schema["description"], "settings": schema}));
     }
-    for entry in found {
-        let tree = json!({
-            "role": entry.maker.role(),
-            "kind": entry.kind,
-            "about": entry.about,
-            "from": entry.origin,
-            "settings": entry.schema,
-        });
+    if found.is_empty() {
+        let known: Vec<&str> = wanted.iter().map(|entry| entry.kind.as_str()).collect();
+        let sections = match role {
+            Some(_) => String::new(),
+            None => format!("; sections: {}", config::names().join(", ")),
+        };
+        bail!("unknown kind {:?}; known kinds: {}{sections}", arguments.kind, known.join(", "))
+    }
+    for tree in found {
         output::line(&if arguments.json {
             serde_json::to_string(&tree)?
         } else {

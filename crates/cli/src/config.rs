@@ -1,5 +1,6 @@
-//! `limber config show|check FILE`: the resolved config; every problem at once.
+//! `limber config show|check FILE`: the resolved config; every problem at once. `limber config schema`: for editors.
 
+use super::options::Plugins;
 use super::output;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -27,6 +28,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prints the JSON Schema of a config file, with the settings of every component; editors read it
+    Schema {
+        #[command(flatten)]
+        plugins: Plugins,
+    },
     /// Lists every problem of config files
     Check {
         /// Config files
@@ -50,6 +56,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             output::line(&config::show(&loaded.config, *json))
         }
+        Command::Schema { plugins } => {
+            output::line(&serde_json::to_string_pretty(&config::file_schema(&plugins.registry()?))?)
+        }
         Command::Check { files, set, json } => check(files, set, *json),
     }
 }
@@ -57,7 +66,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn check(files: &[PathBuf], sets: &[String], as_json: bool) -> Result<()> {
     let mut bad = 0;
     for file in files {
-        let report = config::check_file_with(file, sets, &|config| plugins::registry(config));
+        let report = config::check_file(file, sets, &|named, folder| {
+            plugins::registry_with(&plugins::libraries(named, folder)?)
+        });
         bad += usize::from(!report.problems.is_empty());
         if as_json {
             let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

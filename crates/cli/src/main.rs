@@ -15,11 +15,11 @@ mod metrics;
 mod options;
 mod output;
 mod plugin;
-mod plugin_template;
 mod pull;
 mod reproduce;
 mod score;
 mod shapes;
+mod threads;
 mod train;
 
 use anyhow::Result;
@@ -96,6 +96,10 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    // These have no config, which says how many threads there are in the others.
+    if matches!(command, Command::Metrics(_) | Command::Convert(_) | Command::Plugin(_) | Command::Shapes(_)) {
+        threads::start(None)?;
+    }
     match command {
         Command::Caption(arguments) => caption::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

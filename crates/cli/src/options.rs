@@ -1,17 +1,17 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
-use super::output;
+use super::{output, threads};
 use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use limber_config::{self as config, Config, Plugin};
+use limber_config::{self as config, Config, MAX_THREADS, Plugin};
 use limber_core::Registry;
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::plugins;
 use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, VisionEncoder};
 use limber_plugin_host::Library;
 use limber_weights::hub::{self, Settings};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// A flag whose values are the names of a table.
@@ -33,7 +33,7 @@ pub struct Shared {
     /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Loads a dynamic library with further parts; may be given several times
+    /// Loads a dynamic library with further components; may be given several times
     #[arg(long, value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
     /// Device: cpu, cuda:N or metal
@@ -43,7 +43,7 @@ pub struct Shared {
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
     /// Threads; one a core where nothing is said
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     pub threads: Option<u16>,
     /// Prints one JSON object a line
     #[arg(long)]
@@ -93,7 +93,7 @@ impl Shared {
     /// Every problem of the config.
     pub fn load(&self, flags: Option<&SamplingFlags>) -> Result<Config> {
         let mut sets = self.set.clone();
-        let mut set = |key: &str, value: serde_json::Value| sets.push(format!("{key}={value}"));
+        let mut set = |key: &str, value: Value| sets.push(format!("{key}={value}"));
         if let Some(device) = &self.device {
             set("device", json!(device));
         }
@@ -106,8 +106,8 @@ impl Shared {
         if let Some(flags) = flags {
             let numbers = [
                 ("generate.max_tokens", flags.max_tokens.map(|v| json!(v))),
-                ("generate.temperature", flags.temperature.map(|v| json!(v))),
-                ("generate.top_p", flags.top_p.map(|v| json!(v))),
+                ("generate.temperature", flags.temperature.map(number)),
+                ("generate.top_p", flags.top_p.map(number)),
                 ("generate.top_k", flags.top_k.map(|v| json!(v))),
                 ("generate.seed", flags.seed.map(|v| json!(v))),
                 ("generate.batch", flags.batch.map(|v| json!(v))),
@@ -126,12 +126,14 @@ impl Shared {
         for note in &loaded.notes {
             output::note(&note.to_string());
         }
-        if let Some(threads) = loaded.config.threads {
-            // The pool can be built once; a second call in one process keeps the first.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        }
+        threads::start(loaded.config.threads)?;
         Ok(loaded.config)
     }
+}
+
+/// A number for `--set`. JSON has none that is not finite and would say null, which means the default: as text it is refused.
+fn number(value: f64) -> Value {
+    if value.is_finite() { json!(value) } else { json!(value.to_string()) }
 }
 
 #[cfg(feature = "demo")]
@@ -144,13 +146,13 @@ fn demo(_sets: &[String]) -> Result<config::Loaded> {
     anyhow::bail!("no --config is given, and this program was built without the demo model (feature \"demo\")")
 }
 
-/// Whose parts are listed beside those that are linked in.
+/// Whose components are listed beside those that are linked in.
 #[derive(Debug, Clone, Args)]
 pub struct Plugins {
     /// Config file, whose plugins are loaded
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Loads a dynamic library with further parts; may be given several times
+    /// Loads a dynamic library with further components; may be given several times
     #[arg(long, value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
 }
@@ -170,7 +172,7 @@ impl Plugins {
         plugins::libraries(&named_by_config, &folder)
     }
 
-    /// All parts.
+    /// All components.
     ///
     /// # Errors
     /// As [`Self::libraries`]; a kind that is there twice.

@@ -1,13 +1,14 @@
-//! `limber plugin new|list|check`: a plugin to begin with, which dynamic libraries are in use, and whether their parts
-//! keep the contracts.
+//! `limber plugin new|list|check`: a plugin to begin with, which dynamic libraries are in use, and whether their
+//! components keep the contracts.
 
-use super::options::Plugins;
+use super::options::{Plugins, one_of};
 use super::output;
-use crate::plugin_template::{Language, Role, Template};
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Subcommand, ValueEnum};
 use limber_pipeline::plugins;
 use limber_plugin_host::Library;
+use limber_plugin_template::{Language, Limber, Role, Template};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -21,17 +22,18 @@ pub struct Arguments {
 enum Command {
     /// Makes a folder with a plugin that builds and passes its own test
     New {
-        /// Name of the folder, of the plugin and of its part's kind
+        /// Name of the folder, of the plugin and of its component's kind
         name: String,
-        /// What the part is
-        #[arg(long, value_enum)]
+        /// What the component is
+        #[arg(long, value_parser = one_of(&Role::NAMED))]
         kind: Role,
         /// What it is written in
         #[arg(long, value_enum, default_value = "rust")]
-        language: Language,
-        /// A checkout of limber whose SDK a plugin in Rust depends on; the published one where nothing is said
-        #[arg(long, value_name = "FOLDER")]
-        limber: Option<PathBuf>,
+        language: WrittenIn,
+        /// Where limber is, whose SDK a plugin in Rust depends on: a folder, or the address of a git repository with
+        /// `#REV`, `#tag=NAME` or `#branch=NAME` behind it
+        #[arg(long, value_name = "FOLDER|GIT")]
+        limber: Option<Limber>,
     },
     /// Lists the plugins of a config, of --plugin and of LIMBER_PLUGIN_PATH
     List {
@@ -41,7 +43,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Runs the conformance suite on every part of a library and says what failed and why
+    /// Runs the conformance suite on every component of a library and says what failed and why
     Check {
         /// Dynamic libraries
         #[arg(required = true, value_name = "LIBRARY")]
@@ -52,10 +54,26 @@ enum Command {
     },
 }
 
+/// What `--language` names.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WrittenIn {
+    /// A crate with the SDK
+    Rust,
+    /// The header alone
+    C,
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::New { name, kind, language, limber } => {
-            let template = Template { name, role: *kind, language: *language, limber: limber.as_deref() };
+            let language = match (language, limber) {
+                (WrittenIn::C, _) => Language::C,
+                (WrittenIn::Rust, Some(limber)) => Language::Rust(limber.clone()),
+                (WrittenIn::Rust, None) => {
+                    crate::Cli::command().error(ErrorKind::MissingRequiredArgument, Limber::MISSING).exit()
+                }
+            };
+            let template = Template { name, role: *kind, language };
             output::line(&template.write(Path::new("."))?.display().to_string())
         }
         Command::List { plugins, json } => list(&plugins.libraries()?, *json),
@@ -122,7 +140,7 @@ fn check(paths: &[PathBuf], as_json: bool) -> Result<()> {
         }
     }
     if failed > 0 {
-        bail!("{failed} of {all} parts fail the conformance suite")
+        bail!("{failed} of {all} components fail the conformance suite")
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! `limber reproduce --out DIR [--quick]`: the paper's experiment in miniature, and its report.
 
-use super::output;
+use super::{output, threads};
 use anyhow::{Context, Result};
 use clap::Args;
+use limber_config::MAX_THREADS;
 use limber_pipeline::parts;
 use limber_reproduce::{Options, Plan, reproduce};
 use serde_json::json;
@@ -34,17 +35,15 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     held_scenes: Option<u64>,
     /// Threads; one a core where it is not given
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
+    threads: Option<u16>,
     /// Prints the scores as one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot set the threads")?;
-    }
+    threads::start(arguments.threads.map(usize::from))?;
     let mut plan = if arguments.quick { Plan::quick() } else { Plan::full() };
     if !arguments.seeds.is_empty() {
         plan.seeds.clone_from(&arguments.seeds);

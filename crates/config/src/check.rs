@@ -1,32 +1,18 @@
-//! `config check`: everything that is wrong with a config, at once, its parts' settings included.
+//! `config check`: everything that is wrong with a config, at once, its components' settings included.
 
 use super::load::Draft;
+use super::plugin::Plugin;
 use super::problem::{Note, Problem};
-use super::schema::violations;
-use super::section::ROLES;
-use super::types::Config;
+use super::section;
 use limber_core::Registry;
-use serde_json::Value;
+use limber_core::registry::Role;
+use limber_core::settings::{Violation, violations};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Gives the JSON Schema of a part's settings by role and kind, or the error of a kind that nobody knows.
-pub type Schemas<'a> = &'a dyn Fn(&str, &str) -> anyhow::Result<Value>;
-
-/// Checks the kinds of the parts and their settings. Kind `auto` is known only when its weights are opened.
-pub fn check(config: &Config, schemas: Schemas) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for role in ROLES {
-        let Some(section) = config.section(role).filter(|s| !s.kind.is_empty() && s.kind != "auto") else { continue };
-        match schemas(role, &section.kind) {
-            Err(error) => problems.push(Problem::new(role, "kind", format!("{error:#}"))),
-            Ok(schema) => {
-                let found = violations(&Value::Object(section.settings.clone()), &schema);
-                problems.extend(found.into_iter().map(|(key, message)| Problem::new(role, &key, message)));
-            }
-        }
-    }
-    problems
-}
+/// Gives the registry with the components of a config's plugins, whose paths count from the folder.
+pub type Registries<'a> = &'a dyn Fn(&[Plugin], &Path) -> anyhow::Result<Registry>;
 
 /// What `config check` has to say of one file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,26 +23,44 @@ pub struct Report {
     pub notes: Vec<Note>,
 }
 
-/// Checks the file at `path` with `sets` over it: its syntax, keys, values, kinds and settings of parts.
-pub fn check_file(path: &Path, sets: &[String], schemas: Schemas) -> Report {
-    examine(path, sets, &|config| check(config, schemas))
-}
-
-/// As [`check_file`], against the registry of the config itself, its plugins in it; one that cannot be had is a problem
-/// of `plugins`.
-pub fn check_file_with(path: &Path, sets: &[String], registry: &dyn Fn(&Config) -> anyhow::Result<Registry>) -> Report {
-    examine(path, sets, &|config| match registry(config) {
-        Ok(registry) => check(config, &|role, kind| Ok(registry.get(role, kind)?.schema.clone())),
-        Err(error) => vec![Problem::new("", "plugins", format!("{error:#}"))],
-    })
-}
-
-fn examine(path: &Path, sets: &[String], parts: &dyn Fn(&Config) -> Vec<Problem>) -> Report {
+/// Checks the file at `path` with `sets` over it: its syntax, keys, values, kinds and settings of components. A registry
+/// that cannot be had is a problem of `plugins`.
+pub fn check_file(path: &Path, sets: &[String], registry: Registries) -> Report {
     let draft = match Draft::of_file(path, sets) {
         Ok(draft) => draft,
         Err(error) => return Report { problems: error.problems, ..Report::default() },
     };
-    let (config, mut problems) = draft.read();
-    problems.extend(parts(&config));
+    let (_, mut problems) = draft.read();
+    let plugins = draft.tree().get("plugins").map(Vec::<Plugin>::deserialize);
+    match registry(&plugins.unwrap_or(Ok(Vec::new())).unwrap_or_default(), draft.folder()) {
+        Ok(registry) => {
+            for problem in components(draft.tree(), &registry) {
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+            }
+        }
+        Err(error) => problems.push(Problem::new("", "plugins", format!("{error:#}"))),
+    }
     Report { problems: draft.place(problems), notes: draft.notes().to_vec() }
+}
+
+/// Checks the kinds of the components and their settings. Kind `auto` is known only when its weights are opened.
+fn components(tree: &Map<String, Value>, registry: &Registry) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for role in Role::ALL {
+        let Some(section) = tree.get(role.name()) else { continue };
+        let kind = section.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if kind.is_empty() || kind == "auto" {
+            continue;
+        }
+        match registry.get(role, kind) {
+            Err(error) => problems.push(Problem::new(role.name(), "kind", format!("{error:#}"))),
+            Ok(entry) => {
+                let found = violations(section, &section::with_keys(role, &entry.schema));
+                problems.extend(found.iter().map(|v| Problem::new(role.name(), &Violation::key(v), &v.message)));
+            }
+        }
+    }
+    problems
 }

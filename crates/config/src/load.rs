@@ -4,12 +4,13 @@
 //! and the file itself over all. Relative paths in a config count from that config's folder, those of `--set` from the
 //! working folder.
 
+use super::file;
 use super::merge::{Setting, merge, overlay, rebase};
 use super::original;
 use super::problem::{ConfigError, Note, Problem};
-use super::reader::shown;
 use super::tree::{self, Format};
 use super::types::Config;
+use limber_core::settings::shown;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,12 @@ pub struct Loaded {
     /// The files that were read, the config itself first.
     pub files: Vec<PathBuf>,
 }
+
+/// Most files that one config may be made of, counted as often as they are extended.
+const MOST_FILES: usize = 100;
+
+/// Most problems whose place is looked for: each search reads the files again.
+const MOST_PLACED: usize = 50;
 
 /// Loads the config at `path`, with `sets` (`a.b=c`) laid over it.
 ///
@@ -89,8 +96,18 @@ impl Draft {
     }
 
     /// The typed config, as far as it can be read, and its problems without places.
-    pub fn read(&self) -> (Config, Vec<Problem>) {
+    pub fn read(&self) -> (Option<Config>, Vec<Problem>) {
         Config::read(Value::Object(self.tree.clone()), &self.folder)
+    }
+
+    /// What was read and merged.
+    pub fn tree(&self) -> &Map<String, Value> {
+        &self.tree
+    }
+
+    /// The folder from which relative paths count.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What has no effect.
@@ -100,18 +117,21 @@ impl Draft {
 
     fn finish(self) -> Result<Loaded, ConfigError> {
         let (config, problems) = self.read();
-        if !problems.is_empty() {
+        let (Some(config), true) = (config, problems.is_empty()) else {
             return Err(ConfigError { problems: self.place(problems) });
-        }
+        };
         Ok(Loaded { config, notes: self.notes, files: self.sources.into_iter().map(|s| s.path).collect() })
     }
 
     /// Gives every problem the file and the line that it comes from.
     pub fn place(&self, problems: Vec<Problem>) -> Vec<Problem> {
-        problems
-            .into_iter()
-            .map(|problem| self.place_set(&problem).unwrap_or_else(|| place(problem, &self.sources)))
-            .collect()
+        let file = self.sources.first().map(|source| source.file.clone()).unwrap_or_default();
+        let placed = problems.into_iter().enumerate().map(|(i, problem)| match self.place_set(&problem) {
+            Some(placed) => placed,
+            None if i < MOST_PLACED => place(problem, &self.sources),
+            None => Problem { file: file.clone(), ..problem },
+        });
+        placed.collect()
     }
 
     /// A problem with what `--set` set.
@@ -124,8 +144,11 @@ impl Draft {
 
     fn read_file(&mut self, path: &Path, chain: &mut Vec<PathBuf>) -> Result<Map<String, Value>, ConfigError> {
         let file = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Problem::of_file(&file, format!("cannot be read: {e}")))?;
+        if self.sources.len() >= MOST_FILES {
+            let message = format!("extends leads to more than {MOST_FILES} files, counted as often as they are named");
+            return Err(Problem::of_file(file, message).into());
+        }
+        let text = file::read(path).map_err(|message| Problem::of_file(&file, message))?;
         let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         if let Some(start) = chain.iter().position(|there| *there == same) {
             let mut names: Vec<String> = chain[start..].iter().map(|p| p.display().to_string()).collect();
@@ -148,14 +171,13 @@ impl Draft {
         chain: &mut Vec<PathBuf>,
     ) -> Result<Map<String, Value>, ConfigError> {
         let file = path.display().to_string();
-        let text = text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text);
         let format = Format::of(path, &text);
         let parsed =
             tree::parse(&text, format).map_err(|e| Problem { at: e.at, ..Problem::of_file(&file, e.message) })?;
         let Value::Object(mut own) = parsed else {
             return Err(Problem::of_file(
                 file,
-                format!("{} is not allowed, must be a map of sections", shown(&parsed)),
+                format!("{} is not allowed, expected a map of sections", shown(&parsed)),
             )
             .into());
         };
@@ -196,7 +218,7 @@ impl Draft {
             list.iter().map(|v| v.as_str().filter(|s| !s.is_empty()).map(str::to_string)).collect();
         names.ok_or_else(|| {
             let message = format!(
-                "value {} is not allowed, must be the name of a file, or a list of them",
+                "value {} is not allowed, expected the name of a file, or a list of them",
                 shown(&Value::Array(list))
             );
             place(

@@ -1,19 +1,21 @@
 //! One tree over another, `--set a.b=c`, and paths that keep their meaning when a tree moves.
 //!
-//! Maps merge key by key, lists are replaced, `null` removes a key. A part whose `kind` changes loses what the base
+//! Maps merge key by key, lists are replaced, `null` removes a key. A component whose `kind` changes loses what the base
 //! said of it: the settings of one kind mean nothing to another.
 
 use super::problem::Problem;
-use super::reader::shown;
-use super::section::{ROLES, is_local};
+use super::schema;
 use super::tree;
+use limber_core::registry::Role;
+use limber_core::settings::{options, resolved, shown};
+use limber_weights::WeightSpec;
 use serde_json::{Map, Value};
 use std::path::Path;
 
 /// Lays the config `over` onto the config `base`.
 pub(super) fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
-    for role in ROLES {
-        let kind = |tree: &Map<String, Value>| tree.get(role).and_then(|part| part.get("kind")).cloned();
+    for role in Role::ALL.map(Role::name) {
+        let kind = |tree: &Map<String, Value>| tree.get(role).and_then(|section| section.get("kind")).cloned();
         if let (Some(old), Some(new)) = (kind(base), kind(&over))
             && old != new
             && !new.is_null()
@@ -59,14 +61,14 @@ impl Setting {
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let fail = |message: String| Problem::of_file(format!("--set {text}"), message);
         let Some((key, value)) = text.split_once('=') else {
-            return Err(fail("must be KEY=VALUE, for instance --set generate.temperature=0.7".to_string()));
+            return Err(fail("expected KEY=VALUE, for instance --set generate.temperature=0.7".to_string()));
         };
         let path: Vec<String> = key.trim().split('.').map(str::to_string).collect();
         if path.iter().any(String::is_empty) {
-            return Err(fail(format!("the key {key:?} is not allowed, must be names with dots between them")));
+            return Err(fail(format!("the key {key:?} is not allowed, expected names with dots between them")));
         }
         if path.len() > MOST_KEYS {
-            return Err(fail(format!("the key has {} names, at most {MOST_KEYS} are allowed", path.len())));
+            return Err(fail(format!("the key has {} names, expected at most {MOST_KEYS}", path.len())));
         }
         let is_flow = value.trim_start().starts_with(['{', '[', '"', '\'']);
         let value = match tree::parse_value(value) {
@@ -125,38 +127,47 @@ fn walkable(tree: &Map<String, Value>, setting: &Setting) -> Result<(), Problem>
     Ok(())
 }
 
-/// Puts `folder` before every relative path in `tree`.
+/// Puts `folder` before every relative path in `tree`: what the schema calls a path, and weights that lie at one.
 pub(super) fn rebase(tree: &mut Map<String, Value>, folder: &Path) {
     if folder.as_os_str().is_empty() {
         return;
     }
-    let join = |value: &mut Value| {
-        if let Value::String(path) = value
-            && is_local(path)
-            && !path.is_empty()
-        {
-            *path = folder.join(path.as_str()).to_string_lossy().into_owned();
+    let schema = schema::config();
+    for (key, value) in tree {
+        if let Some(of_key) = schema["properties"].get(key) {
+            rebase_value(value, of_key, schema, folder);
         }
+    }
+}
+
+fn rebase_value(value: &mut Value, schema: &Value, root: &Value, folder: &Path) {
+    let Some(schema) = resolved(schema, root) else { return };
+    let is_path = match (&*value, schema.get("format").and_then(Value::as_str)) {
+        (Value::String(text), Some("path")) => !text.is_empty(),
+        (Value::String(text), Some("weights")) => text.parse::<WeightSpec>().is_ok_and(|spec| spec.local().is_some()),
+        _ => false,
     };
-    for (section, key) in
-        [("encoder", "weights"), ("stitch", "weights"), ("decoder", "weights"), ("decoder", "tokenizer")]
-            .into_iter()
-            .chain([("data", "path"), ("data", "features"), ("train", "output")])
-    {
-        if let Some(value) = tree.get_mut(section).and_then(|s| s.get_mut(key)) {
-            join(value);
+    match value {
+        Value::String(text) if is_path => *text = folder.join(text.as_str()).to_string_lossy().into_owned(),
+        Value::Object(map) => {
+            for (key, value) in map {
+                if let Some(of_key) = schema.get("properties").and_then(|all| all.get(key)) {
+                    rebase_value(value, of_key, root, folder);
+                }
+            }
         }
-    }
-    for key in ["path", "features"] {
-        let value = ["validate", "data", key].iter().try_fold(tree.get_mut("train"), |at, key| Some(at?.get_mut(key)));
-        if let Some(Some(value)) = value {
-            join(value);
+        Value::Array(list) => {
+            for value in list {
+                schema.get("items").into_iter().for_each(|items| rebase_value(value, items, root, folder));
+            }
         }
+        _ => {}
     }
-    for plugin in tree.get_mut("plugins").and_then(Value::as_array_mut).into_iter().flatten() {
-        match plugin {
-            Value::Object(map) => map.get_mut("path").into_iter().for_each(join),
-            other => join(other),
+    // An option for text has no say about a map, and the other way round.
+    for option in options(schema) {
+        let types = option.get("type").and_then(Value::as_str);
+        if types.is_none_or(|name| (name == "string") == value.is_string()) {
+            rebase_value(value, option, root, folder);
         }
     }
 }
@@ -182,15 +193,15 @@ mod tests {
         check(json!({"a": {"x": 1, "y": 2}}), json!({"a": {"x": null}, "b": null}), json!({"a": {"y": 2}}));
         check(json!({}), json!({"a": {"x": {"y": null}}}), json!({"a": {"x": {}}}));
         check(json!({"a": 1}), json!({"a": {"x": 1}}), json!({"a": {"x": 1}}));
-        let part = json!({"encoder": {"kind": "beit", "model": "m", "weights": "w"}});
-        check(part.clone(), json!({"encoder": {"kind": "toy"}}), json!({"encoder": {"kind": "toy"}}));
+        let component = json!({"encoder": {"kind": "beit", "model": "m", "weights": "w"}});
+        check(component.clone(), json!({"encoder": {"kind": "toy"}}), json!({"encoder": {"kind": "toy"}}));
         check(
-            part.clone(),
+            component.clone(),
             json!({"encoder": {"kind": "beit", "weights": null}}),
             json!({"encoder": {"kind": "beit", "model": "m"}}),
         );
         check(
-            part,
+            component,
             json!({"encoder": {"model": "n"}}),
             json!({"encoder": {"kind": "beit", "model": "n", "weights": "w"}}),
         );
@@ -221,14 +232,14 @@ mod tests {
             let problem = settings.and_then(|s| overlay(&base, &s)).unwrap_err();
             assert_eq!(problem.to_string(), expected);
         };
-        check(&["a.b"], "--set a.b: must be KEY=VALUE, for instance --set generate.temperature=0.7");
-        check(&["=1"], "--set =1: the key \"\" is not allowed, must be names with dots between them");
-        check(&["a..b=1"], "--set a..b=1: the key \"a..b\" is not allowed, must be names with dots between them");
+        check(&["a.b"], "--set a.b: expected KEY=VALUE, for instance --set generate.temperature=0.7");
+        check(&["=1"], "--set =1: the key \"\" is not allowed, expected names with dots between them");
+        check(&["a..b=1"], "--set a..b=1: the key \"a..b\" is not allowed, expected names with dots between them");
         check(&["prompt.x=1"], "--set prompt.x=1: \"prompt\" is a value without keys: \"A\"");
         check(&["plugins.0=y"], "--set plugins.0=y: \"plugins\" is a list, which is set as a whole: [\"x\"]");
         check(&["a=1", "a.b=2"], "--set a.b=2: \"a\" is a value without keys: 1");
         let deep = Setting::parse(&format!("{}=1", vec!["a"; 40_000].join("."))).unwrap_err().message;
-        assert_eq!(deep, "the key has 40000 names, at most 32 are allowed");
+        assert_eq!(deep, "the key has 40000 names, expected at most 32");
         assert!(Setting::parse("a=[1").unwrap_err().to_string().starts_with("--set a=[1: the value does not parse: "));
     }
 

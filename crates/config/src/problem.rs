@@ -1,6 +1,7 @@
 //! What is wrong with a config, and what of it has no effect: one sentence each, with file, place, section and key.
 
-use limber_core::weights::{distance, nearest};
+use super::schema;
+use limber_core::settings::Violation;
 use serde_json::Value;
 use std::fmt;
 
@@ -15,7 +16,7 @@ pub struct Problem {
     pub section: String,
     /// The key; empty where the section or the file itself is meant.
     pub key: String,
-    /// What is wrong and what is allowed.
+    /// What is wrong and what is expected.
     pub message: String,
 }
 
@@ -101,38 +102,28 @@ fn write_place(f: &mut fmt::Formatter, file: &str, at: Option<(usize, usize)>) -
     }
 }
 
-/// `unknown key` with the nearest allowed one, where it is near enough to be meant, and all allowed ones.
-pub(super) fn unknown_key(key: &str, allowed: &[&str]) -> String {
-    match allowed {
-        [] => "unknown key; no key is allowed here".to_string(),
-        _ => format!("unknown key{}; allowed keys: {}", did_you_mean(key, allowed), allowed.join(", ")),
-    }
-}
-
-/// ` (did you mean "x"?)`, or nothing where no allowed name is near.
-pub(super) fn did_you_mean(name: &str, allowed: &[&str]) -> String {
-    match nearest(name, allowed.iter().copied(), 1).first() {
-        Some(near) if distance(name, near) <= 2.max(name.len() / 3) => format!(" (did you mean {near:?}?)"),
-        _ => String::new(),
+impl From<Violation> for Problem {
+    /// The section is what leads to the key, and places in a list are of the key: `train.betas.1` is the key `betas.1` of
+    /// `train`, `plugins.0.path` the key `path` of `plugins.0`.
+    fn from(violation: Violation) -> Self {
+        let path = violation.path;
+        if let [name] = path.as_slice()
+            && schema::is_section(name)
+        {
+            let missing = violation.message.starts_with("missing key");
+            let message = if missing { schema::missing(name) } else { violation.message };
+            return Self::new(name, "", message);
+        }
+        let is_place = |name: &String| name.bytes().all(|b| b.is_ascii_digit());
+        let places = path.iter().rev().take_while(|name| is_place(name)).count();
+        let (section, key) = path.split_at(path.len().saturating_sub(places + 1));
+        Self::new(&section.join("."), &key.join("."), violation.message)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_near_name_is_suggested_and_a_far_one_is_not() {
-        let check = |key: &str, allowed: &[&str], expected: &str| assert_eq!(unknown_key(key, allowed), expected);
-        check("learning", &["lr", "steps"], "unknown key; allowed keys: lr, steps");
-        check("stpes", &["lr", "steps"], "unknown key (did you mean \"steps\"?); allowed keys: lr, steps");
-        check(
-            "weight-decay",
-            &["weight_decay"],
-            "unknown key (did you mean \"weight_decay\"?); allowed keys: weight_decay",
-        );
-        check("x", &[], "unknown key; no key is allowed here");
-    }
 
     #[test]
     fn a_problem_says_where_and_what() {
@@ -142,6 +133,17 @@ mod tests {
         check(Problem::new("train", "", "wrong"), "section \"train\": wrong");
         check(Problem::new("", "prompt", "wrong"), "key \"prompt\": wrong");
         check(Problem::of_file("a.yaml", "wrong"), "a.yaml: wrong");
+        for (path, section, key) in [
+            ("train.betas.1", "train", "betas.1"),
+            ("plugins.0.path", "plugins.0", "path"),
+            ("plugins.0", "", "plugins.0"),
+            ("train.validate.data.path", "train.validate.data", "path"),
+            ("prompt", "", "prompt"),
+            ("train", "train", ""),
+        ] {
+            let path: Vec<String> = path.split('.').map(str::to_string).collect();
+            assert_eq!(Problem::from(Violation::new(&path, "wrong")), Problem::new(section, key, "wrong"));
+        }
         let error = ConfigError { problems: vec![Problem::new("", "a", "x"), Problem::new("", "b", "y")] };
         assert_eq!(error.to_string(), "key \"a\": x\nkey \"b\": y");
     }

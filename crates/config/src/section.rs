@@ -1,167 +1,237 @@
-//! The sections `encoder`, `stitch` and `decoder`: a kind, where its weights lie, and settings that are the part's own.
+//! The sections `encoder`, `stitch` and `decoder`: a kind, where its weights lie, and settings that are the component's
+//! own.
 
-use super::problem::Problem;
-use super::reader::{Reader, or};
+use limber_core::registry::Role;
+use limber_core::{WeightType, settings};
+use limber_weights::WeightSpec;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use std::fmt;
 
-/// The roles a part can have, also the names of their sections.
-pub const ROLES: [&str; 3] = ["encoder", "stitch", "decoder"];
-
-/// The types that frozen weights can be held in.
-pub const DTYPES: [&str; 5] = ["f32", "f16", "bf16", "q8_0", "q4_k"];
-
-/// One part as a config names it.
+/// One component as a config names it.
 ///
-/// `dtype` and `freeze` belong to `encoder` and `decoder`, `tokenizer` to `decoder` alone; every key that is not listed
-/// here is a setting of the part, which the registry checks.
+/// `dtype` and `freeze` belong to `encoder` and `decoder`, `tokenizer` to `decoder` alone; every other key is a setting
+/// of the component, which the registry checks.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Section {
     /// The kind, as `limber components` lists it; `auto` where a folder's `config.json` tells.
     pub kind: String,
-    /// A file or folder, `hf:owner/name[@revision][/file]` or `random:SEED`; absent means the embedded demo's part.
-    pub weights: Option<String>,
-    /// The type that frozen weights are held in, one of [`DTYPES`]; absent means as they are stored.
-    pub dtype: Option<String>,
-    /// A file or folder with a tokenizer; absent means beside the weights.
+    /// Where the weights lie; None means the embedded demo's component.
+    pub weights: Option<WeightSpec>,
+    /// The type that frozen weights are held in; None means as they are stored.
+    pub dtype: Option<WeightType>,
+    /// A file or folder with a tokenizer; None means beside the weights.
     pub tokenizer: Option<String>,
-    /// Settings of the part.
+    /// Settings of the component.
     pub settings: Map<String, Value>,
 }
 
-impl Section {
-    /// The section `role` of a tree.
-    pub(super) fn read(role: &str, value: Option<Value>, problems: &mut Vec<Problem>) -> Self {
-        let Some(value) = value else {
-            problems.push(Problem::new(role, "", "missing section; it needs the key \"kind\""));
-            return Self::default();
-        };
-        let (before, is_map) = (problems.len(), value.is_object());
-        let mut reader = Reader::new(role, value, problems);
-        let kind = reader.name("kind");
-        let mut section = Self { weights: read_weights(&mut reader), ..Self::default() };
-        if role != "stitch" {
-            let dtypes = DTYPES.map(|name| (name, name));
-            section.dtype = reader.choice("dtype", &dtypes).map(str::to_string);
-            if reader.flag("freeze") == Some(false) {
-                reader.problem("freeze", "value false is not supported, must be true: only the stitch is trained");
-            }
-        }
-        if role == "decoder" {
-            section.tokenizer = reader.name("tokenizer");
-        }
-        section.settings = reader.rest();
-        // A section that is no map, or whose kind is no text, has its problem already.
-        let said = !is_map || problems[before..].iter().any(|p| p.key == "kind");
-        if kind.is_none() && !said {
-            problems.push(Problem::new(role, "kind", "missing key; `limber components` lists the kinds"));
-        }
-        section.kind = kind.unwrap_or_default();
-        section
-    }
+/// The keys beside a component's own settings: what schema, messages and documentation say of them.
+#[derive(JsonSchema)]
+#[allow(dead_code)]
+struct Keys {
+    /// The kind, as `limber components` lists it; `auto` where a folder's `config.json` tells.
+    #[schemars(length(min = 1))]
+    kind: String,
+    /// A file or folder, `hf:owner/name[@revision][/file]` or `random:SEED`; by default the embedded demo's.
+    weights: Option<WeightSpec>,
+    /// The type that frozen weights are held in; by default as they are stored.
+    dtype: Option<WeightType>,
+    /// Only the stitch is trained.
+    #[schemars(default = "yes", extend("const" = true, "errorMessage" = "expected true: only the stitch is trained"))]
+    freeze: bool,
+    /// A file or folder with a tokenizer; by default beside the weights.
+    #[schemars(length(min = 1), extend("format" = "path"))]
+    tokenizer: Option<String>,
+}
 
-    /// The section as a tree; what is not set is left out.
-    pub fn to_value(&self) -> Value {
-        let mut map = Map::new();
-        map.insert("kind".into(), self.kind.clone().into());
-        let host = [("weights", &self.weights), ("dtype", &self.dtype), ("tokenizer", &self.tokenizer)];
-        for (key, value) in host {
-            if let Some(value) = value {
-                map.insert(key.into(), value.clone().into());
-            }
-        }
-        map.extend(self.settings.clone());
-        Value::Object(map)
+fn yes() -> bool {
+    true
+}
+
+/// Whether a section of `role` has the key of [`Keys`]; in another role it is the component's.
+fn has(role: Role, key: &str) -> bool {
+    match key {
+        "kind" | "weights" => true,
+        "dtype" | "freeze" => role != Role::Stitch,
+        "tokenizer" => role == Role::Decoder,
+        _ => false,
     }
 }
 
-fn read_weights(reader: &mut Reader) -> Option<String> {
-    let weights = reader.name("weights")?;
-    let forms = ["a file or folder", "hf:owner/name[@revision][/file]", "random:SEED"];
-    let wrong = if let Some(seed) = weights.strip_prefix("random:") {
-        seed.parse::<u64>().is_err().then_some("SEED is a whole number, at least 0")
-    } else if let Some(name) = weights.strip_prefix("hf:") {
-        let complete = name.split(['/', '@']).take(2).filter(|part| !part.is_empty()).count() == 2;
-        (!complete || !name.contains('/')).then_some("a name on the hub is owner/name")
-    } else {
-        weights.contains("://").then_some("an address is not read")
+/// The schema of a section: the keys of [`Keys`] that it has, and any others.
+pub(super) fn schema(role: Role, generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = Keys::json_schema(generator);
+    let map = schema.ensure_object();
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.retain(|key, _| has(role, key));
+    }
+    map.insert("required".into(), serde_json::json!(["kind"]));
+    map.shift_remove("additionalProperties");
+    schema
+}
+
+/// The section of a role, while it is read.
+struct Reading(Role);
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Section;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a map of keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Section, A::Error> {
+        let mut section = Section::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                key if !has(self.0, key) => _ = section.settings.insert(key.to_string(), map.next_value()?),
+                "kind" => section.kind = map.next_value()?,
+                "weights" => section.weights = map.next_value()?,
+                "dtype" => section.dtype = map.next_value()?,
+                "tokenizer" => section.tokenizer = map.next_value()?,
+                _ => _ = map.next_value::<bool>()?,
+            }
+        }
+        if section.kind.is_empty() {
+            return Err(A::Error::missing_field("kind"));
+        }
+        Ok(section)
+    }
+}
+
+impl Serialize for Section {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let set = |key: &str, value: Option<Value>| value.map(|value| (key.to_string(), value));
+        let host = [
+            set("kind", Some(self.kind.clone().into())),
+            set("weights", self.weights.as_ref().map(|spec| spec.to_string().into())),
+            set("dtype", self.dtype.map(|dtype| dtype.name().into())),
+            set("tokenizer", self.tokenizer.clone().map(Value::from)),
+        ];
+        serializer.collect_map(host.into_iter().flatten().chain(self.settings.clone()))
+    }
+}
+
+/// What the derives of a config need for the section of one role.
+macro_rules! role {
+    ($module:ident, $role:expr) => {
+        pub(super) mod $module {
+            use super::*;
+
+            pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Section, D::Error> {
+                from.deserialize_map(Reading($role))
+            }
+
+            pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
+                super::schema($role, generator)
+            }
+        }
     };
-    if let Some(why) = wrong {
-        let message = format!("value {weights:?} is not allowed ({why}), must be {}", or(&forms));
-        reader.problem("weights", message);
-    }
-    Some(weights)
 }
 
-/// Whether `weights` is a path on this machine.
-pub fn is_local(weights: &str) -> bool {
-    !weights.starts_with("hf:") && !weights.starts_with("random:")
+role!(encoder, Role::Encoder);
+role!(stitch, Role::Stitch);
+role!(decoder, Role::Decoder);
+
+/// A component's own schema with the keys beside its settings: what its section in a config may hold.
+pub(super) fn with_keys(role: Role, own: &Value) -> Value {
+    let inline = schemars::generate::SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+    let keys = schema(role, &mut inline.into_generator()).to_value();
+    let mut all = settings::resolved(own, own).cloned().unwrap_or_default();
+    let Some(map) = all.as_object_mut() else { return keys };
+    if let (Some(defs), false) = (own.get("$defs"), map.contains_key("$defs")) {
+        map.insert("$defs".into(), defs.clone());
+    }
+    let mut properties = keys["properties"].as_object().cloned().unwrap_or_default();
+    properties.extend(map.get("properties").and_then(Value::as_object).cloned().unwrap_or_default());
+    let mut required = vec![Value::from("kind")];
+    required.extend(map.get("required").and_then(Value::as_array).cloned().unwrap_or_default());
+    map.insert("type".into(), "object".into());
+    map.insert("properties".into(), properties.into());
+    map.insert("required".into(), required.into());
+    all
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::problem::Problem;
+    use super::super::types::Config;
     use super::*;
     use serde_json::json;
+    use std::path::Path;
+
+    fn read(role: &str, value: Value) -> (Option<Config>, Vec<String>) {
+        let mut tree = json!({"encoder": {"kind": "a"}, "stitch": {"kind": "b"}, "decoder": {"kind": "c"}});
+        match value {
+            Value::Null => _ = tree.as_object_mut().and_then(|map| map.shift_remove(role)),
+            value => tree[role] = value,
+        }
+        let (config, problems) = Config::read(tree, Path::new("."));
+        (config, problems.iter().map(Problem::to_string).collect())
+    }
 
     #[test]
-    fn host_keys_are_taken_out_and_the_rest_is_the_parts() {
+    fn keys_beside_the_settings_are_taken_out() {
         let value = json!({"model": "tiny", "kind": "gptj", "dtype": "bf16", "freeze": true, "tokenizer": "t"});
-        let mut problems = Vec::new();
-        let section = Section::read("decoder", Some(value), &mut problems);
-        assert_eq!(problems, []);
-        assert_eq!(section.settings, *json!({"model": "tiny"}).as_object().unwrap());
-        assert_eq!(section.to_value(), json!({"kind": "gptj", "dtype": "bf16", "tokenizer": "t", "model": "tiny"}));
-        // What is the host's in one role is the part's in another, whose schema refuses it.
-        let section = Section::read("stitch", Some(json!({"kind": "linear", "dtype": "f32"})), &mut problems);
-        assert!(section.settings.contains_key("dtype"));
+        let (config, problems) = read("decoder", value);
+        let section = config.unwrap().decoder;
+        assert_eq!((problems, &section.settings), (vec![], json!({"model": "tiny"}).as_object().unwrap()));
+        assert_eq!(section.dtype, Some(WeightType::Bf16));
+        let back = serde_json::to_value(&section).unwrap();
+        assert_eq!(back, json!({"kind": "gptj", "dtype": "bf16", "tokenizer": "t", "model": "tiny"}));
+        // What is a key of one role's section is the component's in another, whose schema refuses it.
+        let (config, problems) = read("stitch", json!({"kind": "linear", "dtype": "f32"}));
+        assert!(problems.is_empty() && config.unwrap().stitch.settings.contains_key("dtype"));
     }
 
     #[test]
     fn every_wrong_value_has_its_message() {
-        let check = |value: Value, expected: &str| {
-            let mut problems = Vec::new();
-            Section::read("encoder", Some(value), &mut problems);
-            let messages: Vec<String> = problems.iter().map(Problem::to_string).collect();
-            assert_eq!(messages, [expected]);
-        };
+        let check = |value: Value, expected: &str| assert_eq!(read("encoder", value).1, [expected]);
+        let text = "expected text (put it in quotes)";
+        check(json!({"kind": 3}), &format!("section \"encoder\", key \"kind\": value 3 is not allowed, {text}"));
+        let empty = "value \"\" is not allowed, expected text that is not empty";
+        check(json!({"kind": ""}), &format!("section \"encoder\", key \"kind\": {empty}"));
+        check(json!("beit"), "section \"encoder\": value \"beit\" is not allowed, expected a map of keys");
         check(
-            json!({"kind": 3}),
-            "section \"encoder\", key \"kind\": value 3 is not allowed, must be text (put it in quotes)",
+            json!({}),
+            "section \"encoder\", key \"kind\": missing key, expected text: the kind, as `limber components` lists it; \
+             `auto` where a folder's `config.json` tells",
         );
-        check(json!({"kind": " "}), "section \"encoder\", key \"kind\": the text is empty");
-        check(json!("beit"), "section \"encoder\": \"beit\" is not allowed, must be a map of keys");
-        check(json!({}), "section \"encoder\", key \"kind\": missing key; `limber components` lists the kinds");
         check(
             json!({"kind": "beit", "dtype": "bf-16"}),
-            "section \"encoder\", key \"dtype\": value \"bf-16\" is not allowed (did you mean \"bf16\"?), must be f32, f16, bf16, q8_0 or q4_k",
+            "section \"encoder\", key \"dtype\": value \"bf-16\" is not allowed (did you mean \"bf16\"?), expected f32, f16, \
+             bf16, q8_0 or q4_k",
         );
         check(
             json!({"kind": "beit", "freeze": false}),
-            "section \"encoder\", key \"freeze\": value false is not supported, must be true: only the stitch is trained",
+            "section \"encoder\", key \"freeze\": value false is not allowed, expected true: only the stitch is trained",
         );
-        let forms = "must be a file or folder, hf:owner/name[@revision][/file] or random:SEED";
-        for (weights, why) in [
-            ("random:x", "SEED is a whole number, at least 0"),
-            ("random:-1", "SEED is a whole number, at least 0"),
-            ("hf:gpt2", "a name on the hub is owner/name"),
-            ("hf:/gpt2", "a name on the hub is owner/name"),
-            ("https://x.org/y", "an address is not read"),
-        ] {
-            check(
-                json!({"kind": "beit", "weights": weights}),
-                &format!("section \"encoder\", key \"weights\": value {weights:?} is not allowed ({why}), {forms}"),
-            );
-        }
-        let mut problems = Vec::new();
-        Section::read("decoder", None, &mut problems);
-        assert_eq!(problems[0].to_string(), "section \"decoder\": missing section; it needs the key \"kind\"");
+        check(
+            json!({"kind": "beit", "weights": 7}),
+            "section \"encoder\", key \"weights\": value 7 is not allowed, expected a file or folder, \
+             hf:owner/name[@revision][/file] or random:SEED (put it in quotes)",
+        );
+        let (config, problems) = read("decoder", Value::Null);
+        assert!(config.is_none());
+        assert_eq!(problems, ["section \"decoder\": missing section; it needs the key \"kind\""]);
     }
 
     #[test]
-    fn every_form_of_weights_is_taken() {
+    fn weights_are_read_as_loading_reads_them() {
         for weights in ["random:1", "hf:a/b", "hf:a/b@float16", "hf:a/b@main/x.bin", "a/b.ckpt", "/a", "C:\\x"] {
-            let mut problems = Vec::new();
-            Section::read("encoder", Some(json!({"kind": "beit", "weights": weights})), &mut problems);
-            assert_eq!(problems, [], "{weights}");
+            let (config, problems) = read("encoder", json!({"kind": "beit", "weights": weights}));
+            assert_eq!(problems, [""; 0]);
+            assert_eq!(config.unwrap().encoder.weights, Some(weights.parse().unwrap()), "{weights}");
+        }
+        for weights in
+            ["", "random:x", "random:-1", "random:007", "hf:gpt2", "hf:/gpt2", "hf:a/..", "hf:a/b@", "https://x.org/y"]
+        {
+            let error = weights.parse::<WeightSpec>().unwrap_err().to_string();
+            let expected = format!("section \"encoder\", key \"weights\": {error}");
+            assert_eq!(read("encoder", json!({"kind": "beit", "weights": weights})).1, [expected]);
         }
     }
 }

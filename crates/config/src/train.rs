@@ -1,17 +1,21 @@
-//! The sections `train` and `data`: how a stitch is trained, and on what. Defaults are the paper's where it has one.
+//! The section `train`: how a stitch is trained. Defaults are the paper's where it has one.
 
+use super::data::Data;
 use super::problem::Problem;
-use super::reader::{Range, Reader};
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use limber_core::settings::shown;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
 
 /// How the learning rate moves over the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Logarithmic warm-up, then linear decay to 0 at the last step.
+    /// Warm-up, then linear decay to 0 at the last step.
     WarmupDecay,
-    /// Logarithmic warm-up, then constant.
+    /// Warm-up, then constant.
     Warmup,
     /// Warm-up, then half a cosine down to `min_lr`.
     Cosine,
@@ -19,15 +23,8 @@ pub enum Schedule {
     Constant,
 }
 
-const SCHEDULES: [(&str, Schedule); 4] = [
-    ("warmup-decay", Schedule::WarmupDecay),
-    ("warmup", Schedule::Warmup),
-    ("cosine", Schedule::Cosine),
-    ("constant", Schedule::Constant),
-];
-
 /// The curve of the warm-up, as DeepSpeed names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Warmup {
     /// Logarithmic: DeepSpeed's default, and so the original's.
@@ -36,20 +33,24 @@ pub enum Warmup {
     Linear,
 }
 
-const WARMUPS: [(&str, Warmup); 2] = [("log", Warmup::Log), ("linear", Warmup::Linear)];
-
-/// The section `train`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// How the stitch is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Train {
     /// Optimiser steps.
+    #[schemars(range(min = 1))]
     pub steps: usize,
-    /// Samples of one micro batch of this process.
+    /// Samples of one micro-batch of this process.
+    #[schemars(range(min = 1))]
     pub batch: usize,
-    /// Micro batches that make one step.
+    /// Micro-batches that make one step.
+    #[schemars(range(min = 1))]
     pub accumulate: usize,
     /// Highest learning rate.
+    #[schemars(range(min = 0))]
     pub lr: f64,
-    /// Learning rate at which the warm-up starts.
+    /// Learning rate at which the warm-up starts; at most `lr`.
+    #[schemars(range(min = 0))]
     pub min_lr: f64,
     /// Steps of warm-up.
     pub warmup: usize,
@@ -58,62 +59,79 @@ pub struct Train {
     /// How the learning rate moves.
     pub schedule: Schedule,
     /// Largest global norm of the gradient; 0 does not clip.
+    #[schemars(range(min = 0))]
     pub clip: f64,
     /// AdamW's decay of the two moments.
+    #[schemars(schema_with = "betas")]
     pub betas: [f64; 2],
     /// AdamW's epsilon.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
     /// AdamW's decoupled weight decay.
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
     /// Steps between two checkpoints.
+    #[schemars(range(min = 1))]
     pub save_every: usize,
     /// Checkpoints that are kept, the newest ones.
+    #[schemars(range(min = 1))]
     pub keep: usize,
     /// Seed of the stitch's start, the dropout and the order of the data.
     pub seed: u64,
-    /// What of each block of the decoder is computed again in the backward pass.
+    /// Activation checkpointing: what of each block of the decoder is computed again in the backward pass.
     pub recompute: Recompute,
-    /// Held-out data that are looked at now and then.
+    /// Held-out data on which the stitch is validated periodically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<Validate>,
     /// Folder of log and checkpoints; `limber train` needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("format" = "path"))]
     pub output: Option<String>,
 }
 
-impl Train {
-    /// The section of a tree.
-    pub(super) fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
-        let mut r = Reader::new("train", value, problems);
-        let train = Self {
-            steps: r.size("steps", 1).unwrap_or(15_000),
-            batch: r.size("batch", 1).unwrap_or(8),
-            accumulate: r.size("accumulate", 1).unwrap_or(1),
-            lr: r.number("lr", Range::NOT_NEGATIVE).unwrap_or(8e-4),
-            min_lr: r.number("min_lr", Range::NOT_NEGATIVE).unwrap_or(0.0),
-            warmup: r.size("warmup", 0).unwrap_or(100),
-            warmup_type: r.choice("warmup_type", &WARMUPS).unwrap_or(Warmup::Log),
-            schedule: r.choice("schedule", &SCHEDULES).unwrap_or(Schedule::WarmupDecay),
-            clip: r.number("clip", Range::NOT_NEGATIVE).unwrap_or(1.0),
-            betas: r.pair("betas", Range::BELOW_ONE).unwrap_or([0.9, 0.95]),
-            eps: r.number("eps", Range::POSITIVE).unwrap_or(1e-8),
-            weight_decay: r.number("weight_decay", Range::NOT_NEGATIVE).unwrap_or(0.0),
-            save_every: r.size("save_every", 1).unwrap_or(500),
-            keep: r.size("keep", 1).unwrap_or(1),
-            seed: r.count("seed", 0).unwrap_or(0),
-            recompute: r.flag_or("recompute", "cheap", Recompute::Cheap, Recompute::from).unwrap_or_default(),
-            validate: r.take("validate").map(|value| Validate::read(value, r.problems())),
-            output: r.name("output"),
-        };
-        if train.min_lr > train.lr {
-            r.problem("min_lr", format!("value {} is not allowed, must be at most lr, {}", train.min_lr, train.lr));
+fn betas(_: &mut SchemaGenerator) -> Schema {
+    let beta = json_schema!({"type": "number", "minimum": 0, "exclusiveMaximum": 1});
+    json_schema!({"type": "array", "items": beta, "minItems": 2, "maxItems": 2})
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            steps: 15_000,
+            batch: 8,
+            accumulate: 1,
+            lr: 8e-4,
+            min_lr: 0.0,
+            warmup: 100,
+            warmup_type: Warmup::Log,
+            schedule: Schedule::WarmupDecay,
+            clip: 1.0,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            save_every: 500,
+            keep: 1,
+            seed: 0,
+            recompute: Recompute::default(),
+            validate: None,
+            output: None,
         }
-        r.finish();
-        train
     }
 }
 
-/// The key `train.recompute`: what of a block's activations is computed again when its gradient comes.
+impl Train {
+    /// Keys that do not fit each other.
+    pub(super) fn conflicts(&self) -> Vec<Problem> {
+        if self.min_lr <= self.lr {
+            return Vec::new();
+        }
+        let (found, lr) = (shown(&self.min_lr.into()), self.lr);
+        let message = format!("value {found} is not allowed, expected at most lr, which is {lr}");
+        vec![Problem::new("train", "min_lr", message)]
+    }
+}
+
+/// The key `train.recompute`: activation checkpointing in the words of the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recompute {
     /// `true`: all; activations of one block alone are kept.
@@ -123,12 +141,6 @@ pub enum Recompute {
     Cheap,
     /// `false`: nothing; all activations are kept.
     Nothing,
-}
-
-impl From<bool> for Recompute {
-    fn from(all: bool) -> Self {
-        if all { Self::All } else { Self::Nothing }
-    }
 }
 
 impl Serialize for Recompute {
@@ -141,125 +153,72 @@ impl Serialize for Recompute {
     }
 }
 
-/// The key `train.validate`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+impl<'de> Deserialize<'de> for Recompute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Recompute;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("true, cheap or false")
+            }
+
+            fn visit_bool<E>(self, all: bool) -> Result<Recompute, E> {
+                Ok(if all { Recompute::All } else { Recompute::Nothing })
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Recompute, E> {
+                match word {
+                    "cheap" => Ok(Recompute::Cheap),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Either).map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for Recompute {
+    fn schema_name() -> Cow<'static, str> {
+        "Recompute".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [
+            {"const": true, "description": "Full: each block's input is kept."},
+            {"const": "cheap", "description": "Selective: each block's matrix products are kept."},
+            {"const": false, "description": "None: all activations are kept."},
+        ]})
+    }
+}
+
+/// Validation on held-out data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Validate {
-    /// The held-out data, as the section `data` says it.
+    /// The held-out data, with the keys of the section `data`.
     pub data: Data,
-    /// Steps between two looks; there is one before the first step and one after the last, too.
+    /// Steps between two validations; there is one before the first step and one after the last, too.
+    #[serde(default = "every")]
+    #[schemars(range(min = 1))]
     pub every: usize,
     /// Items whose loss is taken, the first ones of the data's order.
+    #[serde(default = "items")]
+    #[schemars(range(min = 1))]
     pub items: usize,
     /// Items whose images are captioned.
+    #[serde(default = "captions")]
     pub captions: usize,
 }
 
-impl Validate {
-    fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
-        const SECTION: &str = "train.validate";
-        let is_map = value.is_object();
-        let mut r = Reader::new(SECTION, value, problems);
-        let data = r.take("data");
-        if data.is_none() && is_map {
-            r.problem("data", "missing key; it says which data are held out, with the keys of the section \"data\"");
-        }
-        let validate = Self {
-            data: Data::read_in("train.validate.data", data.unwrap_or_default(), r.problems()),
-            every: r.size("every", 1).unwrap_or(500),
-            items: r.size("items", 1).unwrap_or(256),
-            captions: r.size("captions", 0).unwrap_or(4),
-        };
-        r.finish();
-        validate
-    }
+fn every() -> usize {
+    500
 }
 
-/// How a data set is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataFormat {
-    /// The original's: `images/<sub>/<name>.jpg` and `image_data/<sub>/<name>.json`.
-    Magma,
-    /// COCO's captions JSON.
-    Coco,
-    /// One JSON object a line, with `image` and `caption` or `captions`.
-    Jsonl,
-    /// Comma- or tab-separated columns of image and caption.
-    Csv,
-    /// Tar shards as img2dataset writes them; the path may hold brace ranges.
-    Webdataset,
+fn items() -> usize {
+    256
 }
 
-impl DataFormat {
-    /// Every format under its name in configs and flags.
-    pub const NAMED: [(&str, DataFormat); 5] = [
-        ("magma", DataFormat::Magma),
-        ("coco", DataFormat::Coco),
-        ("jsonl", DataFormat::Jsonl),
-        ("csv", DataFormat::Csv),
-        ("webdataset", DataFormat::Webdataset),
-    ];
-}
-
-/// The section `data`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Data {
-    /// How it is laid out.
-    pub format: DataFormat,
-    /// File, folder or shards.
-    pub path: String,
-    /// Folder of features that were computed before; images are then not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub features: Option<String>,
-    /// Varies images anew in every epoch, where the encoder says how (NF-ResNet: random crop and flip); absent, as the
-    /// original does under `compat: original`, else not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub augment: Option<bool>,
-    /// A new order each epoch, a function of seed and epoch.
-    pub shuffle: bool,
-    /// Threads that read and decode ahead of the step; 0 reads in the step's own.
-    pub workers: usize,
-    /// Largest share of items that may be corrupt or missing; they are passed over and named in a file.
-    pub max_skipped: f64,
-}
-
-impl Data {
-    /// A data set with every other key at its default.
-    pub fn new(format: DataFormat, path: impl Into<String>) -> Self {
-        Self { format, path: path.into(), features: None, augment: None, shuffle: true, workers: 2, max_skipped: 0.05 }
-    }
-
-    /// The section of a tree.
-    pub(super) fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
-        Self::read_in("data", value, problems)
-    }
-
-    /// As [`Self::read`], for data that stand in another place.
-    fn read_in(section: &str, value: Value, problems: &mut Vec<Problem>) -> Self {
-        let (before, is_map) = (problems.len(), value.is_object());
-        let mut r = Reader::new(section, value, problems);
-        let format = r.choice("format", &DataFormat::NAMED);
-        let path = r.name("path");
-        let usual = Self::new(format.unwrap_or(DataFormat::Magma), path.clone().unwrap_or_default());
-        let data = Self {
-            features: r.name("features"),
-            augment: r.flag("augment"),
-            shuffle: r.flag("shuffle").unwrap_or(usual.shuffle),
-            workers: r.size("workers", 0).unwrap_or(usual.workers),
-            max_skipped: r.number("max_skipped", Range::SHARE_OR_NONE).unwrap_or(usual.max_skipped),
-            ..usual
-        };
-        r.finish();
-        let names = DataFormat::NAMED.map(|(name, _)| name).join(", ");
-        let missing = [
-            ("format", format.is_none(), format!("missing key; allowed: {names}")),
-            ("path", path.is_none(), "missing key; it says where the data lie".to_string()),
-        ];
-        for (key, absent, message) in missing {
-            if absent && is_map && !problems[before..].iter().any(|p| p.key == key) {
-                problems.push(Problem::new(section, key, message));
-            }
-        }
-        data
-    }
+fn captions() -> usize {
+    4
 }

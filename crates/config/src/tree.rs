@@ -254,9 +254,23 @@ mod tests {
 
     #[test]
     fn deep_and_exploding_documents_are_errors() {
-        let deep = "[".repeat(5_000);
-        assert!(parse(&deep, Format::Yaml).is_err());
-        assert!(parse(&format!("a = {deep}"), Format::Toml).is_err());
+        for (opening, format) in [
+            ("[", Format::Yaml),
+            ("{a: ", Format::Yaml),
+            ("{\"a\":", Format::Yaml),
+            ("- ", Format::Yaml),
+            ("[", Format::Toml),
+            ("{a=", Format::Toml),
+        ] {
+            for times in [200, 100_000] {
+                let deep = opening.repeat(times);
+                let text = if format == Format::Toml { format!("a = {deep}") } else { deep };
+                let error = parse(&text, format).unwrap_err();
+                assert!(error.message.len() < 200, "{error:?}");
+            }
+        }
+        let tables = format!("[{}a]\nb = 1", "a.".repeat(100_000));
+        assert!(parse(&tables, Format::Toml).is_err());
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_string();
         for i in 1..30 {
             laughs += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "));

@@ -1,30 +1,49 @@
-//! The typed config: what a tree says, checked for names, types and ranges, with every default filled in.
+//! The typed config: the one place that says which keys a config has, what they may hold and what they are by default.
+//!
+//! Reading, `describe`, the JSON Schema of a file and the tables in the documentation all come from these types.
 
+use super::data::Data;
+use super::device::DeviceSpec;
 use super::eval::Eval;
+use super::plugin::Plugin;
 use super::problem::Problem;
-use super::reader::{Range, Reader, shown};
-use super::section::Section;
-use super::train::{Data, Train};
-use limber_core::CacheType;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use super::schema;
+use super::section::{self, Section};
+use super::train::Train;
+use limber_core::registry::Role;
+use limber_core::{CacheType, settings};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Text after the image where a config says nothing, as in the paper.
+/// Text after the image by default, as in the paper.
 pub const DEFAULT_PROMPT: &str = "A picture of";
 
-/// A whole config.
-#[derive(Debug, Clone, PartialEq)]
+/// Most threads that compute: more than the processors of any machine, and few enough that all of them can be started.
+pub const MAX_THREADS: usize = 1024;
+
+/// A model and what is done with it: an encoder, a stitch, a decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The image encoder.
+    #[serde(deserialize_with = "section::encoder::deserialize")]
+    #[schemars(schema_with = "section::encoder::schema")]
     pub encoder: Section,
-    /// What lies between the two.
+    /// What lies between the two, the projector: the one component that is trained.
+    #[serde(deserialize_with = "section::stitch::deserialize")]
+    #[schemars(schema_with = "section::stitch::schema")]
     pub stitch: Section,
     /// The language model.
+    #[serde(deserialize_with = "section::decoder::deserialize")]
+    #[schemars(schema_with = "section::decoder::schema")]
     pub decoder: Section,
     /// Text given after the image at inference.
+    #[serde(default = "prompt")]
     pub prompt: String,
     /// How text is sampled.
+    #[serde(default)]
     pub generate: Generate,
     /// How the stitch is trained.
     pub train: Option<Train>,
@@ -32,65 +51,82 @@ pub struct Config {
     pub data: Option<Data>,
     /// How data become prompts where a model is evaluated.
     pub eval: Option<Eval>,
-    /// Dynamic libraries with further parts.
+    /// Dynamic libraries with further components: each a path, or a map of `path` and `sha256`.
+    #[serde(default)]
     pub plugins: Vec<Plugin>,
     /// Whose published behaviour is kept where it differs from ours.
     pub compat: Option<Compat>,
     /// How images are read.
+    #[serde(default)]
     pub images: Images,
-    /// `cpu`, `cuda:N` or `metal`.
-    pub device: String,
-    /// Threads; absent means one a core.
+    /// Where tensors lie: `cpu`, `cuda:N` or `metal`.
+    #[serde(default)]
+    pub device: DeviceSpec,
+    /// Threads; by default one a core.
+    #[schemars(range(min = 1, max = MAX_THREADS))]
     pub threads: Option<usize>,
     /// The config's folder, from which relative paths count. Not part of the tree.
+    #[serde(skip)]
     pub folder: PathBuf,
 }
 
-/// The section `generate`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+fn prompt() -> String {
+    DEFAULT_PROMPT.to_string()
+}
+
+/// How text is sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Generate {
-    /// Most tokens of one text.
+    /// Maximum number of tokens to generate.
+    #[schemars(range(min = 1))]
     pub max_tokens: usize,
     /// 0 is greedy.
+    #[schemars(range(min = 0))]
     pub temperature: f64,
     /// Share of probability that the nucleus holds; 1 keeps all.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub top_p: f64,
     /// Most likely tokens that are kept; 0 keeps all.
     pub top_k: usize,
     /// Seed of the sampling.
     pub seed: u64,
-    /// Images that are captioned together.
+    /// Batch size: images that are captioned together.
+    #[schemars(range(min = 1))]
     pub batch: usize,
     /// The type that keys and values of earlier positions are kept in.
     pub cache: CacheType,
 }
 
-const CACHES: [(&str, CacheType); 3] = [("f32", CacheType::F32), ("f16", CacheType::F16), ("bf16", CacheType::Bf16)];
+impl Default for Generate {
+    fn default() -> Self {
+        Self { max_tokens: 64, temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0, batch: 1, cache: CacheType::default() }
+    }
+}
 
 /// Published behaviour that can be switched on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
     /// The original LiMBeR code.
     Original,
 }
 
-/// The section `images`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// How images are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Images {
-    /// Most pixels an image may have; Pillow's limit.
+    /// Most pixels an image may have; by default Pillow's limit.
+    #[schemars(range(min = 1))]
     pub max_pixels: u64,
-    /// Turns images as their EXIF orientation says; the original does not.
+    /// Rotates images as their EXIF orientation says; the original does not.
     pub exif_orientation: bool,
 }
 
-/// One dynamic library.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plugin {
-    /// The file, relative to the config's folder.
-    pub path: String,
-    /// What its bytes must hash to, in lower case.
-    pub sha256: Option<String>,
+impl Default for Images {
+    fn default() -> Self {
+        Self { max_pixels: 178_956_970, exif_orientation: false }
+    }
 }
 
 impl Config {
@@ -99,67 +135,36 @@ impl Config {
     /// # Errors
     /// Unknown keys, missing keys, values of another type or out of range: all of them.
     pub fn from_tree(tree: Value, folder: &Path) -> Result<Self, Vec<Problem>> {
-        let (config, problems) = Self::read(tree, folder);
-        if problems.is_empty() { Ok(config) } else { Err(problems) }
+        match Self::read(tree, folder) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(problems),
+        }
     }
 
-    /// As much of the config as can be read, and what is wrong with the rest.
-    pub(super) fn read(tree: Value, folder: &Path) -> (Self, Vec<Problem>) {
-        let mut problems = Vec::new();
-        let mut r = Reader::new("", tree, &mut problems);
-        let encoder = r.take("encoder");
-        let stitch = r.take("stitch");
-        let decoder = r.take("decoder");
-        let config = Self {
-            encoder: Section::read("encoder", encoder, r.problems()),
-            stitch: Section::read("stitch", stitch, r.problems()),
-            decoder: Section::read("decoder", decoder, r.problems()),
-            prompt: r.text("prompt").unwrap_or_else(|| DEFAULT_PROMPT.to_string()),
-            generate: Generate::read(r.take("generate").unwrap_or_default(), r.problems()),
-            train: r.take("train").map(|value| Train::read(value, r.problems())),
-            data: r.take("data").map(|value| Data::read(value, r.problems())),
-            eval: r.take("eval").map(|value| Eval::read(value, r.problems())),
-            plugins: read_plugins(&mut r),
-            compat: r.choice("compat", &[("original", Compat::Original)]),
-            images: Images::read(r.take("images").unwrap_or_default(), r.problems()),
-            device: read_device(&mut r),
-            threads: r.size("threads", 1),
-            folder: folder.to_path_buf(),
-        };
-        r.finish();
+    /// The config with defaults in place of what cannot be read, None where that is not enough, and all that is wrong.
+    pub(super) fn read(tree: Value, folder: &Path) -> (Option<Self>, Vec<Problem>) {
+        let (config, violations) = settings::read_as::<Self>(tree, schema::config());
+        let config = config.map(|config| Self { folder: folder.to_path_buf(), ..config });
+        let mut problems: Vec<Problem> = violations.into_iter().map(Problem::from).collect();
+        let train = config.as_ref().and_then(|config| config.train.as_ref());
+        if problems.iter().all(|problem| problem.section != "train") {
+            problems.extend(train.into_iter().flat_map(Train::conflicts));
+        }
         (config, problems)
     }
 
     /// The config as a tree that [`Self::from_tree`] reads back, defaults filled in, what is not set left out.
     pub fn to_value(&self) -> Value {
-        let value = json!({
-            "encoder": self.encoder.to_value(),
-            "stitch": self.stitch.to_value(),
-            "decoder": self.decoder.to_value(),
-            "prompt": self.prompt,
-            "generate": self.generate,
-            "train": self.train,
-            "data": self.data,
-            "eval": self.eval,
-            "plugins": self.plugins.iter().map(Plugin::to_value).collect::<Vec<_>>(),
-            "compat": self.compat,
-            "images": self.images,
-            "device": self.device,
-            "threads": self.threads,
-        });
-        match value {
-            Value::Object(map) => Value::Object(map.into_iter().filter(|(_, v)| !v.is_null()).collect()),
-            other => other,
-        }
+        // Every key is text, so that this cannot fail.
+        settings::to_value(self).unwrap_or_default()
     }
 
-    /// The section of a role: `encoder`, `stitch` or `decoder`.
-    pub fn section(&self, role: &str) -> Option<&Section> {
+    /// The section of a role.
+    pub fn section(&self, role: Role) -> &Section {
         match role {
-            "encoder" => Some(&self.encoder),
-            "stitch" => Some(&self.stitch),
-            "decoder" => Some(&self.decoder),
-            _ => None,
+            Role::Encoder => &self.encoder,
+            Role::Stitch => &self.stitch,
+            Role::Decoder => &self.decoder,
         }
     }
 
@@ -167,86 +172,4 @@ impl Config {
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.folder.join(path)
     }
-}
-
-impl Generate {
-    fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
-        let mut r = Reader::new("generate", value, problems);
-        let generate = Self {
-            max_tokens: r.size("max_tokens", 1).unwrap_or(64),
-            temperature: r.number("temperature", Range::NOT_NEGATIVE).unwrap_or(0.0),
-            top_p: r.number("top_p", Range::SHARE).unwrap_or(1.0),
-            top_k: r.size("top_k", 0).unwrap_or(0),
-            seed: r.count("seed", 0).unwrap_or(0),
-            batch: r.size("batch", 1).unwrap_or(1),
-            cache: r.choice("cache", &CACHES).unwrap_or_default(),
-        };
-        r.finish();
-        generate
-    }
-}
-
-impl Default for Generate {
-    fn default() -> Self {
-        Self::read(Value::Null, &mut Vec::new())
-    }
-}
-
-impl Images {
-    fn read(value: Value, problems: &mut Vec<Problem>) -> Self {
-        let mut r = Reader::new("images", value, problems);
-        let images = Self {
-            max_pixels: r.count("max_pixels", 1).unwrap_or(178_956_970),
-            exif_orientation: r.flag("exif_orientation").unwrap_or(false),
-        };
-        r.finish();
-        images
-    }
-}
-
-impl Plugin {
-    fn to_value(&self) -> Value {
-        match &self.sha256 {
-            None => Value::String(self.path.clone()),
-            Some(sha256) => json!({"path": self.path, "sha256": sha256}),
-        }
-    }
-}
-
-fn read_plugins(r: &mut Reader) -> Vec<Plugin> {
-    let list = match r.take("plugins") {
-        None => return Vec::new(),
-        Some(Value::Array(list)) => list,
-        Some(other) => {
-            r.problem("plugins", format!("value {} is not allowed, must be a list", shown(&other)));
-            return Vec::new();
-        }
-    };
-    let mut plugins = Vec::new();
-    for (i, item) in list.into_iter().enumerate() {
-        // A bare path is short for a map that holds it alone.
-        let item = if item.is_string() { Value::Object(Map::from_iter([("path".into(), item)])) } else { item };
-        let section = format!("plugins.{i}");
-        let mut r = Reader::new(&section, item, r.problems());
-        let path = r.name("path");
-        let sha256 = r.name("sha256").map(|hash| hash.to_ascii_lowercase());
-        if sha256.as_ref().is_some_and(|hash| hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit())) {
-            r.problem(
-                "sha256",
-                format!("value {:?} is not allowed, must be 64 hexadecimal digits", sha256.as_deref().unwrap_or("")),
-            );
-        }
-        r.finish();
-        plugins.extend(path.map(|path| Plugin { path, sha256 }));
-    }
-    plugins
-}
-
-fn read_device(r: &mut Reader) -> String {
-    let Some(device) = r.name("device") else { return "cpu".to_string() };
-    let number = device.strip_prefix("cuda:").map(|n| n.parse::<usize>().is_ok());
-    if !number.unwrap_or(matches!(device.as_str(), "cpu" | "cuda" | "metal")) {
-        r.problem("device", format!("value {device:?} is not allowed, must be cpu, cuda:N or metal"));
-    }
-    device
 }

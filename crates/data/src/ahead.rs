@@ -1,11 +1,16 @@
 //! Work on numbered places ahead of whoever needs it: several threads, a bounded number of results, delivered in order.
+//!
+//! A panic while a place is worked on is that place's error, so that whoever waits for it learns of it instead of waiting
+//! for ever.
 
+use super::panicked::caught;
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// Results of the places of a range, made by other threads.
 pub struct Ahead<'a, T> {
-    make: Box<dyn Fn(u64) -> T + Sync + 'a>,
+    make: Box<dyn Fn(u64) -> Result<T> + Sync + 'a>,
     end: u64,
     ahead: u64,
     state: Mutex<State<T>>,
@@ -17,24 +22,42 @@ struct State<T> {
     next: u64,
     /// The next place that is delivered.
     delivered: u64,
-    ready: BTreeMap<u64, T>,
+    ready: BTreeMap<u64, Result<T>>,
     stop: bool,
 }
 
 impl<'a, T: Send> Ahead<'a, T> {
     /// `make` of each place of `start..end`, at most `ahead` of them waiting or under way.
-    pub fn new((start, end): (u64, u64), ahead: usize, make: impl Fn(u64) -> T + Sync + 'a) -> Self {
+    pub fn new((start, end): (u64, u64), ahead: usize, make: impl Fn(u64) -> Result<T> + Sync + 'a) -> Self {
         let state = State { next: start, delivered: start, ready: BTreeMap::new(), stop: false };
         let ahead = ahead.max(1) as u64;
         Self { make: Box::new(make), end, ahead, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// What a thread does: takes places until there are none left or [`Self::stop`] was called.
-    pub fn work(&self) {
+    /// Runs `body` while `workers` threads work ahead of it; they end when it does, however it ends.
+    ///
+    /// # Errors
+    /// A thread that cannot be started, and what `body` reports.
+    pub fn with_workers<R>(&self, workers: usize, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        std::thread::scope(|scope| {
+            // Dropped before the scope waits for its threads.
+            let _stop = Stop(self);
+            for worker in 0..workers {
+                let thread = std::thread::Builder::new().name(format!("worker {worker}"));
+                thread
+                    .spawn_scoped(scope, || self.work())
+                    .with_context(|| format!("cannot start thread {} of {workers} that read ahead", worker + 1))?;
+            }
+            body()
+        })
+    }
+
+    /// What a thread does: takes places until there are none left or it is to stop.
+    fn work(&self) {
         loop {
             let place = {
                 let mut state = self.lock();
-                while !state.stop && state.next < self.end && state.next >= state.delivered + self.ahead {
+                while !state.stop && state.next < self.end && state.next >= state.delivered.saturating_add(self.ahead) {
                     state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
                 }
                 if state.stop || state.next >= self.end {
@@ -43,14 +66,17 @@ impl<'a, T: Send> Ahead<'a, T> {
                 state.next += 1;
                 state.next - 1
             };
-            let made = (self.make)(place);
+            let made = self.made(place);
             self.lock().ready.insert(place, made);
             self.changed.notify_all();
         }
     }
 
     /// The next result in order. Without other threads the caller's own makes it.
-    pub fn next(&self) -> T {
+    ///
+    /// # Errors
+    /// What the work on it reports, or a panic in it.
+    pub fn next(&self) -> Result<T> {
         let mut state = self.lock();
         let place = state.delivered;
         loop {
@@ -63,7 +89,7 @@ impl<'a, T: Send> Ahead<'a, T> {
                 // Nobody has taken it: there are no threads, or they are behind.
                 state.next += 1;
                 drop(state);
-                let made = (self.make)(place);
+                let made = self.made(place);
                 state = self.lock();
                 state.ready.insert(place, made);
                 continue;
@@ -72,13 +98,21 @@ impl<'a, T: Send> Ahead<'a, T> {
         }
     }
 
-    /// Lets the other threads end.
-    pub fn stop(&self) {
-        self.lock().stop = true;
-        self.changed.notify_all();
+    fn made(&self, place: u64) -> Result<T> {
+        caught(|| format!("item {}", place.saturating_add(1)), || (self.make)(place))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Lets the threads end when it is dropped.
+struct Stop<'a, 'b, T: Send>(&'a Ahead<'b, T>);
+
+impl<T: Send> Drop for Stop<'_, '_, T> {
+    fn drop(&mut self) {
+        self.0.lock().stop = true;
+        self.0.changed.notify_all();
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Images lie in a folder beside the annotations: `../<name of the split>/`, `../images/`, or the file's own folder.
 
-use super::{Dataset, Item, captions, key, named};
+use super::{Dataset, Item, captions, key, named, span};
 use anyhow::{Context, Result, bail};
+use limber_core::bounded::{self, DOCUMENT_LIMIT};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -47,7 +48,8 @@ pub struct Coco {
 /// # Errors
 /// A file that is not COCO's, a caption of an image that is not listed.
 pub fn open(path: &Path) -> Result<Coco> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let place = || format!("cannot read {}", path.display());
+    let bytes = bounded::bytes(span::open(path)?, DOCUMENT_LIMIT).with_context(place)?;
     let mut file: File = serde_json::from_slice(&bytes)
         .with_context(|| format!("{}: not COCO's captions, which have images and annotations", path.display()))?;
     // Stable, so that an image's captions keep their order.

@@ -2,16 +2,14 @@
 //!
 //! The file stays where it is: only the beginnings of its lines are kept.
 
-use super::span::read_at;
+use super::span::{self, read_at};
 use super::{Dataset, Item, captions, key, named};
 use anyhow::{Context, Result, bail};
+use limber_core::bounded::{LINE_LIMIT, MARK, next_line};
 use serde::Deserialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
-
-/// Longest line that is read.
-const LINE_LIMIT: usize = 16 << 20;
 
 /// The lines of a file, by where they begin.
 pub struct Lines {
@@ -19,7 +17,7 @@ pub struct Lines {
     folder: PathBuf,
     file: File,
     /// First byte and length of every line that is not blank.
-    spans: Vec<(u64, usize)>,
+    spans: Vec<(u64, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -37,19 +35,19 @@ struct Line {
 /// A file that cannot be read.
 pub fn open(path: &Path) -> Result<Lines> {
     let place = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(place)?;
+    let file = span::open(path)?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let (mut spans, mut start, mut line) = (Vec::new(), 0u64, Vec::new());
     loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line).with_context(place)?;
+        let length = next_line(&mut reader, &mut line, LINE_LIMIT).with_context(place)?;
         if length == 0 {
             break;
         }
-        if line.iter().any(|b| !b.is_ascii_whitespace()) {
-            spans.push((start, length));
+        let mark = if start == 0 && line.starts_with(MARK) { MARK.len() } else { 0 };
+        if line[mark..].iter().any(|b| !b.is_ascii_whitespace()) {
+            spans.push((start + mark as u64, length - mark as u64));
         }
-        start += length as u64;
+        start += length;
     }
     drop(reader);
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -69,14 +67,56 @@ impl Dataset for Lines {
         let (start, length) = self.spans[index];
         let name = self.name(index);
         if length > LINE_LIMIT {
-            bail!("{name}: a line of {length} bytes, allowed are {LINE_LIMIT}")
+            bail!("{name}: a line of {length} bytes, expected are at most {LINE_LIMIT}")
         }
-        let mut bytes = vec![0; length];
+        let mut bytes = vec![0; length as usize];
         read_at(&self.file, &mut bytes, start).with_context(|| name.clone())?;
         let line: Line = serde_json::from_slice(&bytes)
             .with_context(|| format!("{name}: not {{\"image\": path, \"caption\": text}} or \"captions\": [texts]"))?;
         let all = line.captions.unwrap_or_default().into_iter().chain(line.caption);
         let captions = captions(all).with_context(|| name.clone())?;
         Ok(Item { index, name, key: key(&line.image), image: named(&self.folder, &line.image), captions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+
+    #[test]
+    fn a_byte_order_mark_costs_no_item() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.jsonl");
+        let line = |name: &str| format!("{{\"image\": \"{name}\", \"caption\": \"c\"}}\n");
+        std::fs::write(&path, format!("\u{feff}{}\n{}", line("a.jpg"), line("b.jpg"))).unwrap();
+        let set = open(&path).unwrap();
+        let keys: Vec<String> = (0..set.len()).map(|at| set.item(at).unwrap().key).collect();
+        assert_eq!(keys, ["a.jpg", "b.jpg"]);
+        std::fs::write(&path, "\u{feff}\n\n").unwrap();
+        assert!(open(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_is_an_item_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.jsonl");
+        // Sparse: no disk is used.
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"{\"image\": \"a.jpg\", \"caption\": \"").unwrap();
+        file.seek(SeekFrom::Start(64 << 20)).unwrap();
+        file.write_all(b"\"}\n{\"image\": \"b.jpg\", \"caption\": \"c\"}\n").unwrap();
+        let set = open(&path).unwrap();
+        assert_eq!(set.len(), 2);
+        let message = set.item(0).unwrap_err().to_string();
+        assert!(message.ends_with("item 1: a line of 67108867 bytes, expected are at most 16777216"), "{message}");
+        assert_eq!(set.item(1).unwrap().key, "b.jpg");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_no_list() {
+        let message = open(Path::new("/dev/zero")).err().unwrap().to_string();
+        assert_eq!(message, "/dev/zero is no regular file");
     }
 }

@@ -10,14 +10,17 @@ mod jsonl;
 mod loader;
 mod magma;
 mod order;
+mod panicked;
 mod picture;
 mod span;
 mod table;
+mod walk;
 mod webdataset;
 
 pub use ahead::Ahead;
 pub use loader::{Loader, Reading, Sample};
 pub use order::Order;
+pub use panicked::{Panicked, caught};
 pub use picture::Picture;
 
 use anyhow::{Result, bail};

@@ -3,7 +3,7 @@
 //! A corrupt item is replaced by another, drawn from the seed and the place, as the original replaces it; what was
 //! passed over travels with the sample that stands in for it, so that a resumed run tells the same story.
 
-use super::{Ahead, Dataset, Item, Order};
+use super::{Ahead, Dataset, Item, Order, Panicked, caught};
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 
@@ -34,31 +34,41 @@ pub struct Sample {
 }
 
 /// Samples of a range of places, read by other threads.
-pub struct Loader<'a>(Ahead<'a, Result<Sample>>);
+pub struct Loader<'a> {
+    ahead: Ahead<'a, Sample>,
+    workers: usize,
+}
 
 impl<'a> Loader<'a> {
-    /// The samples at places `start..end` of the run, at most `ahead` of them in memory.
-    pub fn new(set: &'a dyn Dataset, order: Order, reading: &'a dyn Reading, places: (u64, u64), ahead: usize) -> Self {
+    /// The samples at places `start..end` of the run, read by `workers` threads; in memory are at most two batches of
+    /// `batch` samples, or two samples a thread.
+    pub fn new(
+        set: &'a dyn Dataset,
+        order: Order,
+        reading: &'a dyn Reading,
+        places: (u64, u64),
+        (batch, workers): (usize, usize),
+    ) -> Self {
         let source = Source { set, order, reading };
-        Self(Ahead::new(places, ahead, move |place| source.sample(place)))
+        // One batch is read while the other is worked on.
+        let ahead = batch.max(workers).saturating_mul(2);
+        Self { ahead: Ahead::new(places, ahead, move |place| source.sample(place)), workers }
     }
 
-    /// What a reading thread does: takes places until there are none left or [`Self::stop`] was called.
-    pub fn work(&self) {
-        self.0.work();
+    /// Runs `body` while the threads read ahead of it.
+    ///
+    /// # Errors
+    /// A thread that cannot be started, and what `body` reports.
+    pub fn run<R>(&self, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        self.ahead.with_workers(self.workers, body)
     }
 
     /// The next sample in order. Without reading threads the caller's own reads it.
     ///
     /// # Errors
-    /// A place for which no item could be read.
+    /// A place for which no item could be read, or a panic while one was read.
     pub fn next(&self) -> Result<Sample> {
-        self.0.next()
-    }
-
-    /// Lets the reading threads end.
-    pub fn stop(&self) {
-        self.0.stop();
+        self.ahead.next()
     }
 }
 
@@ -77,8 +87,9 @@ impl Source<'_> {
                 0 => self.order.at(place).0,
                 n => (self.order.draw(place, &format!("replacement {n}")) % self.set.len() as u64) as usize,
             };
-            match self.read(place, index) {
+            match caught(|| self.set.name(index), || self.read(place, index)) {
                 Ok((name, input, ids)) => return Ok(Sample { name, input, ids, skipped }),
+                Err(error) if error.is::<Panicked>() => return Err(error),
                 Err(error) => skipped.push((self.set.name(index), format!("{error:#}"))),
             }
         }
@@ -145,15 +156,8 @@ mod tests {
     /// Ids and what was skipped of places `start..end`, by `workers` threads.
     fn all(workers: usize, (start, end): (u64, u64), bad: fn(usize) -> bool) -> Result<Vec<(u32, usize)>> {
         let (set, reading) = (Numbers(100), Read { bad, calls: AtomicUsize::new(0) });
-        let loader = Loader::new(&set, Order::new(100, 5, true), &reading, (start, end), 4);
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| loader.work());
-            }
-            let list = (start..end).map(|_| loader.next().map(|s| (s.ids[0], s.skipped.len()))).collect();
-            loader.stop();
-            list
-        })
+        let loader = Loader::new(&set, Order::new(100, 5, true), &reading, (start, end), (2, workers));
+        loader.run(|| (start..end).map(|_| loader.next().map(|s| (s.ids[0], s.skipped.len()))).collect())
     }
 
     #[test]
@@ -172,16 +176,16 @@ mod tests {
     #[test]
     fn no_more_than_asked_is_read_ahead() {
         let (set, reading) = (Numbers(100), Read { bad: |_| false, calls: AtomicUsize::new(0) });
-        let loader = Loader::new(&set, Order::new(100, 5, false), &reading, (0, 100), 3);
-        std::thread::scope(|scope| {
-            scope.spawn(|| loader.work());
+        let loader = Loader::new(&set, Order::new(100, 5, false), &reading, (0, 100), (2, 1));
+        let taken = loader.run(|| {
             for done in 0..20 {
-                assert_eq!(loader.next().unwrap().ids, [done as u32]);
-                // The one just taken, three ahead, and the one being handed over.
-                assert!(reading.calls.load(Ordering::Relaxed) <= done + 1 + 3);
+                assert_eq!(loader.next()?.ids, [done as u32]);
+                // The one just taken, four ahead, and the one being handed over.
+                assert!(reading.calls.load(Ordering::Relaxed) <= done + 1 + 4);
             }
-            loader.stop();
+            Ok(())
         });
+        taken.unwrap();
     }
 
     #[test]
@@ -189,5 +193,25 @@ mod tests {
         let message = all(2, (0, 3), |_| true).unwrap_err().to_string();
         assert!(message.starts_with("64 items in a row could not be read, the last is item "), "{message}");
         assert!(message.ends_with("is bad"), "{message}");
+    }
+
+    #[test]
+    fn a_panic_ends_the_run_with_its_message_and_the_item() {
+        for workers in [0, 1, 3] {
+            let message = all(workers, (0, 250), |n| {
+                assert!(n != 7, "a decoder fell over");
+                false
+            });
+            let message = message.unwrap_err().to_string();
+            assert_eq!(message, "item 7: the program panicked: a decoder fell over", "{workers} threads");
+        }
+    }
+
+    #[test]
+    fn threads_end_when_the_body_panics() {
+        let (set, reading) = (Numbers(100), Read { bad: |_| false, calls: AtomicUsize::new(0) });
+        let loader = Loader::new(&set, Order::new(100, 5, false), &reading, (0, 100), (2, 2));
+        let body = std::panic::AssertUnwindSafe(|| loader.run(|| -> Result<()> { panic!("the step fell over") }));
+        assert!(std::panic::catch_unwind(body).is_err());
     }
 }

@@ -1,10 +1,12 @@
 //! The original's layout: `images/<sub>/<name>.jpg` and `image_data/<sub>/<name>.json` with
 //! `{"image_path", "captions", "metadata"}`; where `image_path` is absent, the image of the same name.
 
-use super::{Dataset, Item, Picture, captions, key, named};
+use super::{Dataset, Item, Picture, captions, key, named, walk};
 use anyhow::{Context, Result, bail};
+use limber_core::bounded::{self, LINE_LIMIT};
 use rayon::prelude::*;
 use serde::Deserialize;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Extensions that are tried where `image_path` is absent, the original's first.
@@ -37,31 +39,15 @@ pub fn open(root: &Path) -> Result<Magma> {
             root.display()
         )
     }
-    let mut files = list(&data, "")?;
+    let is_description = |path: &Path| path.as_os_str().as_encoded_bytes().ends_with(b".json");
+    let text = |path: PathBuf| match path.to_str() {
+        // The same names on every system.
+        Some(path) => Ok(path.replace(std::path::MAIN_SEPARATOR, "/")),
+        None => bail!("{}: the name is not UTF-8", data.join(&path).display()),
+    };
+    let mut files = walk::files(&data, &is_description)?.into_iter().map(text).collect::<Result<Vec<_>>>()?;
     files.par_sort_unstable();
     Ok(Magma { root: root.to_path_buf(), files })
-}
-
-/// The JSON files below a folder, `under` in front of each; subfolders are listed side by side.
-fn list(folder: &Path, under: &str) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let (mut files, mut folders) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { bail!("{}: the name is not UTF-8", entry.path().display()) };
-        let path = if under.is_empty() { name.to_string() } else { format!("{under}/{name}") };
-        let kind = entry.file_type()?;
-        // A link may name a folder on another disk.
-        if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
-            folders.push((entry.path(), path));
-        } else if name.ends_with(".json") {
-            files.push(path);
-        }
-    }
-    let below: Vec<Vec<String>> = folders.par_iter().map(|(path, under)| list(path, under)).collect::<Result<_>>()?;
-    files.extend(below.into_iter().flatten());
-    Ok(files)
 }
 
 impl Dataset for Magma {
@@ -75,7 +61,8 @@ impl Dataset for Magma {
 
     fn item(&self, index: usize) -> Result<Item> {
         let path = self.root.join("image_data").join(&self.files[index]);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = bounded::text(file, LINE_LIMIT).with_context(|| format!("cannot read {}", path.display()))?;
         let description: Description =
             serde_json::from_str(&text).with_context(|| format!("{} is no description", path.display()))?;
         // A list of features has images/<sub>/<name>.jpg as <sub>/<name>.jpg.npy.

@@ -3,15 +3,15 @@
 //! RFC 4180 quoting, by the `csv` crate; a file that ends in `.tsv` is split at tabs. Paths are relative to the file.
 //! The file stays where it is: only the beginnings of its rows are kept.
 
-use super::span::read_at;
+use super::span::{self, read_at};
 use super::{Dataset, Item, captions, key, named};
 use anyhow::{Context, Result, bail};
-use csv::{ByteRecord, ReaderBuilder, StringRecord};
+use csv::{ReaderBuilder, StringRecord};
+use csv_core::ReadRecordResult::{End, InputEmpty, OutputEndsFull, OutputFull, Record};
+use limber_core::bounded::LINE_LIMIT;
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-
-/// Longest row that is read.
-const ROW_LIMIT: u64 = 16 << 20;
 
 /// Headers that name the image, and those that name the caption.
 const IMAGE: [&str; 6] = ["image", "image_path", "filepath", "file", "path", "file_name"];
@@ -29,10 +29,29 @@ pub struct Table {
     starts: Vec<u64>,
 }
 
-fn builder(tabs: bool) -> ReaderBuilder {
-    let mut builder = ReaderBuilder::new();
-    builder.delimiter(if tabs { b'\t' } else { b',' }).flexible(true);
-    builder
+/// The fields of one row.
+fn fields(bytes: &[u8], tabs: bool) -> Result<StringRecord> {
+    let delimiter = if tabs { b'\t' } else { b',' };
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).has_headers(false).from_reader(bytes);
+    let mut record = StringRecord::new();
+    reader.read_record(&mut record)?;
+    Ok(record)
+}
+
+/// Passes over the next row, whose fields are not kept, and says how many bytes it has; None behind the last one.
+fn next_row(parser: &mut csv_core::Reader, reader: &mut impl BufRead) -> std::io::Result<Option<u64>> {
+    let (mut output, mut ends) = ([0; 4096], [0; 64]);
+    let mut length = 0;
+    loop {
+        let (result, read, ..) = parser.read_record(reader.fill_buf()?, &mut output, &mut ends);
+        reader.consume(read);
+        length += read as u64;
+        match result {
+            InputEmpty | OutputFull | OutputEndsFull => {}
+            Record => return Ok(Some(length)),
+            End => return Ok(None),
+        }
+    }
 }
 
 /// Finds the rows of the table `path`.
@@ -42,9 +61,16 @@ fn builder(tabs: bool) -> ReaderBuilder {
 pub fn open(path: &Path) -> Result<Table> {
     let place = || format!("cannot read {}", path.display());
     let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
-    let file = File::open(path).with_context(place)?;
-    let mut reader = builder(tabs).buffer_capacity(1 << 20).from_reader(&file);
-    let header = reader.headers().with_context(place)?.clone();
+    let file = span::open(path)?;
+    let mut parser = csv_core::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).build();
+    let mut reader = BufReader::with_capacity(1 << 20, &file);
+    let first = next_row(&mut parser, &mut reader).with_context(place)?.unwrap_or(0);
+    if first > LINE_LIMIT {
+        bail!("{}: a header of {first} bytes, expected are at most {LINE_LIMIT}", path.display())
+    }
+    let mut bytes = vec![0; first as usize];
+    read_at(&file, &mut bytes, 0).with_context(place)?;
+    let header = fields(&bytes, tabs).with_context(place)?;
     let column = |names: &[&str]| header.iter().position(|h| names.iter().any(|n| h.trim().eq_ignore_ascii_case(n)));
     let (Some(image), Some(caption)) = (column(&IMAGE), column(&CAPTION)) else {
         bail!(
@@ -55,12 +81,11 @@ pub fn open(path: &Path) -> Result<Table> {
             CAPTION.join(", ")
         )
     };
-    let (mut starts, mut record) = (Vec::new(), ByteRecord::new());
-    loop {
-        starts.push(reader.position().byte());
-        if !reader.read_byte_record(&mut record).with_context(place)? {
-            break;
-        }
+    let mut starts = vec![first];
+    let mut end = first;
+    while let Some(length) = next_row(&mut parser, &mut reader).with_context(place)? {
+        end += length;
+        starts.push(end);
     }
     drop(reader);
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -79,14 +104,12 @@ impl Dataset for Table {
     fn item(&self, index: usize) -> Result<Item> {
         let name = self.name(index);
         let (start, end) = (self.starts[index], self.starts[index + 1]);
-        if end - start > ROW_LIMIT {
-            bail!("{name}: {} bytes, allowed are {ROW_LIMIT}", end - start)
+        if end - start > LINE_LIMIT {
+            bail!("{name}: {} bytes, expected are at most {LINE_LIMIT}", end - start)
         }
         let mut bytes = vec![0; (end - start) as usize];
         read_at(&self.file, &mut bytes, start).with_context(|| name.clone())?;
-        let mut record = StringRecord::new();
-        let mut reader = builder(self.tabs).has_headers(false).from_reader(bytes.as_slice());
-        reader.read_record(&mut record).with_context(|| name.clone())?;
+        let record = fields(&bytes, self.tabs).with_context(|| name.clone())?;
         let field = |at: usize| record.get(at).unwrap_or_default();
         let (image, caption) = (field(self.columns.0), field(self.columns.1));
         if image.is_empty() {
@@ -94,5 +117,56 @@ impl Dataset for Table {
         }
         let captions = captions([caption.to_string()]).with_context(|| name.clone())?;
         Ok(Item { index, key: key(image), image: named(&self.folder, image), name, captions })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+
+    /// The image and the caption, or what is wrong, of each row of a table.
+    fn rows(name: &str, text: &str) -> Vec<Result<(String, String), String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let table = open(&path).unwrap();
+        let item = |at| table.item(at).map(|item| (item.key, item.captions.concat())).map_err(|e| format!("{e:#}"));
+        (0..table.len()).map(item).collect()
+    }
+
+    #[test]
+    fn rows_are_found_whatever_ends_them() {
+        let row = |key: &str, caption: &str| Ok((key.to_string(), caption.to_string()));
+        for end in ["\n", "\r\n"] {
+            let lines = ["\u{feff}image,caption", "a.jpg,one", "", "b.jpg,\"two, and\nthree\"", "c.jpg,last"];
+            let expected = [row("a.jpg", "one"), row("b.jpg", "two, and\nthree"), row("c.jpg", "last")];
+            assert_eq!(rows("t.csv", &lines.join(end)), expected, "{end:?}");
+            assert_eq!(rows("t.csv", &(lines.join(end) + end + end)), expected, "{end:?}");
+        }
+        assert_eq!(rows("t.tsv", "caption\tfile\nan a\ta.jpg"), [row("a.jpg", "an a")]);
+        assert_eq!(rows("t.csv", "image,caption"), []);
+        let wide = format!("image,caption,{}\na.jpg,one,{}\n", "x,".repeat(200), "y".repeat(20_000));
+        assert_eq!(rows("t.csv", &wide), [row("a.jpg", "one")]);
+    }
+
+    #[test]
+    fn a_row_beyond_the_limit_is_an_item_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.csv");
+        // Sparse: no disk is used.
+        let mut file = File::create(&path).unwrap();
+        file.write_all(b"image,caption\na.jpg,").unwrap();
+        file.seek(SeekFrom::Start(64 << 20)).unwrap();
+        file.write_all(b"\nb.jpg,c\n").unwrap();
+        let table = open(&path).unwrap();
+        assert_eq!(table.len(), 2);
+        let message = table.item(0).unwrap_err().to_string();
+        assert!(message.ends_with("row 1: 67108851 bytes, expected are at most 16777216"), "{message}");
+        assert_eq!(table.item(1).unwrap().key, "b.jpg");
+        // The header as well.
+        File::create(&path).unwrap().set_len(64 << 20).unwrap();
+        let message = open(&path).err().unwrap().to_string();
+        assert!(message.ends_with("a header of 67108864 bytes, expected are at most 16777216"), "{message}");
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Images lie beside the file, in a folder of the split's name, in `images/`, or where the caller says.
 
+use super::documents::whole;
 use super::files::{self, Captions, Id, References};
 use super::metrics::vqa::Answers;
 use anyhow::{Context, Result, bail, ensure};
@@ -153,8 +154,7 @@ struct ListedImage {
 
 fn questions(data: &Path, annotations: Option<&Path>, images: Option<&Path>) -> Result<Set> {
     let path = if data.is_dir() { data.join("questions.json") } else { data.to_path_buf() };
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file: Questions = serde_json::from_str(&text).with_context(|| {
+    let file: Questions = serde_json::from_slice(&whole(&path)?).with_context(|| {
         format!(
             "{}: not VQA questions, which have a list \"questions\" of question_id, image_id, question",
             path.display()
@@ -165,9 +165,8 @@ fn questions(data: &Path, annotations: Option<&Path>, images: Option<&Path>) -> 
     let list = path.with_file_name("captions.json");
     let listed: HashMap<String, String> = match list.is_file() {
         true => {
-            let text = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-            let found: Listed =
-                serde_json::from_str(&text).with_context(|| format!("{}: no list \"images\"", list.display()))?;
+            let found: Listed = serde_json::from_slice(&whole(&list)?)
+                .with_context(|| format!("{}: no list \"images\"", list.display()))?;
             files.push(list);
             found.images.into_iter().map(|image| (image.id.0, image.file_name)).collect()
         }

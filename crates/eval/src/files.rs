@@ -13,6 +13,7 @@
 //! `image_id`, `question_id` and `image` stand for `id` in any of them, `caption`, `answer` and `prediction` for `text`.
 //! Numbers and texts name the same item: 42 is "42".
 
+use super::documents::{self, Document};
 use super::metrics::vqa::Answers;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -125,13 +126,12 @@ struct Annotated {
 /// A file of another form, an id twice where answers are listed, a caption of an image that is not listed, no item.
 pub fn references(path: &Path) -> Result<References> {
     let place = || path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file: Annotated = match first_object(&text) {
-        First::Whole => serde_json::from_str(&text).with_context(|| {
+    let file: Annotated = match documents::read(path)? {
+        Document::Whole(text) => serde_json::from_slice(&text).with_context(|| {
             format!("{}: not captions or VQA annotations, which have a list \"annotations\"", path.display())
         })?,
-        First::Lines => Annotated { images: Vec::new(), annotations: lines(&text).with_context(place)? },
-        First::List => bail!(
+        Document::Lines(annotations) => Annotated { images: Vec::new(), annotations },
+        Document::List(_) => bail!(
             "{}: a list is a file of results; references are captions or VQA annotations with a list \"annotations\", or JSON lines",
             path.display()
         ),
@@ -207,17 +207,15 @@ fn answers(entries: Vec<Entry>) -> Result<References> {
 /// # Errors
 /// A file of another form, an entry without an id or a text, an id twice.
 pub fn predictions(path: &Path) -> Result<Predictions> {
-    let place = || path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let entries: Vec<Entry> = match first_object(&text) {
-        First::List => serde_json::from_str(&text).with_context(|| {
+    let entries: Vec<Entry> = match documents::read(path)? {
+        Document::List(text) => serde_json::from_slice(&text).with_context(|| {
             format!(
                 "{}: not results, a list of {{\"image_id\", \"caption\"}} or {{\"question_id\", \"answer\"}}",
                 path.display()
             )
         })?,
-        First::Lines => lines(&text).with_context(place)?,
-        First::Whole => bail!(
+        Document::Lines(entries) => entries,
+        Document::Whole(_) => bail!(
             "{}: a map is no file of predictions; allowed are a list of {{\"image_id\", \"caption\"}} or {{\"question_id\", \"answer\"}}, or JSON lines with \"id\" and \"text\"",
             path.display()
         ),
@@ -233,38 +231,6 @@ pub fn predictions(path: &Path) -> Result<Predictions> {
         }
     }
     Ok(found)
-}
-
-enum First {
-    Whole,
-    List,
-    Lines,
-}
-
-/// Whether a text is one JSON object, a list, or objects line by line.
-fn first_object(text: &str) -> First {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_start();
-    if text.starts_with('[') {
-        return First::List;
-    }
-    // One object a line: the first line is whole, and either it is all there is and no annotated set, or more follow.
-    let first = text.lines().next().unwrap_or_default();
-    let more = text.trim_end().len() > first.trim_end().len();
-    match serde_json::from_str::<Value>(first) {
-        Ok(Value::Object(map)) if more || !map.contains_key("annotations") => First::Lines,
-        Err(_) if !text.starts_with('{') => First::Lines,
-        _ => First::Whole,
-    }
-}
-
-fn lines(text: &str) -> Result<Vec<Entry>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut entries = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let entry = serde_json::from_str(line).with_context(|| format!("line {}", number + 1))?;
-        entries.push(entry);
-    }
-    Ok(entries)
 }
 
 /// Predictions in the order of the references: place of the item and what was said of it.

@@ -4,6 +4,7 @@
 
 pub mod clip;
 pub mod data;
+mod documents;
 pub mod files;
 pub mod metrics;
 pub mod predict;

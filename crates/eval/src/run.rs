@@ -16,9 +16,9 @@ use super::predict::{Prediction, predict};
 use super::prompts::Options;
 use super::score::{Scored, Scoring, score};
 use anyhow::{Context, Result, bail, ensure};
-use limber_config::{Config, is_local};
+use limber_config::Config;
 use limber_pipeline::model::Model;
-use limber_weights as weights;
+use limber_weights::{self as weights, WeightSpec};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -120,11 +120,11 @@ impl Evaluation<'_> {
             hashes.insert(file.display().to_string(), json!(sha256(file)?));
         }
         // The stitch is small and what a run is about; the frozen parts are told by their names and the fingerprint.
-        if let Some(file) = self.config.stitch.weights.as_deref().filter(|weights| is_local(weights)) {
+        if let Some(file) = self.config.stitch.weights.as_ref().and_then(WeightSpec::local) {
             let path = self.config.resolve(file);
-            let path = if path.exists() { path } else { PathBuf::from(file) };
+            let path = if path.exists() { path } else { file.to_path_buf() };
             if path.is_file() {
-                hashes.insert(file.to_string(), json!(sha256(&path)?));
+                hashes.insert(file.display().to_string(), json!(sha256(&path)?));
             }
         }
         Ok(json!({

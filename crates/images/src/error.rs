@@ -107,6 +107,18 @@ pub enum ImageError {
         /// The part to keep.
         window: Window,
     },
+    /// The older order of passes would widen an image of many rows before it shortens it.
+    #[error("resizing an image of {} x {} to {} x {} rows first needs {pixels} pixels in between, over the limit of {limit}; Pillow 13's order, without compat: original, does not", from.0, from.1, to.0, to.1)]
+    Between {
+        /// Width and height before.
+        from: (usize, usize),
+        /// Width and height after.
+        to: (usize, usize),
+        /// Pixels between the passes.
+        pixels: u64,
+        /// Most pixels allowed.
+        limit: u64,
+    },
     /// An address that gave no image.
     #[error("cannot fetch {url:?}: {reason}")]
     Fetch {

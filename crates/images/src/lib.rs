@@ -11,6 +11,7 @@ mod augment;
 mod decode;
 mod error;
 mod fetch;
+mod filter;
 mod gif;
 mod jpeg;
 mod plain;

@@ -4,6 +4,7 @@
 //! Which of the two comes first shows in the result: see [`PassOrder`].
 //! Both passes run on the same kernel: a weighted sum of rows of bytes.
 //! For the pass along image rows, bands of `BAND` rows are transposed first, so that their pixels lie side by side.
+//! Weights are made a block of output positions at a time, so that what a resize takes does not grow with its longer side.
 
 use image::RgbImage;
 use limber_core::spec::ResizeFilter;
@@ -11,15 +12,16 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::ImageError;
+use super::filter::{Axis, PRECISION, Weights};
 
-/// Bits after the point: 32 less 8 for the byte and 2 for weights that overshoot.
-const PRECISION: u32 = 22;
 /// Image rows that the horizontal pass handles side by side.
 const BAND: usize = 8;
 /// Bytes that the inner loop sums at a time, so that the sums stay in registers.
 const LANES: usize = 3 * BAND;
 /// Multiplications above which threads are worth waking.
 const PARALLEL_WORK: usize = 1 << 20;
+/// Most pixels between the passes, as many as an image may have by default.
+const BETWEEN: u64 = 178_956_970;
 
 /// Which pass comes first; rounding and clipping between the passes make the results differ by a few levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,79 +44,6 @@ pub struct Window {
     pub width: usize,
     /// Rows wanted.
     pub height: usize,
-}
-
-/// For each output position, the input positions that weigh on it.
-struct Weights {
-    /// First input position and number of weights, an output position.
-    spans: Vec<(usize, usize)>,
-    /// Fixed-point weights, `stride` for each output position.
-    values: Vec<i32>,
-    stride: usize,
-}
-
-impl Weights {
-    /// Weights from `input` positions to `output`, for the outputs `from .. from + count` alone.
-    fn new(input: usize, output: usize, from: usize, count: usize, filter: ResizeFilter) -> Self {
-        let (kernel, radius): (fn(f64) -> f64, f64) = match filter {
-            ResizeFilter::Bilinear => (bilinear, 1.0),
-            ResizeFilter::Bicubic => (bicubic, 2.0),
-        };
-        // Pillow passes the size through an f32.
-        let scale = f64::from(input as f32) / output as f64;
-        let stretch = scale.max(1.0);
-        let support = radius * stretch;
-        let inverse = 1.0 / stretch;
-        let stride = (support.ceil() as usize * 2 + 1).min(input);
-
-        let mut spans = Vec::with_capacity(count);
-        let mut values = vec![0; count * stride];
-        let mut row = Vec::with_capacity(stride);
-        for (position, slot) in (from..from + count).zip(values.chunks_exact_mut(stride)) {
-            let centre = (position as f64 + 0.5) * scale;
-            let first = ((centre - support + 0.5) as i64).max(0) as usize;
-            let last = ((centre + support + 0.5) as i64).clamp(0, input as i64) as usize;
-            row.clear();
-            row.extend((first..last).map(|x| kernel((x as f64 - centre + 0.5) * inverse)));
-            let total: f64 = row.iter().sum();
-            for (value, weight) in slot.iter_mut().zip(&row) {
-                let weight = if total == 0.0 { *weight } else { weight / total };
-                let scaled = weight * f64::from(1 << PRECISION);
-                *value = (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32;
-            }
-            spans.push((first, row.len()));
-        }
-        Self { spans, values, stride }
-    }
-
-    /// The first input position and the weights of the output position `at`.
-    fn of(&self, at: usize) -> (usize, &[i32]) {
-        let (first, count) = self.spans[at];
-        (first, &self.values[at * self.stride..][..count])
-    }
-
-    /// The input positions that any output position uses.
-    fn reach(&self) -> std::ops::Range<usize> {
-        let first = self.spans.first().map_or(0, |span| span.0);
-        first..self.spans.last().map_or(0, |span| span.0 + span.1)
-    }
-}
-
-fn bilinear(x: f64) -> f64 {
-    (1.0 - x.abs()).max(0.0)
-}
-
-/// Keys' cubic with a = -1/2, its terms in Pillow's order so that every bit agrees.
-fn bicubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
 }
 
 /// Resizes an image to `width` x `height` as Pillow does 8-bit images, rows first.
@@ -148,24 +77,31 @@ pub fn resize_window(
         return Err(error);
     }
     let arch = Arch::new();
-    let columns = (to.0 != from_width).then(|| Weights::new(from_width, to.0, window.left, window.width, filter));
-    let rows = (to.1 != from_height).then(|| Weights::new(from_height, to.1, window.top, window.height, filter));
-    let reach = rows.as_ref().map_or(window.top..window.top + window.height, Weights::reach);
+    let axis = |input, output, from, count| (output != input).then_some(Axis { input, output, from, count, filter });
+    let columns = axis(from_width, to.0, window.left, window.width);
+    let rows = axis(from_height, to.1, window.top, window.height);
+    let reach = rows.map_or(window.top..window.top + window.height, |rows| rows.reach());
     let source = &image.as_raw()[reach.start * from_width * 3..reach.end * from_width * 3];
 
     let across = |source: &[u8]| match &columns {
-        Some(weights) => horizontal(arch, source, from_width, weights),
+        Some(columns) => horizontal(arch, source, from_width, *columns),
         None => {
             let rows = source.chunks_exact(from_width * 3);
             rows.flat_map(|row| &row[window.left * 3..][..window.width * 3]).copied().collect()
         }
     };
-    let data = match &rows {
+    let data = match rows {
         None => across(source),
-        Some(weights) if order == PassOrder::Pillow13 && columns_first((from_width, from_height), to) => {
-            across(&vertical(arch, source, from_width * 3, reach.start, weights))
+        Some(rows) if order == PassOrder::Pillow13 && columns_first((from_width, from_height), to) => {
+            across(&vertical(arch, source, from_width * 3, reach.start, rows))
         }
-        Some(weights) => vertical(arch, &across(source), window.width * 3, reach.start, weights),
+        Some(rows) => {
+            let pixels = (reach.len() as u64).saturating_mul(window.width as u64);
+            if pixels > BETWEEN {
+                return Err(ImageError::Between { from: (from_width, from_height), to, pixels, limit: BETWEEN });
+            }
+            vertical(arch, &across(source), window.width * 3, reach.start, rows)
+        }
     };
     RgbImage::from_raw(window.width as u32, window.height as u32, data).ok_or(error)
 }
@@ -176,65 +112,108 @@ fn columns_first(from: (usize, usize), to: (usize, usize)) -> bool {
     to.1 < from.1 && lost(from.1, to.1) > 2 * lost(from.0, to.0)
 }
 
-/// Resamples every row of an RGB image `[rows, width, 3]` to as many pixels as there are weights.
-fn horizontal(arch: Arch, source: &[u8], width: usize, weights: &Weights) -> Vec<u8> {
-    let (out_width, rows) = (weights.spans.len(), source.len() / (width * 3));
+/// Resamples every row of an RGB image `[rows, width, 3]` to the wanted positions of `columns`.
+fn horizontal(arch: Arch, source: &[u8], width: usize, columns: Axis) -> Vec<u8> {
+    let (out_width, rows) = (columns.count, source.len() / (width * 3));
     let mut out = vec![0; rows * out_width * 3];
-    let reach = weights.reach();
-    let band = |(rows_in, rows_out): (&[u8], &mut [u8])| {
-        arch.dispatch(|| {
-            // [columns in reach, 3, BAND]; rows missing from the last band stay 0 and are not copied back.
-            let mut side_by_side = vec![0; reach.len() * LANES];
-            for (r, row) in rows_in.chunks_exact(width * 3).enumerate() {
-                let used = &row[reach.start * 3..reach.end * 3];
-                for (lane, byte) in side_by_side[r..].iter_mut().step_by(BAND).zip(used) {
-                    *lane = *byte;
+    let is_long = (rows * out_width).saturating_mul(columns.stride() * 3) > PARALLEL_WORK;
+    for weights in columns.blocks() {
+        let band = |(rows_in, rows_out): (&[u8], &mut [u8])| {
+            arch.dispatch(|| {
+                if rows_in.len() < BAND * width * 3 {
+                    for (row, out) in rows_in.chunks_exact(width * 3).zip(rows_out.chunks_exact_mut(out_width * 3)) {
+                        alone(row, 0, &mut out[weights.block.start * 3..weights.block.end * 3], &weights);
+                    }
+                } else {
+                    side_by_side(rows_in, rows_out, width, out_width, &weights);
                 }
-            }
-            let mut pixels = vec![0; out_width * LANES];
-            for (x, lanes) in pixels.chunks_exact_mut(LANES).enumerate() {
-                let (first, weights) = weights.of(x);
-                accumulate(lanes, &side_by_side[(first - reach.start) * LANES..], LANES, weights);
-            }
-            for (r, row) in rows_out.chunks_exact_mut(out_width * 3).enumerate() {
-                for (byte, lane) in row.iter_mut().zip(pixels[r..].iter().step_by(BAND)) {
-                    *byte = *lane;
-                }
-            }
-        });
-    };
-    let bands = (source.chunks(BAND * width * 3), out.chunks_mut(BAND * out_width * 3));
-    if rows * out_width * weights.stride * 3 > PARALLEL_WORK {
-        (source.par_chunks(BAND * width * 3), out.par_chunks_mut(BAND * out_width * 3)).into_par_iter().for_each(band);
-    } else {
-        bands.0.zip(bands.1).for_each(band);
+            });
+        };
+        let (band_in, band_out) = (BAND * width * 3, BAND * out_width * 3);
+        if is_long {
+            (source.par_chunks(band_in), out.par_chunks_mut(band_out)).into_par_iter().for_each(band);
+        } else {
+            source.chunks(band_in).zip(out.chunks_mut(band_out)).for_each(band);
+        }
     }
     out
 }
 
-/// Resamples the columns of rows of `row` bytes, the first of which is input row `start`.
-fn vertical(arch: Arch, source: &[u8], row: usize, start: usize, weights: &Weights) -> Vec<u8> {
-    let mut out = vec![0; weights.spans.len() * row];
-    let line = |(y, out): (usize, &mut [u8])| {
-        arch.dispatch(|| {
-            let (first, weights) = weights.of(y);
-            let source = &source[(first - start) * row..];
-            let mut at = 0;
-            let mut blocks = out.chunks_exact_mut(LANES);
-            for block in &mut blocks {
-                accumulate(block, &source[at..], row, weights);
-                at += LANES;
+/// One block of output positions of a whole band of rows.
+#[inline(always)]
+fn side_by_side(rows_in: &[u8], rows_out: &mut [u8], width: usize, out_width: usize, weights: &Weights) {
+    let (reach, block) = (weights.reach(), weights.block.clone());
+    // [columns in reach, 3, BAND]
+    let mut lanes = vec![0; reach.len() * LANES];
+    for (r, row) in rows_in.chunks_exact(width * 3).enumerate() {
+        for (lane, byte) in lanes[r..].iter_mut().step_by(BAND).zip(&row[reach.start * 3..reach.end * 3]) {
+            *lane = *byte;
+        }
+    }
+    let mut pixels = vec![0; block.len() * LANES];
+    for (at, sums) in pixels.chunks_exact_mut(LANES).enumerate() {
+        let (first, weights) = weights.of(at);
+        accumulate(sums, &lanes[(first - reach.start) * LANES..], LANES, weights);
+    }
+    for (r, row) in rows_out.chunks_exact_mut(out_width * 3).enumerate() {
+        for (byte, lane) in row[block.start * 3..block.end * 3].iter_mut().zip(pixels[r..].iter().step_by(BAND)) {
+            *byte = *lane;
+        }
+    }
+}
+
+/// One block of output positions of one row (or of the one column of an image), whose first pixel is input position `start`:
+/// what a band that is not full consists of.
+#[inline(always)]
+fn alone(row: &[u8], start: usize, out: &mut [u8], weights: &Weights) {
+    let pixel = |(at, out): (usize, &mut [u8])| {
+        let (first, weights) = weights.of(at);
+        let mut sums = [HALF; 3];
+        for (weight, pixel) in weights.iter().zip(row[(first - start) * 3..].chunks_exact(3)) {
+            for (sum, byte) in sums.iter_mut().zip(pixel) {
+                *sum += weight * i32::from(*byte);
             }
-            for (i, byte) in blocks.into_remainder().iter_mut().enumerate() {
-                let column = source[at + i..].iter().step_by(row);
-                *byte = finish(weights.iter().zip(column).fold(HALF, |sum, (w, b)| sum + w * i32::from(*b)));
-            }
-        });
+        }
+        for (byte, sum) in out.iter_mut().zip(sums) {
+            *byte = finish(sum);
+        }
     };
-    if out.len() * weights.stride > PARALLEL_WORK {
-        out.par_chunks_mut(row).enumerate().for_each(line);
+    if out.len() * weights.reach().len() > PARALLEL_WORK {
+        out.par_chunks_exact_mut(3).enumerate().for_each(pixel);
     } else {
-        out.chunks_mut(row).enumerate().for_each(line);
+        out.chunks_exact_mut(3).enumerate().for_each(pixel);
+    }
+}
+
+/// Resamples the columns of rows of `row` bytes, the first of which is input row `start`.
+fn vertical(arch: Arch, source: &[u8], row: usize, start: usize, rows: Axis) -> Vec<u8> {
+    let mut out = vec![0; rows.count * row];
+    let is_long = out.len().saturating_mul(rows.stride()) > PARALLEL_WORK;
+    for weights in rows.blocks() {
+        let line = |(at, out): (usize, &mut [u8])| {
+            arch.dispatch(|| {
+                let (first, weights) = weights.of(at);
+                let source = &source[(first - start) * row..];
+                let mut at = 0;
+                let mut blocks = out.chunks_exact_mut(LANES);
+                for block in &mut blocks {
+                    accumulate(block, &source[at..], row, weights);
+                    at += LANES;
+                }
+                for (i, byte) in blocks.into_remainder().iter_mut().enumerate() {
+                    let column = source[at + i..].iter().step_by(row);
+                    *byte = finish(weights.iter().zip(column).fold(HALF, |sum, (w, b)| sum + w * i32::from(*b)));
+                }
+            });
+        };
+        let out = &mut out[weights.block.start * row..weights.block.end * row];
+        if row == 3 {
+            arch.dispatch(|| alone(source, start, out, &weights));
+        } else if is_long {
+            out.par_chunks_mut(row).enumerate().for_each(line);
+        } else {
+            out.chunks_mut(row).enumerate().for_each(line);
+        }
     }
     out
 }
@@ -298,6 +277,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_band_that_is_not_full_is_resampled_as_a_full_one() {
+        // 8 rows go side by side, 7 one by one.
+        for (width, to) in [(53, 17), (17, 53), (200_000, 9)] {
+            let image = picture(width, 8);
+            let part = image::imageops::crop_imm(&image, 0, 0, width, 7).to_image();
+            let [full, part] = [image, part].map(|image| {
+                let height = image.height() as usize;
+                resize(&image, to, height, ResizeFilter::Bicubic).unwrap()
+            });
+            assert_eq!(part.as_raw()[..], full.as_raw()[..part.as_raw().len()], "{width} -> {to}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_grows_between_the_passes_is_refused() {
+        let image = RgbImage::new(1, 1_000_000);
+        let all = Window { left: 0, top: 0, width: 384, height: 384 };
+        let resized = |order| resize_window(&image, (384, 384), all, ResizeFilter::Bicubic, order);
+        assert!(resized(PassOrder::Pillow13).is_ok());
+        let message = resized(PassOrder::HorizontalFirst).unwrap_err().to_string();
+        assert!(message.contains("384000000 pixels in between, over the limit of 178956970"), "{message}");
     }
 
     #[test]

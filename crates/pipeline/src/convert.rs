@@ -3,6 +3,7 @@
 use crate::parts;
 use anyhow::{Result, bail};
 use limber_core::WeightSource;
+use limber_core::registry::Role;
 use limber_text::Tokenizer;
 use limber_weights::{Checkpoint, ConvertOptions, ConvertProgress, ConvertSummary, DecoderDocuments};
 use serde_json::Value;
@@ -20,7 +21,7 @@ pub fn to_gguf(
 ) -> Result<ConvertSummary> {
     let registry = parts::registry()?;
     let source: &dyn WeightSource = checkpoint;
-    let entry = registry.detect("decoder", source)?;
+    let entry = registry.detect(Role::Decoder, source)?;
     let prepared = registry.decoder(&entry.kind, Value::Null, source)?;
     let Value::Object(settings) = prepared.settings else { bail!("{} has no settings", entry.kind) };
     let tokenizer = Tokenizer::from_source(source).ok().and_then(|tokenizer| tokenizer.to_json());

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use limber_core::weights::FrozenData;
 use limber_data::features::manifest::{Done, Layout, Manifest, Precision, Skipped, npy_file};
 use limber_data::features::stored::{SKIPPED, bytes_of, skipped};
-use limber_data::{Ahead, Dataset, Item};
+use limber_data::{Ahead, Dataset, Item, caught};
 use limber_weights::{self as weights, fill_through, save_through};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -101,16 +101,12 @@ pub fn encode(
     // Every block but the set's last is full, so a place says which item stands there.
     let read = |place: u64| {
         let (at, within) = (open[place as usize / how.block], place as usize % how.block);
-        read(vision, set, manifest.range(at).start + within)
+        let index = manifest.range(at).start + within;
+        caught(|| set.name(index), || Ok(read(vision, set, index)))
     };
-    let ahead = Ahead::new((0, count(&open) as u64), 2 * how.batch.max(how.workers), read);
-    let result = std::thread::scope(|scope| {
-        for _ in 0..how.workers {
-            scope.spawn(|| ahead.work());
-        }
-        let result = open.iter().try_for_each(|at| run.block(*at, &ahead, &mut |done| watch(done, total)));
-        ahead.stop();
-        result
+    let ahead = Ahead::new((0, count(&open) as u64), how.batch.max(how.workers).saturating_mul(2), read);
+    let result = ahead.with_workers(how.workers, || {
+        open.iter().try_for_each(|at| run.block(*at, &ahead, &mut |done| watch(done, total)))
     });
     let skipped_path = run.list()?;
     result?;
@@ -147,7 +143,7 @@ impl Run<'_> {
         let (mut keys, mut inputs, mut skipped) = (Vec::new(), Vec::new(), Skipped::new());
         let range = self.manifest.range(at);
         for index in range.clone() {
-            let Read { key, input } = ahead.next();
+            let Read { key, input } = ahead.next()?;
             match input {
                 Err(reason) => {
                     self.bad += 1;

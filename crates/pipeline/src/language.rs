@@ -58,7 +58,7 @@ impl LanguageModel {
     /// Log-probabilities of `tokens`, one each, after the embeddings `before` `[1, P, D]`.
     ///
     /// # Errors
-    /// No token; more positions than the decoder's context length.
+    /// No token; more positions than the decoder's context length; logits that are not a number.
     pub fn score(&self, before: &Tensor, tokens: &[u32]) -> Result<Vec<f32>> {
         // The last token predicts nothing that is asked for, so it is not read.
         let Some((_, read)) = tokens.split_last() else { bail!("there is no token to score") };
@@ -68,6 +68,9 @@ impl LanguageModel {
         run.logits = LogitPositions::At((0..tokens.len()).map(|i| (0, first + i)).collect());
         let logits = self.decoder.forward(&embeds, &mut run).context("the text could not be scored")?;
         let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-        Ok(table.iter().zip(tokens).map(|(row, id)| log_softmax(row, *id)).collect())
+        let scored = table.iter().zip(tokens).enumerate();
+        scored
+            .map(|(at, (row, id))| log_softmax(row, *id).with_context(|| format!("token {} of the text", at + 1)))
+            .collect()
     }
 }

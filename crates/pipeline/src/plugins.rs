@@ -1,14 +1,14 @@
-//! Which dynamic libraries a run uses, and the registry with their parts.
+//! Which dynamic libraries a run uses, and the registry with their components.
 //!
 //! A library is loaded only where the user names it: in a config's `plugins:` (relative to the config's folder), by
 //! `--plugin`, or in `LIMBER_PLUGIN_PATH`. Nothing is looked for in the working folder.
 
 use crate::parts;
 use anyhow::{Context, Result, bail};
-use limber_config::{Config, Plugin, violations};
+use limber_config::{Config, Plugin};
 use limber_core::Registry;
 use limber_core::registry::{Entry, Maker};
-use limber_core::settings::SettingsError;
+use limber_core::settings::{SettingsError, violations};
 use limber_plugin_host::Library;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -64,7 +64,7 @@ fn named_by(value: Option<&OsStr>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The registry of the linked-in parts and of `libraries`.
+/// The registry of the linked-in components and of `libraries`.
 ///
 /// # Errors
 /// A kind that is there twice.
@@ -76,7 +76,7 @@ pub fn registry_with(libraries: &[Library]) -> Result<Registry> {
     Ok(registry)
 }
 
-/// The registry of a config: linked-in parts, its plugins, the environment's.
+/// The registry of a config: linked-in components, its plugins, the environment's.
 ///
 /// # Errors
 /// As [`libraries`] and [`registry_with`].
@@ -106,10 +106,8 @@ pub fn checked(entry: Entry) -> Entry {
 
 fn check(section: &str, settings: &Value, schema: &Value) -> Result<(), SettingsError> {
     let settings = if settings.is_null() { &Value::Object(Default::default()) } else { settings };
-    match violations(settings, schema).into_iter().next() {
-        None => Ok(()),
-        Some((key, message)) => Err(SettingsError { section: section.to_string(), key, message }),
-    }
+    let violations = violations(settings, schema);
+    if violations.is_empty() { Ok(()) } else { Err(SettingsError { section: section.to_string(), violations }) }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(config: &Config, registry: &Registry) -> Result<Self> {
-        let device = components::device(&config.device)?;
+        let device = components::device(config.device)?;
         let encoder = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
         let decoder = prepare_decoder(config, registry, &device).context("section \"decoder\"")?;
         let stitch = prepare_stitch(config, registry, &encoder.prepared, &decoder.prepared, &device)

@@ -30,7 +30,7 @@ impl Preprocessor {
     /// # Errors
     /// An unknown kind or setting, a device that is not there, small documents beside the weights that are missing.
     pub fn load(config: &Config, registry: &Registry) -> Result<Self> {
-        let device = components::device(&config.device)?;
+        let device = components::device(config.device)?;
         let encoder = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
         Ok(Self::new(config, &encoder.prepared, device))
     }

@@ -24,7 +24,7 @@ impl VisionEncoder {
     /// # Errors
     /// An unknown kind or setting, weights that are missing or unreadable.
     pub fn load(config: &Config, registry: &Registry) -> Result<Self> {
-        let device = components::device(&config.device)?;
+        let device = components::device(config.device)?;
         let ready = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
         Self::build(config, ready, device)
     }

@@ -114,7 +114,7 @@ impl Run<'_> {
     /// begins inside the language that the frozen model knows.
     fn start(&self, path: &Path, registry: &Registry) -> Result<()> {
         let mut config = self.config(path)?;
-        config.stitch.weights = Some(format!("random:{}", self.seed));
+        config.stitch.weights = Some(weights::WeightSpec::Random(self.seed));
         let model = Model::load(&config, registry)?;
         let ids: Vec<u32> = (0..model.language().limit() as u32).collect();
         let table = model.language().embed(&ids)?.flatten_all()?.to_vec1::<f32>()?;

@@ -11,7 +11,9 @@ use super::folder;
 use super::stream::TextStream;
 use anyhow::{Context, Result, anyhow, bail};
 use limber_core::WeightSource;
+use limber_core::bounded::{self, TEXT_LIMIT, without_mark};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 /// What stands for the end of a text where a tokenizer does not say otherwise (GPT-2's).
@@ -45,7 +47,7 @@ impl Tokenizer {
         let path = path.as_ref();
         folder::load(&path.display().to_string(), &|name| {
             let file = path.join(name);
-            match std::fs::read_to_string(&file) {
+            match File::open(&file).and_then(|file| bounded::text(file, TEXT_LIMIT)) {
                 Ok(text) => Ok(Some(text)),
                 Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
                     Ok(None)
@@ -68,7 +70,7 @@ impl Tokenizer {
     /// # Errors
     /// Bytes that are no such file.
     pub fn from_bytes(json: &[u8]) -> Result<Self> {
-        let json = std::str::from_utf8(json).context("tokenizer.json in memory is not UTF-8")?;
+        let json = std::str::from_utf8(without_mark(json)).context("tokenizer.json in memory is not UTF-8")?;
         folder::load("memory", &|name| Ok((name == folder::TOKENIZER).then(|| json.to_string())))
     }
 

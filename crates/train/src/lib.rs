@@ -25,12 +25,12 @@ pub use schedule::learning_rate;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::State;
-use limber_config::{self as config, Config, Train};
+use limber_config::{self as config, Config, DeviceSpec, Train};
 use limber_core::Registry;
 use limber_data::{self as data, Loader, Order};
 use limber_pipeline::Reader;
 use limber_pipeline::model::Model;
-use limber_weights as weights;
+use limber_weights::{self as weights, WeightSpec};
 use log::Log;
 use optimizer::{AdamW, Optimizer};
 use run::Run;
@@ -117,9 +117,8 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let per_step = (settings.batch * settings.accumulate) as u64;
     let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
     let reading = Reader::new(&model, config, &data, set.len())?;
-    // Two micro-batches, so that one is read while the other is learnt from; a whole step may be thousands of images.
-    let ahead = 2 * settings.batch.max(data.workers);
-    let loader = Loader::new(set.as_ref(), order, &reading, places, ahead);
+    // Micro-batches are read ahead: a whole step may be thousands of images.
+    let loader = Loader::new(set.as_ref(), order, &reading, places, (settings.batch, data.workers));
     let mut run = Run { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
     let look = |run: &Run, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
         let step = run.state.step;
@@ -132,12 +131,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         watch(Event::Validated(&validated));
         Ok(())
     };
-    std::thread::scope(|scope| {
-        for _ in 0..data.workers {
-            scope.spawn(|| loader.work());
-        }
-        // The reading threads end however this ends, or the scope would wait for them.
-        let _guard = Stop(&loader);
+    loader.run(|| {
         if run.state.step == 0 {
             look(&run, &mut log, watch)?;
         }
@@ -156,7 +150,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
                 run.save()?;
             }
         }
-        anyhow::Ok(())
+        Ok(())
     })?;
     let stitch = output.join("stitch.safetensors");
     if ranks.rank() == 0 {
@@ -170,21 +164,13 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     Ok(Outcome { stitch: Some(stitch), steps: run.state.step, skipped: run.state.skipped })
 }
 
-/// Lets the reading threads of a loader end.
-pub(crate) struct Stop<'a, 'b>(pub &'a Loader<'b>);
-
-impl Drop for Stop<'_, '_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
 /// Refuses processes that do not train the same: other settings, another checkpoint, another start.
 fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize) -> Result<()> {
     if ranks.size() == 1 {
         return Ok(());
     }
-    let mut hash = Sha256::new_with_prefix(config::show(&Config { device: String::new(), ..config.clone() }, false));
+    let mut hash =
+        Sha256::new_with_prefix(config::show(&Config { device: DeviceSpec::default(), ..config.clone() }, false));
     hash.update((step as u64).to_le_bytes());
     for data in checkpoint::tensors(optimizer.variables())?.values() {
         hash.update(data.bytes());
@@ -204,14 +190,11 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
 fn starting(config: &Config, settings: &Train, ranks: &dyn Ranks) -> Config {
     let mut config = config.clone();
     if ranks.size() > 1 {
-        config.device = ranks::own_device(&config.device, ranks.local());
+        config.device = ranks::own_device(config.device, ranks.local());
     }
-    let there = config.stitch.weights.as_ref().is_some_and(|text| {
-        let local = !text.starts_with("hf:") && !text.starts_with("random:");
-        !local || config.resolve(text).exists() || Path::new(text).exists()
-    });
-    if !there {
-        config.stitch.weights = Some(format!("random:{}", settings.seed));
+    let is_there = |path: &Path| config.resolve(path).exists() || path.exists();
+    if !config.stitch.weights.as_ref().is_some_and(|spec| spec.local().is_none_or(is_there)) {
+        config.stitch.weights = Some(WeightSpec::Random(settings.seed));
     }
     config
 }

@@ -2,7 +2,6 @@
 //!
 //! The loss is that of training without dropout, over all target tokens; a run is never changed by being watched.
 
-use super::Stop;
 use super::log::{Said, Validated};
 use super::ranks::Ranks;
 use super::step::{Normalise, loss_of};
@@ -80,12 +79,8 @@ impl<'a> Validation<'a> {
         each: &mut dyn FnMut(Vec<Sample>) -> Result<()>,
     ) -> Result<()> {
         let workers = self.settings.data.workers;
-        let loader = Loader::new(self.set.as_ref(), self.order, reading, places, 2 * batch.max(workers));
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| loader.work());
-            }
-            let _guard = Stop(&loader);
+        let loader = Loader::new(self.set.as_ref(), self.order, reading, places, (batch, workers));
+        loader.run(|| {
             let mut left = (places.1 - places.0) as usize;
             while left > 0 {
                 let now = left.min(batch);

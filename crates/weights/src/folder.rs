@@ -2,12 +2,10 @@
 
 use super::mapped::map;
 use super::spec::is_inside;
+use limber_core::bounded::{TEXT_LIMIT, without_mark};
 use limber_core::weights::{SharedBytes, WeightError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Largest text that is read beside the weights.
-pub const TEXT_LIMIT: usize = 64 << 20;
 
 /// Files by name.
 #[derive(Clone)]
@@ -144,8 +142,8 @@ impl Folder {
             return Ok(None);
         }
         let bytes = self.bytes(name)?;
-        let bytes = (*bytes).as_ref();
-        if bytes.len() > TEXT_LIMIT {
+        let bytes = without_mark((*bytes).as_ref());
+        if bytes.len() as u64 > TEXT_LIMIT {
             let message = format!("{} bytes, allowed are {TEXT_LIMIT} for a text", bytes.len());
             return Err(unreadable(self.label(name), message));
         }
@@ -213,11 +211,13 @@ mod tests {
         assert!(message.contains("nor is there a folder"), "{message}");
         let message = split(&folder.path().join("y.bin")).err().unwrap().to_string();
         assert!(message.contains("no such file or folder") && message.ends_with("holds a.bin"), "{message}");
+        std::fs::write(folder.path().join("marked.json"), "\u{feff}{}").unwrap();
+        assert_eq!(here.text("marked.json").unwrap().unwrap(), "{}");
         std::fs::write(folder.path().join("t"), [b'a', 0xff]).unwrap();
         assert!(here.text("t").unwrap_err().to_string().ends_with("not UTF-8 at byte 1"));
         // Sparse: no disk is used.
         let long = std::fs::File::create(folder.path().join("long.json")).unwrap();
-        long.set_len(TEXT_LIMIT as u64 + 1).unwrap();
+        long.set_len(TEXT_LIMIT + 1).unwrap();
         assert!(here.text("long.json").unwrap_err().to_string().contains("allowed are 67108864 for a text"));
     }
 }

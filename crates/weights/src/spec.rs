@@ -1,14 +1,17 @@
 //! The `weights` line of a config: `path`, `hf:owner/name[@revision][/file]`, `random:SEED`.
 
 use anyhow::{Error, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
-/// What a `weights` line names. It prints and serialises as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// What a `weights` line names. It prints and serialises as it is written, and its [`FromStr`] is the one place that
+/// reads such a line: checking a config, loading and pulling all go through it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WeightSpec {
     /// A file or folder, relative to the config's folder. `~` stands for itself.
     Local(String),
@@ -18,7 +21,7 @@ pub enum WeightSpec {
         repository: String,
         /// Branch, tag or commit; None is `main`.
         revision: Option<String>,
-        /// A file or folder inside the repository; None looks for the names that the part asks for.
+        /// A file or folder inside the repository; None looks for the names that the component asks for.
         file: Option<String>,
     },
     /// Random numbers from a seed.
@@ -29,6 +32,14 @@ impl WeightSpec {
     /// Whether the weights are drawn and not read.
     pub fn is_random(&self) -> bool {
         matches!(self, WeightSpec::Random(_))
+    }
+
+    /// The path, where it is one on this machine.
+    pub fn local(&self) -> Option<&Path> {
+        match self {
+            WeightSpec::Local(path) => Some(Path::new(path)),
+            _ => None,
+        }
     }
 }
 
@@ -104,17 +115,33 @@ impl fmt::Display for WeightSpec {
     }
 }
 
-impl TryFrom<String> for WeightSpec {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
+impl Serialize for WeightSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
-impl From<WeightSpec> for String {
-    fn from(spec: WeightSpec) -> String {
-        spec.to_string()
+impl<'de> Deserialize<'de> for WeightSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for WeightSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "Weights".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "weights",
+            "errorMessage": "expected a file or folder, hf:owner/name[@revision][/file] or random:SEED",
+        })
     }
 }
 

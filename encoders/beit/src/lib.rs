@@ -135,12 +135,8 @@ impl EncoderPart for Beit {
 }
 
 impl Encoder for Beit {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

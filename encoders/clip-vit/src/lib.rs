@@ -151,12 +151,8 @@ impl EncoderPart for ClipVit {
 }
 
 impl Encoder for ClipVit {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

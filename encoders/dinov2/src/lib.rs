@@ -120,12 +120,8 @@ impl EncoderPart for Dinov2 {
 }
 
 impl Encoder for Dinov2 {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

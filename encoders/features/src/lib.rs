@@ -60,12 +60,8 @@ impl EncoderPart for Features {
 }
 
 impl Encoder for Features {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, features: &Tensor) -> candle_core::Result<Tensor> {

@@ -107,12 +107,8 @@ impl EncoderPart for NfResnet {
 }
 
 impl Encoder for NfResnet {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

@@ -1,5 +1,5 @@
 /*
- * What a part in C needs again and again: messages, settings, views of tensors, weights. Not part of the ABI: a plugin
+ * What a component in C needs again and again: messages, settings, views of tensors, weights. Not part of the ABI: a plugin
  * may take it along, change it, or do without. C99, no library but the standard one.
  */
 #ifndef LIMBER_PART_H
@@ -22,6 +22,22 @@
 /* The head of every struct that is given to the host. */
 #define LIMBER_HEAD(type) .size = sizeof(struct type), .version = LIMBER_ABI_MINOR
 
+/*
+ * Exports a plugin of one component, whose table is `its_part`: the last line of its file. A plugin of several writes
+ * its table and its entry itself.
+ */
+#define LIMBER_EXPORT_PART(its_part, its_name, its_release)                                             \
+    static const LimberPart *const limber_exported[] = {&(its_part)};                                   \
+    static const LimberPlugin limber_plugin = {                                                         \
+        LIMBER_HEAD(LimberPlugin), .abi_major = LIMBER_ABI_MAJOR,    .n_parts = 1, .name = (its_name),  \
+        .release = (its_release),  .built_with = "a C compiler", .parts = limber_exported};             \
+    LIMBER_EXPORT const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error); \
+    const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error) {             \
+        (void)host, (void)error;                                                                        \
+        return &limber_plugin;                                                                          \
+    }                                                                                                   \
+    struct LimberExported
+
 /* Gives the message to the host; the return value is that of a function that failed. */
 LIMBER_MAYBE_UNUSED LIMBER_FORMAT(2, 3)
 static LimberStatus limber_fail(const LimberSink *error, const char *format, ...) {
@@ -41,7 +57,7 @@ static void *limber_zeros(size_t count, size_t size) {
     return calloc(count > 0 ? count : 1, size > 0 ? size : 1);
 }
 
-/* A setting that is a whole number: its name, its place, what is allowed. The place holds the default. */
+/* A setting that is a whole number: its name, where it is kept, and its range. What is kept there is the default. */
 typedef struct LimberSetting {
     const char *key;
     int64_t *value;
@@ -56,7 +72,7 @@ static const char *limber_blank(const char *at) {
 
 /*
  * Reads a JSON object of whole numbers, such as {"side": 32}, into `settings`. A key that is not listed, a value that
- * is no whole number and one that is not allowed are errors that name it. Richer settings need a JSON library.
+ * is no whole number and one out of its range are errors that name it. Richer settings need a JSON library.
  */
 LIMBER_MAYBE_UNUSED
 static LimberStatus limber_settings(const char *json, const LimberSetting *settings, size_t n, const LimberSink *error) {
@@ -72,10 +88,10 @@ static LimberStatus limber_settings(const char *json, const LimberSetting *setti
         while (i < n && (strlen(settings[i].key) != length || strncmp(settings[i].key, key, length) != 0))
             i++;
         if (i == n) {
-            char allowed[512] = "none";
-            for (size_t k = 0, used = 0; k < n && used < sizeof allowed; k++)
-                used += (size_t)snprintf(allowed + used, sizeof allowed - used, "%s%s", k > 0 ? ", " : "", settings[k].key);
-            return limber_fail(error, "unknown key \"%.*s\", allowed are: %s", (int)length, key, allowed);
+            char expected[512] = "none";
+            for (size_t k = 0, used = 0; k < n && used < sizeof expected; k++)
+                used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", k > 0 ? ", " : "", settings[k].key);
+            return limber_fail(error, "unknown key \"%.*s\", expected are: %s", (int)length, key, expected);
         }
         at = limber_blank(key + length + 1);
         if (*at != ':')
@@ -84,7 +100,7 @@ static LimberStatus limber_settings(const char *json, const LimberSetting *setti
         char *end;
         long long value = strtoll(at, &end, 10);
         if (end == at || strchr(",} \t\r\n", *end) == NULL || value < settings[i].least || value > settings[i].most)
-            return limber_fail(error, "key \"%s\" has the value %.*s, allowed are the whole numbers %lld to %lld",
+            return limber_fail(error, "key \"%s\" has the value %.*s, expected is a whole number from %lld to %lld",
                                settings[i].key, (int)strcspn(at, ",}"), at, (long long)settings[i].least,
                                (long long)settings[i].most);
         *settings[i].value = value;
@@ -97,11 +113,13 @@ static LimberStatus limber_settings(const char *json, const LimberSetting *setti
     return LIMBER_OK;
 }
 
-/* Gives the resolved settings to the host. */
+/* Gives the resolved settings to the host; nothing where `resolved` is null. */
 LIMBER_MAYBE_UNUSED
 static void limber_resolved(const LimberSink *resolved, const LimberSetting *settings, size_t n) {
     char json[1024] = "{";
     size_t used = 1;
+    if (resolved == NULL)
+        return;
     for (size_t i = 0; i < n && used < sizeof json; i++)
         used += (size_t)snprintf(json + used, sizeof json - used, "%s\"%s\": %lld", i > 0 ? ", " : "", settings[i].key,
                                  (long long)*settings[i].value);
@@ -132,13 +150,13 @@ static int limber_is(const LimberTensor *tensor, uint8_t code, uint8_t bits, int
         for (int32_t i = 0; i < tensor->ndim && used < sizeof found; i++)
             used += (size_t)snprintf(found + used, sizeof found - used, "%s%lld", i > 0 ? ", " : "",
                                      (long long)tensor->shape[i]);
-        char allowed[256] = "";
+        char expected[256] = "";
         used = 0;
-        for (int32_t i = 0; i < ndim && used < sizeof allowed; i++)
-            used += shape[i] < 0 ? (size_t)snprintf(allowed + used, sizeof allowed - used, "%sany", i > 0 ? ", " : "")
-                                 : (size_t)snprintf(allowed + used, sizeof allowed - used, "%s%lld", i > 0 ? ", " : "",
+        for (int32_t i = 0; i < ndim && used < sizeof expected; i++)
+            used += shape[i] < 0 ? (size_t)snprintf(expected + used, sizeof expected - used, "%sany", i > 0 ? ", " : "")
+                                 : (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i > 0 ? ", " : "",
                                                     (long long)shape[i]);
-        limber_fail(error, "%s: the shape is [%s], allowed is [%s]", what, found, allowed);
+        limber_fail(error, "%s: the shape is [%s], expected is [%s]", what, found, expected);
     }
     return same;
 }
@@ -192,9 +210,39 @@ static LimberStatus limber_weight(const LimberSource *source, const char *name, 
             memcpy(out + i, &wide, sizeof wide);
         }
     else
-        status = limber_fail(error, "weight %s is in the format %s, allowed are f32, f16, bf16", name, weight.format);
+        status = limber_fail(error, "weight %s is in the format %s, expected are f32, f16, bf16", name, weight.format);
     weight.release(weight.lease);
     return status;
+}
+
+/* The spec of an encoder of images: `side` pixels a side, cut out of the middle, bicubic, mean and deviation 0.5. */
+LIMBER_MAYBE_UNUSED
+static void limber_image_spec(LimberEncoderSpec *spec, int64_t side, int64_t tokens, int64_t width) {
+    spec->input = LIMBER_INPUT_IMAGE;
+    spec->kind = LIMBER_FEATURES_PATCHES;
+    spec->tokens = (uint64_t)tokens;
+    spec->width = (uint64_t)width;
+    spec->side = (uint64_t)side;
+    spec->resize = LIMBER_RESIZE_SHORTER_SIDE_CROP;
+    spec->filter = LIMBER_FILTER_BICUBIC;
+    for (int c = 0; c < 3; c++)
+        spec->mean[c] = spec->std[c] = 0.5f;
+}
+
+/*
+ * The memory of a call of such an encoder: pixels [B, 3, side, side] and features [B, tokens, width]. Gives B, or 0 and
+ * a message where a shape is another.
+ */
+LIMBER_MAYBE_UNUSED
+static int64_t limber_image_call(const LimberEncode *call, int64_t side, int64_t tokens, int64_t width,
+                                 const float **pixels, float **features, const LimberSink *error) {
+    int64_t pixels_shape[] = {-1, 3, side, side};
+    *pixels = limber_floats(call->input, 4, pixels_shape, "pixels", error);
+    if (*pixels == NULL)
+        return 0;
+    int64_t features_shape[] = {call->input->shape[0], tokens, width};
+    *features = limber_floats(call->output, 3, features_shape, "features", error);
+    return *features == NULL ? 0 : features_shape[0];
 }
 
 #endif /* LIMBER_PART_H */

@@ -16,7 +16,7 @@
  * Errors: 0 is success. Before anything else is returned, one message goes to the sink `error`. After an error the
  * instance is as it was before the call. No exception may leave a function.
  *
- * Threads: the host calls from any thread. Two calls of one instance run at the same time only where the part has the
+ * Threads: the host calls from any thread. Two calls of one instance run at the same time only where the component has the
  * flag LIMBER_CONCURRENT.
  *
  * Shapes: B batch, S image side, N visual tokens, E encoder width, K prefix tokens, D LM width, T text tokens,
@@ -109,19 +109,19 @@ struct LimberPart;
 // Log level: everything.
 #define LIMBER_LOG_TRACE 5
 
-// Role of a part: an encoder.
+// Role of a component: an encoder.
 #define LIMBER_ENCODER 1
 
-// Role of a part: a stitch.
+// Role of a component: a stitch.
 #define LIMBER_STITCH 2
 
-// Role of a part: a decoder.
+// Role of a component: a decoder.
 #define LIMBER_DECODER 3
 
-// Flag of a part: several threads may call one instance at the same time.
+// Flag of a component: several threads may call one instance at the same time.
 #define LIMBER_CONCURRENT 1
 
-// Flag of a part: it reads no weights, and a config must not name any.
+// Flag of a component: it reads no weights, and a config must not name any.
 #define LIMBER_NO_WEIGHTS 2
 
 // Every element is `a`.
@@ -157,7 +157,7 @@ struct LimberPart;
 // What a run has seen before: keys and values, a state; the plugin's own.
 typedef struct LimberCache LimberCache;
 
-// A built part; what is behind it is the plugin's own.
+// A built component; what is behind it is the plugin's own.
 typedef struct LimberInstance LimberInstance;
 
 // What a forward call kept for its vector-Jacobian product; the plugin's own.
@@ -176,13 +176,13 @@ typedef struct LimberHost {
   const char *name;
   // What the host can do beyond the tables of its minor version: names, ended by a null pointer.
   const char *const *features;
-  // Threads that a plugin may use at a time, all its parts together; at least 1.
+  // Threads that a plugin may use at a time, all its components together; at least 1.
   uint32_t threads;
   // The most detailed level that the host shows, one of `LIMBER_LOG_*`; 0 is none.
   uint32_t log_level;
   // The host's own, first argument of `log`.
   const void *context;
-  // Writes a line to the host's log, from any thread, at any time. `target` names the place in the plugin and may
+  // Writes a line to the host's log, from any thread, at any time. `target` names the module of the plugin and may
   // be null.
   void (*log)(const void *context, uint32_t level, const char *target, const char *message);
 } LimberHost;
@@ -289,7 +289,7 @@ typedef struct LimberWeight {
   void (*release)(void *lease);
 } LimberWeight;
 
-// The weights that a config names for a part. Valid while the call lasts that it is given to.
+// The weights that a config names for a component. Valid while the call lasts that it is given to.
 typedef struct LimberSource {
   // Size of this struct in bytes.
   uint32_t size;
@@ -681,7 +681,7 @@ typedef struct LimberDecoder {
   int32_t (*begins_alike)(struct LimberInstance *instance, uint64_t positions);
 } LimberDecoder;
 
-// One kind of part: what a config names, and the table of its role.
+// One kind of component: what a config names, and the table of its role.
 typedef struct LimberPart {
   // Size of this struct in bytes.
   uint32_t size;
@@ -704,7 +704,7 @@ typedef struct LimberPart {
   const char *const *files;
   // The plugin's own.
   const void *context;
-  // Whether what lies beside the weights says that they are this part's (the kind `auto`): sets `yes` to 1 or 0.
+  // Whether what lies beside the weights says that they are this component's (the kind `auto`): sets `yes` to 1 or 0.
   // May be null, which is no.
   LimberStatus (*recognises)(const struct LimberPart *part,
                              const struct LimberSource *source,
@@ -736,7 +736,7 @@ typedef struct LimberPlugin {
   const char *built_with;
   // What the host must be able to do (`LimberHost::features`): names, ended by a null pointer; may be null.
   const char *const *required;
-  // `n_parts` pointers to parts.
+  // `n_parts` pointers to components.
   const struct LimberPart *const *parts;
 } LimberPlugin;
 
@@ -753,7 +753,7 @@ typedef const struct LimberPlugin *(*LimberEntry)(const struct LimberHost *host,
 // The plugin panicked, and the panic was caught inside it.
 #define LIMBER_PANIC 2
 
-// The part cannot do what was asked, and never will.
+// The component cannot do what was asked, and never will.
 #define LIMBER_UNSUPPORTED 3
 
 #endif  /* LIMBER_PLUGIN_H */

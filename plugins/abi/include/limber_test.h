@@ -158,6 +158,52 @@ TEST_MAYBE_UNUSED
 static const LimberBuild test_build = {sizeof(LimberBuild), LIMBER_ABI_MINOR, NULL};
 
 /*
+ * Prepares and builds the encoder of `part` at its tiny settings, encodes a batch, its images alone, and what does not
+ * fit, and gives all back.
+ */
+TEST_MAYBE_UNUSED
+static void test_encoder(const LimberPart *part) {
+    const LimberEncoder *encoder = part->encoder;
+    LimberEncoderSpec spec = {.size = sizeof spec, .version = LIMBER_ABI_MINOR};
+    CHECK(encoder->prepare(part, part->tiny, &test_source, &test_resolved, &spec, &test_error) == LIMBER_OK);
+    LimberInstance *instance = NULL;
+    CHECK(encoder->build(part, test_settings, &test_source, &test_build, &instance, &test_error) == LIMBER_OK);
+
+    int64_t s = (int64_t)spec.side, n = (int64_t)spec.tokens, e = (int64_t)spec.width, b = 3;
+    float *pixels = test_numbers(2, (size_t)(b * 3 * s * s)), *batch = test_numbers(0, (size_t)(b * n * e));
+    float *single = test_numbers(0, (size_t)(n * e));
+    int64_t input_shape[] = {b, 3, s, s}, output_shape[] = {b, n, e};
+    LimberTensor input = test_view(pixels, 4, input_shape), output = test_view(batch, 3, output_shape);
+    LimberEncode call = {.size = sizeof call, .version = LIMBER_ABI_MINOR, .input = &input, .output = &output};
+    CHECK(encoder->encode(instance, &call, &test_error) == LIMBER_OK);
+    for (int64_t i = 0; i < b * n * e; i++)
+        CHECK(isfinite(batch[i]));
+    input_shape[0] = output_shape[0] = 1;
+    for (int64_t row = 0; row < b; row++) {
+        input.data = pixels + row * 3 * s * s;
+        output.data = single;
+        CHECK(encoder->encode(instance, &call, &test_error) == LIMBER_OK);
+        for (int64_t i = 0; i < n * e; i++)
+            CHECK(fabsf(single[i] - batch[row * n * e + i]) <= 1e-5f);
+    }
+
+    /* What does not fit is refused with a message, and the instance works afterwards. */
+    input_shape[3] = s + 1;
+    CHECK(encoder->encode(instance, &call, &test_error) == LIMBER_ERROR && strstr(test_message, "shape"));
+    input_shape[3] = s;
+    output_shape[1] = n + 1;
+    CHECK(encoder->encode(instance, &call, &test_error) == LIMBER_ERROR && strstr(test_message, "shape"));
+    output_shape[1] = n;
+    CHECK(encoder->encode(instance, &call, &test_error) == LIMBER_OK);
+    CHECK(encoder->prepare(part, "{\"no_such_key\": 1}", &test_source, &test_resolved, &spec, &test_error) == LIMBER_ERROR);
+    CHECK(strstr(test_message, "no_such_key") != NULL);
+
+    encoder->release(instance);
+    free(pixels), free(batch), free(single);
+    CHECK(test_leases == 0);
+}
+
+/*
  * The vector-Jacobian product against finite differences along the gradient: `value(context)` is the sum of outputs
  * times fixed numbers, `gradient` the plugin's derivative of it for the `n` numbers at `x`. 1 in 100 is allowed.
  */

@@ -1,4 +1,4 @@
-//! The C ABI between limber (the host) and a dynamic library with parts (the plugin): tables of functions, views of
+//! The C ABI between limber (the host) and a dynamic library with components (the plugin): tables of functions, views of
 //! tensors, status codes. Nothing here knows candle or any type of Rust's; `include/limber_plugin.h` is the same in C.
 //!
 //! **Handshake.** The host looks up [`LimberEntry`] under the name [`ENTRY_NAME`], which holds the ABI's major version,
@@ -22,7 +22,7 @@
 //! which it gives one message before it returns anything else than 0. No exception and no panic crosses the boundary.
 //! After an error the instance is as it was before the call, and outputs hold anything.
 //!
-//! **Threads.** The host may call from any thread. Two calls of one instance run at the same time only where the part
+//! **Threads.** The host may call from any thread. Two calls of one instance run at the same time only where the component
 //! has the flag [`LIMBER_CONCURRENT`]; other instances are independent of it. The host's functions may be called from
 //! any thread, while the call that gave them lasts.
 //!
@@ -32,6 +32,7 @@
 
 mod decoder;
 mod encoder;
+pub mod headers;
 pub mod lend;
 mod plugin;
 mod source;
@@ -69,5 +70,5 @@ pub const LIMBER_OK: LimberStatus = 0;
 pub const LIMBER_ERROR: LimberStatus = 1;
 /// The plugin panicked, and the panic was caught inside it.
 pub const LIMBER_PANIC: LimberStatus = 2;
-/// The part cannot do what was asked, and never will.
+/// The component cannot do what was asked, and never will.
 pub const LIMBER_UNSUPPORTED: LimberStatus = 3;

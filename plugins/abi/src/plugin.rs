@@ -1,4 +1,4 @@
-//! The handshake: what the host says of itself, and the plugin's list of parts.
+//! The handshake: what the host says of itself, and the plugin's list of components.
 
 use crate::LimberStatus;
 use crate::decoder::LimberDecoder;
@@ -34,13 +34,13 @@ pub struct LimberHost {
     pub name: *const c_char,
     /// What the host can do beyond the tables of its minor version: names, ended by a null pointer.
     pub features: *const *const c_char,
-    /// Threads that a plugin may use at a time, all its parts together; at least 1.
+    /// Threads that a plugin may use at a time, all its components together; at least 1.
     pub threads: u32,
     /// The most detailed level that the host shows, one of `LIMBER_LOG_*`; 0 is none.
     pub log_level: u32,
     /// The host's own, first argument of `log`.
     pub context: *const c_void,
-    /// Writes a line to the host's log, from any thread, at any time. `target` names the place in the plugin and may
+    /// Writes a line to the host's log, from any thread, at any time. `target` names the module of the plugin and may
     /// be null.
     pub log:
         Option<unsafe extern "C" fn(context: *const c_void, level: u32, target: *const c_char, message: *const c_char)>,
@@ -66,23 +66,23 @@ pub struct LimberPlugin {
     pub built_with: *const c_char,
     /// What the host must be able to do ([`LimberHost::features`]): names, ended by a null pointer; may be null.
     pub required: *const *const c_char,
-    /// `n_parts` pointers to parts.
+    /// `n_parts` pointers to components.
     pub parts: *const *const LimberPart,
 }
 
-/// Role of a part: an encoder.
+/// Role of a component: an encoder.
 pub const LIMBER_ENCODER: u32 = 1;
-/// Role of a part: a stitch.
+/// Role of a component: a stitch.
 pub const LIMBER_STITCH: u32 = 2;
-/// Role of a part: a decoder.
+/// Role of a component: a decoder.
 pub const LIMBER_DECODER: u32 = 3;
 
-/// Flag of a part: several threads may call one instance at the same time.
+/// Flag of a component: several threads may call one instance at the same time.
 pub const LIMBER_CONCURRENT: u32 = 1;
-/// Flag of a part: it reads no weights, and a config must not name any.
+/// Flag of a component: it reads no weights, and a config must not name any.
 pub const LIMBER_NO_WEIGHTS: u32 = 2;
 
-/// One kind of part: what a config names, and the table of its role.
+/// One kind of component: what a config names, and the table of its role.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct LimberPart {
@@ -107,7 +107,7 @@ pub struct LimberPart {
     pub files: *const *const c_char,
     /// The plugin's own.
     pub context: *const c_void,
-    /// Whether what lies beside the weights says that they are this part's (the kind `auto`): sets `yes` to 1 or 0.
+    /// Whether what lies beside the weights says that they are this component's (the kind `auto`): sets `yes` to 1 or 0.
     /// May be null, which is no.
     pub recognises: Option<
         unsafe extern "C" fn(
@@ -137,7 +137,7 @@ pub struct LimberBuild {
     pub format: *const c_char,
 }
 
-/// A built part; what is behind it is the plugin's own.
+/// A built component; what is behind it is the plugin's own.
 #[derive(Debug)]
 pub struct LimberInstance {
     _own: [u8; 0],

@@ -95,7 +95,7 @@ pub struct LimberWeight {
     pub release: Option<unsafe extern "C" fn(lease: *mut c_void)>,
 }
 
-/// The weights that a config names for a part. Valid while the call lasts that it is given to.
+/// The weights that a config names for a component. Valid while the call lasts that it is given to.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct LimberSource {

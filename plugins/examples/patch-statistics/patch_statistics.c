@@ -11,7 +11,6 @@
 #include "limber_part.h"
 #include <math.h>
 
-#define SETTINGS 3
 #define PI 3.14159265358979323846
 
 /* The settings, which are the instance as well: there is nothing else to keep. */
@@ -19,48 +18,34 @@ typedef struct Statistics {
     int64_t side, grid, bins;
 } Statistics;
 
-static LimberStatus read_settings(const char *json, Statistics *s, LimberSetting list[SETTINGS], const LimberSink *error) {
+static LimberStatus read_settings(const char *json, Statistics *s, const LimberSink *resolved, const LimberSink *error) {
     s->side = 224, s->grid = 14, s->bins = 9;
-    list[0] = (LimberSetting){"side", &s->side, 1, 4096};
-    list[1] = (LimberSetting){"grid", &s->grid, 1, 256};
-    list[2] = (LimberSetting){"bins", &s->bins, 2, 360};
-    LimberStatus status = limber_settings(json, list, SETTINGS, error);
-    if (status == LIMBER_OK && s->side % s->grid != 0)
+    const LimberSetting all[] = {{"side", &s->side, 1, 4096}, {"grid", &s->grid, 1, 256}, {"bins", &s->bins, 2, 360}};
+    if (limber_settings(json, all, 3, error) != LIMBER_OK)
+        return LIMBER_ERROR;
+    if (s->side % s->grid != 0)
         return limber_fail(error, "side %lld is no multiple of grid %lld", (long long)s->side, (long long)s->grid);
-    return status;
+    limber_resolved(resolved, all, 3);
+    return LIMBER_OK;
 }
 
 static LimberStatus prepare(const LimberPart *part, const char *settings, const LimberSource *source,
                             const LimberSink *resolved, LimberEncoderSpec *spec, const LimberSink *error) {
     (void)part, (void)source;
     Statistics s;
-    LimberSetting list[SETTINGS];
-    LimberStatus status = read_settings(settings, &s, list, error);
-    if (status != LIMBER_OK)
-        return status;
-    limber_resolved(resolved, list, SETTINGS);
-    spec->input = LIMBER_INPUT_IMAGE;
-    spec->kind = LIMBER_FEATURES_PATCHES;
-    spec->tokens = (uint64_t)(s.grid * s.grid);
-    spec->width = (uint64_t)(6 + s.bins);
-    spec->side = (uint64_t)s.side;
-    spec->resize = LIMBER_RESIZE_SHORTER_SIDE_CROP;
-    spec->filter = LIMBER_FILTER_BICUBIC;
-    for (int c = 0; c < 3; c++) {
-        spec->mean[c] = 0.5f;
-        spec->std[c] = 0.5f;
-    }
+    if (read_settings(settings, &s, resolved, error) != LIMBER_OK)
+        return LIMBER_ERROR;
+    limber_image_spec(spec, s.side, s.grid * s.grid, 6 + s.bins);
     return LIMBER_OK;
 }
 
 static LimberStatus build(const LimberPart *part, const char *settings, const LimberSource *source,
                           const LimberBuild *options, LimberInstance **out, const LimberSink *error) {
     (void)part, (void)source, (void)options;
-    LimberSetting list[SETTINGS];
     Statistics *s = limber_zeros(1, sizeof *s);
     if (s == NULL)
         return limber_fail(error, "there is no memory left");
-    LimberStatus status = read_settings(settings, s, list, error);
+    LimberStatus status = read_settings(settings, s, NULL, error);
     if (status != LIMBER_OK) {
         free(s);
         return status;
@@ -122,19 +107,16 @@ static void describe(const Statistics *s, const float *image, int64_t row, int64
 static LimberStatus encode(LimberInstance *instance, const LimberEncode *call, const LimberSink *error) {
     const Statistics *s = (const Statistics *)instance;
     int64_t tokens = s->grid * s->grid, width = 6 + s->bins;
-    int64_t pixels_shape[] = {-1, 3, s->side, s->side};
-    const float *pixels = limber_floats(call->input, 4, pixels_shape, "pixels", error);
-    if (pixels == NULL)
-        return LIMBER_ERROR;
-    int64_t features_shape[] = {call->input->shape[0], tokens, width};
-    float *features = limber_floats(call->output, 3, features_shape, "features", error);
-    if (features == NULL)
+    const float *pixels;
+    float *features;
+    int64_t batch = limber_image_call(call, s->side, tokens, width, &pixels, &features, error);
+    if (batch == 0)
         return LIMBER_ERROR;
     /* Memory of this call alone, so that several threads may call one instance: LIMBER_CONCURRENT. */
     double *histogram = limber_zeros((size_t)s->bins, sizeof *histogram);
     if (histogram == NULL)
         return limber_fail(error, "there is no memory left");
-    for (int64_t b = 0; b < features_shape[0]; b++)
+    for (int64_t b = 0; b < batch; b++)
         for (int64_t token = 0; token < tokens; token++)
             describe(s, pixels + b * 3 * s->side * s->side, token / s->grid, token % s->grid, histogram,
                      features + (b * tokens + token) * width);
@@ -162,16 +144,4 @@ static const LimberPart part = {
     .encoder = &functions,
 };
 
-static const LimberPart *const parts[] = {&part};
-
-static const LimberPlugin plugin = {
-    LIMBER_HEAD(LimberPlugin), .abi_major = LIMBER_ABI_MAJOR, .n_parts = 1, .name = "patch-statistics",
-    .release = "1.0.0",        .built_with = "a C compiler",  .parts = parts,
-};
-
-LIMBER_EXPORT const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error);
-
-const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error) {
-    (void)host, (void)error;
-    return &plugin;
-}
+LIMBER_EXPORT_PART(part, "patch-statistics", "1.0.0");

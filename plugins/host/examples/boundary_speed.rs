@@ -19,9 +19,9 @@ fn main() -> Result<()> {
     let rounds: usize = std::env::args().nth(1).map_or(Ok(12), |text| text.parse())?;
     let name = format!("{}built_in_parts{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let path = std::env::current_exe()?.parent().context("a folder")?.join(name);
-    let mut foreign = Registry::new();
-    limber_plugin_host::open(&path, None)?.register(&mut foreign)?;
-    let sides = [("compiled in", encoder(&Registry::from_inventory()?)?), ("library", encoder(&foreign)?)];
+    let mut loaded = Registry::new();
+    limber_plugin_host::open(&path, None)?.register(&mut loaded)?;
+    let sides = [("compiled in", encoder(&Registry::from_inventory()?)?), ("library", encoder(&loaded)?)];
     let side = sides[0].1.input_spec().image().context("an image encoder")?.side;
     let pixels: Tensor = Weights::random(2).tensor("pixels", &[1, 3, side, side], Init::normal(1.0))?;
     let mut seconds = [Vec::new(), Vec::new()];

@@ -1,16 +1,14 @@
-//! A foreign encoder.
+//! The encoder of a plugin.
 
 use crate::memory::{Output, with_slice, with_values};
-use crate::part::{Instance, Options, Part, function, resolved, settings_text};
-use crate::source::Lender;
-use anyhow::{Error, Result, bail};
+use crate::part::{Instance, Part, function};
+use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use limber_core::encoder::check_pixels;
 use limber_core::registry::{EncoderSpecs, Prepared, PreparedEncoder};
 use limber_core::{
     Augment, Encoder, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule, WeightSource, Weights,
 };
-use limber_plugin_abi::lend;
 use limber_plugin_abi::*;
 use serde_json::Value;
 use std::sync::Arc;
@@ -22,26 +20,20 @@ pub(crate) fn prepare(
     settings: Value,
     source: &dyn WeightSource,
 ) -> Result<PreparedEncoder> {
-    let (given, lender) = (settings_text(&settings), Lender::Source(source));
-    let (lent, mut text, mut spec) = (lender.table(), None, LimberEncoderSpec::empty());
-    let sink = lend::sink(&mut text);
     let function = function!(table, prepare);
     // SAFETY: all arguments live beyond the call.
-    part.call("prepare", |error| unsafe {
-        function(part.raw, given.as_ptr(), lent.as_ptr(), &*sink, &mut spec, error)
-    })
-    .map_err(Error::msg)?;
-    let (settings, specs) = (resolved(part, text, settings)?, specs(part, &spec)?);
-    let (part, given) = (part.clone(), settings_text(&settings));
+    let (settings, spec) = part.prepare(settings, source, LimberEncoderSpec::empty(), |call, spec, error| unsafe {
+        function(call.part, call.settings, call.source, call.resolved, spec, error)
+    })?;
+    let (part, specs, given) = (part.clone(), specs(part, &spec)?, settings.clone());
     Ok(Prepared::new(part.kind.clone(), settings, specs, move |weights: &Weights| {
-        let (lender, options) = (Lender::Weights(weights), Options::new(weights));
-        let (lent, build) = (lender.table(), function!(table, build));
+        let build = function!(table, build);
         // SAFETY: as above.
-        let instance = part.instance(table.release, |out, error| unsafe {
-            build(part.raw, given.as_ptr(), lent.as_ptr(), &options.table, out, error)
+        let instance = part.build(&given, weights, table.release, |call, out, error| unsafe {
+            build(call.part, call.settings, call.source, call.options, out, error)
         })?;
         let device = weights.device().clone();
-        Ok(Box::new(Foreign { part: part.clone(), table, instance, specs, device }) as Box<dyn Encoder>)
+        Ok(Box::new(PluginEncoder { part, table, instance, specs, device }) as Box<dyn Encoder>)
     }))
 }
 
@@ -49,7 +41,7 @@ pub(crate) fn prepare(
 pub(crate) fn size(part: &Part, name: &str, value: u64) -> Result<usize> {
     match usize::try_from(value) {
         Ok(size) if size > 0 && size < 1 << 40 => Ok(size),
-        _ => bail!("{}: its spec says {name} {value}, allowed is 1 and above", part.label()),
+        _ => bail!("{}: its spec says {name} {value}, expected is at least 1", part.label()),
     }
 }
 
@@ -98,7 +90,7 @@ fn specs(part: &Part, spec: &LimberEncoderSpec) -> Result<EncoderSpecs> {
     Ok(EncoderSpecs { input, features })
 }
 
-struct Foreign {
+struct PluginEncoder {
     part: Arc<Part>,
     table: LimberEncoder,
     instance: Instance,
@@ -106,13 +98,9 @@ struct Foreign {
     device: Device,
 }
 
-impl Encoder for Foreign {
-    fn input_spec(&self) -> InputSpec {
-        self.specs.input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        self.specs.features
+impl Encoder for PluginEncoder {
+    fn spec(&self) -> EncoderSpecs {
+        self.specs
     }
 
     fn encode(&self, input: &Tensor) -> candle_core::Result<Tensor> {
@@ -121,7 +109,7 @@ impl Encoder for Foreign {
             InputSpec::Image(_) => check_pixels(input, &self.specs.input)?,
             InputSpec::Features if matches!(input.dims(), [b, t, w] if *b > 0 && (*t, *w) == (n, e)) => {}
             InputSpec::Features => {
-                candle_core::bail!("features have shape {:?}, allowed is [B, {n}, {e}]", input.dims())
+                candle_core::bail!("features have shape {:?}, expected is [B, {n}, {e}]", input.dims())
             }
         }
         let flags = if input.track_op() { LIMBER_CALL_TRACKED } else { 0 };

@@ -1,4 +1,4 @@
-//! A part as an entry of the registry.
+//! A component as an entry of the registry.
 
 use crate::handshake::Plugin;
 use crate::part::{Functions, Part};

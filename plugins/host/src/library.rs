@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A library that was opened, and its parts.
+/// A library that was opened, and its components.
 #[derive(Clone)]
 pub struct Library {
     path: PathBuf,
@@ -24,7 +24,7 @@ static OPENED: Mutex<BTreeMap<PathBuf, Arc<Plugin>>> = Mutex::new(BTreeMap::new(
 
 /// Opens the library at `path` and shakes hands. `sha256`, in hexadecimal, must be the hash of its bytes where it is given.
 ///
-/// The path leads to a file as it stands; no search path of the system takes part.
+/// The path leads to a file as it stands; no search path of the system is asked.
 ///
 /// # Errors
 /// A file that cannot be read or is no library, another hash, no entry symbol or one of another major version, a table
@@ -80,18 +80,38 @@ impl Library {
         &self.plugin.built_with
     }
 
-    /// Its parts, as the registry has them.
+    /// Its components, as the registry has them.
     pub fn entries(&self) -> Vec<Entry> {
         self.plugin.parts.iter().map(|part| entry::of(part.clone(), &self.path, &self.plugin)).collect()
     }
 
-    /// Inserts all parts.
+    /// Inserts all components.
     ///
     /// # Errors
     /// A kind that is there already.
     pub fn register(&self, registry: &mut Registry) -> Result<()> {
         self.entries().into_iter().try_for_each(|entry| registry.insert(entry))
     }
+
+    /// A registry of its components alone.
+    ///
+    /// # Errors
+    /// A kind that it has twice.
+    pub fn registry(&self) -> Result<Registry> {
+        let mut registry = Registry::new();
+        self.register(&mut registry)?;
+        Ok(registry)
+    }
+}
+
+/// Opens the library of the crate `name` (with `_`), which Cargo built beside the test that runs: for a plugin's own test.
+///
+/// # Errors
+/// As [`open`]; where it was not built.
+pub fn open_built(name: &str) -> Result<Library> {
+    let test = std::env::current_exe().context("this test has no file")?;
+    let file = format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    open(&test.with_file_name(file), None)
 }
 
 /// The SHA-256 of a file, in hexadecimal.

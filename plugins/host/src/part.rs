@@ -1,19 +1,18 @@
-//! One part of a plugin: its table, read and checked; calls of its functions with their messages; built instances.
+//! One component of a plugin: its table, read and checked; calls of its functions with their messages; built instances.
 
 use crate::handshake::list;
 use anyhow::{Error, Result, anyhow, bail};
-use limber_plugin_abi::lend::{self, c_text, text};
+use limber_plugin_abi::lend::{self, text};
 use limber_plugin_abi::{
     LIMBER_CONCURRENT, LIMBER_DECODER, LIMBER_ENCODER, LIMBER_NO_WEIGHTS, LIMBER_OK, LIMBER_PANIC, LIMBER_STITCH,
-    LIMBER_UNSUPPORTED, LimberBuild, LimberDecoder, LimberEncoder, LimberInstance, LimberPart, LimberSink,
-    LimberStatus, LimberStitch, read,
+    LIMBER_UNSUPPORTED, LimberDecoder, LimberEncoder, LimberInstance, LimberPart, LimberSink, LimberStatus,
+    LimberStitch, read,
 };
 use serde_json::Value;
-use std::ffi::{CString, c_char};
-use std::ptr::null_mut;
+use std::ffi::c_char;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The table of a part's role.
+/// The table of a component's role.
 #[derive(Clone, Copy)]
 pub(crate) enum Functions {
     Encoder(LimberEncoder),
@@ -21,7 +20,7 @@ pub(crate) enum Functions {
     Decoder(LimberDecoder),
 }
 
-/// A part, as the plugin's table lists it.
+/// A component, as the plugin's table lists it.
 pub(crate) struct Part {
     /// The file's name, for messages.
     pub library: String,
@@ -41,17 +40,17 @@ unsafe impl Send for Part {}
 unsafe impl Sync for Part {}
 
 impl Part {
-    /// Reads the part at `raw`.
+    /// Reads the component at `raw`.
     ///
     /// # Safety
-    /// `raw` is null or a part as the ABI says.
+    /// `raw` is null or a component as the ABI says.
     pub(crate) unsafe fn read(raw: *const LimberPart, library: String) -> Result<Self> {
         // SAFETY: by the caller's promise, here and below.
         let table = unsafe { read(raw)? };
         let kind = unsafe { text(table.kind, "its kind") }.map_err(Error::msg)?;
         let is_kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if kind.is_empty() || kind == "auto" || !kind.chars().all(is_kebab) {
-            bail!("the kind {kind:?} is not allowed, must be kebab case and not \"auto\"")
+            bail!("the kind {kind:?} is not allowed, expected is kebab case and not \"auto\"")
         }
         let about = unsafe { text(table.about, "its description") }.map_err(Error::msg)?;
         let functions = unsafe {
@@ -59,7 +58,7 @@ impl Part {
                 LIMBER_ENCODER => Functions::Encoder(read(table.encoder)?),
                 LIMBER_STITCH => Functions::Stitch(read(table.stitch)?),
                 LIMBER_DECODER => Functions::Decoder(read(table.decoder)?),
-                other => bail!("{kind:?} has role {other}, allowed are 1 (encoder), 2 (stitch), 3 (decoder)"),
+                other => bail!("{kind:?} has role {other}, expected is 1 (encoder), 2 (stitch) or 3 (decoder)"),
             }
         };
         if let Some(missing) = functions.missing() {
@@ -71,7 +70,7 @@ impl Part {
                 serde_json::from_str(&text).map_err(|e| anyhow!("{what} of {kind:?} is not JSON: {e}"))?;
             match value {
                 Value::Object(_) => Ok(value),
-                other => bail!("{what} of {kind:?} is {other}, must be a map"),
+                other => bail!("{what} of {kind:?} is {other}, expected is a map"),
             }
         };
         let (schema, tiny) = (json(table.schema, "the schema")?, json(table.tiny, "the tiny preset")?);
@@ -115,24 +114,9 @@ impl Part {
         Err(format!("{}: {what}: {message}", self.label()))
     }
 
-    /// What messages call this part.
+    /// What messages call this component.
     pub(crate) fn label(&self) -> String {
         format!("{} {:?} of plugin {}", self.role(), self.kind, self.library)
-    }
-
-    /// A new instance that `build` made.
-    pub(crate) fn instance(
-        &self,
-        release: Option<unsafe extern "C" fn(*mut LimberInstance)>,
-        build: impl FnOnce(*mut *mut LimberInstance, *const LimberSink) -> LimberStatus,
-    ) -> Result<Instance> {
-        let mut raw = null_mut();
-        self.call("build", |error| build(&mut raw, error)).map_err(Error::msg)?;
-        if raw.is_null() {
-            bail!("{}: build: it gives no instance", self.label())
-        }
-        let lock = (self.table.flags & LIMBER_CONCURRENT == 0).then(Mutex::default);
-        Ok(Instance { raw, release, lock })
     }
 }
 
@@ -159,25 +143,35 @@ macro_rules! function {
     ($table:expr, $name:ident) => {
         match $table.$name {
             Some(function) => function,
-            None => unreachable!("checked when the part was read"),
+            None => unreachable!("checked when the component was read"),
         }
     };
 }
 pub(crate) use function;
 
-/// A built part. Where the part is not concurrent, one thread at a time calls it.
+/// A built component. Where it is not concurrent, one thread at a time calls it.
 pub(crate) struct Instance {
     raw: *mut LimberInstance,
     release: Option<unsafe extern "C" fn(*mut LimberInstance)>,
     lock: Option<Mutex<()>>,
 }
 
-// SAFETY: instances may be used from any thread, one at a time unless the part says otherwise, as the ABI says.
+// SAFETY: instances may be used from any thread, one at a time unless the component says otherwise, as the ABI says.
 unsafe impl Send for Instance {}
 // SAFETY: as above; `enter` keeps other threads out.
 unsafe impl Sync for Instance {}
 
 impl Instance {
+    /// The instance at `raw`, which `build` of this component made.
+    pub(crate) fn new(
+        raw: *mut LimberInstance,
+        release: Option<unsafe extern "C" fn(*mut LimberInstance)>,
+        part: &Part,
+    ) -> Self {
+        let lock = (part.table.flags & LIMBER_CONCURRENT == 0).then(Mutex::default);
+        Self { raw, release, lock }
+    }
+
     /// The handle, and what keeps other threads out while it is used.
     pub(crate) fn enter(&self) -> (*mut LimberInstance, Option<MutexGuard<'_, ()>>) {
         (self.raw, self.lock.as_ref().map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -190,36 +184,5 @@ impl Drop for Instance {
             // SAFETY: called once, and nothing uses the instance any more.
             unsafe { release(self.raw) };
         }
-    }
-}
-
-/// Settings as C has them.
-pub(crate) fn settings_text(settings: &Value) -> CString {
-    match settings {
-        Value::Null => c_text("{}"),
-        settings => c_text(&settings.to_string()),
-    }
-}
-
-/// The settings that a part resolved; what it was given where it gave none.
-pub(crate) fn resolved(part: &Part, text: Option<String>, given: Value) -> Result<Value> {
-    let Some(text) = text else { return Ok(given) };
-    match serde_json::from_str(&text) {
-        Ok(value @ Value::Object(_)) => Ok(value),
-        _ => bail!("{}: the resolved settings are {text:?}, must be a JSON map", part.label()),
-    }
-}
-
-/// What an instance is built with, and the text that it points to.
-pub(crate) struct Options {
-    _format: Option<CString>,
-    pub table: LimberBuild,
-}
-
-impl Options {
-    pub(crate) fn new(weights: &limber_core::Weights) -> Self {
-        let format = weights.dtype().map(|dtype| c_text(dtype.name()));
-        let pointer = format.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
-        Self { _format: format, table: LimberBuild { format: pointer, ..LimberBuild::empty() } }
     }
 }

@@ -1,4 +1,4 @@
-//! Weights of the host, lent to a plugin: a `WeightSource` (or a part's `Weights`) behind a `LimberSource`.
+//! Weights of the host, lent to a plugin: a `WeightSource` (or a component's `Weights`) behind a `LimberSource`.
 
 use limber_core::weights::{FrozenData, Init, Request, WeightError};
 use limber_core::{WeightSource, WeightType, Weights};
@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// What is lent.
 #[derive(Clone, Copy)]
 pub(crate) enum Lender<'a> {
-    /// A source, before a part is built.
+    /// A source, before a component is built.
     Source(&'a dyn WeightSource),
     /// The weights of a build, which note what was read for the fingerprint.
     Weights(&'a Weights),
@@ -93,7 +93,7 @@ unsafe extern "C" fn tensors(context: *const c_void, names: *const LimberNames, 
         answer(std::ptr::null(), || {
             let names = read(names).map_err(|e| e.to_string())?;
             let take = names.name.ok_or("LimberNames has no function")?;
-            let known = known.as_mut().ok_or("there is no place for the answer")?;
+            let known = known.as_mut().ok_or("the pointer for the answer is null")?;
             let all = lender(context)?.source().tensors();
             *known = i32::from(all.is_some());
             for (name, shape) in all.into_iter().flatten() {
@@ -195,7 +195,7 @@ unsafe extern "C" fn document(
     unsafe {
         answer(error, || {
             let name = text(name, "the document's name")?;
-            let found = found.as_mut().ok_or("there is no place for the answer")?;
+            let found = found.as_mut().ok_or("the pointer for the answer is null")?;
             let document = lender(context)?.source().document(&name).map_err(|e| e.to_string())?;
             *found = i32::from(document.is_some());
             document.map_or(Ok(()), |text| lend::give(sink, &text))

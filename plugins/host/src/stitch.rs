@@ -1,10 +1,9 @@
-//! A foreign stitch. The host owns the parameters as variables, saves and trains them; the plugin computes.
+//! The stitch of a plugin. The host owns the parameters as variables, saves and trains them; the plugin computes.
 
+use crate::custom_op::{Backward, custom_op2};
 use crate::encoder::size;
-use crate::graft::{Backward, graft2};
 use crate::memory::{Output, sizes, with_slice, with_values, with_view};
-use crate::part::{Instance, Options, Part, function, resolved, settings_text};
-use crate::source::Lender;
+use crate::part::{Instance, Part, function};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Error, Tensor, Var};
 use limber_core::registry::{Prepared, PreparedStitch};
@@ -18,7 +17,7 @@ use std::ffi::CString;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-/// Most elements of one parameter.
+/// Maximum number of elements of one parameter.
 const MOST_ELEMENTS: usize = 1 << 34;
 
 /// The two sides, owned, and as the ABI has them.
@@ -58,16 +57,13 @@ pub(crate) fn prepare(
     settings: Value,
     context: &PartContext,
 ) -> Result<PreparedStitch> {
-    let (given, lender, sides) = (settings_text(&settings), Lender::Source(context.source), Sides::new(context));
-    let (lent, mut text, mut spec) = (lender.table(), None, LimberPrefixSpec::empty());
-    let sink = lend::sink(&mut text);
-    let function = function!(table, prepare);
+    let (sides, function) = (Sides::new(context), function!(table, prepare));
+    let empty = LimberPrefixSpec::empty();
     // SAFETY: all arguments live beyond the call.
-    part.call("prepare", |error| unsafe {
-        function(part.raw, given.as_ptr(), lent.as_ptr(), &sides.table(), &*sink, &mut spec, error)
-    })
-    .map_err(anyhow::Error::msg)?;
-    let (settings, spec) = (resolved(part, text, settings)?, prefix(part, &spec)?);
+    let (settings, spec) = part.prepare(settings, context.source, empty, |call, spec, error| unsafe {
+        function(call.part, call.settings, call.source, &sides.table(), call.resolved, spec, error)
+    })?;
+    let spec = prefix(part, &spec)?;
     if spec.width != sides.width {
         bail!(
             "{}: its prefix has width {}, decoder {} takes {}",
@@ -77,20 +73,25 @@ pub(crate) fn prepare(
             sides.width
         )
     }
-    let (part, given) = (part.clone(), settings_text(&settings));
+    let (part, given) = (part.clone(), settings.clone());
     Ok(Prepared::new(part.kind.clone(), settings, spec, move |weights: &Weights| {
-        let (lender, options) = (Lender::Weights(weights), Options::new(weights));
-        let (lent, build) = (lender.table(), function!(table, build));
+        let build = function!(table, build);
         // SAFETY: as above.
-        let instance = part.instance(table.release, |out, error| unsafe {
-            build(part.raw, given.as_ptr(), lent.as_ptr(), &sides.table(), &options.table, out, error)
+        let instance = part.build(&given, weights, table.release, |call, out, error| unsafe {
+            build(call.part, call.settings, call.source, &sides.table(), call.options, out, error)
         })?;
-        let mut built = Built { part: part.clone(), table, instance, parameters: Vec::new() };
+        let mut built = Built { part, table, instance, parameters: Vec::new() };
         built.parameters = built.listed()?;
         let variables = built.initial(weights.device())?;
         let (width, device) = (sides.features.width, weights.device().clone());
-        Ok(Box::new(Foreign { built: Arc::new(built), variables, tokens: sides.features.tokens, width, spec, device })
-            as Box<dyn Stitch>)
+        Ok(Box::new(PluginStitch {
+            built: Arc::new(built),
+            variables,
+            tokens: sides.features.tokens,
+            width,
+            spec,
+            device,
+        }) as Box<dyn Stitch>)
     }))
 }
 
@@ -180,7 +181,7 @@ impl Built {
     }
 }
 
-struct Foreign {
+struct PluginStitch {
     built: Arc<Built>,
     variables: BTreeMap<String, Var>,
     /// N of the encoder that it was built for.
@@ -207,7 +208,7 @@ fn project_call(mode: Mode, features: *const LimberTensor, parameters: &[*const 
     }
 }
 
-impl Stitch for Foreign {
+impl Stitch for PluginStitch {
     fn prefix_spec(&self, tokens: usize) -> PrefixSpec {
         let (part, mut spec) = (&self.built.part, LimberPrefixSpec::empty());
         let function = function!(self.built.table, prefix);
@@ -226,7 +227,7 @@ impl Stitch for Foreign {
     fn project(&self, features: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
         let (b, n) = match features.dims() {
             [b, n, e] if *b > 0 && *n > 0 && *e == self.width => (*b, *n),
-            other => candle_core::bail!("features have shape {other:?}, allowed is [B, N, {}]", self.width),
+            other => candle_core::bail!("features have shape {other:?}, expected is [B, N, {}]", self.width),
         };
         let PrefixSpec { tokens: k, width: d } = self.prefix_spec(n);
         // One flat tensor of all parameters, through which the graph leads back to each variable.
@@ -265,7 +266,7 @@ impl Stitch for Foreign {
                 output.written("prefixes", &[values, flat]).map_err(|message| self.built.error("forward", message))
             })
         })?;
-        graft2(&features, &flat, output, Gradient { built: self.built.clone(), mode })?.to_device(&self.device)
+        custom_op2(&features, &flat, output, Gradient { built: self.built.clone(), mode })?.to_device(&self.device)
     }
 
     fn variables(&self) -> BTreeMap<String, Var> {
@@ -279,7 +280,7 @@ struct Gradient {
 }
 
 impl Backward for Gradient {
-    const NAME: &'static str = "foreign-stitch";
+    const NAME: &'static str = "plugin-stitch";
 
     fn backward(&self, inputs: &[&Tensor], gradient: &Tensor) -> candle_core::Result<Vec<Option<Tensor>>> {
         let (features, flat) = (inputs[0], inputs[1]);

@@ -1,4 +1,4 @@
-//! The same parts twice: compiled into this test, and in a library with its own candle behind the C ABI.
+//! The same components twice: compiled into this test, and in a library with its own candle behind the C ABI.
 //!
 //! Both sides run the same code, so everything is equal bit for bit where it is computed in the same order; gradients
 //! are allowed 1e-6 of the largest.
@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor, Var};
 use limber_core::ops::cross_entropy;
 use limber_core::registry::PartContext;
 use limber_core::{
-    CacheType, Checkpointing, Decoder, Encoder, Init, KvCache, LogitPositions, Mode, Registry, Run, Stitch,
-    WeightSource, WeightType, Weights,
+    CacheOptions, CacheType, Checkpointing, Decoder, DecoderCache, Encoder, Init, LogitPositions, Mode, Registry, Run,
+    Stitch, WeightSource, WeightType, Weights,
 };
 use limber_decoder_gptj as _;
 use limber_encoder_clip_resnet as _;
@@ -27,11 +27,10 @@ fn library() -> PathBuf {
     path
 }
 
-/// The compiled-in parts, and those of the library.
+/// The compiled-in components, and those of the library.
 fn registries() -> [Registry; 2] {
-    let mut foreign = Registry::new();
-    limber_plugin_host::open(&library(), None).unwrap().register(&mut foreign).unwrap();
-    [Registry::from_inventory().unwrap(), foreign]
+    let loaded = limber_plugin_host::open(&library(), None).unwrap().registry().unwrap();
+    [Registry::from_inventory().unwrap(), loaded]
 }
 
 fn weights(seed: u64, dtype: Option<WeightType>) -> Weights {
@@ -86,10 +85,10 @@ fn apart(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn every_part_of_the_library_passes_the_conformance_suite() {
-    let [built_in, foreign] = registries();
+    let [built_in, loaded] = registries();
     let kinds = |r: &Registry| r.entries().map(|e| (e.maker.role(), e.kind.clone())).collect::<Vec<_>>();
-    assert_eq!(kinds(&foreign), kinds(&built_in));
-    for entry in foreign.entries() {
+    assert_eq!(kinds(&loaded), kinds(&built_in));
+    for entry in loaded.entries() {
         let twin = built_in.get(entry.maker.role(), &entry.kind).unwrap();
         assert_eq!((&entry.schema, &entry.tiny, &entry.files), (&twin.schema, &twin.tiny, &twin.files));
         assert_eq!((&entry.about, entry.needs_weights), (&twin.about, twin.needs_weights));
@@ -101,9 +100,9 @@ fn every_part_of_the_library_passes_the_conformance_suite() {
 
 #[test]
 fn an_encoder_gives_bit_identical_features() {
-    let [built_in, foreign] = registries();
+    let [built_in, loaded] = registries();
     for dtype in [None, Some(WeightType::Bf16), Some(WeightType::Q8_0)] {
-        let (a, b) = (encoder(&built_in, dtype), encoder(&foreign, dtype));
+        let (a, b) = (encoder(&built_in, dtype), encoder(&loaded, dtype));
         let side = a.input_spec().image().unwrap().side;
         for batch in [1, 3] {
             let pixels = noise(&[batch, 3, side, side], 4);
@@ -114,8 +113,8 @@ fn an_encoder_gives_bit_identical_features() {
 
 #[test]
 fn weights_are_noted_for_the_fingerprint() {
-    let [built_in, foreign] = registries();
-    let [a, b] = [&built_in, &foreign].map(|registry| {
+    let [built_in, loaded] = registries();
+    let [a, b] = [&built_in, &loaded].map(|registry| {
         let w = weights(1, None);
         let settings = tiny(registry, "encoder", "clip-resnet");
         registry.encoder("clip-resnet", settings, w.source().as_ref()).unwrap().build(&w).unwrap();
@@ -127,9 +126,9 @@ fn weights_are_noted_for_the_fingerprint() {
 
 #[test]
 fn a_decoder_gives_the_same_logits_taps_and_gradients() {
-    let [built_in, foreign] = registries();
+    let [built_in, loaded] = registries();
     for dtype in [None, Some(WeightType::F16), Some(WeightType::Q8_0)] {
-        let (a, b) = (decoder(&built_in, dtype), decoder(&foreign, dtype));
+        let (a, b) = (decoder(&built_in, dtype), decoder(&loaded, dtype));
         assert_eq!(a.spec(), b.spec());
         let ids = Tensor::new(&[[1u32, 7, 3, 9, 2], [5, 5, 8, 0, 4]], &Device::Cpu).unwrap();
         let embeds = a.embed(&ids).unwrap();
@@ -173,9 +172,9 @@ fn a_decoder_gives_the_same_logits_taps_and_gradients() {
 
 #[test]
 fn a_cache_is_cut_copied_and_joined_the_same() {
-    let [built_in, foreign] = registries();
-    let (a, b) = (decoder(&built_in, None), decoder(&foreign, None));
-    let step = |decoder: &dyn Decoder, cache: &mut KvCache, t: usize, seed: u64| {
+    let [built_in, loaded] = registries();
+    let (a, b) = (decoder(&built_in, None), decoder(&loaded, None));
+    let step = |decoder: &dyn Decoder, cache: &mut dyn DecoderCache, t: usize, seed: u64| {
         let rows = cache.lengths().len();
         let run = &mut Run { logits: LogitPositions::All, ..Run::cached(cache) };
         decoder.forward(&noise(&[rows, t, decoder.spec().width], seed), run).unwrap()
@@ -184,22 +183,22 @@ fn a_cache_is_cut_copied_and_joined_the_same() {
         let [all_a, all_b] = [&a, &b].map(|decoder| {
             let decoder = decoder.as_ref();
             let mut seen = Vec::new();
-            let mut cache = decoder.new_cache(2, 20).unwrap().with_type(dtype).reserve(3);
-            seen.push(step(decoder, &mut cache, 4, 1));
-            cache.truncate(3);
-            seen.push(step(decoder, &mut cache, 2, 2));
+            let mut cache = decoder.new_cache(&CacheOptions::new(2, 20).with_type(dtype).with_slots(3)).unwrap();
+            seen.push(step(decoder, cache.as_mut(), 4, 1));
+            cache.truncate(3).unwrap();
+            seen.push(step(decoder, cache.as_mut(), 2, 2));
             let mut copy = cache.copy_rows(&[1, 0, 1], 4, 30).unwrap();
             cache.select_rows(&[1]).unwrap();
-            seen.push(step(decoder, &mut cache, 1, 3));
-            cache.push_rows(&copy).unwrap();
+            seen.push(step(decoder, cache.as_mut(), 1, 3));
+            cache.push_rows(copy.as_ref()).unwrap();
             assert_eq!(cache.lengths(), [6, 5, 5, 5]);
-            seen.push(step(decoder, &mut cache, 1, 4));
+            seen.push(step(decoder, cache.as_mut(), 1, 4));
             copy.select_rows(&[2, 0, 1, 1]).unwrap();
-            seen.push(step(decoder, &mut copy, 3, 5));
+            seen.push(step(decoder, copy.as_mut(), 3, 5));
             // A cache that has not begun takes in one that has.
-            let mut fresh = decoder.new_cache(0, 20).unwrap().with_type(dtype).reserve(4);
-            fresh.push_rows(&copy).unwrap();
-            seen.push(step(decoder, &mut fresh, 1, 6));
+            let mut fresh = decoder.new_cache(&CacheOptions::new(0, 20).with_type(dtype).with_slots(4)).unwrap();
+            fresh.push_rows(copy.as_ref()).unwrap();
+            seen.push(step(decoder, fresh.as_mut(), 1, 6));
             seen
         });
         for (x, y) in all_a.iter().zip(&all_b) {
@@ -207,16 +206,16 @@ fn a_cache_is_cut_copied_and_joined_the_same() {
         }
     }
     // A cache of another decoder is refused, not read.
-    let mut other = a.new_cache(1, 8).unwrap();
+    let mut other = a.new_cache(&CacheOptions::new(1, 8)).unwrap();
     let embeds = noise(&[1, 2, b.spec().width], 7);
-    let message = b.forward(&embeds, &mut Run::cached(&mut other)).unwrap_err().to_string();
+    let message = b.forward(&embeds, &mut Run::cached(other.as_mut())).unwrap_err().to_string();
     assert!(message.contains("another decoder"), "{message}");
-    let mut other = decoder(&foreign, None).new_cache(1, 8).unwrap();
-    let message = b.forward(&embeds, &mut Run::cached(&mut other)).unwrap_err().to_string();
+    let mut other = decoder(&loaded, None).new_cache(&CacheOptions::new(1, 8)).unwrap();
+    let message = b.forward(&embeds, &mut Run::cached(other.as_mut())).unwrap_err().to_string();
     assert!(message.contains("another decoder"), "{message}");
 }
 
-/// A captioning loss through all three parts, and the gradients of the stitch.
+/// A captioning loss through all three components, and the gradients of the stitch.
 fn train(encoder: &dyn Encoder, stitch: &dyn Stitch, decoder: &dyn Decoder) -> (f32, Vec<(String, Tensor)>) {
     let side = encoder.input_spec().image().unwrap().side;
     let features = encoder.encode(&noise(&[2, 3, side, side], 8)).unwrap();
@@ -238,16 +237,16 @@ fn train(encoder: &dyn Encoder, stitch: &dyn Stitch, decoder: &dyn Decoder) -> (
 
 #[test]
 fn training_through_the_library_gives_the_gradients_of_the_twin() {
-    let [built_in, foreign] = registries();
+    let [built_in, loaded] = registries();
     for kind in ["linear", "mlp"] {
         let parts = |registry: &Registry| {
             let (encoder, decoder) = (encoder(registry, None), decoder(registry, None));
             let stitch = stitch(registry, kind, encoder.as_ref(), decoder.as_ref());
             (encoder, stitch, decoder)
         };
-        let (a, b) = (parts(&built_in), parts(&foreign));
+        let (a, b) = (parts(&built_in), parts(&loaded));
         let (loss, expected) = train(a.0.as_ref(), a.1.as_ref(), a.2.as_ref());
-        // Each part alone from the library, then all three.
+        // Each component alone from the library, then all three.
         for (encoder, stitch, decoder) in
             [(&b.0, &a.1, &a.2), (&a.0, &a.1, &b.2), (&a.0, &b.1, &a.2), (&b.0, &b.1, &b.2)]
         {
@@ -265,11 +264,11 @@ fn training_through_the_library_gives_the_gradients_of_the_twin() {
 
 #[test]
 fn the_gradient_reaches_features_that_have_a_graph() {
-    let [built_in, foreign] = registries();
+    let [built_in, loaded] = registries();
     let (e, d) = (encoder(&built_in, None), decoder(&built_in, None));
     let features = e.feature_spec();
     let input = noise(&[2, features.tokens, features.width], 9);
-    let [a, b] = [&built_in, &foreign].map(|registry| {
+    let [a, b] = [&built_in, &loaded].map(|registry| {
         let stitch = stitch(registry, "mlp", e.as_ref(), d.as_ref());
         let input = Var::from_tensor(&input).unwrap();
         let prefix = stitch.project(input.as_tensor(), Mode::Inference).unwrap();
@@ -281,11 +280,11 @@ fn the_gradient_reaches_features_that_have_a_graph() {
 
 #[test]
 fn errors_of_the_library_arrive_with_its_name() {
-    let [_, foreign] = registries();
+    let [_, loaded] = registries();
     let w = weights(1, None);
-    let error = foreign.encoder("clip-resnet", json!({"widht": 3}), w.source().as_ref()).err().unwrap();
+    let error = loaded.encoder("clip-resnet", json!({"widht": 3}), w.source().as_ref()).err().unwrap();
     let message = format!("{error:#}");
-    for part in ["clip-resnet", "built_in_parts", "prepare", "unknown key \"widht\""] {
+    for part in ["clip-resnet", "built_in_parts", "prepare", "key \"widht\": unknown key"] {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
 }

@@ -14,9 +14,9 @@ thread_local! {
 /// Keeps panics off stderr: they become messages, and the host decides who sees them.
 pub(crate) fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+        let location = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         let text = info.payload_as_str().unwrap_or("no message");
-        PANIC.with_borrow_mut(|last| *last = Some(format!("panicked{place}: {text}")));
+        PANIC.with_borrow_mut(|last| *last = Some(format!("panicked{location}: {text}")));
     }));
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn quiet_panics() {
 /// # Safety
 /// `error` is null or a sink as the ABI says.
 pub(crate) unsafe fn guard(error: *const LimberSink, body: impl FnOnce() -> Result<()>) -> LimberStatus {
-    // What a panic leaves half done is the part's own; the ABI's tables are not touched by it.
+    // What a panic leaves half done is the component's own; the ABI's tables are not touched by it.
     let (status, message) = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return LIMBER_OK,
         Ok(Err(error)) => (LIMBER_ERROR, chain(&error)),
@@ -100,7 +100,7 @@ pub(crate) unsafe fn answer<T: Table>(out: *mut T, value: T) -> Result<()> {
 /// `out` is null or may be written.
 pub(crate) unsafe fn set<T>(out: *mut T, value: T) -> Result<()> {
     if out.is_null() {
-        bail!("the host gave no place for the result")
+        bail!("the host gave no pointer for the result")
     }
     // SAFETY: by the caller's promise.
     unsafe { out.write(value) };

@@ -1,34 +1,29 @@
 //! The functions of a decoder.
 
-use crate::call::{answer, give, guard, numbers, set};
-use crate::export::{Lent, entry_of, handle, release, settings};
+use crate::cache::{self, Cache};
+use crate::call::{guard, numbers};
+use crate::export::{handle, release};
+use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill, ids_tensor, u8_tensor, with_view};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Tensor, Var};
-use limber_core::registry::{Entry, Maker, PreparedDecoder};
-use limber_core::{CacheType, Checkpointing, Decoder, KvCache, LogitPositions, Run, WeightSource};
+use limber_core::registry::{Maker, PrepareFn};
+use limber_core::{Checkpointing, Decoder, DecoderCache, DecoderSpec, LogitPositions, Run};
 use limber_plugin_abi::*;
-use serde_json::Value;
-use std::ffi::c_char;
 
 /// The table.
 pub(crate) fn table() -> LimberDecoder {
+    let Functions { prepare, build, release: release_instance } = role::functions::<Decoders>();
     LimberDecoder {
         prepare: Some(prepare),
         build: Some(build),
-        release: Some(release::<LimberInstance, Box<dyn Decoder>>),
+        release: Some(release_instance),
         embed: Some(embed),
         forward: Some(forward),
         vjp: Some(vjp),
         tape_release: Some(release::<LimberTape, Tape>),
-        cache_new: Some(cache_new),
-        cache_truncate: Some(cache_truncate),
-        cache_select: Some(cache_select),
-        cache_copy: Some(cache_copy),
-        cache_append: Some(cache_append),
-        cache_release: Some(release::<LimberCache, KvCache>),
         begins_alike: Some(begins_alike),
-        ..LimberDecoder::empty()
+        ..cache::table()
     }
 }
 
@@ -38,71 +33,40 @@ struct Tape {
     output: Tensor,
 }
 
-fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedDecoder> {
-    match &entry.maker {
-        Maker::Decoder(prepare) => prepare(settings, source),
-        _ => bail!("{} is no decoder", entry.kind),
-    }
-}
+struct Decoders;
 
-unsafe extern "C" fn prepare(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    resolved: *const LimberSink,
-    out: *mut LimberDecoderSpec,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
-            give(resolved, &prepared.settings.to_string())?;
-            let spec = prepared.spec;
-            let mut eos = [0; LIMBER_MAX_EOS];
-            if spec.eos.len() > LIMBER_MAX_EOS {
-                bail!("{} end-of-sequence ids, the plugin ABI has room for {LIMBER_MAX_EOS}", spec.eos.len())
-            }
-            eos[..spec.eos.len()].copy_from_slice(&spec.eos);
-            let spec = LimberDecoderSpec {
-                width: spec.width as u64,
-                vocab: spec.vocab as u64,
-                layers: spec.layers as u64,
-                kv_heads: spec.kv_heads as u64,
-                head_dim: spec.head_dim as u64,
-                context: spec.context as u64,
-                n_eos: spec.eos.len() as u32,
-                eos,
-                ..LimberDecoderSpec::empty()
-            };
-            answer(out, spec)
-        })
-    }
-}
+impl Role for Decoders {
+    type Built = dyn Decoder;
+    type Spec = DecoderSpec;
+    type Answer = LimberDecoderSpec;
 
-unsafe extern "C" fn build(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    options: *const LimberBuild,
-    out: *mut *mut LimberInstance,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
-            let decoder = prepared.build(&source.weights(options)?)?;
-            set(out, handle(decoder))
+    fn maker(maker: &Maker) -> Option<&PrepareFn<DecoderSpec, dyn Decoder>> {
+        if let Maker::Decoder(prepare) = maker { Some(prepare) } else { None }
+    }
+
+    fn answer(spec: DecoderSpec) -> Result<LimberDecoderSpec> {
+        let mut eos = [0; LIMBER_MAX_EOS];
+        if spec.eos.len() > LIMBER_MAX_EOS {
+            bail!("{} end-of-sequence ids, the plugin ABI has room for {LIMBER_MAX_EOS}", spec.eos.len())
+        }
+        eos[..spec.eos.len()].copy_from_slice(&spec.eos);
+        Ok(LimberDecoderSpec {
+            width: spec.width as u64,
+            vocab: spec.vocab as u64,
+            layers: spec.layers as u64,
+            kv_heads: spec.kv_heads as u64,
+            head_dim: spec.head_dim as u64,
+            context: spec.context as u64,
+            n_eos: spec.eos.len() as u32,
+            eos,
+            ..LimberDecoderSpec::empty()
         })
     }
 }
 
 /// # Safety
 /// `instance` is null or what `build` made.
-unsafe fn decoder<'a>(instance: *mut LimberInstance) -> Result<&'a dyn Decoder> {
+pub(crate) unsafe fn decoder<'a>(instance: *mut LimberInstance) -> Result<&'a dyn Decoder> {
     // SAFETY: by the caller's promise.
     let decoder = unsafe { instance.cast::<Box<dyn Decoder>>().as_ref() };
     Ok(decoder.context("the instance is null")?.as_ref())
@@ -127,7 +91,7 @@ unsafe extern "C" fn embed(
 ///
 /// # Safety
 /// `call` is as the ABI says, for `batch` rows.
-unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut KvCache>) -> Result<Run<'a>> {
+unsafe fn run<'a>(call: &LimberForward, batch: usize, cache: Option<&'a mut dyn DecoderCache>) -> Result<Run<'a>> {
     let logits = match call.logits {
         LIMBER_LOGITS_ALL => LogitPositions::All,
         LIMBER_LOGITS_LAST => LogitPositions::Last,
@@ -165,7 +129,7 @@ unsafe extern "C" fn forward(
             let call = read(call)?;
             let embeds = f32_tensor(call.embeds, "the embeddings")?;
             let batch = embeds.dims().first().copied().unwrap_or(0);
-            let cache = call.cache.cast::<KvCache>().as_mut();
+            let cache = call.cache.cast::<Cache>().as_mut().map(|cache| cache.as_mut());
             if let (Some(cache), Some(past)) = (&cache, numbers(call.past, batch)?)
                 && cache.lengths() != past
             {
@@ -258,111 +222,4 @@ unsafe extern "C" fn begins_alike(instance: *mut LimberInstance, positions: u64)
         });
     }
     alike
-}
-
-/// # Safety
-/// `options` is null or as the ABI says.
-unsafe fn sizes(options: *const LimberCacheOptions) -> Result<(usize, usize, usize, CacheType)> {
-    // SAFETY: by the caller's promise.
-    let options = unsafe { read(options)? };
-    let dtype = match options.format.is_null() {
-        true => CacheType::F32,
-        false => {
-            // SAFETY: by the caller's promise.
-            let name = unsafe { crate::call::text(options.format, "format")? };
-            // A hint: a type that is not known here is kept as computed.
-            [CacheType::F16, CacheType::Bf16].into_iter().find(|t| t.name() == name).unwrap_or_default()
-        }
-    };
-    let slots = usize::try_from(options.slots.max(options.batch))?;
-    Ok((usize::try_from(options.batch)?, usize::try_from(options.capacity)?, slots, dtype))
-}
-
-unsafe extern "C" fn cache_new(
-    instance: *mut LimberInstance,
-    options: *const LimberCacheOptions,
-    out: *mut *mut LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let (batch, capacity, slots, dtype) = sizes(options)?;
-            let cache = decoder(instance)?.new_cache(batch, capacity)?.with_type(dtype).reserve(slots);
-            set(out, handle(cache))
-        })
-    }
-}
-
-/// # Safety
-/// `cache` is null or what `cache_new` or `cache_copy` made.
-unsafe fn cache<'a>(cache: *mut LimberCache) -> Result<&'a mut KvCache> {
-    // SAFETY: by the caller's promise.
-    unsafe { cache.cast::<KvCache>().as_mut() }.context("the cache is null")
-}
-
-/// # Safety
-/// As [`cache`].
-unsafe fn cache_read<'a>(cache: *const LimberCache) -> Result<&'a KvCache> {
-    // SAFETY: by the caller's promise.
-    unsafe { cache.cast::<KvCache>().as_ref() }.context("the cache is null")
-}
-
-unsafe extern "C" fn cache_truncate(handle: *mut LimberCache, length: u64, error: *const LimberSink) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            cache(handle)?.truncate(usize::try_from(length)?);
-            Ok(())
-        })
-    }
-}
-
-unsafe extern "C" fn cache_select(
-    handle: *mut LimberCache,
-    rows: *const u64,
-    n_rows: u64,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-            Ok(cache(handle)?.select_rows(&rows)?)
-        })
-    }
-}
-
-unsafe extern "C" fn cache_copy(
-    from: *const LimberCache,
-    rows: *const u64,
-    n_rows: u64,
-    options: *const LimberCacheOptions,
-    out: *mut *mut LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-            let (_, capacity, slots, _) = sizes(options)?;
-            set(out, handle(cache_read(from)?.copy_rows(&rows, slots, capacity)?))
-        })
-    }
-}
-
-unsafe extern "C" fn cache_append(
-    handle: *mut LimberCache,
-    other: *const LimberCache,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises; the two are different caches.
-    unsafe {
-        guard(error, || {
-            if std::ptr::eq(handle, other) {
-                bail!("a cache cannot be appended to itself")
-            }
-            Ok(cache(handle)?.push_rows(cache_read(other)?)?)
-        })
-    }
 }

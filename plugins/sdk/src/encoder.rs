@@ -1,31 +1,39 @@
 //! The functions of an encoder.
 
-use crate::call::{answer, give, guard, set};
-use crate::export::{Lent, entry_of, handle, release, settings};
+use crate::call::guard;
+use crate::role::{self, Functions, Role};
 use crate::tensor::{f32_tensor, fill};
 use anyhow::{Context, Result, bail};
 use candle_core::{Tensor, Var};
-use limber_core::registry::{EncoderSpecs, Entry, Maker, PreparedEncoder};
-use limber_core::{Encoder, FeatureKind, InputSpec, ResizeFilter, ResizeRule, WeightSource};
+use limber_core::registry::{EncoderSpecs, Maker, PrepareFn};
+use limber_core::{Encoder, FeatureKind, InputSpec, ResizeFilter, ResizeRule};
 use limber_plugin_abi::*;
-use serde_json::Value;
-use std::ffi::c_char;
 
 /// The table.
 pub(crate) fn table() -> LimberEncoder {
+    let Functions { prepare, build, release } = role::functions::<Encoders>();
     LimberEncoder {
         prepare: Some(prepare),
         build: Some(build),
-        release: Some(release::<LimberInstance, Box<dyn Encoder>>),
+        release: Some(release),
         encode: Some(encode),
         ..LimberEncoder::empty()
     }
 }
 
-fn prepared(entry: &Entry, settings: Value, source: &dyn WeightSource) -> Result<PreparedEncoder> {
-    match &entry.maker {
-        Maker::Encoder(prepare) => prepare(settings, source),
-        _ => bail!("{} is no encoder", entry.kind),
+struct Encoders;
+
+impl Role for Encoders {
+    type Built = dyn Encoder;
+    type Spec = EncoderSpecs;
+    type Answer = LimberEncoderSpec;
+
+    fn maker(maker: &Maker) -> Option<&PrepareFn<EncoderSpecs, dyn Encoder>> {
+        if let Maker::Encoder(prepare) = maker { Some(prepare) } else { None }
+    }
+
+    fn answer(specs: EncoderSpecs) -> Result<LimberEncoderSpec> {
+        spec(specs)
     }
 }
 
@@ -62,44 +70,6 @@ fn spec(specs: EncoderSpecs) -> Result<LimberEncoderSpec> {
         std: image.std,
         ..spec
     })
-}
-
-unsafe extern "C" fn prepare(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    resolved: *const LimberSink,
-    out: *mut LimberEncoderSpec,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
-            give(resolved, &prepared.settings.to_string())?;
-            answer(out, spec(prepared.spec)?)
-        })
-    }
-}
-
-unsafe extern "C" fn build(
-    part: *const LimberPart,
-    text: *const c_char,
-    source: *const LimberSource,
-    options: *const LimberBuild,
-    out: *mut *mut LimberInstance,
-    error: *const LimberSink,
-) -> LimberStatus {
-    // SAFETY: the host keeps the ABI's promises.
-    unsafe {
-        guard(error, || {
-            let source = Lent::new(source)?;
-            let prepared = prepared(entry_of(part)?, settings(text)?, source.source())?;
-            let encoder = prepared.build(&source.weights(options)?)?;
-            set(out, handle(encoder))
-        })
-    }
 }
 
 unsafe extern "C" fn encode(

@@ -1,4 +1,4 @@
-//! The plugin's table: every part that is registered in this library, laid out once and kept for ever.
+//! The plugin's table: every component that is registered in this library, laid out once and kept for ever.
 
 use crate::call::{self, guard};
 use crate::source::HostSource;
@@ -12,6 +12,7 @@ use limber_plugin_abi::{
     LimberBuild, LimberHost, LimberPart, LimberPlugin, LimberSink, LimberSource, LimberStatus, read,
 };
 use serde_json::Value;
+use std::error::Error as _;
 use std::ffi::{c_char, c_void};
 use std::ptr::null;
 use std::sync::{Arc, OnceLock};
@@ -45,8 +46,14 @@ pub unsafe fn entry(
         // SAFETY: by the caller's promise.
         let host = unsafe { read(host)? };
         log::bridge(host);
-        // The part may have made its pool already where it was called before; then that one stays.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(host.threads.max(1) as usize).build_global();
+        let threads = host.threads.max(1) as usize;
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+            Err(error) if error.source().is_some() => {
+                bail!("cannot start {threads} threads: {error}")
+            }
+            // The component may have made its pool already where it was called before; then that one stays.
+            _ => {}
+        }
         let table = tables(name, version)?;
         plugin = TABLES.get_or_init(|| Tables(table)).0;
         Ok(())
@@ -73,10 +80,12 @@ fn tables(name: &str, version: &str) -> Result<*const LimberPlugin> {
     let registry = Registry::from_inventory()?;
     let parts: Vec<*const LimberPart> = registry.entries().map(part).collect();
     if parts.is_empty() {
-        bail!("{name} registers no part; a crate that only links its parts must name each: `use my_part as _;`")
+        bail!(
+            "{name} registers no component; a crate that only links its components must name each: `use my_component as _;`"
+        )
     }
     Ok(Box::leak(Box::new(LimberPlugin {
-        // This is what 1.0 has; a part that needs more of its host says so here.
+        // This is what 1.0 has; a component that needs more of its host says so here.
         version: 0,
         abi_major: LIMBER_ABI_MAJOR,
         n_parts: parts.len() as u32,
@@ -92,7 +101,7 @@ fn tables(name: &str, version: &str) -> Result<*const LimberPlugin> {
 fn part(entry: &Entry) -> *const LimberPart {
     let entry: &'static Entry = Box::leak(Box::new(entry.clone()));
     let mut part = LimberPart {
-        // limber-core's parts are `Sync`.
+        // limber-core's components are `Sync`.
         flags: LIMBER_CONCURRENT | if entry.needs_weights { 0 } else { LIMBER_NO_WEIGHTS },
         kind: kept(&entry.kind),
         about: kept(&entry.about),
@@ -111,7 +120,7 @@ fn part(entry: &Entry) -> *const LimberPart {
     Box::leak(Box::new(part))
 }
 
-/// The entry behind a part.
+/// The entry behind a component.
 ///
 /// # Safety
 /// `part` is null or one of this library's.

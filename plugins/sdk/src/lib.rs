@@ -5,20 +5,22 @@
 //! ```
 //!
 //! A crate of type `cdylib` with that line is a plugin. Everything that is registered in it is exported, so a crate
-//! whose parts have their own `register!` lines, or that links such crates, says `export_plugin!();`.
+//! whose components have their own `register!` lines, or that links such crates, says `export_plugin!();`.
 //!
-//! The line makes the library's one symbol. Behind it: settings and their JSON Schema from the part's `Config`, weights
+//! The line makes the library's one symbol. Behind it: settings and their JSON Schema from the component's `Config`, weights
 //! from the host (memory-mapped files stay where they are), panics caught and turned into errors, `tracing` events sent
 //! to the host's log, rayon's pool set to the host's thread budget.
 //!
 //! The library links its own candle, of whatever version `limber-core` here has; the host's may be another one.
 //! Build with unwinding panics (the default): `panic = "abort"` would take the host down.
 
+mod cache;
 mod call;
 mod decoder;
 mod encoder;
 mod export;
 mod log;
+mod role;
 mod source;
 mod stitch;
 mod tensor;

@@ -12,7 +12,7 @@ use limber_plugin_abi::lend::c_text;
 use limber_plugin_abi::*;
 use serde_json::Value;
 use std::ffi::{CString, c_char};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// The table.
 pub(crate) fn table() -> LimberStitch {
@@ -191,6 +191,30 @@ unsafe fn views<'a>(views: *const *const LimberTensor, n: usize, what: &str) -> 
     Ok(unsafe { std::slice::from_raw_parts(views, n) })
 }
 
+/// A call that has begun: the stitch, alone for this thread, with the host's parameters in its variables.
+struct Begun<'a> {
+    built: &'a Built,
+    call: LimberProject,
+    features: Tensor,
+    _own: MutexGuard<'a, ()>,
+}
+
+impl<'a> Begun<'a> {
+    /// # Safety
+    /// `instance` is null or what `build` made, `call` is null or as the ABI says.
+    unsafe fn new(instance: *mut LimberInstance, call: *const LimberProject) -> Result<Self> {
+        // SAFETY: by the caller's promise.
+        let (built, call): (&'a Built, _) = unsafe { (built(instance)?, read(call)?) };
+        let own = built.lock.lock().unwrap_or_else(|e| e.into_inner());
+        // SAFETY: by the caller's promise.
+        let features = unsafe {
+            take_parameters(built, &call)?;
+            f32_tensor(call.features, "the features")?
+        };
+        Ok(Self { built, call, features, _own: own })
+    }
+}
+
 /// Sets the variables to the host's parameters.
 ///
 /// # Safety
@@ -222,10 +246,7 @@ unsafe extern "C" fn forward(
     // SAFETY: the host keeps the ABI's promises.
     unsafe {
         guard(error, || {
-            let (built, call) = (built(instance)?, read(call)?);
-            let _own = built.lock.lock().unwrap_or_else(|e| e.into_inner());
-            take_parameters(built, &call)?;
-            let features = f32_tensor(call.features, "the features")?;
+            let Begun { built, call, features, _own } = Begun::new(instance, call)?;
             fill(call.output, &built.stitch.project(&features, mode(&call))?, "prefixes")
         })
     }
@@ -243,10 +264,7 @@ unsafe extern "C" fn vjp(
     // SAFETY: the host keeps the ABI's promises.
     unsafe {
         guard(error, || {
-            let (built, call) = (built(instance)?, read(call)?);
-            let _own = built.lock.lock().unwrap_or_else(|e| e.into_inner());
-            take_parameters(built, &call)?;
-            let features = f32_tensor(call.features, "the features")?;
+            let Begun { built, call, features, _own } = Begun::new(instance, call)?;
             let features: Tensor = match grad_features.is_null() {
                 true => features,
                 false => Var::from_tensor(&features)?.into_inner(),
@@ -254,7 +272,7 @@ unsafe extern "C" fn vjp(
             let gradient = f32_tensor(grad_output, "the gradient of the prefixes")?;
             let prefix = built.stitch.project(&features, mode(&call))?;
             let grads = prefix.mul(&gradient)?.sum_all()?.backward()?;
-            let outputs = views(grad_parameters, built.variables.len(), "place for gradients")?;
+            let outputs = views(grad_parameters, built.variables.len(), "views for gradients")?;
             for ((name, variable), output) in built.variables.iter().zip(outputs) {
                 let name = name.to_string_lossy();
                 let gradient = grads

@@ -9,8 +9,6 @@
 #include "limber_part.h"
 #include <math.h>
 
-#define SETTINGS 3
-
 typedef struct Decoder {
     int64_t vocab, width, context;
     float *words; /* [V, D] */
@@ -25,23 +23,23 @@ typedef struct Cache {
     float *values; /* [rows, capacity, D] */
 } Cache;
 
-static LimberStatus read_settings(const char *json, Decoder *s, LimberSetting list[SETTINGS], const LimberSink *error) {
+/* The settings, with which `resolved` is told; it may be null. */
+static LimberStatus read_settings(const char *json, Decoder *s, const LimberSink *resolved, const LimberSink *error) {
     s->vocab = 50257, s->width = 256, s->context = 1024;
-    list[0] = (LimberSetting){"vocab", &s->vocab, 2, 1 << 24};
-    list[1] = (LimberSetting){"width", &s->width, 1, 65536};
-    list[2] = (LimberSetting){"context", &s->context, 1, 1 << 20};
-    return limber_settings(json, list, SETTINGS, error);
+    const LimberSetting list[] = {
+        {"vocab", &s->vocab, 2, 1 << 24}, {"width", &s->width, 1, 65536}, {"context", &s->context, 1, 1 << 20}};
+    LimberStatus status = limber_settings(json, list, 3, error);
+    if (status == LIMBER_OK)
+        limber_resolved(resolved, list, 3);
+    return status;
 }
 
 static LimberStatus prepare(const LimberPart *part, const char *settings, const LimberSource *source,
                             const LimberSink *resolved, LimberDecoderSpec *spec, const LimberSink *error) {
     (void)part, (void)source;
     Decoder s;
-    LimberSetting list[SETTINGS];
-    LimberStatus status = read_settings(settings, &s, list, error);
-    if (status != LIMBER_OK)
-        return status;
-    limber_resolved(resolved, list, SETTINGS);
+    if (read_settings(settings, &s, resolved, error) != LIMBER_OK)
+        return LIMBER_ERROR;
     spec->width = spec->head_dim = (uint64_t)s.width;
     spec->vocab = (uint64_t)s.vocab;
     spec->layers = spec->kv_heads = 1;
@@ -61,11 +59,10 @@ static void release(LimberInstance *instance) {
 static LimberStatus build(const LimberPart *part, const char *settings, const LimberSource *source,
                           const LimberBuild *options, LimberInstance **out, const LimberSink *error) {
     (void)part, (void)options;
-    LimberSetting list[SETTINGS];
     Decoder *s = limber_zeros(1, sizeof *s);
     if (s == NULL)
         return limber_fail(error, "there is no memory left");
-    LimberStatus status = read_settings(settings, s, list, error);
+    LimberStatus status = read_settings(settings, s, NULL, error);
     if (status == LIMBER_OK) {
         s->words = limber_zeros((size_t)(s->vocab * s->width), sizeof *s->words);
         s->head = limber_zeros((size_t)(s->vocab * s->width), sizeof *s->head);
@@ -126,7 +123,7 @@ static LimberStatus read_call(const Decoder *s, const LimberForward *table, Call
         longest = table->past[b] > longest ? table->past[b] : longest;
     call->keys = (int64_t)longest + call->t;
     if (call->keys > s->context)
-        return limber_fail(error, "%lld positions, allowed are %lld", (long long)call->keys, (long long)s->context);
+        return limber_fail(error, "%lld positions, expected are at most %lld", (long long)call->keys, (long long)s->context);
     if (call->cache != NULL && (call->cache->rows != (uint64_t)call->b || (uint64_t)call->keys > call->cache->capacity))
         return limber_fail(error, "%lld rows of %lld positions do not fit the cache", (long long)call->b,
                            (long long)call->keys);
@@ -292,7 +289,7 @@ static LimberStatus forward(LimberInstance *instance, const LimberForward *table
     return LIMBER_OK;
 }
 
-/* From gradients of h, those of the embeddings: e_s takes part in h_s, and in the mean of every later position. */
+/* From gradients of h, those of the embeddings: e_s takes component in h_s, and in the mean of every later position. */
 static LimberStatus vjp(LimberInstance *instance, const LimberForward *table, LimberTape *tape,
                         const LimberTensor *grad_output, const LimberTensor *grad_embeds, const LimberSink *error) {
     (void)tape;
@@ -473,16 +470,4 @@ static const LimberPart part = {
     .decoder = &functions,
 };
 
-static const LimberPart *const parts[] = {&part};
-
-static const LimberPlugin plugin = {
-    LIMBER_HEAD(LimberPlugin), .abi_major = LIMBER_ABI_MAJOR, .n_parts = 1, .name = "my-decoder",
-    .release = "0.1.0",        .built_with = "a C compiler",  .parts = parts,
-};
-
-LIMBER_EXPORT const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error);
-
-const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error) {
-    (void)host, (void)error;
-    return &plugin;
-}
+LIMBER_EXPORT_PART(part, "my-decoder", "0.1.0");

@@ -39,7 +39,7 @@ static double sum(void *context) {
     return total;
 }
 
-/* Position by position, and rows that leave, return and join, against the whole at once. */
+/* Position by position, and rows that are copied, selected and appended, against the whole at once. */
 static void caches(float *embeds, const float *whole) {
     LimberCacheOptions options = {.size = sizeof options, .version = LIMBER_ABI_MINOR, .batch = B, .capacity = T + 2,
                                   .slots = B, .format = "f32"};

@@ -5,21 +5,21 @@
 #include "limber_part.h"
 #include <math.h>
 
-#define SETTINGS 3
-
 typedef struct Encoder {
     int64_t side, grid, width;
     float *weight; /* [E, 3] */
 } Encoder;
 
-static LimberStatus read_settings(const char *json, Encoder *s, LimberSetting list[SETTINGS], const LimberSink *error) {
+/* The settings, with which `resolved` is told; it may be null. */
+static LimberStatus read_settings(const char *json, Encoder *s, const LimberSink *resolved, const LimberSink *error) {
     s->side = 224, s->grid = 14, s->width = 256;
-    list[0] = (LimberSetting){"side", &s->side, 1, 4096};
-    list[1] = (LimberSetting){"grid", &s->grid, 1, 256};
-    list[2] = (LimberSetting){"width", &s->width, 1, 65536};
-    LimberStatus status = limber_settings(json, list, SETTINGS, error);
+    const LimberSetting list[] = {
+        {"side", &s->side, 1, 4096}, {"grid", &s->grid, 1, 256}, {"width", &s->width, 1, 65536}};
+    LimberStatus status = limber_settings(json, list, 3, error);
     if (status == LIMBER_OK && s->side % s->grid != 0)
-        return limber_fail(error, "side %lld is no multiple of grid %lld", (long long)s->side, (long long)s->grid);
+        status = limber_fail(error, "side %lld is no multiple of grid %lld", (long long)s->side, (long long)s->grid);
+    if (status == LIMBER_OK)
+        limber_resolved(resolved, list, 3);
     return status;
 }
 
@@ -27,21 +27,10 @@ static LimberStatus prepare(const LimberPart *part, const char *settings, const 
                             const LimberSink *resolved, LimberEncoderSpec *spec, const LimberSink *error) {
     (void)part, (void)source;
     Encoder s;
-    LimberSetting list[SETTINGS];
-    LimberStatus status = read_settings(settings, &s, list, error);
-    if (status != LIMBER_OK)
-        return status;
-    limber_resolved(resolved, list, SETTINGS);
-    spec->input = LIMBER_INPUT_IMAGE;
-    spec->kind = LIMBER_FEATURES_PATCHES;
-    spec->tokens = (uint64_t)(s.grid * s.grid);
-    spec->width = (uint64_t)s.width;
-    spec->side = (uint64_t)s.side;
-    spec->resize = LIMBER_RESIZE_SHORTER_SIDE_CROP;
-    spec->filter = LIMBER_FILTER_BICUBIC;
-    for (int c = 0; c < 3; c++)
-        spec->mean[c] = spec->std[c] = 0.5f;
-    return LIMBER_OK;
+    LimberStatus status = read_settings(settings, &s, resolved, error);
+    if (status == LIMBER_OK)
+        limber_image_spec(spec, s.side, s.grid * s.grid, s.width);
+    return status;
 }
 
 static void release(LimberInstance *instance) {
@@ -53,11 +42,10 @@ static void release(LimberInstance *instance) {
 static LimberStatus build(const LimberPart *part, const char *settings, const LimberSource *source,
                           const LimberBuild *options, LimberInstance **out, const LimberSink *error) {
     (void)part, (void)options;
-    LimberSetting list[SETTINGS];
     Encoder *s = limber_zeros(1, sizeof *s);
     if (s == NULL)
         return limber_fail(error, "there is no memory left");
-    LimberStatus status = read_settings(settings, s, list, error);
+    LimberStatus status = read_settings(settings, s, NULL, error);
     if (status == LIMBER_OK) {
         int64_t shape[] = {s->width, 3};
         s->weight = limber_zeros((size_t)(s->width * 3), sizeof *s->weight);
@@ -75,15 +63,10 @@ static LimberStatus build(const LimberPart *part, const char *settings, const Li
 static LimberStatus encode(LimberInstance *instance, const LimberEncode *call, const LimberSink *error) {
     const Encoder *s = (const Encoder *)instance;
     int64_t tokens = s->grid * s->grid, cell = s->side / s->grid, plane = s->side * s->side;
-    int64_t pixels_shape[] = {-1, 3, s->side, s->side};
-    const float *pixels = limber_floats(call->input, 4, pixels_shape, "pixels", error);
-    if (pixels == NULL)
-        return LIMBER_ERROR;
-    int64_t features_shape[] = {call->input->shape[0], tokens, s->width};
-    float *features = limber_floats(call->output, 3, features_shape, "features", error);
-    if (features == NULL)
-        return LIMBER_ERROR;
-    for (int64_t b = 0; b < features_shape[0]; b++)
+    const float *pixels;
+    float *features;
+    int64_t batch = limber_image_call(call, s->side, tokens, s->width, &pixels, &features, error);
+    for (int64_t b = 0; b < batch; b++)
         for (int64_t token = 0; token < tokens; token++) {
             const float *corner =
                 pixels + b * 3 * plane + token / s->grid * cell * s->side + token % s->grid * cell;
@@ -97,7 +80,7 @@ static LimberStatus encode(LimberInstance *instance, const LimberEncode *call, c
                     (float)(row[0] * colour[0] + row[1] * colour[1] + row[2] * colour[2]);
             }
         }
-    return LIMBER_OK;
+    return batch > 0 ? LIMBER_OK : LIMBER_ERROR;
 }
 
 static const LimberEncoder functions = {
@@ -121,16 +104,4 @@ static const LimberPart part = {
     .encoder = &functions,
 };
 
-static const LimberPart *const parts[] = {&part};
-
-static const LimberPlugin plugin = {
-    LIMBER_HEAD(LimberPlugin), .abi_major = LIMBER_ABI_MAJOR, .n_parts = 1, .name = "my-encoder",
-    .release = "0.1.0",        .built_with = "a C compiler",  .parts = parts,
-};
-
-LIMBER_EXPORT const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error);
-
-const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error) {
-    (void)host, (void)error;
-    return &plugin;
-}
+LIMBER_EXPORT_PART(part, "my-encoder", "0.1.0");

@@ -121,7 +121,7 @@ static LimberStatus inputs(const Stitch *s, const LimberProject *call, const flo
                            const float **weight, const LimberSink *error) {
     int64_t features_shape[] = {-1, -1, s->e}, shape[] = {s->d, s->e};
     if (call->n_parameters != 2)
-        return limber_fail(error, "%u parameters are given, allowed is 2", (unsigned)call->n_parameters);
+        return limber_fail(error, "%u parameters are given, expected are 2", (unsigned)call->n_parameters);
     *features = limber_floats(call->features, 3, features_shape, "features", error);
     *bias = *features == NULL ? NULL : limber_floats(call->parameters[0], 1, shape, "bias", error);
     *weight = *bias == NULL ? NULL : limber_floats(call->parameters[1], 2, shape, "weight", error);
@@ -213,16 +213,4 @@ static const LimberPart part = {
     .stitch = &functions,
 };
 
-static const LimberPart *const parts[] = {&part};
-
-static const LimberPlugin plugin = {
-    LIMBER_HEAD(LimberPlugin), .abi_major = LIMBER_ABI_MAJOR, .n_parts = 1, .name = "my-stitch",
-    .release = "0.1.0",        .built_with = "a C compiler",  .parts = parts,
-};
-
-LIMBER_EXPORT const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error);
-
-const LimberPlugin *limber_plugin_v1(const LimberHost *host, const LimberSink *error) {
-    (void)host, (void)error;
-    return &plugin;
-}
+LIMBER_EXPORT_PART(part, "my-stitch", "0.1.0");

@@ -1,186 +1,79 @@
-//! Shapes, gradients by finite differences, dropout, and every refusal of `mlp`; numbers against torch's goldens
-//! are in the root package's tests.
+//! The settings and activations of `mlp`; the projector itself is tested in `limber-core`.
 
-use super::layout::{PREFIXES, join};
 use super::*;
-use candle_core::{DType, Device};
-use limber_core::FeatureKind;
-use limber_core::FeatureSpec;
+use candle_core::Device;
 use limber_core::random::RandomSource;
 use limber_core::weights::{FrozenData, Request, WeightError};
-use std::sync::Arc;
+use limber_core::{FeatureKind, FeatureSpec};
 
-const N: usize = 5;
-const E: usize = 6;
-const D: usize = 4;
+/// Three layers, as a checkpoint would list them.
+struct Three;
 
-/// Tensors in memory, as a checkpoint would list them.
-struct Memory(BTreeMap<String, FrozenData>);
-
-impl Memory {
-    fn new(tensors: &[(&str, &[usize])]) -> Self {
-        let data = |shape: &[usize]| FrozenData::from_f32(vec![0.5; shape.iter().product()], shape);
-        Self(tensors.iter().map(|(name, shape)| (name.to_string(), data(shape))).collect())
-    }
-}
-
-impl WeightSource for Memory {
+impl WeightSource for Three {
     fn label(&self) -> String {
         "proj.ckpt".into()
     }
 
     fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        Some(self.0.iter().map(|(name, data)| (name.clone(), data.shape().to_vec())).collect())
+        let widths = [6, 9, 9, 4];
+        let layer = |i: usize| {
+            let (n_in, n_out) = (widths[i], widths[i + 1]);
+            [(format!("{}.weight", 2 * i), vec![n_out, n_in]), (format!("{}.bias", 2 * i), vec![n_out])]
+        };
+        Some((0..3).flat_map(layer).collect())
     }
 
     fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        Ok(self.0[request.name].clone())
-    }
-}
-
-fn features(kind: FeatureKind, tokens: usize) -> FeatureSpec {
-    FeatureSpec { tokens, width: E, kind }
-}
-
-fn context<'a>(source: &'a dyn WeightSource, features: FeatureSpec) -> PartContext<'a> {
-    PartContext { features, encoder: "clip-resnet", width: D, decoder: "gptj", source }
-}
-
-fn build(config: &Config, source: Arc<dyn WeightSource>, features: FeatureSpec) -> Result<Mlp> {
-    let weights = Weights::new(source.clone(), Device::Cpu, None);
-    Mlp::new(&Mlp::resolve(config.clone(), source.as_ref())?, &context(source.as_ref(), features), &weights)
-}
-
-fn random(config: &Config, features: FeatureSpec) -> Mlp {
-    build(config, Arc::new(RandomSource::new(1)), features).unwrap()
-}
-
-fn noise(shape: &[usize], seed: u64) -> Tensor {
-    let weights = Weights::random(seed);
-    weights.tensor("noise", shape, Init::normal(1.0)).unwrap()
-}
-
-#[test]
-fn shapes_of_patches_and_pooled() {
-    let check = |kind, n: usize, tokens: Option<usize>, k: usize| {
-        let config = Config { tokens, ..Config::default() };
-        let source = RandomSource::new(1);
-        let spec = Mlp::specs(&config, &context(&source, features(kind, n))).unwrap();
-        assert_eq!(spec, PrefixSpec { tokens: k, width: D });
-        let stitch = random(&config, features(kind, n));
-        assert_eq!(stitch.prefix_spec(n), spec);
-        let prefix = stitch.project(&noise(&[2, n, E], 2), Mode::Inference).unwrap();
-        assert_eq!(prefix.dims(), [2, k, D]);
-    };
-    check(FeatureKind::Patches, N, None, N);
-    check(FeatureKind::Patches, N, Some(N), N);
-    check(FeatureKind::Patches, 1, None, 1);
-    check(FeatureKind::Pooled, 1, None, 1);
-    check(FeatureKind::Pooled, 1, Some(3), 3);
-    check(FeatureKind::Pooled, 2, None, 2);
-}
-
-#[test]
-fn layers_widths_and_k_are_read_off_the_checkpoint() {
-    let shapes: [(&str, &[usize]); 6] = [
-        ("0.weight", &[9, E]),
-        ("0.bias", &[9]),
-        ("2.weight", &[7, 9]),
-        ("2.bias", &[7]),
-        ("4.weight", &[3 * D, 7]),
-        ("4.bias", &[3 * D]),
-    ];
-    let stitch = build(&Config::default(), Arc::new(Memory::new(&shapes)), features(FeatureKind::Pooled, 1)).unwrap();
-    assert_eq!(stitch.prefix_spec(1).tokens, 3);
-    let variables = stitch.variables();
-    assert_eq!(variables.len(), 6);
-    for (name, shape) in shapes {
-        assert_eq!(variables[name].dims(), shape);
-    }
-    let config = Mlp::resolve(Config::default(), &Memory::new(&shapes)).unwrap();
-    assert_eq!((config.layers, config.width), (Some(3), None));
-}
-
-#[test]
-fn the_settings_give_layers_and_widths() {
-    let check = |layers, width, expected: &[&[usize]]| {
-        let stitch = random(&Config { layers, width, ..Config::default() }, features(FeatureKind::Patches, N));
-        let variables = stitch.variables();
-        let shapes: Vec<&[usize]> =
-            (0..expected.len()).map(|i| variables[&format!("{}.weight", 2 * i)].dims()).collect();
-        assert_eq!((shapes, variables.len()), (expected.to_vec(), 2 * expected.len()));
-    };
-    check(None, None, &[&[D, E], &[D, D]]);
-    check(Some(1), None, &[&[D, E]]);
-    check(Some(3), Some(9), &[&[9, E], &[9, 9], &[D, 9]]);
-}
-
-#[test]
-fn every_prefix_of_a_trainer_is_found() {
-    for (prefix, norm) in PREFIXES {
-        let names = ["0.weight", "0.bias", "2.weight", "2.bias"].map(|name| join(prefix, name));
-        let [gain, shift] = ["weight", "bias"].map(|name| join(norm, name));
-        let source = Memory::new(&[
-            (&names[0], &[7, E]),
-            (&names[1], &[7]),
-            (&names[2], &[D, 7]),
-            (&names[3], &[D]),
-            (&gain, &[D]),
-            (&shift, &[D]),
-        ]);
-        let config = Config { layer_norm: true, ..Config::default() };
-        let stitch = build(&config, Arc::new(source), features(FeatureKind::Patches, N)).unwrap();
-        let names: Vec<String> = stitch.variables().into_keys().collect();
-        assert_eq!(names, ["0.bias", "0.weight", "2.bias", "2.weight", "ln.bias", "ln.weight"]);
+        RandomSource::new(1).read(request)
     }
 }
 
 #[test]
-fn refusals_name_both_sides() {
-    let check = |first: &[usize], last: &[usize], config: Config, kind, n: usize, expected: &str| {
-        let bias = [first[0], last[0]];
-        let source =
-            Memory::new(&[("0.weight", first), ("0.bias", &bias[..1]), ("2.weight", last), ("2.bias", &bias[1..])]);
-        let message = Mlp::specs(&config, &context(&source, features(kind, n))).unwrap_err().to_string();
-        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+fn the_number_of_layers_is_that_of_the_settings_the_checkpoint_or_two() {
+    let resolved = |layers, source: &dyn WeightSource| {
+        Mlp::resolve(Config { layers, ..Config::default() }, source).unwrap().layers
     };
-    let (patches, pooled) = (FeatureKind::Patches, FeatureKind::Pooled);
-    let plain = Config::default;
-    check(
-        &[7, 8],
-        &[D, 7],
-        plain(),
-        patches,
-        N,
-        "stitch checkpoint proj.ckpt maps width 8 to 4 (weights [[7, 8], [4, 7]]); encoder clip-resnet gives 5 x 6 and decoder gptj takes 4",
-    );
-    check(&[7, E], &[5, 7], plain(), patches, N, "maps width 6 to 5");
-    check(&[7, E], &[5, 7], plain(), pooled, 1, "maps width 6 to 5");
-    check(&[7, E], &[D, 8], plain(), patches, N, "2.weight [4, 8] does not follow a layer of width 7");
-    let three = Config { tokens: Some(3), ..plain() };
-    check(&[7, E], &[8, 7], three.clone(), pooled, 1, "makes 2 prefix tokens of width 4; the settings say tokens 3");
-    check(&[7, E], &[D, 7], three, patches, N, "tokens is 3, but encoder clip-resnet gives 5");
-    check(
-        &[7, E],
-        &[D, 7],
-        Config { layers: Some(3), ..plain() },
-        patches,
-        N,
-        "by 2 layers; the settings say layers 3",
-    );
-    check(&[7, E], &[D, 7], Config { width: Some(9), ..plain() }, patches, N, "the settings say width 9");
-    check(&[7, E], &[D, 7], Config { layer_norm: true, ..plain() }, patches, N, "no tensor \"ln.weight\"");
+    assert_eq!(resolved(None, &Three), Some(3));
+    assert_eq!(resolved(Some(2), &Three), Some(2));
+    assert_eq!(resolved(None, &RandomSource::new(0)), Some(2));
+    let features = FeatureSpec { tokens: 5, width: 6, kind: FeatureKind::Patches };
+    let context = PartContext { features, encoder: "clip-resnet", width: 4, decoder: "gptj", source: &Three };
+    assert_eq!(Mlp::specs(&Config::default(), &context).unwrap(), PrefixSpec { tokens: 5, width: 4 });
+    let two = Mlp::specs(&Config { layers: Some(2), ..Config::default() }, &context).unwrap_err().to_string();
+    assert!(two.contains("by 3 layers; the settings say layers 2"), "{two}");
+    let ten = Mlp::specs(&Config { width: Some(10), ..Config::default() }, &context).unwrap_err().to_string();
+    assert!(ten.contains("the settings say width 10"), "{ten}");
+}
 
-    let check = |tensors: &[(&str, &[usize])], expected: &str| {
-        let source = Memory::new(tensors);
-        let message = Mlp::specs(&plain(), &context(&source, features(patches, N))).unwrap_err().to_string();
-        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+#[test]
+fn every_activation_is_the_one_that_it_is_called() {
+    let x = Tensor::new(&[-1f32, 1.0], &Device::Cpu).unwrap();
+    // The values at -1 and 1, to six digits.
+    for (activation, expected) in [
+        (Activation::Gelu, [-0.158655, 0.841345]),
+        (Activation::GeluTanh, [-0.158808, 0.841192]),
+        (Activation::Relu, [0.0, 1.0]),
+        (Activation::Silu, [-0.268941, 0.731059]),
+        (Activation::Tanh, [-0.761594, 0.761594]),
+    ] {
+        let found = activation.forward(&x).unwrap().to_vec1::<f32>().unwrap();
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6), "{activation:?}: {found:?}");
+    }
+}
+
+#[test]
+fn the_activation_stands_between_layers_alone() {
+    let features = FeatureSpec { tokens: 1, width: 6, kind: FeatureKind::Patches };
+    let source = RandomSource::new(1);
+    let context = PartContext { features, encoder: "clip-resnet", width: 4, decoder: "gptj", source: &source };
+    let x = Tensor::new(&[[[0.5f32, -1.0, 2.0, 0.3, -0.7, 1.1]]], &Device::Cpu).unwrap();
+    let prefix = |layers, activation| {
+        let config = Config { layers: Some(layers), activation, ..Config::default() };
+        let stitch = Mlp::new(&config, &context, &Weights::random(1)).unwrap();
+        stitch.project(&x, Mode::Inference).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
-    check(&[("weight", &[D, E])], "no tensor \"0.weight\"; it has: weight");
-    check(&[("0.weight", &[D, E])], "0.weight [4, 6] has no bias, it needs [4]");
-    check(&[("0.weight", &[D, E]), ("0.bias", &[3])], "has bias [3], it needs [4]");
-    check(&[("0.weight", &[D])], "0.weight has shape [4]");
-    check(&[("0.weight", &[D, E]), ("0.bias", &[D]), ("ln.weight", &[D])], "layer_norm is off");
+    assert_eq!(prefix(1, Activation::Relu), prefix(1, Activation::Tanh));
+    assert_ne!(prefix(2, Activation::Relu), prefix(2, Activation::Tanh));
 }
 
 #[test]
@@ -190,102 +83,9 @@ fn settings_out_of_range() {
         assert!(message.contains(expected), "{message:?} lacks {expected:?}");
     };
     for dropout in [-0.1, 1.0, f64::NAN] {
-        check(Config { dropout, ..Config::default() }, "dropout");
+        check(Config { dropout, ..Config::default() }, "mlp: dropout");
     }
-    check(Config { tokens: Some(0), ..Config::default() }, "tokens 0");
+    check(Config { tokens: Some(0), ..Config::default() }, "mlp: tokens 0 is not allowed, expected is at least 1");
     check(Config { layers: Some(0), ..Config::default() }, "layers 0");
     check(Config { width: Some(0), ..Config::default() }, "width 0");
-}
-
-#[test]
-fn values_that_are_not_finite_are_refused() {
-    for bad in [f32::NAN, f32::INFINITY] {
-        let mut source = Memory::new(&[("0.weight", &[D, E]), ("0.bias", &[D])]);
-        source.0.insert("0.bias".into(), FrozenData::from_f32(vec![0.0, bad, 0.0, 0.0], &[D]));
-        let result = build(&Config::default(), Arc::new(source), features(FeatureKind::Patches, N));
-        let message = result.err().unwrap().to_string();
-        assert!(message.contains("proj.ckpt") && message.contains("not finite"), "{message}");
-    }
-}
-
-#[test]
-fn features_of_another_shape_are_an_error() {
-    let stitch = random(&Config::default(), features(FeatureKind::Patches, N));
-    for shape in [&[2, N, E + 1][..], &[N, E], &[2, 0, E], &[0, N, E]] {
-        let x = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-        let message = stitch.project(&x, Mode::Inference).unwrap_err().to_string();
-        assert!(message.contains("allowed is [B, N, 6]"), "{message}");
-    }
-}
-
-#[test]
-fn dropout_is_off_at_inference_and_unbiased_in_training() {
-    let config = Config { dropout: 0.25, ..Config::default() };
-    let stitch = random(&config, features(FeatureKind::Patches, N));
-    let x = noise(&[1, N, E], 3);
-    let plain: Vec<f32> = stitch.project(&x, Mode::Inference).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-    let train = |seed| -> Vec<f32> {
-        stitch.project(&x, Mode::Training { seed }).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-    };
-    assert_eq!(train(1), train(1));
-    assert_ne!(train(1), train(2));
-    let runs = 4000;
-    let (mut zeros, mut sum) = (0, vec![0f64; plain.len()]);
-    for seed in 0..runs {
-        for ((value, plain), sum) in train(seed).iter().zip(&plain).zip(&mut sum) {
-            zeros += usize::from(*value == 0.0);
-            *sum += f64::from(*value) / f64::from(*plain);
-            assert!(*value == 0.0 || (value / plain - 1.0 / 0.75).abs() < 1e-5);
-        }
-    }
-    // Five standard errors: sqrt(p (1 - p) / n) of the share of zeros, sqrt(p / (1 - p) / n) of the mean.
-    let share = zeros as f64 / (runs as usize * plain.len()) as f64;
-    assert!((share - 0.25).abs() < 5.0 * (0.1875 / 80_000f64).sqrt(), "{share}");
-    for mean in sum.iter().map(|s| s / f64::from(runs as u32)) {
-        assert!((mean - 1.0).abs() < 5.0 * (1.0 / 3.0 / f64::from(runs as u32)).sqrt(), "{mean}");
-    }
-}
-
-#[test]
-fn gradients_equal_finite_differences() {
-    // Not relu: its kink has no derivative to measure.
-    let cases = [
-        (FeatureKind::Patches, N, None, false, Activation::Gelu),
-        (FeatureKind::Patches, N, None, false, Activation::GeluTanh),
-        (FeatureKind::Patches, N, None, false, Activation::Silu),
-        (FeatureKind::Pooled, 1, Some(3), true, Activation::Tanh),
-    ];
-    for (kind, n, tokens, layer_norm, activation) in cases {
-        let config = Config { layers: Some(3), width: Some(9), tokens, layer_norm, activation, ..Config::default() };
-        let stitch = random(&config, features(kind, n));
-        let x = Var::from_tensor(&noise(&[2, n, E], 4)).unwrap();
-        let k = stitch.prefix_spec(n).tokens;
-        let direction = noise(&[2, k, D], 5);
-        // The dropout of one seed is a fixed mask, so training mode has a gradient like any other function.
-        for mode in [Mode::Inference, Mode::Training { seed: 9 }] {
-            let loss = || stitch.project(&x, mode).unwrap().mul(&direction).unwrap().sum_all().unwrap();
-            let grads = loss().backward().unwrap();
-            let mut all = stitch.variables();
-            all.insert("input".into(), x.clone());
-            for (name, variable) in all {
-                let grad = grads.get(&variable).unwrap_or_else(|| panic!("no gradient for {name}"));
-                let step = noise(variable.dims(), 6);
-                let slope = grad.mul(&step).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
-                let start = variable.copy().unwrap();
-                let at = |h: f64| {
-                    variable.set(&(&start + (&step * h).unwrap()).unwrap()).unwrap();
-                    f64::from(loss().to_scalar::<f32>().unwrap())
-                };
-                let central = |h: f64| (at(h) - at(-h)) / (2.0 * h);
-                // Two central differences cancel the third derivative, which a layer norm over 4 elements has plenty of.
-                let measured = (4.0 * central(2e-3) - central(4e-3)) / 3.0;
-                variable.set(&start).unwrap();
-                // f32 rounding of a sum near 10, a few 1e-6, over 4e-3 is 1e-3.
-                assert!(
-                    (measured - f64::from(slope)).abs() < 2e-3 * (1.0 + measured.abs()),
-                    "{name}: {measured} {slope}"
-                );
-            }
-        }
-    }
 }

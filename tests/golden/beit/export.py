@@ -19,7 +19,7 @@ from transformers.models.beit.image_processing_pil_beit import BeitImageProcesso
 from transformers.models.beit.modeling_beit import BeitRelativePositionBias
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from writer import start, write_json, write_tensors  # noqa: E402
+from writer import refill, start, write_json, write_tensors  # noqa: E402
 
 SIZES = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24, patch_size=8, num_labels=3, vocab_size=7)
 # Each with the side of another image, which the position tables must be resized for.
@@ -43,25 +43,20 @@ PROCESSORS = {
 }
 
 
-@torch.no_grad()
 def fill(model, generator):
     """Random weights under which every part of the model counts: bias tables, layer scale, norms and biases among them."""
-    for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if "layernorm" in name and name.endswith("weight"):
-            weight.copy_(1.0 + 0.3 * noise)
-        elif "lambda" in name:
-            weight.copy_(0.6 + 0.3 * noise)
-        elif "bias_table" in name or "cls_token" in name or "position_embeddings" in name:
-            weight.copy_(noise)
-        elif name.endswith("bias"):
-            weight.copy_(0.3 * noise)
-        elif weight.dim() < 2:
-            weight.copy_(noise)
-        else:
-            gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
-            weight.copy_(gain * noise / weight[0].numel() ** 0.5)
-    return model.eval()
+    def value(name, weight, noise):
+        if "bias_table" in name or "cls_token" in name or "position_embeddings" in name:
+            return noise
+        if "lambda" in name:
+            return 0.6 + 0.3 * noise
+        if weight.dim() < 2:
+            gain = "layernorm" in name and name.endswith("weight")
+            return 1.0 + 0.3 * noise if gain else 0.3 * noise if name.endswith("bias") else noise
+        gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+        return gain * noise / weight[0].numel() ** 0.5
+
+    return refill(model, generator, value).eval()
 
 
 def build(case, seed):

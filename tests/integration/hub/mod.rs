@@ -103,7 +103,7 @@ impl Case {
 }
 
 fn wanted() -> Wanted {
-    Wanted::of(Some("decoder"), DEFAULT_FILES)
+    Wanted::of(Some(limber::core::registry::Role::Decoder), DEFAULT_FILES)
 }
 
 /// Every file and link under a folder, a link by its target.

@@ -7,7 +7,7 @@ use crate::{cached, gradient, settings};
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker};
-use limber_core::{Backend, Checkpointing, Decoder, DecoderSpec, LogitPositions, Run};
+use limber_core::{Backend, CacheOptions, Checkpointing, Decoder, DecoderSpec, LogitPositions, Run};
 
 /// Longest context of a tiny preset; the suite fills it.
 const LONGEST: usize = 512;
@@ -69,9 +69,9 @@ fn backends(kernels: &dyn Decoder, candles: &dyn Decoder) -> Result<()> {
     let x = embeds(kernels, 2, T)?;
     let all = kernels.forward(&x, &mut Run::new())?;
     close("logits", &candles.forward(&x, &mut Run::new())?, &all)?;
-    let mut cache = candles.new_cache(2, T)?;
+    let mut cache = candles.new_cache(&CacheOptions::new(2, T))?;
     for (from, count) in [(0, 3), (3, 1), (4, T - 4)] {
-        let mut run = Run { logits: LogitPositions::All, ..Run::cached(&mut cache) };
+        let mut run = Run { logits: LogitPositions::All, ..Run::cached(cache.as_mut()) };
         let step = candles.forward(&x.narrow(1, from, count)?, &mut run)?;
         close("logits over a cache", &step, &all.narrow(1, from, count)?)?;
     }
@@ -274,6 +274,6 @@ fn refusals(report: &mut Report, decoder: &dyn Decoder, spec: &DecoderSpec) {
         )?;
         let more = spec.context + 1;
         refused(&format!("{more} positions"), decoder.forward(&embeds(decoder, 1, more)?, &mut Run::new()))?;
-        refused(&format!("a cache of {more}"), decoder.new_cache(1, more))
+        refused(&format!("a cache of {more}"), decoder.new_cache(&CacheOptions::new(1, more)))
     });
 }

@@ -9,9 +9,9 @@ mod winograd;
 
 use crate::activation::Activation;
 use crate::isa::{Isa, Kernel, Level, dispatch};
-use crate::parallel::{self, Shared};
+use crate::parallel::{self, Shared, share};
 use crate::scratch::Line;
-use crate::weight::{ShapeError, check_len};
+use crate::shape::{ShapeError, check_len, elements, room};
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +34,25 @@ impl ConvShape {
         ConvShape { n_in, n_out, kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 4] }
     }
 
-    /// Height and width of the output for an input of `h` x `w`; None where the kernel does not fit.
+    /// Height and width of the output for an input of `h` x `w`; None where the kernel does not fit, or the padded image
+    /// into no memory.
     pub fn output(&self, h: usize, w: usize) -> Option<(usize, usize)> {
-        let [top, left, bottom, right] = self.padding;
         let along = |size: usize, kernel: usize, stride: usize| {
             (kernel > 0 && stride > 0 && size >= kernel).then(|| (size - kernel) / stride + 1)
         };
-        let out_h = along(h + top + bottom, self.kernel[0], self.stride[0])?;
-        Some((out_h, along(w + left + right, self.kernel[1], self.stride[1])?))
+        let [h, w] = self.padded(h, w).ok()?;
+        Some((along(h, self.kernel[0], self.stride[0])?, along(w, self.kernel[1], self.stride[1])?))
     }
 
-    /// Inputs of one output.
+    /// Height and width of an image of `h` x `w` with its zeros.
+    fn padded(&self, h: usize, w: usize) -> Result<[usize; 2], ShapeError> {
+        let [top, left, bottom, right] = self.padding;
+        let sides = [h.saturating_add(top).saturating_add(bottom), w.saturating_add(left).saturating_add(right)];
+        elements("padded image", &[sides[0], sides[1], self.n_in])?;
+        Ok(sides)
+    }
+
+    /// Inputs of one output; the weight has as many for each, so that the product cannot wrap round.
     fn depth(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.n_in
     }
@@ -94,7 +102,7 @@ impl Conv {
     ///
     /// # Errors
     ///
-    /// Where a slice does not have its shape's length, or a stride is 0.
+    /// Where a slice does not have its shape's length, or a stride, a side of the kernel or the number of channels in is 0.
     pub fn new(shape: ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Result<Conv, ShapeError> {
         Conv::by(shape, weight, None, bias, shape.suits_winograd())
     }
@@ -128,9 +136,18 @@ impl Conv {
         let ConvShape { n_in, n_out, kernel, stride, .. } = shape;
         check_len("convolution weight", &[n_out, n_in, kernel[0], kernel[1]], weight.len())?;
         check_len("convolution bias", &[n_out], bias.map_or(n_out, <[f32]>::len))?;
-        if stride.contains(&0) {
-            return Err(ShapeError::Size { what: "stride of a convolution", found: 0, allowed: "at least 1" });
+        // Without one input of an output, no piece of work would write it.
+        for (what, sizes) in [
+            ("stride of a convolution", stride),
+            ("side of a convolution's kernel", kernel),
+            ("channels in of a convolution", [n_in; 2]),
+        ] {
+            if sizes.contains(&0) {
+                return Err(ShapeError::Size { what, found: 0, allowed: "at least 1" });
+            }
         }
+        // Panels are at most 32 wide, and Winograd's transform makes 16 numbers out of nine.
+        elements("packed weight of a convolution", &[n_out.div_ceil(32), 32, shape.depth(), 16])?;
         let level = Level::current();
         let panels = match winograd {
             true => winograd::pack(level, &shape, weight, scale),
@@ -164,13 +181,16 @@ impl Conv {
     ) -> Result<Vec<f32>, ShapeError> {
         let ConvShape { n_in, n_out, .. } = self.shape;
         check_len("x", &[batch, h, w, n_in], x.len())?;
+        self.shape.padded(h, w)?;
         let Some((out_h, out_w)) = self.shape.output(h, w) else {
             let allowed = "at least the kernel's side, padding included";
             return Err(ShapeError::Size { what: "side of a convolution's input", found: h.min(w), allowed });
         };
-        let len = batch * out_h * out_w * n_out;
-        check_len("residual", &[batch, out_h, out_w, n_out], residual.map_or(len, <[f32]>::len))?;
-        let mut y: Vec<f32> = Vec::with_capacity(len);
+        let out = [batch, out_h, out_w, n_out];
+        if let Some(residual) = residual {
+            check_len("residual", &out, residual.len())?;
+        }
+        let (mut y, len) = room("output of a convolution", &out)?;
         let call = Call {
             conv: self,
             x: x.as_ptr(),
@@ -244,8 +264,8 @@ impl Grid {
         let units = self.columns.div_ceil(self.unit);
         parallel::for_each(self.row_groups * self.column_groups, |i| {
             let (r, c) = (i % self.row_groups, i / self.row_groups);
-            let row = |r: usize| r * self.rows / self.row_groups;
-            let column = |c: usize| (c * units / self.column_groups * self.unit).min(self.columns);
+            let row = |r: usize| share(self.rows, self.row_groups, r);
+            let column = |c: usize| (share(units, self.column_groups, c) * self.unit).min(self.columns);
             f([row(r), row(r + 1)], [column(c), column(c + 1)]);
         });
     }

@@ -12,7 +12,7 @@ pub(crate) use columns::{ByColumn, ByRow, Columns, Shifted};
 pub(crate) use tile::{Finish, Target, finish};
 
 use crate::isa::{Isa, Kernel, Level, dispatch};
-use crate::parallel::{self, Shared};
+use crate::parallel::{self, Shared, share};
 use crate::scratch::Scratch;
 use crate::weight::Area;
 
@@ -23,9 +23,13 @@ pub(crate) const A_STRIDE: usize = A_DEPTH + 16;
 /// Floats that hold one packed block of B.
 pub(crate) const PANEL_FLOATS: usize = 1 << 17;
 
-/// Floats that hold `rows` packed rows of `depth`.
-pub(crate) const fn packed_floats(rows: usize, depth: usize) -> usize {
-    rows * depth.div_ceil(A_DEPTH) * A_STRIDE
+/// Floats that hold `rows` packed rows of `depth`: many times their number where rows are short.
+pub(crate) fn packed_floats(rows: usize, depth: usize) -> usize {
+    let row = depth.div_ceil(A_DEPTH).checked_mul(A_STRIDE);
+    match row.and_then(|row| row.checked_mul(rows)) {
+        Some(floats) => floats,
+        None => panic!("{rows} packed rows of {depth} numbers do not fit into memory"),
+    }
 }
 
 /// Where column `k`, a multiple of [`A_DEPTH`], of row `row` of `rows` stands among packed ones.
@@ -51,7 +55,7 @@ pub(crate) unsafe fn pack_row(a: *const f32, depth: usize, row: usize, rows: usi
 /// The tiles that `rows` are cut into: nearly equal, none above `max`.
 pub(crate) fn tiles(rows: usize, max: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
     let n = rows.div_ceil(max.max(1)).max(1);
-    (0..n).map(move |t| (t * rows / n, (t + 1) * rows / n)).filter(|(a, b)| a < b)
+    (0..n).map(move |t| (share(rows, n, t), share(rows, n, t + 1))).filter(|(a, b)| a < b)
 }
 
 /// Packed rows of A times packed panels of B, for a stretch of the depth; the same code whatever B was packed from.
@@ -280,7 +284,7 @@ pub(crate) unsafe fn piece<C: Columns>(a: &Packed, product: &Product<C>, i: usiz
         rows: a.rows,
         depth: a.depth,
         to: product.to,
-        tile_range: (part * n_tiles / row_parts, (part + 1) * n_tiles / row_parts),
+        tile_range: (share(n_tiles, row_parts, part), share(n_tiles, row_parts, part + 1)),
         n0,
         width: width.min(product.n - n0),
         panels: Shared(panels.as_mut_ptr()),

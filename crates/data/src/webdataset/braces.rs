@@ -3,6 +3,8 @@
 
 use anyhow::{Result, bail};
 
+/// Most braces inside each other.
+const DEEPEST: usize = 64;
 /// Most names that one pattern may stand for.
 const LIMIT: usize = 10_000_000;
 /// Letters in the order of their ranges.
@@ -11,26 +13,26 @@ const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 /// All names that `pattern` stands for, in order; a pattern without braces stands for itself.
 ///
 /// # Errors
-/// A brace without its partner, more names than anyone has shards.
+/// A brace without its partner, braces too deep inside each other, more names than anyone has shards.
 pub fn expand(pattern: &str) -> Result<Vec<String>> {
     let mut rest = pattern;
-    let all = sequence(&mut rest, pattern, false)?;
+    let all = sequence(&mut rest, pattern, 0)?;
     if rest.is_empty() {
         return Ok(all);
     }
-    bail!("the name {pattern:?} has a '}}' without its '{{'")
+    bail!("the name {} has a '}}' without its '{{'", shown(pattern))
 }
 
 /// Names up to the end, or inside braces up to a comma or a closing brace.
-fn sequence(rest: &mut &str, pattern: &str, inside: bool) -> Result<Vec<String>> {
+fn sequence(rest: &mut &str, pattern: &str, depth: usize) -> Result<Vec<String>> {
     let mut names = vec![String::new()];
     while let Some(next) = rest.chars().next() {
         let tails = match next {
             '}' => break,
-            ',' if inside => break,
+            ',' if depth > 0 => break,
             '{' => {
                 *rest = &rest[1..];
-                braces(rest, pattern)?
+                braces(rest, pattern, depth + 1)?
             }
             '\\' if rest.len() > 1 => {
                 let escaped = rest[1..].chars().next().unwrap_or('\\');
@@ -44,7 +46,7 @@ fn sequence(rest: &mut &str, pattern: &str, inside: bool) -> Result<Vec<String>>
             }
         };
         if names.len().saturating_mul(tails.len()) > LIMIT {
-            bail!("the name {pattern:?} stands for more than {LIMIT} names")
+            bail!("the name {} stands for more than {LIMIT} names", shown(pattern))
         }
         names = names.iter().flat_map(|name| tails.iter().map(move |tail| format!("{name}{tail}"))).collect();
     }
@@ -52,10 +54,13 @@ fn sequence(rest: &mut &str, pattern: &str, inside: bool) -> Result<Vec<String>>
 }
 
 /// What a pair of braces stands for; its opening one is behind us.
-fn braces(rest: &mut &str, pattern: &str) -> Result<Vec<String>> {
+fn braces(rest: &mut &str, pattern: &str, depth: usize) -> Result<Vec<String>> {
+    if depth > DEEPEST {
+        bail!("the name {} has more than {DEEPEST} braces inside each other", shown(pattern))
+    }
     let (whole, mut names, mut commas) = (*rest, Vec::new(), 0);
     loop {
-        names.extend(sequence(rest, pattern, true)?);
+        names.extend(sequence(rest, pattern, depth)?);
         match rest.chars().next() {
             Some(',') => commas += 1,
             Some(_) => {
@@ -70,7 +75,7 @@ fn braces(rest: &mut &str, pattern: &str) -> Result<Vec<String>> {
                     None => Ok(names.into_iter().map(|name| format!("{{{name}}}")).collect()),
                 };
             }
-            None => bail!("the name {pattern:?} has a '{{' without its '}}'"),
+            None => bail!("the name {} has a '{{' without its '}}'", shown(pattern)),
         }
         *rest = &rest[1..];
     }
@@ -100,7 +105,7 @@ fn range(text: &str, pattern: &str) -> Result<Option<Vec<String>>> {
     }
     let count = a.abs_diff(b) / step as u64 + 1;
     if count > LIMIT as u64 {
-        bail!("the name {pattern:?} stands for {count} names, allowed are {LIMIT}")
+        bail!("the name {} stands for {count} names, expected at most {LIMIT}", shown(pattern))
     }
     // A leading zero on either side pads all to the longer.
     let padded = |text: &str| text.trim_start_matches('-').starts_with('0') && text.trim_start_matches('-').len() > 1;
@@ -109,7 +114,13 @@ fn range(text: &str, pattern: &str) -> Result<Option<Vec<String>>> {
     Ok(Some((0..count as i64).map(|i| format!("{:0width$}", a + i * step)).collect()))
 }
 
-/// The place of a single letter.
+/// A name as messages show it, cut where it is long.
+fn shown(pattern: &str) -> String {
+    let cut: String = pattern.chars().take(40).collect();
+    if cut.len() < pattern.len() { format!("\"{cut}...\"") } else { format!("{pattern:?}") }
+}
+
+/// The position of a single letter.
 fn letter(text: &str) -> Option<usize> {
     match text.as_bytes() {
         [one] => LETTERS.iter().position(|letter| letter == one),
@@ -164,5 +175,13 @@ mod tests {
             let message = expand(pattern).unwrap_err().to_string();
             assert!(message.contains(part), "{message}");
         }
+        for deep in ["{".repeat(100_000), "{".repeat(100_000) + &"}".repeat(100_000), "{a,".repeat(100_000)] {
+            let message = expand(&deep).unwrap_err().to_string();
+            assert!(
+                message.ends_with("...\" has more than 64 braces inside each other") && message.len() < 200,
+                "{message}"
+            );
+        }
+        assert_eq!(expand(&("{a,".repeat(64) + &"}".repeat(64))).unwrap().len(), 65);
     }
 }

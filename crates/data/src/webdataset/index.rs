@@ -5,12 +5,12 @@
 //! header lie in it together.
 
 use super::super::span::{read_at, read_some_at};
+use super::super::{Ahead, caught};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tar::{Archive, EntryType, Header};
 
 /// Bytes of one read.
@@ -70,28 +70,12 @@ impl Sample {
 /// # Errors
 /// The first shard that is not there or is compressed.
 pub fn read(files: Vec<(PathBuf, String)>) -> Result<Vec<Shard>> {
-    let next = AtomicUsize::new(0);
-    let list = || {
-        let mut mine = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((path, label)) = files.get(at) else { return mine };
-            mine.push((at, Shard::open(path.clone(), label.clone())));
-        }
+    let open = |at: u64| {
+        let (path, label) = &files[at as usize];
+        caught(|| path.display().to_string(), || Shard::open(path.clone(), label.clone()))
     };
-    let mut listed = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS.min(files.len())).map(|_| scope.spawn(list)).collect();
-        let mut listed = Vec::with_capacity(files.len());
-        for thread in threads {
-            match thread.join() {
-                Ok(mine) => listed.extend(mine),
-                Err(_) => bail!("the listing of shards gave up"),
-            }
-        }
-        Ok(listed)
-    })?;
-    listed.sort_by_key(|(at, _)| *at);
-    listed.into_iter().map(|(_, shard)| shard).collect()
+    let ahead = Ahead::new((0, files.len() as u64), files.len(), open);
+    ahead.with_workers(THREADS.min(files.len()), || files.iter().map(|_| ahead.next()).collect())
 }
 
 impl Shard {

@@ -11,6 +11,7 @@ mod shards;
 use super::{Dataset, Item, Picture, captions, key};
 use anyhow::{Context, Result, bail};
 use index::{Part, Shard};
+use limber_core::bounded::without_mark;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -102,7 +103,7 @@ fn all_texts(shard: &Shard, parts: &[Part]) -> Result<Vec<String>> {
         if part.length > TEXT_LIMIT {
             bail!("its .{} has {} bytes, allowed are {TEXT_LIMIT}", part.ending, part.length)
         }
-        shard.read(part)
+        Ok(without_mark(&shard.read(part)?).to_vec())
     };
     for ending in TEXTS {
         let Some(part) = parts.iter().find(|part| part.ending == ending) else { continue };

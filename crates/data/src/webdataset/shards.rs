@@ -1,12 +1,18 @@
 //! Which tar files a config's `data.path` names: one, a folder of them, a list in a file, brace ranges.
 
+use super::super::walk;
 use super::braces::expand;
 use super::key;
 use anyhow::{Context, Result, bail};
+use limber_core::bounded::Lines;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// Between two names, as webdataset has it.
 const BETWEEN: &str = "::";
+/// Most bytes of a line in a list of shards.
+const NAME_LIMIT: u64 = 64 << 10;
 /// Missing shards that a message names.
 const NAMED: usize = 5;
 
@@ -49,10 +55,13 @@ fn one(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if matches!(ending.as_str(), "txt" | "list" | "lst") {
             let place = || format!("cannot read the list of shards {}", path.display());
-            let text = std::fs::read_to_string(path).with_context(place)?;
+            let lines = Lines::new(BufReader::new(File::open(path).with_context(place)?), NAME_LIMIT);
             let own = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                names(&own.join(line), all).with_context(place)?;
+            for line in lines {
+                let (_, line) = line.with_context(place)?;
+                if !line.trim().is_empty() {
+                    names(&own.join(line.trim()), all).with_context(place)?;
+                }
             }
             return Ok(());
         }
@@ -71,18 +80,9 @@ fn names(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
 
 /// The tar files of a folder and those below it, by name.
 fn folder(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
-    let place = || format!("cannot list {}", path.display());
-    let entries = std::fs::read_dir(path).with_context(place)?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().with_context(place)?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            folder(&path, all)?;
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tar")) {
-            all.push(path);
-        }
-    }
+    let mut below = walk::files(path, &|file| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("tar")))?;
+    below.sort();
+    all.extend(below.into_iter().map(|file| path.join(file)));
     Ok(())
 }
 

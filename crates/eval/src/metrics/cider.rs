@@ -3,6 +3,7 @@
 //! What the COCO caption tools call CIDEr is CIDEr-D: a candidate's n-gram counts at most as often as the reference has
 //! it, and a Gaussian (sigma 6) punishes another length. Plain CIDEr has neither.
 
+use super::super::documents::whole;
 use super::ngrams::{Gram, GramMap, ORDERS, Vocabulary, order};
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -28,8 +29,7 @@ impl Frequencies {
     /// # Errors
     /// A file that is not this.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let found: Self = serde_json::from_slice(&text).with_context(|| {
+        let found: Self = serde_json::from_slice(&whole(path)?).with_context(|| {
             format!(
                 "{}: not document frequencies {{\"documents\": N, \"frequencies\": {{\"a red\": n}}}}",
                 path.display()

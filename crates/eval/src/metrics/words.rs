@@ -4,6 +4,7 @@
 //! recall the share of the references' words of the class that the caption has; both are summed over the set before
 //! they are divided.
 
+use super::super::documents::whole;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -24,8 +25,8 @@ impl WordClasses {
     /// # Errors
     /// A file that is not this.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let value: Value = serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", path.display()))?;
+        let value: Value =
+            serde_json::from_slice(&whole(path)?).with_context(|| format!("{}: not JSON", path.display()))?;
         Self::from_value(&value).with_context(|| format!("{}: no lists of words", path.display()))
     }
 

@@ -8,7 +8,7 @@ use super::sampler::{Sampler, log_softmax};
 use super::shared::{self, Kept};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use limber_core::{Decoder, KvCache, Run};
+use limber_core::{Decoder, DecoderCache, Run};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -92,7 +92,7 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
         bail!("max-tokens 0 is not allowed, it is 1 or above")
     }
     let batch = request.batch.max(1);
-    let mut cache: Option<KvCache> = None;
+    let mut cache: Option<Box<dyn DecoderCache>> = None;
     let mut kept = Kept::default();
     let mut rows: Vec<Row> = Vec::new();
     let mut device = Device::Cpu;
@@ -107,9 +107,9 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
                 let (mut new_rows, mut new, logits) =
                     enter(decoder, &prompts, request, &mut kept, &|at| (entered + at, feed.stream(entered + at)))?;
                 entered += prompts.len();
-                take(&mut new_rows, &mut new, &logits, request, feed)?;
+                take(&mut new_rows, new.as_mut(), &logits, request, feed)?;
                 match &mut cache {
-                    Some(cache) => cache.push_rows(&new)?,
+                    Some(cache) => cache.push_rows(new.as_ref())?,
                     None => cache = Some(new),
                 }
                 rows.append(&mut new_rows);
@@ -121,7 +121,7 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
             }
             return Ok(());
         }
-        let Some(cache) = &mut cache else { bail!("rows without a cache") };
+        let Some(cache) = cache.as_deref_mut() else { bail!("rows without a cache") };
         let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
         let ids = Tensor::from_vec(ids, (rows.len(), 1), &device)?;
         let logits = decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(cache))?;
@@ -136,7 +136,7 @@ fn enter(
     request: &Request,
     kept: &mut Kept,
     place: &dyn Fn(usize) -> (usize, u64),
-) -> Result<(Vec<Row>, KvCache, Tensor)> {
+) -> Result<(Vec<Row>, Box<dyn DecoderCache>, Tensor)> {
     let start = Instant::now();
     let capacity = capacity(decoder, prompts, request)?;
     let (cache, logits) =
@@ -154,7 +154,7 @@ fn enter(
 /// Draws the next id of every row from logits `[rows, V]`; rows that end leave, the last ones taking their places.
 fn take(
     rows: &mut Vec<Row>,
-    cache: &mut KvCache,
+    cache: &mut dyn DecoderCache,
     logits: &Tensor,
     request: &Request,
     feed: &mut dyn Feed,
@@ -163,14 +163,15 @@ fn take(
     let mut ended = Vec::new();
     for (at, (row, values)) in rows.iter_mut().zip(&table).enumerate() {
         let step = row.generation.tokens.len() + 1;
-        let id = row.sampler.sample(values).with_context(|| format!("row {}, new token {step}", row.number))?;
+        let place = || format!("row {}, new token {step}", row.number);
+        let id = row.sampler.sample(values).with_context(place)?;
         if request.eos.contains(&id) {
             row.generation.finish = Finish::Eos;
             ended.push(at);
             continue;
         }
         row.generation.tokens.push(id);
-        row.generation.logprobs.push(log_softmax(values, id));
+        row.generation.logprobs.push(log_softmax(values, id).with_context(place)?);
         row.next = id;
         feed.token(row.number, id)?;
         if step == request.max_tokens {
@@ -198,15 +199,15 @@ fn capacity(decoder: &dyn Decoder, prompts: &[Tensor], request: &Request) -> Res
     for prompt in prompts {
         longest = longest.max(prompt.dim(1)?);
     }
-    if longest + request.max_tokens > context {
+    let positions = longest.saturating_add(request.max_tokens);
+    if positions > context {
         bail!(
-            "a prompt of {longest} positions (prefix and text) and {} new tokens are {} positions; the decoder's context length allows {context}",
+            "a prompt of {longest} positions (prefix and text) and {} new tokens are {positions} positions; the decoder's context length allows {context}",
             request.max_tokens,
-            longest + request.max_tokens,
         )
     }
     // The last token is never fed back, so it takes no place.
-    Ok(longest + request.max_tokens - 1)
+    Ok(positions - 1)
 }
 
 /// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id: (row, id).

@@ -71,25 +71,32 @@ impl Sampler {
         Self { sampling, limit, rng }
     }
 
-    /// One id from logits `[V]`.
+    /// One id from logits `[V]`. Infinite ones are more probable than all others and equally probable among themselves.
     ///
     /// # Errors
-    /// Logits that are not finite.
+    /// Logits that are not a number, or none above minus infinity among the ids that may be chosen.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
         let allowed = &logits[..self.limit.min(logits.len())];
-        let mut best = 0;
+        let mut best: Option<usize> = None;
         for (id, value) in allowed.iter().enumerate() {
             if value.is_nan() {
                 bail!("the logit of id {id} is not a number")
             }
-            if *value > allowed[best] {
-                best = id;
+            if *value > best.map_or(f32::NEG_INFINITY, |best| allowed[best]) {
+                best = Some(id);
             }
         }
+        let Some(best) = best else {
+            bail!("none of the {} ids that may be chosen has a logit above minus infinity", allowed.len())
+        };
         if self.sampling.temperature == 0.0 {
             return Ok(best as u32);
         }
-        let mut kept: Vec<(u32, f64)> = allowed.iter().enumerate().map(|(id, v)| (id as u32, f64::from(*v))).collect();
+        let numbered = allowed.iter().enumerate().map(|(id, v)| (id as u32, f64::from(*v)));
+        let mut kept: Vec<(u32, f64)> = match allowed[best] {
+            f32::INFINITY => numbered.filter(|(_, v)| *v == f64::INFINITY).map(|(id, _)| (id, 0.0)).collect(),
+            _ => numbered.collect(),
+        };
         let original = self.sampling.original_nucleus;
         if self.sampling.top_k > 0 || self.sampling.top_p < 1.0 {
             // Most probable first; equal ones by id, so that the order is the same everywhere.
@@ -108,14 +115,16 @@ impl Sampler {
         let weights = probabilities(&kept, self.sampling.temperature);
         // 53 bits give every multiple of 2^-53 in 0..1 exactly.
         let mut left = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        for ((id, _), weight) in kept.iter().zip(&weights) {
+        let mut last = best as u32;
+        for ((id, _), weight) in kept.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
             if left < *weight {
                 return Ok(*id);
             }
             left -= weight;
+            last = *id;
         }
         // Rounding may leave a rest above the last weight.
-        Ok(kept.last().map_or(best as u32, |(id, _)| *id))
+        Ok(last)
     }
 }
 
@@ -142,11 +151,31 @@ fn probabilities(kept: &[(u32, f64)], temperature: f64) -> Vec<f64> {
     weights
 }
 
-/// Log-probability of `id` under logits `[V]`, over all V rows and at temperature 1, summed in f64.
-pub fn log_softmax(logits: &[f32], id: u32) -> f32 {
-    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|v| (f64::from(*v) - max).exp()).sum();
-    (f64::from(logits[id as usize]) - max - sum.ln()) as f32
+/// Log-probability of `id` under logits `[V]`, over all V of them and at temperature 1, summed in f64. Infinite logits share
+/// the probability among themselves, as [`Sampler::sample`] draws.
+///
+/// # Errors
+/// A logit that is not a number, none above minus infinity.
+pub fn log_softmax(logits: &[f32], id: u32) -> Result<f32> {
+    let (mut max, mut infinite) = (f32::NEG_INFINITY, 0u32);
+    for (id, value) in logits.iter().enumerate() {
+        if value.is_nan() {
+            bail!("the logit of id {id} is not a number")
+        }
+        max = max.max(*value);
+        infinite += u32::from(*value == f32::INFINITY);
+    }
+    let Some(own) = logits.get(id as usize) else { bail!("id {id} has no logit, there are {}", logits.len()) };
+    Ok(match max {
+        f32::NEG_INFINITY => bail!("no logit is above minus infinity"),
+        f32::INFINITY if *own == f32::INFINITY => -f64::from(infinite).ln() as f32,
+        f32::INFINITY => f32::NEG_INFINITY,
+        _ => {
+            let max = f64::from(max);
+            let sum: f64 = logits.iter().map(|v| (f64::from(*v) - max).exp()).sum();
+            (f64::from(*own) - max - sum.ln()) as f32
+        }
+    })
 }
 
 #[cfg(test)]
@@ -212,12 +241,73 @@ mod tests {
         check(Sampling { temperature: f64::NAN, ..Sampling::default() }, "temperature NaN is not allowed");
         check(Sampling { top_p: 0.0, ..Sampling::default() }, "top-p 0 is not allowed");
         check(Sampling { top_p: 1.5, ..Sampling::default() }, "top-p 1.5 is not allowed");
-        assert!(Sampler::new(Sampling::default(), 4, 0, 0).sample(&[0.0, f32::NAN]).is_err());
+    }
+
+    /// Every way of sampling.
+    fn every() -> [Sampling; 5] {
+        let warm = Sampling { temperature: 0.7, ..Sampling::default() };
+        [
+            Sampling::default(),
+            warm,
+            Sampling { top_k: 2, ..warm },
+            Sampling { top_p: 0.9, ..warm },
+            Sampling { top_p: 0.1, original_nucleus: true, ..warm },
+        ]
+    }
+
+    #[test]
+    fn infinite_logits_win_and_share_the_draws() {
+        const INF: f32 = f32::INFINITY;
+        for sampling in every() {
+            let mut sampler = Sampler::new(sampling, 5, 1, 0);
+            assert_eq!(sampler.sample(&[0.0, 1.0, INF, 2.0, -INF, 9.0]).unwrap(), 2, "{sampling:?}");
+            let mut counts = [0; 5];
+            for _ in 0..2_000 {
+                counts[sampler.sample(&[INF, 3.0, -INF, INF, f32::MAX, INF]).unwrap() as usize] += 1;
+            }
+            // Greedy takes the first of equal ones; five standard errors at p = 1/2, n = 2,000 are 112.
+            let expected = if sampling.temperature == 0.0 { 2_000 } else { 1_000 };
+            assert!(counts[0] >= expected - 112 && counts[0] + counts[3] == 2_000, "{sampling:?}: {counts:?}");
+        }
+        assert_eq!(log_softmax(&[INF, 3.0, INF, -INF], 2).unwrap(), 0.5f32.ln());
+        assert_eq!(log_softmax(&[INF, 3.0], 1).unwrap(), -INF);
+        assert_eq!(log_softmax(&[0.0, -INF, 0.0], 0).unwrap(), 0.5f32.ln());
+    }
+
+    #[test]
+    fn what_has_no_probability_is_never_drawn() {
+        for sampling in every() {
+            let mut sampler = Sampler::new(sampling, 4, 1, 0);
+            for _ in 0..1_000 {
+                assert_eq!(
+                    sampler.sample(&[f32::NEG_INFINITY, -9.0, f32::NEG_INFINITY, f32::NEG_INFINITY]).unwrap(),
+                    1
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn logits_without_an_answer_are_errors() {
+        let low = f32::NEG_INFINITY;
+        for sampling in every() {
+            let message =
+                |logits: &[f32], limit| Sampler::new(sampling, limit, 0, 0).sample(logits).unwrap_err().to_string();
+            assert_eq!(message(&[0.0, f32::NAN, f32::INFINITY], 4), "the logit of id 1 is not a number");
+            let none = "none of the 2 ids that may be chosen has a logit above minus infinity";
+            assert_eq!(message(&[low, low], 4), none);
+            assert_eq!(message(&[low, low, 1.0], 2), none);
+            assert!(message(&[1.0], 0).starts_with("none of the 0 ids"));
+        }
+        let message = |logits: &[f32], id| log_softmax(logits, id).unwrap_err().to_string();
+        assert_eq!(message(&[0.0, f32::NAN], 0), "the logit of id 1 is not a number");
+        assert_eq!(message(&[low, low], 0), "no logit is above minus infinity");
+        assert_eq!(message(&[0.0], 3), "id 3 has no logit, there are 1");
     }
 
     #[test]
     fn log_probabilities_are_over_all_rows() {
-        let all: f64 = (0..5).map(|id| f64::from(log_softmax(&logits(), id)).exp()).sum();
+        let all: f64 = (0..5).map(|id| f64::from(log_softmax(&logits(), id).unwrap()).exp()).sum();
         assert!((all - 1.0).abs() < 1e-6);
     }
 }

@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use limber_core::{CacheType, Decoder, KvCache, LogitPositions, Run};
+use limber_core::{CacheOptions, CacheType, Decoder, DecoderCache, LogitPositions, Run};
 
 /// Fewer common positions than this are computed again: a copy of the cache costs about as much.
 const WORTH_SHARING: usize = 8;
@@ -15,8 +15,8 @@ const WORTH_SHARING: usize = 8;
 pub struct Kept {
     /// Embeddings `[P, D]`, row-major; all that `cache` holds where there is one.
     embeds: Vec<f32>,
-    /// One row of keys and values of these embeddings; made once a second prompt has begun alike.
-    cache: Option<KvCache>,
+    /// One row, of these embeddings; made once a second prompt has begun alike.
+    cache: Option<Box<dyn DecoderCache>>,
 }
 
 /// Prompts `[1, T, D]`, T their own, through the decoder: a cache of one row a prompt and the logits `[B, V]` after each.
@@ -29,7 +29,7 @@ pub fn prefill(
     capacity: usize,
     dtype: CacheType,
     kept: &mut Kept,
-) -> Result<(KvCache, Tensor)> {
+) -> Result<(Box<dyn DecoderCache>, Tensor)> {
     let Some(first) = prompts.first() else { anyhow::bail!("no prompt") };
     let (_, _, width) = first.dims3()?;
     let flat: Vec<Vec<f32>> =
@@ -43,7 +43,7 @@ pub fn prefill(
     let wanted = if lengths.iter().all(|len| decoder.supports_prefix_reuse(*len)) { wanted } else { 0 };
     let mut cache = if wanted < WORTH_SHARING {
         *kept = Kept { embeds: flat[0].clone(), cache: None };
-        decoder.new_cache(prompts.len(), capacity)?.with_type(dtype)
+        decoder.new_cache(&CacheOptions::new(prompts.len(), capacity).with_type(dtype))?
     } else {
         let base = begin(decoder, &first.narrow(1, 0, wanted)?, with_kept, dtype, kept.cache.take())?;
         let rows = base.copy_rows(&vec![0; prompts.len()], prompts.len(), capacity)?;
@@ -57,31 +57,31 @@ pub fn prefill(
         .zip(&lengths)
         .map(|(p, len)| p.detach().narrow(1, done, len - done)?.pad_with_zeros(1, 0, longest - len))
         .collect::<candle_core::Result<_>>()?;
-    let mut run = Run::cached(&mut cache);
+    let mut run = Run::cached(cache.as_mut());
     run.lengths = Some(lengths.iter().map(|len| len - done).collect());
     let logits = decoder.forward(&Tensor::cat(&rest, 0)?, &mut run)?;
     Ok((cache, logits))
 }
 
-/// One row of keys and values of `embeds` `[1, P, D]`, whose first `there` positions `old` holds if it is given.
+/// A cache of one row, of `embeds` `[1, P, D]`, whose first `there` positions `old` holds if it is given.
 fn begin(
     decoder: &dyn Decoder,
     embeds: &Tensor,
     there: usize,
     dtype: CacheType,
-    old: Option<KvCache>,
-) -> Result<KvCache> {
+    old: Option<Box<dyn DecoderCache>>,
+) -> Result<Box<dyn DecoderCache>> {
     let wanted = embeds.dim(1)?;
     let mut base = match old {
         Some(mut old) if there > 0 => {
-            old.truncate(there);
+            old.truncate(there)?;
             old.copy_rows(&[0], 1, wanted)?
         }
-        _ => decoder.new_cache(1, wanted)?.with_type(dtype),
+        _ => decoder.new_cache(&CacheOptions::new(1, wanted).with_type(dtype))?,
     };
     let there = base.lengths()[0];
     if there < wanted {
-        let mut run = Run { logits: LogitPositions::Hidden, ..Run::cached(&mut base) };
+        let mut run = Run { logits: LogitPositions::Hidden, ..Run::cached(base.as_mut()) };
         decoder.forward(&embeds.narrow(1, there, wanted - there)?, &mut run)?;
     }
     Ok(base)

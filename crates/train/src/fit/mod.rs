@@ -7,7 +7,6 @@
 mod solve;
 mod sums;
 
-use crate::Stop;
 use crate::tensors;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor, Var};
@@ -72,7 +71,7 @@ pub fn fit(
     let set = data::open(&settings, &config.folder).context("section \"data\"")?;
     let mut config = config.clone();
     // Only its shape counts, and a file that is named may be the one that is to be written.
-    config.stitch.weights = Some("random:0".to_string());
+    config.stitch.weights = Some(weights::WeightSpec::Random(0));
     let mut model = Model::load(&config, registry)?;
     model.offline(options.offline || weights::hub::is_offline());
     let variables = model.stitch().variables();
@@ -93,14 +92,9 @@ pub fn fit(
     // The set's own order: every item once, its first caption.
     let order = Order::new(set.len(), 0, false);
     let batch = config.train.as_ref().map_or(8, |t| t.batch);
-    let ahead = 2 * batch.max(settings.workers);
-    let loader = Loader::new(set.as_ref(), order, &reading, (0, items as u64), ahead);
+    let loader = Loader::new(set.as_ref(), order, &reading, (0, items as u64), (batch, settings.workers));
     let (mut sums, mut skipped) = (Sums::new(e, d), 0);
-    std::thread::scope(|scope| {
-        for _ in 0..settings.workers {
-            scope.spawn(|| loader.work());
-        }
-        let _guard = Stop(&loader);
+    loader.run(|| {
         let mut done = 0;
         while done < items {
             let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
@@ -126,7 +120,7 @@ pub fn fit(
             }
             watch(done, items);
         }
-        anyhow::Ok(())
+        Ok(())
     })?;
     if sums.count() < 2 {
         bail!("{} items are too few to fit a map to", sums.count())

@@ -9,6 +9,7 @@ mod mpi;
 pub use self::mpi::Mpi;
 
 use anyhow::{Result, bail};
+use limber_config::DeviceSpec;
 
 /// The processes of one run, seen from one of them. Every method but the numbers is called by all of them alike.
 pub trait Ranks {
@@ -116,13 +117,10 @@ fn join(told: Option<(&str, usize)>) -> Result<Box<dyn Ranks>> {
 }
 
 /// The device of this process where a config names `device`: one accelerator each, counted from the config's.
-pub fn own_device(device: &str, local: usize) -> String {
-    match device.split_once(':').unwrap_or((device, "0")) {
-        ("cuda", number) => match number.parse::<usize>() {
-            Ok(first) => format!("cuda:{}", first + local),
-            Err(_) => device.to_string(),
-        },
-        _ => device.to_string(),
+pub fn own_device(device: DeviceSpec, local: usize) -> DeviceSpec {
+    match device {
+        DeviceSpec::Cuda(first) => DeviceSpec::Cuda(Some(first.unwrap_or(0) + local)),
+        other => other,
     }
 }
 
@@ -138,9 +136,8 @@ mod tests {
             ("cuda", 3, "cuda:3"),
             ("cuda:4", 2, "cuda:6"),
             ("metal", 1, "metal"),
-            ("cuda:x", 1, "cuda:x"),
         ] {
-            assert_eq!(own_device(device, local), own);
+            assert_eq!(own_device(device.parse().unwrap(), local).to_string(), own);
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! What a file cannot say is refused by the name of its setting when it is written.
 
-use super::header::{Header, Value};
+use super::header::Header;
 use super::names::Architecture;
+use super::value::Value;
 use serde_json::{Map, Value as Json, json};
 
 /// Factors of the rotary frequencies, as llama.cpp keeps Llama 3.1's scaling.
@@ -14,11 +15,11 @@ const ACTIVATION: &str = "limber.hidden_act";
 const LLAMA3: (f64, f64, usize) = (1.0, 4.0, 8192);
 
 /// One entry of the metadata.
-pub(super) type Entry = (String, Value);
+pub(super) type Entry = (String, Value<'static>);
 
 /// A file's settings in the names of transformers.
 pub(super) fn describe(architecture: &Architecture, header: &Header) -> Result<Map<String, Json>, String> {
-    let entry = |key: &str| header.metadata.get(&format!("{}.{key}", architecture.name));
+    let entry = |key: &str| header.metadata.get(format!("{}.{key}", architecture.name).as_str());
     let missing = |key: &str| format!("metadata entry {}.{key} is missing or no number", architecture.name);
     let size = |key: &str| entry(key).and_then(Value::whole).ok_or_else(|| missing(key));
     let number = |key: &str| entry(key).and_then(Value::number).ok_or_else(|| missing(key));
@@ -94,7 +95,7 @@ pub(super) fn describe(architecture: &Architecture, header: &Header) -> Result<M
 
 /// The scaling of rotary frequencies that a file asks for.
 fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
-    let entry = |key: &str| header.metadata.get(&format!("{name}.rope.scaling.{key}"));
+    let entry = |key: &str| header.metadata.get(format!("{name}.rope.scaling.{key}").as_str());
     let kind = entry("type").and_then(Value::text).unwrap_or("none");
     let factor = entry("factor").and_then(Value::number);
     match (kind, factor) {
@@ -157,7 +158,7 @@ pub(super) fn entries(
         }
         _ => Ok(()),
     };
-    let mut set = |key: &str, value: Value| out.push((format!("{name}.{key}"), value));
+    let mut set = |key: &str, value: Value<'static>| out.push((format!("{name}.{key}"), value));
     set("vocab_size", Value::Whole(size("vocab_size")?));
     let mut activation = None;
     let mut factors = None;
@@ -227,7 +228,7 @@ pub(super) fn entries(
         }
     }
     if let Some(activation) = activation.and_then(Json::as_str) {
-        out.push((ACTIVATION.into(), Value::Text(activation.into())));
+        out.push((ACTIVATION.into(), Value::Text(activation.to_string().into())));
     }
     Ok((out, factors))
 }

@@ -2,6 +2,8 @@
 //!
 //! Source followed: ggml's `docs/gguf.md`. A file may be hostile: every count is held against the bytes there are.
 
+use super::cursor::Cursor;
+use super::value::Value;
 use std::collections::BTreeMap;
 
 /// The first bytes.
@@ -10,61 +12,6 @@ pub const MAGIC: &[u8] = b"GGUF";
 pub const ALIGNMENT: usize = 32;
 /// The metadata entry that says it.
 const ALIGNMENT_KEY: &str = "general.alignment";
-/// Lists in lists in lists are nobody's metadata.
-const DEPTH: usize = 4;
-
-/// A value of the metadata.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// Whole numbers from 0.
-    Whole(u64),
-    /// Whole numbers that may lie below 0.
-    Signed(i64),
-    /// A number; one of 32 bits is the shortest decimal that rounds to it, so 1e-5 stays 1e-5.
-    Float(f64),
-    /// A truth value.
-    Flag(bool),
-    /// A text.
-    Text(String),
-    /// A list of one type.
-    List(Vec<Value>),
-}
-
-impl Value {
-    /// A whole number from 0.
-    pub fn whole(&self) -> Option<u64> {
-        match self {
-            Value::Whole(n) => Some(*n),
-            Value::Signed(n) => u64::try_from(*n).ok(),
-            _ => None,
-        }
-    }
-
-    /// A number.
-    pub fn number(&self) -> Option<f64> {
-        match self {
-            Value::Float(x) => Some(*x),
-            other => other.whole().map(|n| n as f64),
-        }
-    }
-
-    /// A text.
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// A list of texts.
-    pub fn texts(&self) -> Option<Vec<&str>> {
-        match self {
-            Value::List(list) => list.iter().map(Value::text).collect(),
-            _ => None,
-        }
-    }
-}
-
 /// A type of tensors: its number, its name in safetensors' manner, numbers of a block, bytes of a block.
 pub type Kind = (u32, &'static str, usize, usize);
 
@@ -117,20 +64,20 @@ pub struct Info {
 
 /// What a file says of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Header {
+pub struct Header<'a> {
     /// Metadata by key.
-    pub metadata: BTreeMap<String, Value>,
+    pub metadata: BTreeMap<&'a str, Value<'a>>,
     /// Tensors by name.
     pub tensors: BTreeMap<String, Info>,
 }
 
-impl Header {
+impl<'a> Header<'a> {
     /// Reads it; no data is touched.
     ///
     /// # Errors
     /// A file that is cut short, of another version, or whose counts and places do not fit it.
-    pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let mut cursor = Cursor { bytes, at: 0 };
+    pub fn read(bytes: &'a [u8]) -> Result<Self, String> {
+        let mut cursor = Cursor::new(bytes);
         cursor.take(MAGIC.len(), "the magic")?;
         match cursor.u32("the version")? {
             2 | 3 => {}
@@ -142,8 +89,8 @@ impl Header {
         let mut header = Header::default();
         for _ in 0..entries {
             let key = cursor.text("a metadata key")?;
-            let value = cursor.value(&key, DEPTH)?;
-            if header.metadata.insert(key.clone(), value).is_some() {
+            let value = cursor.value(key)?;
+            if header.metadata.insert(key, value).is_some() {
                 return Err(format!("metadata entry {key:?} stands twice"));
             }
         }
@@ -156,7 +103,7 @@ impl Header {
         };
         let mut found = Vec::with_capacity(tensors);
         for _ in 0..tensors {
-            found.push(cursor.info()?);
+            found.push(info(&mut cursor)?);
         }
         let data = cursor.at.next_multiple_of(alignment);
         for (name, kind, shape, offset) in found {
@@ -196,109 +143,23 @@ fn place(
     }
 }
 
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8], String> {
-        let left = self.bytes.len() - self.at;
-        if n > left {
-            return Err(format!("GGUF file is cut short: {what} needs {n} bytes at {}, there are {left}", self.at));
-        }
-        self.at += n;
-        Ok(&self.bytes[self.at - n..self.at])
+/// Name, type, shape and offset of a tensor.
+fn info(cursor: &mut Cursor) -> Result<(String, Kind, Vec<usize>, u64), String> {
+    let name = cursor.text("a tensor's name")?.to_string();
+    let dims = cursor.u32(&name)?;
+    if dims > 4 {
+        return Err(format!("tensor {name:?} has {dims} dimensions, allowed are up to 4"));
     }
-
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], String> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N, what)?);
-        Ok(out)
+    let mut shape = Vec::new();
+    for _ in 0..dims {
+        let dim = cursor.u64(&name)?;
+        shape.push(usize::try_from(dim).map_err(|_| format!("tensor {name:?} has a dimension of {dim}"))?);
     }
-
-    fn u32(&mut self, what: &str) -> Result<u32, String> {
-        Ok(u32::from_le_bytes(self.array(what)?))
-    }
-
-    fn u64(&mut self, what: &str) -> Result<u64, String> {
-        Ok(u64::from_le_bytes(self.array(what)?))
-    }
-
-    /// A number of things that take at least `least` bytes each.
-    fn count(&mut self, what: &str, least: usize) -> Result<usize, String> {
-        let count = self.u64(what)?;
-        let left = self.bytes.len() - self.at;
-        match usize::try_from(count).ok().filter(|n| n.checked_mul(least).is_some_and(|bytes| bytes <= left)) {
-            Some(count) => Ok(count),
-            None => Err(format!("GGUF file is cut short: {count} {what} do not fit in the {left} bytes that are left")),
-        }
-    }
-
-    fn text(&mut self, what: &str) -> Result<String, String> {
-        let length = self.count(what, 1)?;
-        let bytes = self.take(length, what)?;
-        String::from_utf8(bytes.to_vec()).map_err(|e| format!("{what} is not UTF-8: {e}"))
-    }
-
-    fn value(&mut self, key: &str, depth: usize) -> Result<Value, String> {
-        let kind = self.u32(key)?;
-        self.typed(kind, key, depth)
-    }
-
-    fn typed(&mut self, kind: u32, key: &str, depth: usize) -> Result<Value, String> {
-        Ok(match kind {
-            0 => Value::Whole(self.array::<1>(key)?[0].into()),
-            1 => Value::Signed(i8::from_le_bytes(self.array(key)?).into()),
-            2 => Value::Whole(u16::from_le_bytes(self.array(key)?).into()),
-            3 => Value::Signed(i16::from_le_bytes(self.array(key)?).into()),
-            4 => Value::Whole(self.u32(key)?.into()),
-            5 => Value::Signed(i32::from_le_bytes(self.array(key)?).into()),
-            6 => {
-                let x = f32::from_le_bytes(self.array(key)?);
-                Value::Float(x.to_string().parse().unwrap_or(x.into()))
-            }
-            7 => match self.array::<1>(key)?[0] {
-                0 => Value::Flag(false),
-                1 => Value::Flag(true),
-                byte => return Err(format!("metadata entry {key:?} is a truth value of {byte}, allowed are 0 and 1")),
-            },
-            8 => Value::Text(self.text(&format!("metadata entry {key:?}"))?),
-            9 if depth > 0 => {
-                let (kind, least) = (self.u32(key)?, 1);
-                let count = self.count(&format!("values of {key:?}"), least)?;
-                let mut list = Vec::new();
-                for _ in 0..count {
-                    list.push(self.typed(kind, key, depth - 1)?);
-                }
-                Value::List(list)
-            }
-            9 => return Err(format!("metadata entry {key:?} holds lists in more than {DEPTH} lists")),
-            10 => Value::Whole(self.u64(key)?),
-            11 => Value::Signed(i64::from_le_bytes(self.array(key)?)),
-            12 => Value::Float(f64::from_le_bytes(self.array(key)?)),
-            other => return Err(format!("metadata entry {key:?} has type {other}, known are 0 to 12")),
-        })
-    }
-
-    /// Name, type, shape and offset of a tensor.
-    fn info(&mut self) -> Result<(String, Kind, Vec<usize>, u64), String> {
-        let name = self.text("a tensor's name")?;
-        let dims = self.u32(&name)?;
-        if dims > 4 {
-            return Err(format!("tensor {name:?} has {dims} dimensions, allowed are up to 4"));
-        }
-        let mut shape = Vec::new();
-        for _ in 0..dims {
-            let dim = self.u64(&name)?;
-            shape.push(usize::try_from(dim).map_err(|_| format!("tensor {name:?} has a dimension of {dim}"))?);
-        }
-        shape.reverse();
-        let kind = self.u32(&name)?;
-        let known = KINDS.iter().find(|k| k.0 == kind);
-        let kind = *known.ok_or_else(|| format!("tensor {name:?} has type {kind}, which is not known"))?;
-        Ok((name, kind, shape, self.u64("a tensor's offset")?))
-    }
+    shape.reverse();
+    let kind = cursor.u32(&name)?;
+    let known = KINDS.iter().find(|k| k.0 == kind);
+    let kind = *known.ok_or_else(|| format!("tensor {name:?} has type {kind}, which is not known"))?;
+    Ok((name, kind, shape, cursor.u64("a tensor's offset")?))
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 
 pub(super) mod coded;
 mod config;
+mod cursor;
 mod header;
 mod names;
 mod tokenizer;
+mod value;
 mod write;
 
 pub(super) use header::MAGIC;
@@ -58,11 +60,13 @@ pub(super) fn read(bytes: SharedBytes) -> Result<Contents, String> {
             .checkpoint_name(theirs)
             .ok_or_else(|| format!("tensor {theirs:?} is none that {name} has, so something would be left out"))?;
         let heads = if form == Form::Keys { keys } else { queries };
-        let stored = stored(&bytes, info, names::order(form, info.shape.first().copied().unwrap_or(0), heads))?;
+        // A tensor without numbers may claim any number of rows.
+        let rows = info.shape.first().copied().filter(|_| !info.window.is_empty());
+        let stored = stored(&bytes, info, rows.and_then(|rows| names::order(form, rows, heads)))?;
         let own = if form == Form::Turned && own.ends_with("weight") { format!("{own}{TURNED}") } else { own };
         contents.tensors.insert(own, stored);
     }
-    let tokenizer = tokenizer::documents(&header);
+    let tokenizer = tokenizer::documents(bytes.clone());
     let config = serde_json::Value::Object(config).to_string();
     contents.documents = Some(Arc::new(move |wanted: &str| match wanted {
         "config.json" => Some(config.clone()),

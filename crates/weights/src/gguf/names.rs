@@ -184,7 +184,8 @@ impl Architecture {
 /// the same, or do not fit the heads.
 pub fn order(form: Form, rows: usize, heads: usize) -> Option<Vec<u32>> {
     let of = |f: &dyn Fn(usize, usize) -> usize, head: usize| {
-        (heads > 0 && rows.is_multiple_of(heads * head))
+        let fits = heads.checked_mul(head).is_some_and(|least| least > 0 && rows.is_multiple_of(least));
+        (fits && u32::try_from(rows).is_ok())
             .then(|| (0..rows).map(|r| (f(r / (rows / heads), r % (rows / heads))) as u32).collect())
     };
     match form {

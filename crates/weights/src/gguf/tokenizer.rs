@@ -4,7 +4,9 @@
 //! become `vocab.json` and `merges.txt`. A sentencepiece vocabulary alone is no tokenizer here.
 
 use super::config::Entry;
-use super::header::{Header, Value};
+use super::header::Header;
+use super::value::{List, Value};
+use limber_core::weights::SharedBytes;
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 
@@ -21,51 +23,59 @@ const GPT2: [&str; 3] = ["gpt-2", "gpt2", "default"];
 /// Gives a text of a checkpoint's folder by its name.
 pub(super) type Documents = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// The tokenizer's files that the metadata stands for; they are made when they are asked for.
-pub(super) fn documents(header: &Header) -> Documents {
-    let text = |key: &str| header.metadata.get(key).and_then(Value::text).map(str::to_string);
-    if let Some(whole) = text(WHOLE) {
-        return Box::new(move |name: &str| (name == "tokenizer.json").then(|| whole.clone()));
-    }
-    let list = |key: &str| -> Option<Vec<String>> {
-        Some(header.metadata.get(key)?.texts()?.into_iter().map(str::to_string).collect())
-    };
-    let (Some("gpt2"), Some(tokens), Some(merges)) =
-        (text("tokenizer.ggml.model").as_deref(), list("tokenizer.ggml.tokens"), list("tokenizer.ggml.merges"))
-    else {
-        return Box::new(|_: &str| None);
-    };
-    let kinds: Vec<i64> = match header.metadata.get("tokenizer.ggml.token_type") {
-        Some(Value::List(kinds)) => kinds.iter().map(|k| k.whole().map_or(NORMAL, |n| n as i64)).collect(),
-        _ => Vec::new(),
-    };
-    let pre = text("tokenizer.ggml.pre").filter(|pre| !GPT2.contains(&pre.as_str()));
-    let eos = header.metadata.get("tokenizer.ggml.eos_token_id").and_then(Value::whole);
+/// The tokenizer's files that the metadata of the file `bytes` stands for; they are made when they are asked for.
+pub(super) fn documents(bytes: SharedBytes) -> Documents {
     Box::new(move |name: &str| {
-        let kind = |id: usize| kinds.get(id).copied().unwrap_or(NORMAL);
-        match name {
-            "vocab.json" => {
-                let used = tokens.iter().enumerate().filter(|(id, _)| kind(*id) != UNUSED);
-                Some(json!(used.map(|(id, token)| (token, id)).collect::<BTreeMap<_, _>>()).to_string())
-            }
-            "merges.txt" => Some(format!("#version: 0.2\n{}\n", merges.join("\n"))),
-            "tokenizer_config.json" => {
-                let mut config = Map::new();
-                // Another splitter than GPT-2's is refused by this name.
-                config.insert("tokenizer_class".into(), json!(pre.as_deref().unwrap_or("GPT2Tokenizer")));
-                if let Some(eos) = eos.and_then(|id| tokens.get(id as usize)) {
-                    config.insert("eos_token".into(), json!(eos));
-                }
-                let added = tokens.iter().enumerate().filter(|(id, _)| [CONTROL, USER].contains(&kind(*id)));
-                let added = added.map(|(id, token)| {
-                    (id.to_string(), json!({"content": token, "special": kind(id) == CONTROL, "normalized": false}))
-                });
-                config.insert("added_tokens_decoder".into(), Json::Object(added.collect()));
-                Some(Json::Object(config).to_string())
-            }
-            _ => None,
+        if !["tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"].contains(&name) {
+            return None;
         }
+        document(&Header::read((*bytes).as_ref()).ok()?, name)
     })
+}
+
+fn document(header: &Header, name: &str) -> Option<String> {
+    let text = |key: &str| header.metadata.get(key).and_then(Value::text);
+    if let Some(whole) = text(WHOLE) {
+        return (name == "tokenizer.json").then(|| whole.to_string());
+    }
+    let list = |key: &str| header.metadata.get(key).and_then(Value::list);
+    let tokens: Vec<&str> = list("tokenizer.ggml.tokens")?.texts()?.collect();
+    let merges = list("tokenizer.ggml.merges")?.texts()?;
+    if text("tokenizer.ggml.model") != Some("gpt2") {
+        return None;
+    }
+    let kinds = || {
+        let told = list("tokenizer.ggml.token_type").map(|kinds| kinds.iter());
+        let told = told.into_iter().flatten().map(|kind| kind.whole().map_or(NORMAL, |n| n as i64));
+        tokens.iter().zip(told.chain(std::iter::repeat(NORMAL))).enumerate()
+    };
+    match name {
+        "vocab.json" => {
+            let used = kinds().filter(|(_, (_, kind))| *kind != UNUSED);
+            Some(json!(used.map(|(id, (token, _))| (*token, id)).collect::<BTreeMap<_, _>>()).to_string())
+        }
+        "merges.txt" => {
+            let mut all = "#version: 0.2".to_string();
+            merges.for_each(|merge| all.extend(["\n", merge]));
+            Some(all + "\n")
+        }
+        "tokenizer_config.json" => {
+            let mut config = Map::new();
+            // Another splitter than GPT-2's is refused by this name.
+            let pre = text("tokenizer.ggml.pre").filter(|pre| !GPT2.contains(pre));
+            config.insert("tokenizer_class".into(), json!(pre.unwrap_or("GPT2Tokenizer")));
+            let eos = header.metadata.get("tokenizer.ggml.eos_token_id").and_then(Value::whole);
+            if let Some(eos) = eos.and_then(|id| tokens.get(usize::try_from(id).ok()?)) {
+                config.insert("eos_token".into(), json!(eos));
+            }
+            let added = kinds().filter(|(_, (_, kind))| [CONTROL, USER].contains(kind)).map(|(id, (token, kind))| {
+                (id.to_string(), json!({"content": token, "special": kind == CONTROL, "normalized": false}))
+            });
+            config.insert("added_tokens_decoder".into(), Json::Object(added.collect()));
+            Some(Json::Object(config).to_string())
+        }
+        _ => None,
+    }
 }
 
 /// The metadata of a `tokenizer.json`: the whole text, and for a byte-level BPE what llama.cpp reads, filled up to
@@ -76,7 +86,7 @@ pub(super) fn entries(text: &str, architecture: &str, vocab: usize) -> Result<Ve
     if let Some(list) = byte_level(&tree, architecture, vocab) {
         out.extend(list);
     }
-    out.push((WHOLE.to_string(), Value::Text(text.to_string())));
+    out.push((WHOLE.to_string(), Value::Text(text.to_string().into())));
     Ok(out)
 }
 
@@ -101,13 +111,12 @@ fn byte_level(tree: &Json, architecture: &str, vocab: usize) -> Option<Vec<Entry
         pair => Some(format!("{} {}", pair[0].as_str()?, pair[1].as_str()?)),
     };
     let merges: Option<Vec<String>> = tree["model"]["merges"].as_array()?.iter().map(merge).collect();
-    let texts = |list: Vec<String>| Value::List(list.into_iter().map(Value::Text).collect());
     let pre = if architecture == "qwen2" { "qwen2" } else { "gpt-2" };
     Some(vec![
         ("tokenizer.ggml.model".into(), Value::Text("gpt2".into())),
         ("tokenizer.ggml.pre".into(), Value::Text(pre.into())),
-        ("tokenizer.ggml.token_type".into(), Value::List(all.iter().map(|(_, kind)| Value::Signed(*kind)).collect())),
-        ("tokenizer.ggml.tokens".into(), texts(all.into_iter().map(|(token, _)| token).collect())),
-        ("tokenizer.ggml.merges".into(), texts(merges?)),
+        ("tokenizer.ggml.token_type".into(), Value::List(List::of_numbers(all.iter().map(|(_, kind)| *kind)).ok()?)),
+        ("tokenizer.ggml.tokens".into(), Value::List(List::of_texts(all.iter().map(|(token, _)| token.as_str())))),
+        ("tokenizer.ggml.merges".into(), Value::List(List::of_texts(merges?.iter().map(String::as_str)))),
     ])
 }

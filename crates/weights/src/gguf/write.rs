@@ -4,8 +4,9 @@
 //! for, as far as their rows are whole blocks.
 
 use super::config::{self, Entry, FREQUENCIES};
-use super::header::{ALIGNMENT, KINDS, MAGIC, Value};
+use super::header::{ALIGNMENT, KINDS, MAGIC};
 use super::names::{ARCHITECTURES, Architecture, Form, order};
+use super::value::{Value, write_text};
 use super::{TURNED, tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
@@ -223,13 +224,12 @@ fn header(entries: &[Entry], planned: &[Planned]) -> Result<Vec<u8>> {
     out.extend((planned.len() as u64).to_le_bytes());
     out.extend((entries.len() as u64).to_le_bytes());
     for (key, value) in entries {
-        text(&mut out, key);
-        out.extend(kind(value).to_le_bytes());
-        put(&mut out, value);
+        write_text(&mut out, key);
+        value.write(&mut out).map_err(|e| anyhow!("the entry {key:?} of a GGUF file: {e}"))?;
     }
     let mut offset = 0u64;
     for part in planned {
-        text(&mut out, &part.name);
+        write_text(&mut out, &part.name);
         out.extend((part.tensor.shape.len() as u32).to_le_bytes());
         part.tensor.shape.iter().rev().for_each(|d| out.extend((*d as u64).to_le_bytes()));
         let name = part.dtype.name().to_uppercase();
@@ -242,34 +242,18 @@ fn header(entries: &[Entry], planned: &[Planned]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The type that a value is written in: llama.cpp reads sizes as u32, numbers as f32, kinds of tokens as i32.
-fn kind(value: &Value) -> u32 {
-    match value {
-        Value::Whole(_) => 4,
-        Value::Signed(_) => 5,
-        Value::Float(_) => 6,
-        Value::Flag(_) => 7,
-        Value::Text(_) => 8,
-        Value::List(_) => 9,
-    }
-}
-
-fn put(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::Whole(n) => out.extend((*n as u32).to_le_bytes()),
-        Value::Signed(n) => out.extend((*n as i32).to_le_bytes()),
-        Value::Float(x) => out.extend((*x as f32).to_le_bytes()),
-        Value::Flag(on) => out.push((*on).into()),
-        Value::Text(t) => text(out, t),
-        Value::List(list) => {
-            out.extend(list.first().map_or(8, kind).to_le_bytes());
-            out.extend((list.len() as u64).to_le_bytes());
-            list.iter().for_each(|value| put(out, value));
-        }
+    #[test]
+    fn a_size_beyond_32_bits_is_not_cut() {
+        let entry = |n: u64| [("gptj.context_length".to_string(), Value::Whole(n))];
+        assert!(header(&entry(u32::MAX.into()), &[]).is_ok());
+        let message = header(&entry(1 << 32), &[]).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the entry \"gptj.context_length\" of a GGUF file: 4294967296 is too large, expected is at most 4294967295"
+        );
     }
 }

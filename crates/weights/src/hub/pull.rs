@@ -7,6 +7,7 @@ use super::download::Job;
 use super::wanted::{INDEX, Lack, Named, Wanted, inside, parent};
 use super::{Pulled, PulledFile, Report, Settings, address};
 use anyhow::{Context, Result, anyhow, bail};
+use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::weights::nearest;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -51,7 +52,8 @@ pub fn pull(named: &Named, wanted: &Wanted, settings: &Settings, report: Report)
     if plan.weights.ends_with(INDEX) {
         pulled = run.bring(std::slice::from_ref(&plan.weights), report)?;
         let path = named.place.snapshot(&info.sha).join(&plan.weights);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::File::open(&path).and_then(|file| bounded::text(file, TEXT_LIMIT));
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
         let shards = sharded::shards(&text).map_err(|why| anyhow!("{}: {}: {why}", named.spec, plan.weights))?;
         files.extend(shards.iter().map(|shard| inside(parent(&plan.weights), shard)));
     } else {

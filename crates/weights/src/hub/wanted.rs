@@ -1,9 +1,12 @@
-//! What a part wants of a repository, and what the cache lacks of it.
+//! What a component wants of a repository, and what the cache lacks of it.
 
 use super::super::sharded;
 use super::super::spec::WeightSpec;
 use super::cache::{DEFAULT_REVISION, Place};
 use anyhow::{Result, bail};
+use limber_core::bounded::{self, TEXT_LIMIT};
+use limber_core::registry::Role;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What an index of shards ends in.
@@ -24,7 +27,7 @@ const DECODER: [&str; 8] = [
     "merges.txt",
 ];
 
-/// The files of a repository that a part reads.
+/// The files of a repository that a component reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Names of its weights: the first that is there is read, and all shards where it is an index.
@@ -34,13 +37,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The first of `weights`, and the documents that a part of this role reads: `encoder`, `decoder`, `stitch`.
-    /// No role is any role.
-    pub fn of(role: Option<&str>, weights: &[&str]) -> Self {
+    /// The first of `weights`, and the documents that a component of this role reads. No role is any role.
+    pub fn of(role: Option<Role>, weights: &[&str]) -> Self {
         let beside: Vec<&str> = match role {
-            Some("encoder") => ENCODER.to_vec(),
-            Some("decoder") => DECODER.to_vec(),
-            Some(_) => Vec::new(),
+            Some(Role::Encoder) => ENCODER.to_vec(),
+            Some(Role::Decoder) => DECODER.to_vec(),
+            Some(Role::Stitch) => Vec::new(),
             None => {
                 let mut all = ENCODER.to_vec();
                 all.extend(DECODER.iter().filter(|name| !ENCODER.contains(name)));
@@ -171,7 +173,7 @@ fn shards(snapshot: &Path, weights: &str) -> Vec<String> {
     if !weights.ends_with(INDEX) {
         return Vec::new();
     }
-    let text = std::fs::read_to_string(snapshot.join(weights)).unwrap_or_default();
+    let text = File::open(snapshot.join(weights)).and_then(|file| bounded::text(file, TEXT_LIMIT)).unwrap_or_default();
     let names = sharded::shards(&text).unwrap_or_default();
     names.iter().map(|shard| inside(parent(weights), shard)).collect()
 }

@@ -62,10 +62,15 @@ impl<const LIE: usize> Part for Liar<LIE> {
     }
 }
 
+/// What all of them say of themselves.
+fn specs() -> EncoderSpecs {
+    let features = FeatureSpec { tokens: 4, width: 3, kind: FeatureKind::Patches };
+    EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(8)), features }
+}
+
 impl<const LIE: usize> EncoderPart for Liar<LIE> {
     fn specs(_: &Config) -> Result<EncoderSpecs> {
-        let features = FeatureSpec { tokens: 4, width: 3, kind: FeatureKind::Patches };
-        Ok(EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(8)), features })
+        Ok(specs())
     }
 
     fn new(_: &Config, weights: &Weights) -> Result<Self> {
@@ -75,12 +80,8 @@ impl<const LIE: usize> EncoderPart for Liar<LIE> {
 }
 
 impl<const LIE: usize> Encoder for Liar<LIE> {
-    fn input_spec(&self) -> InputSpec {
-        InputSpec::Image(ImageSpec::clip(8))
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        FeatureSpec { tokens: 4, width: 3, kind: FeatureKind::Patches }
+    fn spec(&self) -> EncoderSpecs {
+        specs()
     }
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

@@ -1,19 +1,9 @@
 //! What the conformance suite says of each lie, through the library.
 #![allow(clippy::unwrap_used)]
 
-use limber_sdk::core::Registry;
-use std::path::PathBuf;
-
-/// The library that Cargo built beside this test, of the same crate.
-fn library() -> PathBuf {
-    let name = format!("{}limber_example_liars{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    std::env::current_exe().unwrap().parent().unwrap().join(name)
-}
-
 #[test]
 fn every_lie_is_found_and_named() {
-    let mut registry = Registry::new();
-    limber_plugin_host::open(&library(), None).unwrap().register(&mut registry).unwrap();
+    let registry = limber_plugin_host::open_built("limber_example_liars").unwrap().registry().unwrap();
     let check = |kind: &str, name: &str, reason: &str| {
         let report = limber_kit::check_entry(registry.get("encoder", kind).unwrap());
         let failed = report.failed();
@@ -21,7 +11,7 @@ fn every_lie_is_found_and_named() {
         let failure = found.and_then(|check| check.failure.as_ref()).unwrap_or_else(|| panic!("{report}"));
         assert!(failure.contains(reason), "{failure:?} lacks {reason:?}");
         for check in failed {
-            // Whatever fails says which part of which library it was.
+            // Whatever fails says which component of which library it was.
             let failure = check.failure.as_ref().unwrap();
             assert!(kind == "liar-batch" || failure.contains(kind), "{failure}");
         }

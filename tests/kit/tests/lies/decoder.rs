@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use limber_core::decoder::{check_context, select_positions};
 use limber_core::ops::{Heads, attend};
 use limber_core::registry::{Entry, Maker, Prepared};
-use limber_core::{Decoder, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, LogitPositions, Run};
+use limber_core::{Decoder, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, KvCache, LogitPositions, Run};
 use limber_kit::check_entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -101,7 +101,7 @@ impl Decoder for Toy {
             _ => {}
         }
         let y = (&x + seen)?;
-        if let Some(cache) = &mut run.cache {
+        if let Some(cache) = run.cache_as::<KvCache>()? {
             cache.advance(&if self.lie == Lie::CacheCounts { vec![t; b] } else { lengths.clone() })?;
         }
         if run.taps.want_hidden && self.lie != Lie::NoTaps {

@@ -48,13 +48,9 @@ fn specs(lie: Lie) -> EncoderSpecs {
 }
 
 impl Encoder for Toy {
-    fn input_spec(&self) -> InputSpec {
-        specs(self.lie).input
-    }
-
-    fn feature_spec(&self) -> FeatureSpec {
-        let mut spec = specs(self.lie).features;
-        spec.tokens += usize::from(self.lie == Lie::LateSpec);
+    fn spec(&self) -> EncoderSpecs {
+        let mut spec = specs(self.lie);
+        spec.features.tokens += usize::from(self.lie == Lie::LateSpec);
         spec
     }
 

@@ -1,0 +1,84 @@
+//! What a decoder remembers of the positions that it has seen, behind one trait: [`DecoderCache`].
+//!
+//! Generation admits and finishes sequences, shares prefixes and takes positions back without knowing what a decoder
+//! keeps. The decoder chooses the type: [`KvCache`] holds keys and values; a recurrent model or another library has a
+//! type of its own, built on [`SequenceLengths`] or not.
+
+mod kv;
+mod lengths;
+mod options;
+#[cfg(test)]
+mod tests;
+
+pub use kv::KvCache;
+pub use lengths::SequenceLengths;
+pub use options::{CacheOptions, CacheType};
+
+use candle_core::{Error, Result};
+use std::any::{Any, type_name};
+
+/// The state of a batch of sequences in a decoder, as [`Decoder::new_cache`](crate::Decoder::new_cache) makes it.
+///
+/// A row is one sequence of the batch. Rows may differ in length, so a batch needs no padding in the middle. Each decoder
+/// grows its own type in `forward`, where [`Run::cache_as`](crate::Run::cache_as) gives it back.
+pub trait DecoderCache: Any + Send + Sync {
+    /// Cached positions of each row.
+    fn lengths(&self) -> &[usize];
+
+    /// Maximum number of positions of a row.
+    fn capacity(&self) -> usize;
+
+    /// Drops the positions from `length` on in every row: a shared prefix is used again.
+    ///
+    /// # Errors
+    /// Positions that cannot be taken back.
+    fn truncate(&mut self, length: usize) -> Result<()>;
+
+    /// Keeps the rows listed, in that order; an index may stand twice. Sequences that have finished leave the batch so.
+    ///
+    /// # Errors
+    /// An index outside the batch.
+    fn select_rows(&mut self, rows: &[usize]) -> Result<()>;
+
+    /// A new cache of the rows listed, an index once or several times, with room for `slots` rows of `capacity`
+    /// positions: a shared prefix is computed once and given to many rows.
+    ///
+    /// # Errors
+    /// An index outside the batch, fewer slots than rows, a capacity below a row's length or above the context length.
+    fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>>;
+
+    /// Admits all rows of `other` behind its own; the capacity becomes the larger of both.
+    ///
+    /// # Errors
+    /// A cache of another decoder.
+    fn push_rows(&mut self, other: &dyn DecoderCache) -> Result<()>;
+
+    /// The name of the type, for messages.
+    fn type_name(&self) -> &'static str {
+        type_name::<Self>()
+    }
+}
+
+impl dyn DecoderCache {
+    /// This cache as the type that its decoder made.
+    ///
+    /// # Errors
+    /// A cache of another type.
+    pub fn downcast_ref<C: DecoderCache>(&self) -> Result<&C> {
+        let found = self.type_name();
+        (self as &dyn Any).downcast_ref().ok_or_else(|| other_decoder::<C>(found))
+    }
+
+    /// As [`Self::downcast_ref`], to be changed.
+    ///
+    /// # Errors
+    /// A cache of another type.
+    pub fn downcast_mut<C: DecoderCache>(&mut self) -> Result<&mut C> {
+        let found = self.type_name();
+        (self as &mut dyn Any).downcast_mut().ok_or_else(|| other_decoder::<C>(found))
+    }
+}
+
+fn other_decoder<C>(found: &str) -> Error {
+    Error::msg(format!("the cache is that of another decoder: it is a {found}, expected is a {}", type_name::<C>()))
+}

@@ -1,0 +1,105 @@
+//! The section `data`: what a stitch is trained on.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most threads that read ahead: more than a machine has processors, since a disk far away answers many at once.
+pub const MAX_WORKERS: usize = 256;
+
+/// How a data set is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataFormat {
+    /// The original's folder: `images/<sub>/<name>.jpg`, `image_data/<sub>/<name>.json`.
+    Magma,
+    /// COCO's captions JSON; images in a folder beside it named after the split.
+    Coco,
+    /// Lines of `{"image": path, "caption": text}` or `"captions": [texts]`.
+    Jsonl,
+    /// A table whose header names `image` and `caption`; `.tsv` is split at tabs.
+    Csv,
+    /// Tar shards as img2dataset writes them: one, a folder of them, a list of them in a `.txt`, brace ranges.
+    Webdataset,
+}
+
+/// A data set of images and captions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// How it is laid out.
+    pub format: DataFormat,
+    /// File, folder or shards.
+    #[schemars(length(min = 1), extend("format" = "path"))]
+    pub path: String,
+    /// Folder of features that were computed before; images are then not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("format" = "path"))]
+    pub features: Option<String>,
+    /// Varies images anew in every epoch, where the encoder says how (NF-ResNet: random crop and flip); by default as the
+    /// original does under `compat: original`, else not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<bool>,
+    /// A new order each epoch, a function of seed and epoch; without it the set's own order, each item's first caption.
+    #[serde(default = "shuffle")]
+    pub shuffle: bool,
+    /// Threads that read and decode ahead of the step; 0 reads in the step's own.
+    #[serde(default = "workers")]
+    #[schemars(range(min = 0, max = MAX_WORKERS))]
+    pub workers: usize,
+    /// Largest share of items that may be corrupt or missing; they are replaced by others and named in a file.
+    #[serde(default = "max_skipped")]
+    #[schemars(range(min = 0, max = 1))]
+    pub max_skipped: f64,
+}
+
+fn shuffle() -> bool {
+    true
+}
+
+fn workers() -> usize {
+    2
+}
+
+fn max_skipped() -> f64 {
+    0.05
+}
+
+impl Data {
+    /// A data set with every other key at its default.
+    pub fn new(format: DataFormat, path: impl Into<String>) -> Self {
+        Self {
+            format,
+            path: path.into(),
+            features: None,
+            augment: None,
+            shuffle: shuffle(),
+            workers: workers(),
+            max_skipped: max_skipped(),
+        }
+    }
+}
+
+impl DataFormat {
+    /// Every format under its name in configs and flags.
+    pub const NAMED: [(&str, DataFormat); 5] = [
+        ("magma", DataFormat::Magma),
+        ("coco", DataFormat::Coco),
+        ("jsonl", DataFormat::Jsonl),
+        ("csv", DataFormat::Csv),
+        ("webdataset", DataFormat::Webdataset),
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_named_alike_in_configs_and_flags() {
+        for (name, format) in DataFormat::NAMED {
+            assert_eq!(serde_json::to_value(format).unwrap(), name);
+        }
+        let schema = limber_core::settings::schema::<DataFormat>();
+        assert_eq!(limber_core::settings::constants(&schema, &schema).len(), DataFormat::NAMED.len());
+    }
+}

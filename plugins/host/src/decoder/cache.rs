@@ -1,0 +1,162 @@
+//! The cache of a plugin's decoder: a handle of the library's, and the lengths of its rows.
+
+use super::Built;
+use crate::part::function;
+use candle_core::{Error, Result};
+use limber_core::{CacheOptions, CacheType, DecoderCache, SequenceLengths};
+use limber_plugin_abi::lend::c_text;
+use limber_plugin_abi::{LimberCache, LimberCacheOptions, LimberSink, LimberStatus};
+use std::ffi::CString;
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+/// What a plugin keeps of the positions that its decoder has seen.
+pub(crate) struct PluginCache {
+    built: Arc<Built>,
+    raw: *mut LimberCache,
+    dtype: CacheType,
+    rows: SequenceLengths,
+    /// A change that failed; nothing may be computed over what it left.
+    failed: Option<String>,
+}
+
+// SAFETY: handles may be used from any thread, one at a time, as the ABI says; the instance's lock sees to that where
+// the component is not concurrent, and a cache that changes is borrowed alone.
+unsafe impl Send for PluginCache {}
+// SAFETY: as above.
+unsafe impl Sync for PluginCache {}
+
+/// The options as C has them, and the text that they point to.
+fn options(rows: &SequenceLengths, dtype: CacheType) -> (LimberCacheOptions, CString) {
+    let format = c_text(dtype.name());
+    let options = LimberCacheOptions {
+        batch: rows.rows() as u64,
+        capacity: rows.capacity() as u64,
+        slots: rows.slots() as u64,
+        format: format.as_ptr(),
+        ..LimberCacheOptions::empty()
+    };
+    (options, format)
+}
+
+fn indices(rows: &[usize]) -> Vec<u64> {
+    rows.iter().map(|row| *row as u64).collect()
+}
+
+impl PluginCache {
+    /// An empty cache of this decoder.
+    pub(crate) fn new(built: &Arc<Built>, asked: &CacheOptions) -> Result<Self> {
+        let rows = SequenceLengths::new(asked, built.spec.context)?;
+        let (options, _format) = options(&rows, asked.dtype);
+        let mut raw = null_mut();
+        let make = function!(built.table, cache_new);
+        {
+            let (instance, _own) = built.instance.enter();
+            // SAFETY: all arguments live beyond the call.
+            let made = built.part.call("make a cache", |error| unsafe { make(instance, &options, &mut raw, error) });
+            made.map_err(Error::msg)?;
+        }
+        Self::of(built, raw, asked.dtype, rows)
+    }
+
+    fn of(built: &Arc<Built>, raw: *mut LimberCache, dtype: CacheType, rows: SequenceLengths) -> Result<Self> {
+        if raw.is_null() {
+            candle_core::bail!("{}: make a cache: it gives none", built.part.label())
+        }
+        Ok(Self { built: built.clone(), raw, dtype, rows, failed: None })
+    }
+
+    /// The plugin's handle, for calls of the decoder `built`.
+    ///
+    /// # Errors
+    /// A cache of another decoder; a change that failed before.
+    pub(crate) fn handle(&self, built: &Arc<Built>) -> Result<*mut LimberCache> {
+        if !Arc::ptr_eq(&self.built, built) {
+            let (found, expected) = (self.built.part.label(), built.part.label());
+            candle_core::bail!(
+                "the cache is that of another decoder: it is one of {found}, built apart from this {expected}"
+            )
+        }
+        match &self.failed {
+            Some(message) => Err(Error::msg(message.clone())),
+            None => Ok(self.raw),
+        }
+    }
+
+    /// Ends a run: row r now holds `new[r]` more positions.
+    pub(crate) fn advance(&mut self, new: &[usize]) -> Result<()> {
+        self.rows.advance(new)
+    }
+
+    /// Calls a function that changes the cache. Where it fails, its state is unknown.
+    fn change(&mut self, what: &str, function: impl FnOnce(*const LimberSink) -> LimberStatus) -> Result<()> {
+        let (_, own) = self.built.instance.enter();
+        let done = self.built.part.call(what, function);
+        drop(own);
+        done.map_err(|message| {
+            self.failed.get_or_insert_with(|| message.clone());
+            Error::msg(message)
+        })
+    }
+}
+
+impl DecoderCache for PluginCache {
+    fn lengths(&self) -> &[usize] {
+        self.rows.get()
+    }
+
+    fn capacity(&self) -> usize {
+        self.rows.capacity()
+    }
+
+    fn truncate(&mut self, length: usize) -> Result<()> {
+        let (truncate, raw) = (function!(self.built.table, cache_truncate), self.raw);
+        // SAFETY: the handle is not yet released.
+        self.change("truncate a cache", |error| unsafe { truncate(raw, length as u64, error) })?;
+        self.rows.truncate(length);
+        Ok(())
+    }
+
+    fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
+        let new = self.rows.select(rows)?;
+        let (select, raw, rows) = (function!(self.built.table, cache_select), self.raw, indices(rows));
+        // SAFETY: the handle is not yet released, the rows live beyond the call.
+        self.change("select rows of a cache", |error| unsafe { select(raw, rows.as_ptr(), rows.len() as u64, error) })?;
+        self.rows = new;
+        Ok(())
+    }
+
+    fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
+        let new = self.rows.copy(rows, slots, capacity)?;
+        let (from, copy, rows) = (self.handle(&self.built)?, function!(self.built.table, cache_copy), indices(rows));
+        let (options, _format) = options(&new, self.dtype);
+        let mut raw = null_mut();
+        {
+            let (_, _own) = self.built.instance.enter();
+            // SAFETY: all arguments live beyond the call, the handle is not yet released.
+            let done = self.built.part.call("copy rows of a cache", |error| unsafe {
+                copy(from, rows.as_ptr(), rows.len() as u64, &options, &mut raw, error)
+            });
+            done.map_err(Error::msg)?;
+        }
+        Ok(Box::new(Self::of(&self.built, raw, self.dtype, new)?))
+    }
+
+    fn push_rows(&mut self, other: &dyn DecoderCache) -> Result<()> {
+        let other: &Self = other.downcast_ref()?;
+        let (append, raw, from) = (function!(self.built.table, cache_append), self.raw, other.handle(&self.built)?);
+        // SAFETY: both handles are this decoder's and not yet released, and the two are different caches.
+        self.change("append to a cache", |error| unsafe { append(raw, from, error) })?;
+        self.rows = self.rows.push(&other.rows);
+        Ok(())
+    }
+}
+
+impl Drop for PluginCache {
+    fn drop(&mut self) {
+        let release = function!(self.built.table, cache_release);
+        let (_, _own) = self.built.instance.enter();
+        // SAFETY: called once, and nothing uses the handle any more.
+        unsafe { release(self.raw) };
+    }
+}
