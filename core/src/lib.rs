@@ -19,6 +19,7 @@ pub mod encoder;
 pub mod frozen;
 pub mod gather;
 mod graph;
+pub mod hash;
 pub mod layers;
 pub mod model_config;
 pub mod ops;

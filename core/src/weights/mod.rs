@@ -6,6 +6,7 @@
 
 use crate::backend::Backend;
 use crate::frozen::{FrozenEmbedding, FrozenLinear};
+use crate::hash;
 use candle_core::{Device, Tensor};
 use half::f16;
 use std::collections::BTreeMap;
@@ -368,15 +369,11 @@ impl Weights {
     /// A fingerprint of the tensors read so far: of names relative to no prefix, of shapes, and of sampled values
     /// rounded to f16, so that a copy of the same weights in f16, or under another prefix, has the same one.
     pub fn fingerprint(&self) -> String {
-        use sha2::{Digest, Sha256};
         let trace = self.trace.lock().unwrap_or_else(|e| e.into_inner());
         let mut samples: Vec<u64> = trace.values().copied().collect();
         samples.sort_unstable();
-        let mut hash = Sha256::new();
-        for sample in samples {
-            hash.update(sample.to_le_bytes());
-        }
-        hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        hash::short(&[&bytes])
     }
 
     fn read(&self, name: &str, shape: &[usize], init: Init, dtype: WeightType) -> Result<FrozenData, WeightError> {
@@ -411,19 +408,14 @@ impl Weights {
 
 /// 64 bits that tell tensors apart: shape and up to 32 values spread over it, in f16.
 fn sample(data: &FrozenData) -> u64 {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for dim in data.shape() {
-        hash.update((*dim as u64).to_le_bytes());
-    }
+    let mut bytes: Vec<u8> = data.shape().iter().flat_map(|dim| (*dim as u64).to_le_bytes()).collect();
     let n = data.elements();
     let step = (n / 32).max(1);
     for at in (0..n).step_by(step).take(32) {
         let value = data.to_f32(at..at + 1)[0];
-        hash.update(f16::from_f32(value).to_bits().to_le_bytes());
+        bytes.extend(f16::from_f32(value).to_bits().to_le_bytes());
     }
-    let digest = hash.finalize();
-    digest.iter().take(8).fold(0, |acc, b| acc << 8 | u64::from(*b))
+    hash::number(&[&bytes])
 }
 
 /// Up to `limit` of `names` that resemble `wanted` most, for messages.

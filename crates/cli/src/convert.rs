@@ -2,7 +2,8 @@
 //! file.
 
 use super::options::Network;
-use super::output::{self, Progress};
+use super::output;
+use super::progress::Progress;
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};

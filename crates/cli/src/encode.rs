@@ -3,6 +3,7 @@
 
 use super::options::{Shared, one_of, text};
 use super::output;
+use super::progress::Progress;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::{Args, ValueEnum};
@@ -13,18 +14,11 @@ use limber_data::features;
 use limber_data::features::{Layout, Precision};
 use limber_pipeline::encode::{self, Encoding, Summary};
 use limber_pipeline::{PrefixEncoder, Preprocessor, VisionEncoder};
+use limber_train::told;
 use limber_weights as weights;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// Where launchers say which process of how many this is: MPI's and SLURM's own, and PyTorch's.
-const RANKS: [(&str, &str); 4] = [
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
-    ("RANK", "WORLD_SIZE"),
-];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -102,7 +96,7 @@ fn encode_set(arguments: &Arguments, path: &str) -> Result<()> {
     let (data, base) = the_data(&config, path, set.format)?;
     let (rank, world) = match (set.rank, set.world) {
         (Some(rank), Some(world)) => (rank, world),
-        _ => launched(|name| std::env::var(name).ok()).unwrap_or((0, 1)),
+        _ => told().and_then(|told| Some((told.rank?, told.size))).unwrap_or((0, 1)),
     };
     if rank >= world {
         bail!("--rank {rank} is not allowed, must be below --world {world}")
@@ -129,7 +123,7 @@ fn encode_set(arguments: &Arguments, path: &str) -> Result<()> {
     let mut progress = None;
     let summary = encode::encode(&vision, items.as_ref(), &how, &mut |done, total| {
         let is_first = progress.is_none();
-        let progress = progress.get_or_insert_with(|| output::Progress::new(total as u64, "images"));
+        let progress = progress.get_or_insert_with(|| Progress::new(total as u64, "images"));
         if is_first { progress.from(done as u64) } else { progress.at(done as u64) }
     })?;
     if let Some(progress) = progress {
@@ -168,12 +162,6 @@ fn the_data<'a>(config: &'a Config, path: &str, format: Option<DataFormat>) -> R
     let (workers, max_skipped) =
         config.data.as_ref().map_or((usual.workers, usual.max_skipped), |data| (data.workers, data.max_skipped));
     Ok((Data { workers, max_skipped, ..usual }, Path::new("")))
-}
-
-/// This process's number and how many there are, as the launcher says; None where there is none.
-fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<(usize, usize)> {
-    let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
-    RANKS.iter().find_map(|(rank, world)| Some((number(rank)?, number(world)?))).filter(|(_, world)| *world > 0)
 }
 
 /// What computes a stage, loaded as far as the stage asks for.
@@ -243,24 +231,4 @@ fn encode_images(arguments: &Arguments, stage: Stage) -> Result<()> {
     }
     weights::save(&arguments.out, &tensors, &BTreeMap::new())?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn launchers_say_which_process_this_is() {
-        let with = |all: &'static [(&str, &str)]| {
-            launched(|name| all.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string()))
-        };
-        assert_eq!(with(&[]), None);
-        assert_eq!(with(&[("RANK", "1"), ("WORLD_SIZE", "3")]), Some((1, 3)));
-        assert_eq!(with(&[("RANK", "1")]), None);
-        assert_eq!(
-            with(&[("SLURM_PROCID", "2"), ("SLURM_NTASKS", "4"), ("RANK", "0"), ("WORLD_SIZE", "1")]),
-            Some((2, 4))
-        );
-        assert_eq!(with(&[("OMPI_COMM_WORLD_RANK", "5"), ("OMPI_COMM_WORLD_SIZE", "8")]), Some((5, 8)));
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::metrics::{ClipFlags, Flags, print};
 use super::options::{SamplingFlags, Shared};
-use super::output::{self, Progress};
+use super::output;
+use super::progress::Progress;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use limber_eval::data::{Set, Task};
@@ -116,7 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Prompts::new(&config, &set, examples.as_ref(), options)?.fill(0)?;
     let model = a.shared.model(&config)?;
     let evaluation = Evaluation { config: &config, set: &set, examples: examples.as_ref(), options, out: &a.out };
-    let progress = Progress::new(set.items.len() as u64, if task == Task::Vqa { "answers" } else { "captions" });
+    let mut progress = Progress::new(set.items.len() as u64, if task == Task::Vqa { "answers" } else { "captions" });
     evaluation.predict(&model, a.resume, &mut |done| progress.at(done as u64))?;
     progress.finish();
     if a.predict_only {

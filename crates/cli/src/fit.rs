@@ -1,7 +1,8 @@
 //! `limber fit --config C --out F`: a linear stitch in closed form, a baseline and a start for `limber train`.
 
 use super::options::Shared;
-use super::output::{self, Progress};
+use super::output;
+use super::progress::Progress;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use limber_pipeline::model::Depth;

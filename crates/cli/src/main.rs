@@ -15,6 +15,7 @@ mod metrics;
 mod options;
 mod output;
 mod plugin;
+mod progress;
 mod pull;
 mod reproduce;
 mod score;

@@ -1,5 +1,6 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
+use super::progress::Downloads;
 use super::{output, threads};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -208,7 +209,7 @@ impl Network {
             return Ok(());
         }
         let settings = self.settings()?;
-        let mut downloads = output::Downloads::new();
+        let mut downloads = Downloads::new();
         for need in needs {
             let done = hub::ensure(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event));
             match need.role {

@@ -2,6 +2,7 @@
 
 use super::options::Network;
 use super::output;
+use super::progress::Downloads;
 use anyhow::{Result, bail};
 use clap::Args;
 use limber_config as config;
@@ -51,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         all.push(needs::of_spec(spec));
     }
     let settings = arguments.network.settings()?;
-    let mut downloads = output::Downloads::new();
+    let mut downloads = Downloads::new();
     for need in &all {
         let pulled = pull(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event))?;
         if arguments.json {

@@ -1,6 +1,6 @@
 //! `limber shapes --count N --seed S --out DIR`: the demo's world as a data set.
 
-use super::output::Progress;
+use super::progress::Progress;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use limber_world::{Split, WorldOptions, write_dataset};
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         max_objects,
         out: arguments.out.clone(),
     };
-    let progress = Progress::new(arguments.count, "scenes");
+    let mut progress = Progress::new(arguments.count, "scenes");
     write_dataset(&options, &mut |done| progress.at(done))?;
     progress.finish();
     Ok(())

@@ -2,20 +2,15 @@
 
 use super::options::Shared;
 use super::output;
+use super::progress::Bar;
 use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use limber_pipeline::model::Depth;
 use limber_pipeline::plugins;
 use limber_train::{Event, Interrupted, Options, Ranks, Record, Validated, launched, train};
 use serde_json::json;
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// Seconds between two lines of progress where stderr is no terminal.
-const EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -71,7 +66,7 @@ fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
         Event::Validated(validated) if speaks => progress.validated(validated),
         _ => {}
     })?;
-    progress.bar.finish_and_clear();
+    progress.bar.finish();
     if !speaks {
         return Ok(());
     }
@@ -85,33 +80,26 @@ fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
     output::line(&stitch.unwrap_or_default())
 }
 
-/// A bar with loss, rate and time left on a terminal, a line now and then elsewhere.
+/// A bar with loss, rate and time left on a terminal, a line from time to time elsewhere.
 struct Progress {
-    bar: ProgressBar,
-    last: Instant,
+    bar: Bar,
     total: u64,
 }
 
 impl Progress {
     fn new(total: u64, speaks: bool) -> Self {
-        let bar =
-            if speaks && std::io::stderr().is_terminal() { ProgressBar::new(total) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}") {
-            bar.set_style(style);
-        }
-        Self { bar, last: Instant::now(), total }
+        Self { bar: Bar::count(total, speaks), total }
     }
 
     fn step(&mut self, record: &Record) {
         let rate = record.samples as f64 / record.step_s.max(1e-9);
         let text = format!("loss {:.4}, {rate:.1} samples/s", record.loss);
-        self.bar.set_position(record.step as u64 + 1);
-        let is_last = record.step as u64 + 1 == self.total;
-        if self.bar.is_hidden() && (record.step == 0 || is_last || self.last.elapsed() >= EVERY) {
-            self.last = Instant::now();
-            eprintln!("step {}/{}: {text}, lr {:.3e}", record.step + 1, self.total, record.lr);
+        let done = record.step as u64 + 1;
+        let is_due = self.bar.at(done);
+        if self.bar.is_hidden() && (is_due || done == 1 || done == self.total) {
+            eprintln!("step {done}/{}: {text}, lr {:.3e}", self.total, record.lr);
         }
-        self.bar.set_message(text);
+        self.bar.message(text);
     }
 
     /// The loss of held-out data, and the first caption.
@@ -119,6 +107,6 @@ impl Progress {
         let Validated { step, loss, items, captions, .. } = validated;
         let said = captions.first().map(|c| format!("; {}: {:?}, its caption is {:?}", c.item, c.text, c.caption));
         let line = format!("validation after step {step}: loss {loss:.4} of {items} items{}", said.unwrap_or_default());
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.say(|| eprintln!("{line}"));
     }
 }

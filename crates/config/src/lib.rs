@@ -13,6 +13,7 @@
 mod check;
 mod data;
 mod device;
+mod difference;
 mod eval;
 mod file;
 mod load;
@@ -30,6 +31,7 @@ mod types;
 pub use check::{Registries, Report, check_file};
 pub use data::{Data, DataFormat, MAX_WORKERS};
 pub use device::DeviceSpec;
+pub use difference::{Difference, differences};
 pub use eval::Eval;
 pub use load::{Loaded, load, load_text};
 pub use plugin::Plugin;

@@ -50,7 +50,7 @@ pub struct SyntaxError {
 /// # Errors
 /// Text that does not parse, a key that stands twice, a key that is not text, a date.
 pub fn parse(text: &str, format: Format) -> Result<Value, SyntaxError> {
-    match read(text, format, Node { wanted: None })? {
+    match read(text, format, Node::top(None))? {
         Value::Null => Ok(Value::Object(Map::new())),
         value => Ok(value),
     }
@@ -61,7 +61,7 @@ pub fn parse(text: &str, format: Format) -> Result<Value, SyntaxError> {
 /// # Errors
 /// Text that does not parse.
 pub fn parse_value(text: &str) -> Result<Value, SyntaxError> {
-    read(text, Format::Yaml, Node { wanted: None })
+    read(text, Format::Yaml, Node::top(None))
 }
 
 /// Line and column at which the key at `path` stands in `text`.
@@ -70,7 +70,7 @@ pub fn locate(text: &str, format: Format, path: &[&str]) -> Option<(usize, usize
         return None;
     }
     // Reading stops with an error at the wanted key, and errors know where they are.
-    match read(text, format, Node { wanted: Some(path) }) {
+    match read(text, format, Node::top(Some(path))) {
         Err(error) if error.message.ends_with(FOUND) => error.at,
         _ => None,
     }
@@ -83,7 +83,38 @@ pub fn to_yaml(value: &Value) -> String {
 
 const FOUND: &str = "the wanted key stands here";
 
+/// Most maps and lists inside each other; settings nest a few levels at most.
+const DEEPEST: usize = 100;
+
+/// Most braces and brackets of a YAML text that may be open at once, those in its texts among them: the time that its
+/// parser takes grows with the square of their number.
+const MOST_OPEN: usize = 1000;
+
+/// Refuses a YAML text with more open braces than it can mean.
+fn check_open(text: &str) -> Result<(), SyntaxError> {
+    let (mut open, mut line, mut start) = (0usize, 1, 0);
+    for (i, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' | b'[' => open += 1,
+            b'}' | b']' => open = open.saturating_sub(1),
+            b'\n' => (line, start) = (line + 1, i + 1),
+            _ => {}
+        }
+        if open > MOST_OPEN {
+            let message = format!("more than {MOST_OPEN} braces and brackets are open here");
+            return Err(SyntaxError {
+                at: Some((line, text.get(start..i).map_or(i - start, |t| t.chars().count()) + 1)),
+                message,
+            });
+        }
+    }
+    Ok(())
+}
+
 fn read(text: &str, format: Format, node: Node) -> Result<Value, SyntaxError> {
+    if format == Format::Yaml {
+        check_open(text)?;
+    }
     match format {
         Format::Yaml => node.deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
             let at = error.location().map(|l| (l.line(), l.column()));
@@ -104,6 +135,22 @@ fn read(text: &str, format: Format, node: Node) -> Result<Value, SyntaxError> {
 #[derive(Clone, Copy)]
 struct Node<'p> {
     wanted: Option<&'p [&'p str]>,
+    /// Maps and lists around it.
+    depth: usize,
+}
+
+impl<'p> Node<'p> {
+    fn top(wanted: Option<&'p [&'p str]>) -> Self {
+        Self { wanted, depth: 0 }
+    }
+
+    /// What lies in this map or list.
+    fn inside<E: serde::de::Error>(self, wanted: Option<&'p [&'p str]>) -> Result<Self, E> {
+        if self.depth >= DEEPEST {
+            return Err(E::custom(format_args!("more than {DEEPEST} maps and lists lie inside each other")));
+        }
+        Ok(Self { wanted, depth: self.depth + 1 })
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -155,7 +202,8 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) = access.next_element_seed(Node { wanted: None })? {
+        let inside = self.inside(None)?;
+        while let Some(value) = access.next_element_seed(inside)? {
             list.push(value);
         }
         Ok(Value::Array(list))
@@ -168,7 +216,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 return Err(A::Error::custom("a date has no meaning in a config; write it in quotes"));
             }
             let wanted = self.wanted.filter(|w| w.first() == Some(&key.as_str())).map(|w| &w[1..]);
-            let value = access.next_value_seed(Node { wanted })?;
+            let value = access.next_value_seed(self.inside(wanted)?)?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))
@@ -269,8 +317,17 @@ mod tests {
                 assert!(error.message.len() < 200, "{error:?}");
             }
         }
-        let tables = format!("[{}a]\nb = 1", "a.".repeat(100_000));
-        assert!(parse(&tables, Format::Toml).is_err());
+        for times in [2, 100_000] {
+            let tables = format!("[{}a]\nb = 1", "a.".repeat(times));
+            assert_eq!(parse(&tables, Format::Toml).is_ok(), times == 2);
+        }
+        let wide = format!("a: {}1{}", "[".repeat(DEEPEST), "]".repeat(DEEPEST));
+        assert!(parse(&wide, Format::Yaml).unwrap_err().message.contains("more than 100 maps and lists lie inside"));
+        let error = parse(&format!("x: 1\na: é{}", "{a: ".repeat(1001)), Format::Yaml).unwrap_err();
+        assert_eq!(
+            (error.at, error.message.as_str()),
+            (Some((2, 4005)), "more than 1000 braces and brackets are open here")
+        );
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_string();
         for i in 1..30 {
             laughs += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "));

@@ -3,7 +3,7 @@
 //! A Feistel network over the next power of four permutes 0..2^2k; numbers beyond the set are sent through again
 //! (cycle walking), so that any place of any epoch costs the same, whatever came before it.
 
-use sha2::{Digest, Sha256};
+use limber_core::hash;
 
 /// Rounds of the network; four suffice for a permutation that passes for random (Luby and Rackoff), more cost little.
 const ROUNDS: u64 = 6;
@@ -63,8 +63,7 @@ impl Order {
     }
 
     fn hash(&self, parts: &[&[u8]]) -> u64 {
-        let hash = parts.iter().fold(Sha256::new().chain_update(self.seed.to_le_bytes()), |h, p| h.chain_update(p));
-        hash.finalize().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+        hash::number(&[&[&self.seed.to_le_bytes()[..]], parts].concat())
     }
 
     /// Whether each epoch has its own order.

@@ -83,7 +83,8 @@ fn list(
     Ok(found)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use std::fs::{create_dir_all, write};

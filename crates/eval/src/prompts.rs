@@ -3,8 +3,8 @@
 use super::data::{Item, Set, Task};
 use anyhow::{Context, Result, bail, ensure};
 use limber_config::{Config, Eval};
+use limber_core::hash;
 use limber_pipeline::generation::{IMAGE_MARK, Prompt};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -172,10 +172,5 @@ fn unmarked(text: &str) -> String {
 }
 
 fn hash(seed: u64, purpose: &str, round: u64) -> u64 {
-    let digest = Sha256::new()
-        .chain_update(seed.to_le_bytes())
-        .chain_update(round.to_le_bytes())
-        .chain_update(purpose.as_bytes())
-        .finalize();
-    digest.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    hash::number(&[&seed.to_le_bytes(), &round.to_le_bytes(), purpose.as_bytes()])
 }

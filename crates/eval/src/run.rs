@@ -16,14 +16,14 @@ use super::predict::{Prediction, predict};
 use super::prompts::Options;
 use super::score::{Scored, Scoring, score};
 use anyhow::{Context, Result, bail, ensure};
-use limber_config::Config;
+use limber_config::{Config, Difference, differences};
+use limber_core::hash;
 use limber_pipeline::model::Model;
 use limber_weights::{self as weights, WeightSpec};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Everything an evaluation is made of.
@@ -157,9 +157,9 @@ impl Evaluation<'_> {
             manifest
         };
         let (there, here) = (stable(&there), stable(manifest));
-        if let Some((key, was, is)) = first_difference("", &there, &here) {
+        if let Some(Difference { key, before, now }) = differences(&there, &here).into_iter().next() {
             bail!(
-                "{}: the predictions there were made with {key} {was}, now it is {is}; name another folder",
+                "{}: the predictions there were made with {key} {before}, now it is {now}; name another folder",
                 self.out.display()
             )
         }
@@ -204,33 +204,6 @@ fn pretty(value: &Value) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The first key in which two documents differ, with both values.
-fn first_difference(at: &str, a: &Value, b: &Value) -> Option<(String, Value, Value)> {
-    if a == b {
-        return None;
-    }
-    if let (Value::Object(a), Value::Object(b)) = (a, b) {
-        let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-        let absent = Value::Null;
-        let inside = |key: &String| if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-        return keys.into_iter().find_map(|key| {
-            first_difference(&inside(key), a.get(key).unwrap_or(&absent), b.get(key).unwrap_or(&absent))
-        });
-    }
-    Some((at.to_string(), a.clone(), b.clone()))
-}
-
 fn sha256(path: &Path) -> Result<String> {
-    let read = || -> std::io::Result<String> {
-        let (mut file, mut hash, mut piece) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            let n = file.read(&mut piece)?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&piece[..n]);
-        }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    };
-    read().with_context(|| format!("cannot read {}", path.display()))
+    File::open(path).and_then(hash::sha256).with_context(|| format!("cannot read {}", path.display()))
 }

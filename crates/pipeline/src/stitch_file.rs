@@ -3,13 +3,13 @@
 //! The metadata of our safetensors; a bare `proj.ckpt` of the original has none, and its shapes alone are checked.
 
 use anyhow::{Context, Result, bail};
+use limber_core::hash;
 use limber_core::registry::{EncoderSpecs, PartContext};
 use limber_core::stitch::PrefixSpec;
 use limber_core::{FeatureSpec, WeightSource, Weights};
 use limber_images::PassOrder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The kind of the encoder whose features come from files. Which encoder wrote them is not known, so a stitch trained on
@@ -122,12 +122,12 @@ pub fn fingerprint(kind: &str, settings: &Value, specs: &EncoderSpecs, weights: 
     // A map by key, so that the order of the settings does not count.
     let settings: BTreeMap<String, Value> = serde_json::from_value(settings.clone())?;
     let text = serde_json::to_string(&(kind, settings, specs.input.image(), weights.fingerprint()))?;
-    Ok(Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect())
+    Ok(hash::short(&[text.as_bytes()]))
 }
 
 /// A hash of an encoder's fingerprint and of how images are prepared for it: turned upright or not, the order of the
 /// resize's passes, the seed of a random crop.
 pub fn preparation_fingerprint(encoder: &str, upright: bool, order: PassOrder, seed: Option<u64>) -> String {
     let text = format!("{encoder} {upright} {order:?} {seed:?}");
-    Sha256::digest(text.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect()
+    hash::short(&[text.as_bytes()])
 }

@@ -14,12 +14,12 @@ use super::optimizer::Optimizer;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor, Var};
 use limber_config::{self as config, Config};
+use limber_config::{Difference, differences};
 use limber_core::WeightType;
 use limber_core::weights::{FrozenData, Request, WeightSource, ZEROS};
 use limber_pipeline::stitch_file::StitchMetadata;
 use limber_weights as weights;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -157,8 +157,12 @@ pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config, ranks:
         )
     }
     let saved = config::load(&newest.join("config.yaml"), &[]).with_context(place)?;
+    let is_free = |key: &str| {
+        let below = |free: &str| key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        FREE.iter().any(|free| below(free))
+    };
     let differing = differences(&saved.config.to_value(), &config.to_value());
-    if let Some((key, before, now)) = differing.first() {
+    if let Some(Difference { key, before, now }) = differing.iter().find(|found| !is_free(&found.key)) {
         bail!(
             "{}: {key} was {before} and is {now} now; a resumed run keeps its settings (allowed to change: {})",
             place(),
@@ -184,25 +188,4 @@ fn path_spec(path: &Path) -> Result<weights::WeightSpec> {
 fn read(source: &dyn WeightSource, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let data = source.read(&Request { name, shape, init: ZEROS, dtype: WeightType::F32 })?;
     Ok(data.to_f32(0..data.elements()))
-}
-
-/// Keys whose values differ, dotted, apart from those that may.
-fn differences(before: &Value, now: &Value) -> Vec<(String, Value, Value)> {
-    fn walk(path: &str, a: &Value, b: &Value, out: &mut Vec<(String, Value, Value)>) {
-        if FREE.contains(&path) || a == b {
-            return;
-        }
-        if let (Value::Object(a), Value::Object(b)) = (a, b) {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                walk(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), out);
-            }
-            return;
-        }
-        out.push((path.to_string(), a.clone(), b.clone()));
-    }
-    let mut out = Vec::new();
-    walk("", before, now, &mut out);
-    out
 }

@@ -20,7 +20,7 @@ mod validation;
 pub use checkpoint::tensors;
 pub use log::{Record, Said, Validated};
 pub use open::Trainer;
-pub use ranks::{Alone, Ranks, launched};
+pub use ranks::{Alone, Ranks, Told, launched, told};
 pub use schedule::learning_rate;
 
 use anyhow::{Context, Result, bail};

@@ -9,9 +9,9 @@ use super::step::{Micro, Normalise, micro_batch};
 use anyhow::{Context, Result, bail};
 use limber_config::{Compat, Config, Train};
 use limber_core::Mode;
+use limber_core::hash;
 use limber_data::{Loader, Sample};
 use limber_pipeline::model::Model;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -189,11 +189,5 @@ impl Run<'_> {
 
 /// The seed of a micro-batch's dropout.
 fn dropout_seed(seed: u64, step: usize, micro: usize) -> u64 {
-    let hash = Sha256::new()
-        .chain_update(b"dropout")
-        .chain_update(seed.to_le_bytes())
-        .chain_update((step as u64).to_le_bytes())
-        .chain_update((micro as u64).to_le_bytes())
-        .finalize();
-    hash.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    hash::number(&[b"dropout", &seed.to_le_bytes(), &(step as u64).to_le_bytes(), &(micro as u64).to_le_bytes()])
 }

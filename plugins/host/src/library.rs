@@ -3,12 +3,10 @@
 use crate::handshake::{self, Plugin};
 use crate::{abi_version, entry};
 use anyhow::{Context, Result, bail};
-use limber_core::Registry;
 use limber_core::registry::Entry;
+use limber_core::{Registry, hash};
 use limber_plugin_abi::{ENTRY_NAME, LIMBER_ABI_MAJOR, LimberEntry};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,7 +35,7 @@ pub fn open(path: &Path, sha256: Option<&str>) -> Result<Library> {
         bail!("plugin {}: it is not a file; a plugin is one dynamic library", path.display())
     }
     if let Some(expected) = sha256 {
-        let found = hash(&full).with_context(context)?;
+        let found = std::fs::File::open(&full).and_then(hash::sha256).with_context(context)?;
         if !found.eq_ignore_ascii_case(expected) {
             bail!("plugin {}: its SHA-256 is {found}, the config says {expected}", path.display())
         }
@@ -112,18 +110,6 @@ pub fn open_built(name: &str) -> Result<Library> {
     let test = std::env::current_exe().context("this test has no file")?;
     let file = format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     open(&test.with_file_name(file), None)
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-fn hash(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let (mut hash, mut block) = (Sha256::new(), vec![0u8; 1 << 16]);
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            n => hash.update(&block[..n]),
-        }
-    }
 }
 
 fn load(path: &Path) -> Result<Plugin> {

@@ -8,6 +8,7 @@
 //! Items are encoded in blocks; a block's file appears whole or not at all, and says which of its items have no features.
 
 use anyhow::{Context, Result, bail};
+use limber_config::{Difference, differences};
 use limber_core::{FeatureSpec, WeightType};
 use limber_weights as weights;
 use serde::{Deserialize, Serialize};
@@ -143,13 +144,11 @@ impl Manifest {
             return weights::replace(&folder.join(NAME), text.as_bytes());
         };
         let (before, now) = (serde_json::to_value(&there)?, serde_json::to_value(self)?);
-        let differing = now.as_object().into_iter().flatten().find(|(key, value)| before[key.as_str()] != **value);
-        match differing {
+        match differences(&before, &now).into_iter().next() {
             None => Ok(()),
-            Some((key, value)) => bail!(
-                "{}: holds features whose {key} is {}, asked for is {value}; give another folder, or empty this one",
-                folder.display(),
-                before[key.as_str()]
+            Some(Difference { key, before, now }) => bail!(
+                "{}: holds features whose {key} is {before}, asked for is {now}; give another folder, or empty this one",
+                folder.display()
             ),
         }
     }

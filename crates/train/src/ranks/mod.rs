@@ -2,11 +2,14 @@
 //!
 //! A process alone is the trivial case: a sum over one is what it was. Rank 0 saves, logs and speaks.
 
+mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
 
 #[cfg(feature = "mpi")]
 pub use self::mpi::Mpi;
+
+pub use launcher::{Told, told};
 
 use anyhow::{Result, bail};
 use limber_config::DeviceSpec;
@@ -78,24 +81,17 @@ impl Ranks for Alone {
     }
 }
 
-/// Variables by which launchers tell a process how many there are: Open MPI's `mpirun`, MPICH's and Intel's, `srun`.
-const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
-
 /// The processes that a launcher started this one with; a process alone where none did.
 ///
 /// # Errors
 /// Several processes that cannot be reached: without the feature `mpi`, or through another MPI than this program's.
 pub fn launched() -> Result<Box<dyn Ranks>> {
-    let told = SIZES.iter().find_map(|name| {
-        let size: usize = std::env::var(name).ok()?.trim().parse().ok()?;
-        (size > 1).then_some((*name, size))
-    });
-    join(told)
+    join(told())
 }
 
 #[cfg(not(feature = "mpi"))]
-fn join(told: Option<(&str, usize)>) -> Result<Box<dyn Ranks>> {
-    if let Some((name, size)) = told {
+fn join(told: Option<Told>) -> Result<Box<dyn Ranks>> {
+    if let Some(Told { variable: name, size, .. }) = told {
         bail!(
             "{name} is {size}, so a launcher started {size} processes, but this program was built without the feature \"mpi\": each would train alone and write the same folder; build it with --features mpi, or start one process"
         )
@@ -104,8 +100,8 @@ fn join(told: Option<(&str, usize)>) -> Result<Box<dyn Ranks>> {
 }
 
 #[cfg(feature = "mpi")]
-fn join(told: Option<(&str, usize)>) -> Result<Box<dyn Ranks>> {
-    let Some((name, size)) = told else { return Ok(Box::new(Alone)) };
+fn join(told: Option<Told>) -> Result<Box<dyn Ranks>> {
+    let Some(Told { variable: name, size, .. }) = told else { return Ok(Box::new(Alone)) };
     let ranks = Mpi::new()?;
     if ranks.size() != size {
         bail!(

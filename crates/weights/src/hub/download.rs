@@ -8,6 +8,7 @@ use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
 use super::store::make_parent;
 use super::{Event, Report};
 use anyhow::{Context, Result, anyhow, bail};
+use limber_core::hash::hex;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -264,7 +265,7 @@ impl Part {
     }
 
     fn hash(&self) -> String {
-        self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.hash.clone().finalize())
     }
 
     /// Becomes the blob once it is on the disk.
