@@ -89,6 +89,21 @@ fn the_defaults_are_those_of_the_smallest_model() {
 }
 
 #[test]
+fn models_by_name() {
+    // Parameters of transformers' models of these settings, in thousands.
+    let sizes = [("gemma-2-2b", 2_614_341.888), ("gemma-2-9b", 9_241_705.984), ("gemma-2-27b", 27_227_128.320)];
+    for (name, thousands) in sizes {
+        let s = resolved("gemma2", json!({ "model": name }));
+        let size = |key: &str| s[key].as_u64().unwrap() as usize;
+        let (d, dim, inner) = (size("hidden_size"), size("head_dim"), size("intermediate_size"));
+        let (q, kv) = (size("num_attention_heads") * dim, size("num_key_value_heads") * dim);
+        let block = 2 * d * q + 2 * d * kv + 3 * d * inner + 4 * d;
+        let all = size("vocab_size") * d + size("num_hidden_layers") * block + d;
+        assert_eq!(all as f64 / 1e3, thousands, "{name}");
+    }
+}
+
+#[test]
 fn the_kind_auto_knows_it() {
     told_by_its_folder("gemma2", &["gemma2/capped", "gemma2/open", "gemma2/bare"]);
 }

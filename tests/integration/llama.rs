@@ -331,7 +331,7 @@ fn the_kind_auto_is_told_by_config_json() {
         let source = source(&registry, "decoder", "llama", &format!("llama/{form}"));
         assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "llama");
     }
-    let copy = LLAMA.changed(&json!({"model_type": "qwen3"}));
+    let copy = LLAMA.changed(&json!({"model_type": "qwen2_moe"}));
     let source = source(&registry, "decoder", "llama", copy.path().to_str().unwrap());
     assert!(registry.detect("decoder", source.as_ref()).is_err());
 }

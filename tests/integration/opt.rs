@@ -92,8 +92,8 @@ fn what_config_json_asks_for_and_opt_cannot_do_is_refused_by_name() {
     case.refuses("scale_embeddings", json!(true), &["scale_embeddings is true", "does not support"]);
     case.refuses("learned_embeddings", json!(false), &["learned_embeddings is false", "supported is true"]);
     case.refuses("is_causal", json!(false), &["is_causal is false", "supported is true"]);
-    case.refuses("ffn_dim", json!(-1), &["ffn_dim is -1", "usize"]);
-    case.refuses("_remove_final_layer_norm", json!("no"), &["_remove_final_layer_norm is \"no\"", "a boolean"]);
+    case.refuses("ffn_dim", json!(-1), &["ffn_dim is -1", "whole number"]);
+    case.refuses("_remove_final_layer_norm", json!("no"), &["_remove_final_layer_norm is \"no\"", "true or false"]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Qwen3 against transformers: `tests/golden/qwen3`.
 
 use super::decoders::{
-    Case, drawn_as_in_transformers, settings_refused, told_by_its_folder, variants_give_their_logits_and_steps,
+    Case, drawn_as_in_transformers, resolved, settings_refused, told_by_its_folder,
+    variants_give_their_logits_and_steps,
 };
 use serde_json::json;
 
@@ -77,8 +78,32 @@ fn what_config_json_asks_for_and_qwen3_cannot_do_is_refused_by_name() {
 #[test]
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("qwen3", settings, expected);
-    check(json!({}), "hidden_size is not set");
+    check(json!({}), "hidden_size is not set, and no config.json lies beside the weights");
+    check(json!({"model": "qwen3-7b"}), "unknown qwen3 model \"qwen3-7b\"; known models: qwen3-0.6b, qwen3-1.7b");
     check(json!({"n_layer": 3}), "key \"n_layer\": unknown key");
+}
+
+#[test]
+fn models_by_name() {
+    // Parameters of transformers' models of these settings, in thousands; tied tables count once.
+    let sizes = [
+        ("qwen3-0.6b", 596_049.920),
+        ("qwen3-1.7b", 1_720_574.976),
+        ("qwen3-4b", 4_022_468.096),
+        ("qwen3-8b", 8_190_735.360),
+        ("qwen3-14b", 14_768_307.200),
+        ("Qwen3-32B", 32_762_123.264),
+    ];
+    for (name, thousands) in sizes {
+        let s = resolved("qwen3", json!({ "model": name }));
+        let size = |key: &str| s[key].as_u64().unwrap() as usize;
+        let (d, dim, inner) = (size("hidden_size"), size("head_dim"), size("intermediate_size"));
+        let (q, kv) = (size("num_attention_heads") * dim, size("num_key_value_heads") * dim);
+        let block = 2 * d * q + 2 * d * kv + 3 * d * inner + 2 * d + 2 * dim;
+        let tables = if s["tie_word_embeddings"] == json!(true) { 1 } else { 2 };
+        let all = tables * size("vocab_size") * d + size("num_hidden_layers") * block + d;
+        assert_eq!(all as f64 / 1e3, thousands, "{name}");
+    }
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use crate::backend::Backend;
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::borrow::Cow;
 
 /// The activation of an MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x Phi(x) by the error function: PyTorch's default.
@@ -20,6 +22,18 @@ pub enum Activation {
     /// x sigmoid(x).
     #[serde(alias = "swish")]
     Silu,
+}
+
+/// All names that are read, those of transformers among them, which a derived schema would leave out.
+impl JsonSchema for Activation {
+    fn schema_name() -> Cow<'static, str> {
+        "Activation".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = Self::NAMES.split(", ").collect();
+        json_schema!({"description": "The activation of an MLP.", "type": "string", "enum": names})
+    }
 }
 
 impl Activation {
@@ -134,5 +148,22 @@ impl CustomOp2 for Backward {
         let mut gx = vec![0f32; x.len()];
         limber_kernels::activate_input_grad(self.0.kernel(), x, gy, &mut gx).map_err(candle_core::Error::wrap)?;
         Ok((CpuStorage::F32(gx), l1.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_lists_the_names_that_are_read() {
+        let schema = crate::settings::schema::<Activation>();
+        let names: Vec<String> = serde_json::from_value(schema["enum"].clone()).unwrap();
+        for name in &names {
+            let read: Activation = serde_json::from_value(name.as_str().into()).unwrap();
+            assert_eq!(Activation::named(name), Some(read), "{name}");
+            assert!(names.iter().any(|other| other == read.name()), "{name}");
+        }
+        assert_eq!(names.join(", "), Activation::NAMES);
     }
 }

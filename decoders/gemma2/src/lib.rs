@@ -31,6 +31,8 @@ llama_like_settings! {
         eos_token_id: TokenIds(vec![1]),
     },
     own: {
+        /// A model by name, gemma-2-2b, gemma-2-9b or gemma-2-27b, for weights without `config.json`.
+        model: String = None,
         /// The number over whose square root scores are divided.
         query_pre_attn_scalar: f64 = Some(256.0),
         /// Keys in the window, a position's own included.
@@ -50,7 +52,7 @@ pub struct Gemma2;
 impl DecoderFamily for Gemma2 {
     type Config = Config;
     const KIND: &'static str = "gemma2";
-    const ABOUT: &'static str = "Gemma 2 from a Hugging Face folder (gemma-2-2b's sizes by default)";
+    const ABOUT: &'static str = "Gemma 2 from a Hugging Face folder, or by the name of a model (gemma-2-2b by default)";
     const MODEL_TYPES: &'static [&'static str] = &["gemma2"];
 
     fn tiny() -> Config {
@@ -61,6 +63,21 @@ impl DecoderFamily for Gemma2 {
             sliding_window: Some(4),
             ..Config::sized(97, 48, [32, 48, 2, 4, 2])
         }
+    }
+
+    fn models() -> Vec<&'static str> {
+        vec!["gemma-2-2b", "gemma-2-9b", "gemma-2-27b"]
+    }
+
+    fn preset(name: &str) -> Option<Config> {
+        let (sizes, dim, scalar) = match name {
+            "gemma-2-2b" => ([2304, 9216, 26, 8, 4], 256, 256.0),
+            "gemma-2-9b" => ([3584, 14_336, 42, 16, 8], 256, 256.0),
+            "gemma-2-27b" => ([4608, 36_864, 46, 32, 16], 128, 144.0),
+            _ => return None,
+        };
+        let (head_dim, query_pre_attn_scalar) = (Some(dim), Some(scalar));
+        Some(Config { head_dim, query_pre_attn_scalar, ..Config::sized(256_000, 8192, sizes) })
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {

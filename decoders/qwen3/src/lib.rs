@@ -13,6 +13,16 @@ use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings
 
 register!(decoder, FamilyDecoder<Qwen3>);
 
+/// Name, D, width of the MLP, L, query heads of the published models, and whether their head is the word table.
+const MODELS: [(&str, usize, usize, usize, usize, bool); 6] = [
+    ("qwen3-0.6b", 1024, 3072, 28, 16, true),
+    ("qwen3-1.7b", 2048, 6144, 28, 16, true),
+    ("qwen3-4b", 2560, 9728, 36, 32, true),
+    ("qwen3-8b", 4096, 12_288, 36, 32, false),
+    ("qwen3-14b", 5120, 17_408, 40, 40, false),
+    ("qwen3-32b", 5120, 25_600, 64, 64, false),
+];
+
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
@@ -20,6 +30,8 @@ llama_like_settings! {
         hidden_act: Activation::Silu,
     },
     own: {
+        /// A model by name, qwen3-0.6b to qwen3-32b, for weights without `config.json`.
+        model: String = None,
         /// Whether layers see a window of the last keys.
         use_sliding_window: bool = Some(false),
         /// Keys in the window, a position's own included.
@@ -37,8 +49,10 @@ pub struct Qwen3;
 impl DecoderFamily for Qwen3 {
     type Config = Config;
     const KIND: &'static str = "qwen3";
-    const ABOUT: &'static str = "Qwen3 (dense) from a Hugging Face folder";
+    const ABOUT: &'static str = "Qwen3 (dense) from a Hugging Face folder, or by the name of a model";
     const MODEL_TYPES: &'static [&'static str] = &["qwen3"];
+    // Fine-tuned models may end texts otherwise, and take longer ones.
+    const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 
     fn tiny() -> Config {
         Config {
@@ -50,6 +64,21 @@ impl DecoderFamily for Qwen3 {
             max_window_layers: Some(1),
             ..Config::sized(97, 48, [32, 48, 2, 4, 2])
         }
+    }
+
+    fn models() -> Vec<&'static str> {
+        MODELS.map(|m| m.0).into()
+    }
+
+    fn preset(name: &str) -> Option<Config> {
+        let (_, width, inner, layers, queries, tied) = *MODELS.iter().find(|m| m.0 == name)?;
+        Some(Config {
+            head_dim: Some(128),
+            rope_theta: Some(1e6),
+            tie_word_embeddings: Some(tied),
+            eos_token_id: Some(TokenIds(vec![151_645])),
+            ..Config::sized(151_936, 40_960, [width, inner, layers, queries, 8])
+        })
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {
