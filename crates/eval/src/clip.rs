@@ -28,7 +28,7 @@ const WEIGHT: f64 = 2.5;
 
 /// Both towers of a CLIP, with its tokenizer.
 pub struct Clip {
-    image: Box<dyn Encoder>,
+    image: ClipVit,
     text: ClipText,
     tokenizer: Tokenizer,
     begin: u32,
@@ -59,7 +59,7 @@ impl Clip {
         let settings = Config { model: model.map(String::from), pool: true, ..Config::default() };
         let settings = ClipVit::resolve(settings, source.as_ref())?;
         let weights = Weights::new(source, Device::Cpu, None);
-        let image = ClipVit::build(&settings, &weights)?;
+        let image = ClipVit::new(&settings, &weights)?;
         let text = ClipText::new(&weights, settings.activation)?;
         Ok(Self { image, text, tokenizer, begin, end, batch: 32 })
     }
