@@ -86,8 +86,9 @@ fn fewer_layers_in_one_type_as_a_table() {
 
 #[test]
 fn an_image_of_ones_own_and_features_in_place_of_images() {
-    let all = bench(&["--dtype", "f16", "--image", "assets/demo/scene-1.png"]);
-    let size = std::fs::metadata("assets/demo/scene-1.png").unwrap().len();
+    let image = format!("{}/assets/demo/scene-1.png", crate::ROOT);
+    let all = bench(&["--dtype", "f16", "--image", &image]);
+    let size = std::fs::metadata(&image).unwrap().len();
     assert_eq!(all[2]["bytes"].as_u64().unwrap(), size);
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("c.yaml");
@@ -127,7 +128,7 @@ fn quality_is_exact_for_the_stored_type_and_falls_with_the_bits() {
 #[test]
 fn wrong_flags_are_named() {
     let check = |flags: &[&str], expected: &[&str]| fails(&[&["bench"], flags].concat(), expected);
-    check(&["--dtype", "f17"], &["dtype \"f17\" is not allowed, it is f32, f16, bf16, q8_0, q4_k or stored"]);
+    check(&["--dtype", "f17"], &["--dtype: type \"f17\" is unknown, expected f32, f16, bf16, q8_0 or q4_k, or stored"]);
     check(&["--batch", "1,0"], &["batch 0 is not allowed, it is 1 or above"]);
     check(&["--tokens", "0"], &["tokens 0 is not allowed"]);
     check(&["--repeats", "0"], &["repeats 0 is not allowed"]);

@@ -353,8 +353,9 @@ fn problems_name_the_file_they_come_from() {
     let message = config::load(&files.path().join("top.yaml"), &[]).unwrap_err().to_string();
     let lines: Vec<&str> = message.lines().collect();
     assert_eq!(lines.len(), 2, "{message}");
-    assert!(lines[0].contains("top.yaml:4:9: section \"train\", key \"steps\": value -2"), "{message}");
-    assert!(lines[1].contains("base.yaml:3:3: section \"train\", key \"lr\": value -1"), "{message}");
+    // In the order of the keys in the merged tree.
+    assert!(lines[0].contains("base.yaml:3:3: section \"train\", key \"lr\": value -1"), "{message}");
+    assert!(lines[1].contains("top.yaml:4:9: section \"train\", key \"steps\": value -2"), "{message}");
 }
 
 /// A component of every role whose settings have this schema.

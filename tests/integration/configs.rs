@@ -48,7 +48,7 @@ fn files(folder: &Path, above: &str, found: &mut BTreeMap<String, PathBuf>) {
         let name = format!("{above}{}", path.file_name().unwrap().to_str().unwrap());
         if path.is_dir() {
             files(&path, &format!("{name}/"), found);
-        } else if !name.ends_with(".md") {
+        } else if name.ends_with(".yaml") || name.ends_with(".yml") {
             found.insert(name, path);
         }
     }

@@ -220,7 +220,7 @@ fn templates_of_the_config_are_used() {
     }
     fails(
         &["eval", "vqa", "--data", &data, "--out", "x", "--set", "eval.question=Q"],
-        &["section \"eval\", key \"question\"", "must hold {question} once"],
+        &["section \"eval\", key \"question\"", "expected {question} in it once"],
     );
 }
 

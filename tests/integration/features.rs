@@ -70,7 +70,7 @@ fn what_is_no_array_of_features_is_refused() {
     good("one_vector.npy", &["shape [4] does not fit", fits]);
     good("absent.npy", &["cannot read the features"]);
     good("absent.npz#a", &["cannot read the features"]);
-    refused("tests/golden/features", &["not a regular file"]);
+    refused(&format!("{}/tests/golden/features", crate::ROOT), &["not a regular file"]);
     refused("Cargo.toml", &["in no known format", "allowed are .npy, .npz and safetensors"]);
     refused("http://127.0.0.1:9/a.npy", &["not from addresses"]);
     let message = format!("{:#}", read(&path("good/batch.npy"), 1, 4).unwrap_err());

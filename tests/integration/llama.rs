@@ -228,7 +228,7 @@ fn settings_that_do_not_fit_each_other() {
         settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         settings_refused("llama", settings, expected);
     };
-    check(json!({"num_attention_heads": 6}), "hidden_size 2048 is not a multiple of num_attention_heads 6");
+    check(json!({"num_attention_heads": 12}), "hidden_size 2048 is not a multiple of num_attention_heads 12");
     check(
         json!({"num_attention_heads": 6, "head_dim": 64}),
         "num_attention_heads 6 is not a multiple of num_key_value_heads 4",

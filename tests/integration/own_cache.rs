@@ -94,7 +94,8 @@ impl Decoder for Averaging {
         cache.lengths.advance(&lengths)?;
         let hidden = Tensor::from_vec(out.concat(), (b, t, D), &Device::Cpu)?;
         let hidden = select_positions(&hidden, &run.logits, &lengths)?;
-        hidden.broadcast_matmul(&self.words.t()?)
+        // Away from what was said: the words nearest to the average would be said again without end.
+        hidden.broadcast_matmul(&self.words.t()?.neg()?)
     }
 
     fn new_cache(&self, options: &CacheOptions) -> Result<Box<dyn DecoderCache>> {

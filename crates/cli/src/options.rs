@@ -213,7 +213,7 @@ impl Network {
         for need in needs {
             let done = hub::ensure(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event));
             match need.role {
-                Some(role) => done.with_context(|| format!("section {role:?}"))?,
+                Some(role) => done.with_context(|| format!("section \"{role}\""))?,
                 None => done?,
             }
         }

@@ -120,7 +120,10 @@ fn read(text: &str, format: Format, node: Node) -> Result<Value, SyntaxError> {
             let at = error.location().map(|l| (l.line(), l.column()));
             let message = error.to_string();
             let tail = at.map(|(line, column)| format!(" at line {line} column {column}")).unwrap_or_default();
-            SyntaxError { at, message: message.strip_suffix(&tail).unwrap_or(&message).to_string() }
+            let message = message.strip_suffix(&tail).unwrap_or(&message);
+            // The place says where; the path of a deep one has a name for each of its levels.
+            let message = message.find("more than ").map_or(message, |start| &message[start..]);
+            SyntaxError { at, message: message.to_string() }
         }),
         Format::Toml => toml::Deserializer::parse(text).and_then(|d| node.deserialize(d)).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
