@@ -76,7 +76,7 @@ impl dyn DecoderCache {
         (self as &dyn Any).downcast_ref().ok_or_else(|| other_decoder::<C>(found))
     }
 
-    /// As [`Self::downcast_ref`], to be changed.
+    /// As `downcast_ref`, to be changed.
     ///
     /// # Errors
     /// A cache of another type.
