@@ -75,7 +75,7 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         if length > self.limit {
-            return Err(invalid(format!("a line of {length} bytes, expected are at most {}", self.limit)));
+            return Err(invalid(format!("a line of {length} bytes, expected at most {}", self.limit)));
         }
         let line = if self.number == 1 { without_mark(&self.line) } else { &self.line };
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -125,10 +125,7 @@ mod tests {
         assert_eq!(read("\u{feff}a\r\n\nb c\n").unwrap(), numbered(&["a", "", "b c"]));
         assert_eq!(read("1234567\n12345678").unwrap(), numbered(&["1234567", "12345678"]));
         assert_eq!(read("").unwrap(), []);
-        assert_eq!(
-            read("a\n12345678\nb").unwrap_err().to_string(),
-            "line 2: a line of 9 bytes, expected are at most 8"
-        );
+        assert_eq!(read("a\n12345678\nb").unwrap_err().to_string(), "line 2: a line of 9 bytes, expected at most 8");
     }
 
     #[test]
@@ -136,7 +133,7 @@ mod tests {
         let long = 1u64 << 30;
         let text = || BufReader::with_capacity(1 << 20, repeat(b'x').take(long).chain(&b"\nnext\n"[..]));
         let message = Lines::new(text(), LINE_LIMIT).next().unwrap().unwrap_err().to_string();
-        assert_eq!(message, format!("line 1: a line of {} bytes, expected are at most {LINE_LIMIT}", long + 1));
+        assert_eq!(message, format!("line 1: a line of {} bytes, expected at most {LINE_LIMIT}", long + 1));
         let (mut reader, mut line) = (text(), Vec::new());
         assert_eq!(next_line(&mut reader, &mut line, 100).unwrap(), long + 1);
         assert_eq!((line.len(), line.capacity() < 4096), (100, true));

@@ -182,7 +182,7 @@ pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> R
         LogitPositions::Last => Some(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
         LogitPositions::At(list) => {
             if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
-                candle_core::bail!("logits asked at {bad:?}, expected are rows 0..{b} and positions 0..{t}")
+                candle_core::bail!("logits asked at {bad:?}, expected rows 0..{b} and positions 0..{t}")
             }
             Some(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
         }

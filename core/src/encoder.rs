@@ -36,6 +36,6 @@ pub fn check_pixels(pixels: &Tensor, spec: &InputSpec) -> Result<()> {
     };
     match pixels.dims() {
         [b, 3, h, w] if *b > 0 && *h == s && *w == s => Ok(()),
-        other => candle_core::bail!("pixels have shape {other:?}, expected is [B, 3, {s}, {s}]"),
+        other => candle_core::bail!("pixels have shape {other:?}, expected [B, 3, {s}, {s}]"),
     }
 }

@@ -62,7 +62,7 @@ impl Value {
 /// The elements of a contiguous tensor alone, whatever else its storage holds.
 fn part(storage: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
     let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("a value of layout {layout:?}, expected is a contiguous one")
+        candle_core::bail!("a value of layout {layout:?}, expected a contiguous one")
     };
     Ok(match storage {
         CpuStorage::F32(x) => CpuStorage::F32(x[start..end].to_vec()),

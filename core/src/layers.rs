@@ -117,7 +117,7 @@ impl<S: Stage> Blocks<S> {
     pub fn start(&self, embeds: &Tensor, run: &Run) -> Result<Vec<usize>> {
         let (b, t, d) = embeds.dims3()?;
         if d != self.spec.width || t == 0 || b == 0 {
-            candle_core::bail!("embeddings of shape {:?}, expected is [B, T, {}]", embeds.dims(), self.spec.width)
+            candle_core::bail!("embeddings of shape {:?}, expected [B, T, {}]", embeds.dims(), self.spec.width)
         }
         run.row_lengths(b, t)?;
         let past = run.past(b)?;

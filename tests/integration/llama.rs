@@ -1,6 +1,6 @@
 //! Llama, Mistral and Qwen2 against transformers: `tests/golden/llama`.
 
-use super::decoders::{Case, all, change, drawn_as_in_transformers, settings_refused};
+use super::decoders::{Case, all, change, drawn_as_in_transformers, resolved, settings_refused};
 use super::golden::{decoder, folder, largest, lists, source};
 use candle_core::{Device, Tensor};
 use limber::core::registry::PreparedDecoder;
@@ -228,6 +228,9 @@ fn settings_that_do_not_fit_each_other() {
         settings.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         settings_refused("llama", settings, expected);
     };
+    // The width of a head follows from the sizes that are run, not from the preset's.
+    let resized = json!({"model": "tinyllama-1.1b", "hidden_size": 512, "num_attention_heads": 16});
+    assert_eq!(resolved("llama", resized)["head_dim"], 32);
     check(json!({"num_attention_heads": 12}), "hidden_size 2048 is not a multiple of num_attention_heads 12");
     check(
         json!({"num_attention_heads": 6, "head_dim": 64}),

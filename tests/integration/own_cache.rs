@@ -167,5 +167,5 @@ fn caches_of_other_decoders_are_refused() {
     );
     let mut own = decoder.new_cache(&CacheOptions::new(1, 8)).unwrap();
     let message = own.push_rows(&other).unwrap_err().to_string();
-    assert!(message.contains("expected is a") && message.contains("Averages"), "{message}");
+    assert!(message.contains("expected a") && message.contains("Averages"), "{message}");
 }

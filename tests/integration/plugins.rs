@@ -363,7 +363,7 @@ fn a_new_crate_takes_limber_from_git_or_a_folder_and_never_from_a_registry() {
     // Wrong usage: nothing is made, and the message says what to do.
     for (limber, expected) in [
         (&[][..], &["--limber FOLDER names a checkout", "git repository", "in no registry", "--language c"][..]),
-        (&["--limber", "ftp://example.org/limber"], &["the scheme is \"ftp\", expected is one of https, ssh"]),
+        (&["--limber", "ftp://example.org/limber"], &["the scheme is \"ftp\", expected one of https, ssh"]),
         (&["--limber", "https://example.org/limber#"], &["behind # stands what is taken"]),
     ] {
         let output = new("none", limber);

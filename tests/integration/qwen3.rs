@@ -110,3 +110,11 @@ fn models_by_name() {
 fn the_kind_auto_knows_it() {
     told_by_its_folder("qwen3", &["qwen3/untied", "qwen3/tied", "qwen3/bare"]);
 }
+
+#[test]
+fn who_sets_a_window_wants_it() {
+    let settings = resolved("qwen3", json!({"model": "qwen3-0.6b", "sliding_window": 1024}));
+    assert_eq!((&settings["use_sliding_window"], &settings["max_window_layers"]), (&json!(true), &json!(0)));
+    let settings = resolved("qwen3", json!({"model": "qwen3-0.6b"}));
+    assert_eq!(settings["use_sliding_window"], json!(false));
+}

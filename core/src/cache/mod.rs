@@ -87,5 +87,5 @@ impl dyn DecoderCache {
 }
 
 fn other_decoder<C>(found: &str) -> Error {
-    Error::msg(format!("the cache is that of another decoder: it is a {found}, expected is a {}", type_name::<C>()))
+    Error::msg(format!("the cache is that of another decoder: it is a {found}, expected a {}", type_name::<C>()))
 }

@@ -166,9 +166,9 @@ fn the_cache_of_another_decoder_is_refused_by_name() {
     let mut counted = Counted(SequenceLengths::new(&CacheOptions::new(1, 10), 32).unwrap());
     let mut kept = filled(CacheType::F32, 3);
     let message = "the cache is that of another decoder: it is a limber_core::cache::tests::Counted, \
-                   expected is a limber_core::cache::kv::KvCache";
+                   expected a limber_core::cache::kv::KvCache";
     refused(kept.push_rows(&counted), message);
-    refused(counted.push_rows(&kept), "expected is a limber_core::cache::tests::Counted");
+    refused(counted.push_rows(&kept), "expected a limber_core::cache::tests::Counted");
     let mut run = crate::Run::cached(&mut counted);
     refused(run.cache_as::<KvCache>().map(|_| ()), message);
     assert!(run.cache_as::<Counted>().unwrap().is_some());

@@ -45,8 +45,13 @@ impl DecoderBlock {
     /// The block of `plan` whose tensors stand under `weights`.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape.
+    /// Weights that are missing or of another shape; a parallel block with a norm of a branch's sum, which has no order.
     pub fn load(plan: &BlockPlan, weights: &Weights) -> Result<Self, WeightError> {
+        if plan.parallel && (plan.attention_norms.sum.is_some() || plan.mlp_norms.sum.is_some()) {
+            let message =
+                "a parallel block with a norm of a branch's sum, expected norms before the branches".to_string();
+            return Err(WeightError::Read { source_label: weights.source().label(), message });
+        }
         let (attention_norm, attention_end) = branch::load(&plan.attention_norms, plan, weights)?;
         let (mlp_norm, mlp_end) = branch::load(&plan.mlp_norms, plan, weights)?;
         Ok(Self {

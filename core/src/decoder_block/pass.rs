@@ -36,7 +36,7 @@ impl Pass {
     /// The next saved products.
     fn saved(saved: &mut VecDeque<Tensor>, count: usize) -> Result<Vec<Option<Tensor>>> {
         if saved.len() < count {
-            candle_core::bail!("{} saved products of a block, expected are {count} or more", saved.len())
+            candle_core::bail!("{} saved products of a block, expected {count} or more", saved.len())
         }
         Ok(saved.drain(..count).map(Some).collect())
     }

@@ -271,10 +271,6 @@ macro_rules! llama_like_settings {
             pub(crate) fn filled(self) -> Self {
                 let defaults = Self::defaults();
                 let keys = self.num_key_value_heads.or(self.num_attention_heads);
-                let share = match (self.hidden_size, self.num_attention_heads) {
-                    (Some(width), Some(heads)) if heads > 0 && width % heads == 0 => Some(width / heads),
-                    _ => None,
-                };
                 Self {
                     vocab_size: self.vocab_size.or(defaults.vocab_size),
                     hidden_size: self.hidden_size.or(defaults.hidden_size),
@@ -282,7 +278,7 @@ macro_rules! llama_like_settings {
                     num_hidden_layers: self.num_hidden_layers.or(defaults.num_hidden_layers),
                     num_attention_heads: self.num_attention_heads.or(defaults.num_attention_heads),
                     num_key_value_heads: keys.or(defaults.num_key_value_heads),
-                    head_dim: self.head_dim.or(defaults.head_dim).or(share),
+                    head_dim: self.head_dim.or(defaults.head_dim),
                     max_position_embeddings: self.max_position_embeddings.or(defaults.max_position_embeddings),
                     $activation: self.$activation.or(defaults.$activation),
                     rms_norm_eps: self.rms_norm_eps.or(defaults.rms_norm_eps),
@@ -294,6 +290,16 @@ macro_rules! llama_like_settings {
                     initializer_range: self.initializer_range.or(defaults.initializer_range),
                     $($own: self.$own.or(defaults.$own),)*
                 }
+            }
+
+            /// With every head's share of the width, where no width of a head is set. Only once all settings are laid over
+            /// each other: a preset's share is not that of other sizes.
+            pub(crate) fn with_head_dim(self) -> Self {
+                let share = match (self.hidden_size, self.num_attention_heads) {
+                    (Some(width), Some(heads)) if heads > 0 && width % heads == 0 => Some(width / heads),
+                    _ => None,
+                };
+                Self { head_dim: self.head_dim.or(share), ..self }
             }
 
             /// The shared settings, checked.

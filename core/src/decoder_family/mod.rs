@@ -64,6 +64,11 @@ pub trait DecoderFamily: Send + Sync + 'static {
     /// Settings with the defaults of what is not set.
     fn filled(config: Self::Config) -> Self::Config;
 
+    /// Settings that follow from others, once all of them are laid over each other and filled.
+    fn derived(config: Self::Config) -> Self::Config {
+        config
+    }
+
     /// The model of settings that are filled.
     ///
     /// # Errors
@@ -156,7 +161,7 @@ impl<F: DecoderFamily> Part for FamilyDecoder<F> {
         let found = document.as_ref().map(|config| described::<F>(config, source)).transpose()?;
         let found = document.as_ref().map(ModelConfig::location).zip(found.as_ref());
         let preset = preset.as_ref().map(|(name, preset)| (*name, preset));
-        let config = F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?);
+        let config = F::derived(F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?));
         let plan = F::plan(&config);
         match found {
             Some((location, _)) => plan.with_context(|| location.to_string())?,

@@ -66,7 +66,7 @@ impl FrozenEmbedding {
         let flat = ids.to_dtype(DType::U32)?.flatten_all()?;
         let list = flat.to_vec1::<u32>()?;
         if let Some(bad) = list.iter().find(|id| **id as usize >= self.rows) {
-            candle_core::bail!("token id {bad} is not a row of the embedding table, expected is 0..{}", self.rows)
+            candle_core::bail!("token id {bad} is not a row of the embedding table, expected 0..{}", self.rows)
         }
         match &self.table {
             Table::Mapped(data) => {

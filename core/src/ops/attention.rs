@@ -113,7 +113,7 @@ impl CausalAttention {
         let (b, t, h, d) = q.dims4()?;
         let Self { heads, window, .. } = *self;
         if window == Some(0) {
-            candle_core::bail!("an attention window of 0 keys, expected is 1 and above")
+            candle_core::bail!("an attention window of 0 keys, expected 1 and above")
         }
         let past = run.past(b)?;
         let tracked = [q, k, v].iter().any(|x| x.track_op());

@@ -238,7 +238,7 @@ fn a_window_hides_earlier_keys_in_both_ways() {
         assert!(largest(&ours, &expected) < 1e-6, "graph {graph}");
     }
     let message = attend_within(0, &q, &k, &v, heads, Some(0), &mut Run::new()).unwrap_err().to_string();
-    assert!(message.starts_with("an attention window of 0 keys, expected is 1 and above"), "{message}");
+    assert!(message.starts_with("an attention window of 0 keys, expected 1 and above"), "{message}");
 }
 
 #[test]

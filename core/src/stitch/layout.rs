@@ -69,11 +69,11 @@ impl ProjectorSettings {
     pub fn check(&self) -> Result<()> {
         let Self { kind, dropout, .. } = *self;
         if !(0.0..1.0).contains(&dropout) {
-            bail!("{kind}: dropout {dropout} is not allowed, expected is at least 0 and below 1")
+            bail!("{kind}: dropout {dropout} is not allowed, expected at least 0 and below 1")
         }
         for (key, value) in [("layers", self.layers), ("width", self.hidden), ("tokens", self.tokens)] {
             if value == Some(0) {
-                bail!("{kind}: {key} 0 is not allowed, expected is at least 1")
+                bail!("{kind}: {key} 0 is not allowed, expected at least 1")
             }
         }
         Ok(())
@@ -169,7 +169,7 @@ impl<'a> Checkpoint<'a> {
         for (index, shape) in shapes.iter().enumerate() {
             let weight = names.of(index, "weight");
             let [rows, columns] = shape[..] else {
-                bail!("stitch checkpoint {label}: {weight} has shape {shape:?}, expected is [rows, columns]; {sides}")
+                bail!("stitch checkpoint {label}: {weight} has shape {shape:?}, expected [rows, columns]; {sides}")
             };
             if let Some(before) = widths.last().filter(|before| **before != columns) {
                 bail!("stitch checkpoint {label}: {weight} {shape:?} does not follow a layer of width {before}")

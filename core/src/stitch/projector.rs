@@ -83,7 +83,7 @@ impl Projector {
             ([b, n, e], None) if *b > 0 && *n > 0 && *e == self.n_in => (*b, *n),
             ([b, 1, e], Some(_)) if *b > 0 && *e == self.n_in => (*b, 1),
             (other, pooled) => candle_core::bail!(
-                "features have shape {other:?}, expected is [B, {}, {}]",
+                "features have shape {other:?}, expected [B, {}, {}]",
                 if pooled.is_some() { "1" } else { "N" },
                 self.n_in
             ),

@@ -184,7 +184,7 @@ fn refusals_of_one_layer_name_both_sides() {
     refused(SINGLE, PATCHES, &[("weight", &[D, E])], "has no tensor \"bias\" beside weight [4, 6]");
     refused(SINGLE, PATCHES, &weight(&[D, E], &[3]), "bias has shape [3], weight [4, 6] needs [4]");
     refused(SINGLE, PATCHES, &[("0.weight", &[D, E])], "no tensor \"weight\"; it has: 0.weight");
-    refused(SINGLE, PATCHES, &[("weight", &[D])], "weight has shape [4], expected is [rows, columns]; encoder");
+    refused(SINGLE, PATCHES, &[("weight", &[D])], "weight has shape [4], expected [rows, columns]; encoder");
     let norm = ProjectorSettings { layer_norm: true, ..SINGLE };
     refused(norm, PATCHES, &weight(&[D, E], &[D]), "no tensor \"ln.weight\"");
     let with = |shape| [("weight", &[D, E][..]), ("bias", &[D]), ("ln.weight", shape), ("ln.bias", &[D])];
@@ -245,8 +245,8 @@ fn features_of_another_shape_are_an_error() {
         }
     };
     let shapes = [&[2, N, E + 1][..], &[N, E], &[2, 0, E], &[0, N, E]];
-    check(random(&SINGLE, PATCHES), &shapes, "expected is [B, N, 6]");
-    check(random(&SINGLE, POOLED), &[&[2, 2, E], &[2, 1, E + 1]], "expected is [B, 1, 6]");
+    check(random(&SINGLE, PATCHES), &shapes, "expected [B, N, 6]");
+    check(random(&SINGLE, POOLED), &[&[2, 2, E], &[2, 1, E + 1]], "expected [B, 1, 6]");
 }
 
 #[test]

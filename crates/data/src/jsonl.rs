@@ -67,7 +67,7 @@ impl Dataset for Lines {
         let (start, length) = self.spans[index];
         let name = self.name(index);
         if length > LINE_LIMIT {
-            bail!("{name}: a line of {length} bytes, expected are at most {LINE_LIMIT}")
+            bail!("{name}: a line of {length} bytes, expected at most {LINE_LIMIT}")
         }
         let mut bytes = vec![0; length as usize];
         read_at(&self.file, &mut bytes, start).with_context(|| name.clone())?;
@@ -109,7 +109,7 @@ mod tests {
         let set = open(&path).unwrap();
         assert_eq!(set.len(), 2);
         let message = set.item(0).unwrap_err().to_string();
-        assert!(message.ends_with("item 1: a line of 67108867 bytes, expected are at most 16777216"), "{message}");
+        assert!(message.ends_with("item 1: a line of 67108867 bytes, expected at most 16777216"), "{message}");
         assert_eq!(set.item(1).unwrap().key, "b.jpg");
     }
 

@@ -66,7 +66,7 @@ pub fn open(path: &Path) -> Result<Table> {
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let first = next_row(&mut parser, &mut reader).with_context(place)?.unwrap_or(0);
     if first > LINE_LIMIT {
-        bail!("{}: a header of {first} bytes, expected are at most {LINE_LIMIT}", path.display())
+        bail!("{}: a header of {first} bytes, expected at most {LINE_LIMIT}", path.display())
     }
     let mut bytes = vec![0; first as usize];
     read_at(&file, &mut bytes, 0).with_context(place)?;
@@ -105,7 +105,7 @@ impl Dataset for Table {
         let name = self.name(index);
         let (start, end) = (self.starts[index], self.starts[index + 1]);
         if end - start > LINE_LIMIT {
-            bail!("{name}: {} bytes, expected are at most {LINE_LIMIT}", end - start)
+            bail!("{name}: {} bytes, expected at most {LINE_LIMIT}", end - start)
         }
         let mut bytes = vec![0; (end - start) as usize];
         read_at(&self.file, &mut bytes, start).with_context(|| name.clone())?;
@@ -162,11 +162,11 @@ mod tests {
         let table = open(&path).unwrap();
         assert_eq!(table.len(), 2);
         let message = table.item(0).unwrap_err().to_string();
-        assert!(message.ends_with("row 1: 67108851 bytes, expected are at most 16777216"), "{message}");
+        assert!(message.ends_with("row 1: 67108851 bytes, expected at most 16777216"), "{message}");
         assert_eq!(table.item(1).unwrap().key, "b.jpg");
         // The header as well.
         File::create(&path).unwrap().set_len(64 << 20).unwrap();
         let message = open(&path).err().unwrap().to_string();
-        assert!(message.ends_with("a header of 67108864 bytes, expected are at most 16777216"), "{message}");
+        assert!(message.ends_with("a header of 67108864 bytes, expected at most 16777216"), "{message}");
     }
 }

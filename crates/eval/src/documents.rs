@@ -29,7 +29,7 @@ pub(super) fn whole(path: &Path) -> Result<Vec<u8>> {
     let about = file.metadata().with_context(place)?;
     // What is no file does not say how long it is, and may have no end.
     let limit = if about.is_file() { DOCUMENT_LIMIT } else { TEXT_LIMIT };
-    ensure!(about.len() <= limit, "{}: {} bytes, expected are at most {limit}", path.display(), about.len());
+    ensure!(about.len() <= limit, "{}: {} bytes, expected at most {limit}", path.display(), about.len());
     bounded::bytes(file, limit).with_context(place)
 }
 
@@ -69,7 +69,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Document<T>> {
     }
     ensure!(
         length <= DOCUMENT_LIMIT,
-        "{}: {length} bytes, expected are at most {DOCUMENT_LIMIT} for one JSON document; JSON lines have no limit",
+        "{}: {length} bytes, expected at most {DOCUMENT_LIMIT} for one JSON document; JSON lines have no limit",
         path.display()
     );
     let bytes = bounded::bytes(all, DOCUMENT_LIMIT).with_context(place)?;
@@ -138,13 +138,13 @@ mod tests {
             format!("{:#}", read::<Value>(&path).unwrap_err())
         };
         let lines = message("{\"id\": 1}\n");
-        assert!(lines.ends_with("line 2: a line of 3221225462 bytes, expected are at most 16777216"), "{lines}");
+        assert!(lines.ends_with("line 2: a line of 3221225462 bytes, expected at most 16777216"), "{lines}");
         for start in ["[", "{"] {
             let whole = message(start);
-            assert!(whole.contains("3221225472 bytes, expected are at most 2147483648"), "{whole}");
+            assert!(whole.contains("3221225472 bytes, expected at most 2147483648"), "{whole}");
         }
         let message = self::whole(&path).unwrap_err().to_string();
-        assert!(message.contains("3221225472 bytes, expected are at most 2147483648"), "{message}");
+        assert!(message.contains("3221225472 bytes, expected at most 2147483648"), "{message}");
     }
 
     #[cfg(unix)]

@@ -74,7 +74,7 @@ fn with_windows(found: Config, config: &ModelConfig) -> Result<Config> {
         Some(list) => match serde_json::from_value::<Vec<LayerType>>(list.clone()) {
             Ok(types) => Some(types),
             Err(_) => {
-                let expected = "expected is a list of \"full_attention\" and \"sliding_attention\"";
+                let expected = "expected a list of \"full_attention\" and \"sliding_attention\"";
                 return Err(config.refusal("layer_types", expected));
             }
         },

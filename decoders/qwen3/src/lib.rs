@@ -90,8 +90,23 @@ impl DecoderFamily for Qwen3 {
         Ok(found)
     }
 
+    fn own(mut config: Config) -> Config {
+        // Who sets a window wants it, in every layer where nothing says in which.
+        if config.sliding_window.is_some() {
+            config.use_sliding_window.get_or_insert(true);
+            if config.layer_types.is_none() {
+                config.max_window_layers.get_or_insert(0);
+            }
+        }
+        config
+    }
+
     fn filled(config: Config) -> Config {
         config.filled()
+    }
+
+    fn derived(config: Config) -> Config {
+        config.with_head_dim()
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {

@@ -89,13 +89,13 @@ impl LimberTensor {
     pub unsafe fn check(&self, element: ElementType) -> Result<Vec<usize>, String> {
         if (self.device_type, self.device_id, self.byte_offset) != (LIMBER_CPU, 0, 0) {
             return Err(format!(
-                "a tensor on device {}:{} at offset {}, expected is the CPU ({LIMBER_CPU}:0) at offset 0",
+                "a tensor on device {}:{} at offset {}, expected the CPU ({LIMBER_CPU}:0) at offset 0",
                 self.device_type, self.device_id, self.byte_offset
             ));
         }
         let found = (self.dtype_code, self.dtype_bits);
         if found != element || self.dtype_lanes != 1 {
-            return Err(format!("a tensor of {}, expected is {}", named(found, self.dtype_lanes), named(element, 1)));
+            return Err(format!("a tensor of {}, expected {}", named(found, self.dtype_lanes), named(element, 1)));
         }
         let ndim =
             usize::try_from(self.ndim).ok().filter(|n| *n <= 32).ok_or("a tensor of no or over 32 dimensions")?;
@@ -169,8 +169,8 @@ mod tests {
         }
         check(LimberTensor { device_type: 2, ..good }, "device 2:0");
         check(LimberTensor { byte_offset: 4, ..good }, "at offset 4");
-        check(LimberTensor { dtype_bits: 64, ..good }, "type code 2, 64 bits, 1 lanes, expected is f32");
-        check(LimberTensor { dtype_bits: 16, ..good }, "a tensor of f16, expected is f32");
+        check(LimberTensor { dtype_bits: 64, ..good }, "type code 2, 64 bits, 1 lanes, expected f32");
+        check(LimberTensor { dtype_bits: 16, ..good }, "a tensor of f16, expected f32");
         check(LimberTensor { ndim: -1, ..good }, "dimensions");
         check(LimberTensor { shape: std::ptr::null(), ..good }, "shape is null");
         check(LimberTensor { data: std::ptr::null_mut(), ..good }, "null or not aligned");

@@ -34,7 +34,7 @@ pub(crate) fn prepare(
 pub(crate) fn size(part: &Part, name: &str, value: u64) -> Result<usize> {
     match usize::try_from(value) {
         Ok(size) if size > 0 && size < 1 << 40 => Ok(size),
-        _ => bail!("{}: its spec says {name} {value}, expected is at least 1", part.label()),
+        _ => bail!("{}: its spec says {name} {value}, expected at least 1", part.label()),
     }
 }
 
@@ -102,7 +102,7 @@ impl Encoder for PluginEncoder {
             InputSpec::Image(_) => check_pixels(input, &self.specs.input)?,
             InputSpec::Features if matches!(input.dims(), [b, t, w] if *b > 0 && (*t, *w) == (n, e)) => {}
             InputSpec::Features => {
-                candle_core::bail!("features have shape {:?}, expected is [B, {n}, {e}]", input.dims())
+                candle_core::bail!("features have shape {:?}, expected [B, {n}, {e}]", input.dims())
             }
         }
         let flags = if input.track_op() { LIMBER_CALL_TRACKED } else { 0 };

@@ -62,7 +62,7 @@ pub(crate) fn shake(entry: LimberEntry, path: &Path) -> Result<Plugin> {
             text(table.built_with, "what it was built with").map_err(Error::msg)?
         };
         if table.n_parts == 0 || table.n_parts > MOST_PARTS || table.parts.is_null() {
-            bail!("its table lists {} components, expected is 1 to {MOST_PARTS}", table.n_parts)
+            bail!("its table lists {} components, expected 1 to {MOST_PARTS}", table.n_parts)
         }
         let pointers = std::slice::from_raw_parts(table.parts, table.n_parts as usize);
         let mut parts = Vec::new();

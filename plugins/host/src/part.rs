@@ -50,7 +50,7 @@ impl Part {
         let kind = unsafe { text(table.kind, "its kind") }.map_err(Error::msg)?;
         let is_kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if kind.is_empty() || kind == "auto" || !kind.chars().all(is_kebab) {
-            bail!("the kind {kind:?} is not allowed, expected is kebab case and not \"auto\"")
+            bail!("the kind {kind:?} is not allowed, expected kebab case and not \"auto\"")
         }
         let about = unsafe { text(table.about, "its description") }.map_err(Error::msg)?;
         let functions = unsafe {
@@ -58,7 +58,7 @@ impl Part {
                 LIMBER_ENCODER => Functions::Encoder(read(table.encoder)?),
                 LIMBER_STITCH => Functions::Stitch(read(table.stitch)?),
                 LIMBER_DECODER => Functions::Decoder(read(table.decoder)?),
-                other => bail!("{kind:?} has role {other}, expected is 1 (encoder), 2 (stitch) or 3 (decoder)"),
+                other => bail!("{kind:?} has role {other}, expected 1 (encoder), 2 (stitch) or 3 (decoder)"),
             }
         };
         if let Some(missing) = functions.missing() {
@@ -70,7 +70,7 @@ impl Part {
                 serde_json::from_str(&text).map_err(|e| anyhow!("{what} of {kind:?} is not JSON: {e}"))?;
             match value {
                 Value::Object(_) => Ok(value),
-                other => bail!("{what} of {kind:?} is {other}, expected is a map"),
+                other => bail!("{what} of {kind:?} is {other}, expected a map"),
             }
         };
         let (schema, tiny) = (json(table.schema, "the schema")?, json(table.tiny, "the tiny preset")?);

@@ -92,7 +92,7 @@ impl Part {
             None => settings,
             Some((Ok(value @ Value::Object(_)), _)) => value,
             Some((_, text)) => {
-                bail!("{}: the resolved settings are {text:?}, expected is a JSON map", self.label())
+                bail!("{}: the resolved settings are {text:?}, expected a JSON map", self.label())
             }
         };
         Ok((settings, spec))

@@ -227,7 +227,7 @@ impl Stitch for PluginStitch {
     fn project(&self, features: &Tensor, mode: Mode) -> candle_core::Result<Tensor> {
         let (b, n) = match features.dims() {
             [b, n, e] if *b > 0 && *n > 0 && *e == self.width => (*b, *n),
-            other => candle_core::bail!("features have shape {other:?}, expected is [B, N, {}]", self.width),
+            other => candle_core::bail!("features have shape {other:?}, expected [B, N, {}]", self.width),
         };
         let PrefixSpec { tokens: k, width: d } = self.prefix_spec(n);
         // One flat tensor of all parameters, through which the graph leads back to each variable.

@@ -60,7 +60,7 @@ impl Template<'_> {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.ends_with('-') || !name.chars().all(letters) {
             bail!(
-                "the name {name:?} is not allowed, expected are small letters, digits and -, a letter first, as in my-encoder"
+                "the name {name:?} is not allowed, expected small letters, digits and -, a letter first, as in my-encoder"
             )
         }
         let folder = into.join(name);

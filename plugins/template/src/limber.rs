@@ -77,7 +77,7 @@ fn url(text: &str) -> Result<Option<String>> {
             let known = ["https", "ssh", "git", "http", "file"];
             ensure!(
                 known.contains(&scheme),
-                "{text:?}: the scheme is {scheme:?}, expected is one of {}",
+                "{text:?}: the scheme is {scheme:?}, expected one of {}",
                 known.join(", ")
             );
             ensure!(!rest.is_empty(), "{text:?} names no repository");
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for (text, expected) in [
-            ("ftp://example.org/limber", "the scheme is \"ftp\", expected is one of https, ssh, git, http, file"),
+            ("ftp://example.org/limber", "the scheme is \"ftp\", expected one of https, ssh, git, http, file"),
             ("https://", "names no repository"),
             ("https://a b", "is no address"),
             ("https://example.org/\"x", "is no address"),

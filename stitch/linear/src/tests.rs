@@ -28,5 +28,5 @@ fn settings_out_of_range() {
     for dropout in [-0.1, 1.0, f64::NAN] {
         check(Config { dropout, ..Config::default() }, "linear: dropout");
     }
-    check(Config { tokens: Some(0), ..Config::default() }, "linear: tokens 0 is not allowed, expected is at least 1");
+    check(Config { tokens: Some(0), ..Config::default() }, "linear: tokens 0 is not allowed, expected at least 1");
 }

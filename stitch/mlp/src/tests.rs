@@ -85,7 +85,7 @@ fn settings_out_of_range() {
     for dropout in [-0.1, 1.0, f64::NAN] {
         check(Config { dropout, ..Config::default() }, "mlp: dropout");
     }
-    check(Config { tokens: Some(0), ..Config::default() }, "mlp: tokens 0 is not allowed, expected is at least 1");
+    check(Config { tokens: Some(0), ..Config::default() }, "mlp: tokens 0 is not allowed, expected at least 1");
     check(Config { layers: Some(0), ..Config::default() }, "layers 0");
     check(Config { width: Some(0), ..Config::default() }, "width 0");
 }

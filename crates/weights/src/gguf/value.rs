@@ -104,12 +104,12 @@ impl Value<'_> {
         out.extend(kind.to_le_bytes());
         match self {
             Value::Whole(n) => {
-                let n = u32::try_from(*n).map_err(|_| format!("{n} is too large, expected is at most {}", u32::MAX))?;
+                let n = u32::try_from(*n).map_err(|_| format!("{n} is too large, expected at most {}", u32::MAX))?;
                 out.extend(n.to_le_bytes());
             }
             Value::Signed(n) => out.extend(narrow(*n)?.to_le_bytes()),
             Value::Float(x) if x.is_finite() && !(*x as f32).is_finite() => {
-                return Err(format!("{x} is too large, expected is at most {}", f32::MAX));
+                return Err(format!("{x} is too large, expected at most {}", f32::MAX));
             }
             Value::Float(x) => out.extend((*x as f32).to_le_bytes()),
             Value::Flag(on) => out.push((*on).into()),
@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_its_type_is_an_error() {
         for (value, message) in [
-            (Value::Whole(1 << 32), "4294967296 is too large, expected is at most 4294967295"),
+            (Value::Whole(1 << 32), "4294967296 is too large, expected at most 4294967295"),
             (Value::Signed(1 << 31), "2147483648 is expected from -2147483648 to 2147483647"),
-            (Value::Float(1e39), "is too large, expected is at most 3"),
+            (Value::Float(1e39), "is too large, expected at most 3"),
         ] {
             let found = written(&value).unwrap_err();
             assert!(found.contains(message), "{found}");

@@ -253,7 +253,7 @@ mod tests {
         let message = header(&entry(1 << 32), &[]).unwrap_err().to_string();
         assert_eq!(
             message,
-            "the entry \"gptj.context_length\" of a GGUF file: 4294967296 is too large, expected is at most 4294967295"
+            "the entry \"gptj.context_length\" of a GGUF file: 4294967296 is too large, expected at most 4294967295"
         );
     }
 }

@@ -146,7 +146,7 @@ impl Stitch for Resampler {
     fn project(&self, features: &Tensor, _mode: Mode) -> candle_core::Result<Tensor> {
         let b = match features.dims() {
             [b, n, e] if *b > 0 && *n > 0 && *e == self.n_in => *b,
-            other => candle_core::bail!("features have shape {other:?}, expected is [B, N, {}]", self.n_in),
+            other => candle_core::bail!("features have shape {other:?}, expected [B, N, {}]", self.n_in),
         };
         let Config { tokens: k, width: a, heads } = self.config;
         let latents = self.variable("latents")?.unsqueeze(0)?.expand((b, k, a))?.contiguous()?; // [B, K, A]

@@ -23,7 +23,7 @@ impl Asked {
         let DecoderSpec { width, context, .. } = *spec;
         let [b, t, d] = match embeds.dims() {
             [b, t, d] if *b > 0 && *t > 0 && *d == width => [*b, *t, *d],
-            other => candle_core::bail!("embeddings have shape {other:?}, expected is [B, T, {width}]"),
+            other => candle_core::bail!("embeddings have shape {other:?}, expected [B, T, {width}]"),
         };
         let (lengths, past) = (run.row_lengths(b, t)?, run.past(b)?);
         // Padding takes positions too, as in our own decoders.
@@ -37,7 +37,7 @@ impl Asked {
         if let LogitPositions::At(list) = &run.logits
             && let Some(bad) = list.iter().find(|(row, at)| *row >= b || *at >= t)
         {
-            candle_core::bail!("logits asked at {bad:?}, expected are rows 0..{b} and positions 0..{t}")
+            candle_core::bail!("logits asked at {bad:?}, expected rows 0..{b} and positions 0..{t}")
         }
         let mask = match &run.mask {
             None => None,
@@ -45,7 +45,7 @@ impl Asked {
                 Some(mask.narrow(1, 0, keys)?)
             }
             Some(mask) => {
-                candle_core::bail!("a mask of {:?} {:?}, expected is u8 [{b}, {keys}]", mask.dtype(), mask.dims())
+                candle_core::bail!("a mask of {:?} {:?}, expected u8 [{b}, {keys}]", mask.dtype(), mask.dims())
             }
         };
         let numbers = |list: Vec<usize>| list.into_iter().map(|n| n as u64).collect();

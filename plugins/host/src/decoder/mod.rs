@@ -43,11 +43,7 @@ pub(crate) fn prepare(
 
 fn sizes(part: &Part, spec: &LimberDecoderSpec) -> Result<DecoderSpec> {
     let Some(eos) = spec.eos.get(..spec.n_eos as usize) else {
-        bail!(
-            "{}: its spec says {} end-of-sequence ids, expected are at most {LIMBER_MAX_EOS}",
-            part.label(),
-            spec.n_eos
-        )
+        bail!("{}: its spec says {} end-of-sequence ids, expected at most {LIMBER_MAX_EOS}", part.label(), spec.n_eos)
     };
     let sizes = DecoderSpec {
         width: size(part, "width", spec.width)?,

@@ -57,11 +57,11 @@ pub(super) fn check(taps: &Taps, asked: &Asked, built: &Built) -> candle_core::R
         return Err(wrong("attention", format!("it gives {} for {} layers", taps.attention.len(), spec.layers)));
     }
     if let Some(bad) = taps.hidden.iter().find(|x| x.dims() != [b, t, d]) {
-        return Err(wrong("hidden states", format!("shape {:?}, expected is [{b}, {t}, {d}]", bad.dims())));
+        return Err(wrong("hidden states", format!("shape {:?}, expected [{b}, {t}, {d}]", bad.dims())));
     }
     if let Some(bad) = taps.attention.iter().find(|x| !matches!(x.dims(), [r, _, q, k] if (*r, *q, *k) == (b, t, keys)))
     {
-        return Err(wrong("attention", format!("shape {:?}, expected is [{b}, H, {t}, {keys}]", bad.dims())));
+        return Err(wrong("attention", format!("shape {:?}, expected [{b}, H, {t}, {keys}]", bad.dims())));
     }
     Ok(())
 }
