@@ -121,7 +121,7 @@ fn every_abuse_is_an_error_and_the_host_goes_on() {
         ("missing-function", &["-DLIE=my_functions.encode = NULL"], &["has no function \"encode\""]),
         ("no-part", &["-DLIE=my_plugin.n_parts = 0"], &["its table lists 0 components, expected 1 to 4096"]),
         ("null-part", &["-DLIE=my_parts[0] = NULL"], &["part 0", "null"]),
-        ("role", &["-DLIE=my_part.role = 9"], &["\"my-encoder\" has role 9, expected is"]),
+        ("role", &["-DLIE=my_part.role = 9"], &["\"my-encoder\" has role 9, expected 1 (encoder)"]),
         ("no-schema", &["-DLIE=my_part.schema = \"{\""], &["the schema of \"my-encoder\" is not JSON"]),
         (
             "required-feature",

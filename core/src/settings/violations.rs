@@ -94,24 +94,33 @@ impl<'a> Checker<'a> {
 
     /// One option has to fit; where none does, the one that gets furthest tells what is wrong.
     fn check_options(self, value: &Value, schema: &'a Value, path: &mut Path, found: &mut Found) {
-        let mut tries: Vec<Found> = Vec::new();
+        let mut tries: Vec<(usize, Found)> = Vec::new();
         for option in options(schema) {
             let mut own = Vec::new();
             self.check(value, option, path, &mut own);
             if own.is_empty() {
                 return;
             }
-            tries.push(own);
+            tries.push((self.other_tags(value, option), own));
         }
-        let inside = tries.into_iter().filter(|own| own.iter().all(|v| v.path.len() > path.len()));
-        match inside.min_by_key(Vec::len) {
-            Some(own) => found.extend(own),
+        let inside = tries.into_iter().filter(|(_, own)| own.iter().all(|v| v.path.len() > path.len()));
+        // The option whose tag the value has is the one that is meant, however much is wrong in it.
+        match inside.min_by_key(|(other, own)| (*other, own.len())) {
+            Some((_, own)) => found.extend(own),
             None if options(schema).next().is_some() => {
                 let words = expected(schema, self.root);
                 found.push(refusal(value, schema, self.root, path, &words));
             }
             None => {}
         }
+    }
+
+    /// How many constants of an option's properties `value` has otherwise.
+    fn other_tags(self, value: &Value, option: &'a Value) -> usize {
+        let properties = resolved(option, self.root).and_then(|option| option.get("properties")?.as_object());
+        let tags =
+            properties.into_iter().flatten().filter_map(|(name, one)| Some((value.get(name)?, one.get("const")?)));
+        tags.filter(|(own, tag)| own != tag).count()
     }
 
     fn check_map(self, value: &Value, schema: &'a Value, path: &mut Path, found: &mut Found) {

@@ -33,7 +33,7 @@ static void known_numbers(const LimberPart *part) {
 static void refused_settings(const LimberPart *part) {
     static const char *const wrong[][2] = {
         {"{\"sdie\": 4}", "unknown key \"sdie\""}, {"{\"side\": \"four\"}", "key \"side\" has the value \"four\""},
-        {"{\"side\": 0}", "expected a whole"},  {"{\"side\": 7, \"grid\": 2}", "side 7 is no multiple of grid 2"},
+        {"{\"side\": 0}", "expected is a whole"},  {"{\"side\": 7, \"grid\": 2}", "side 7 is no multiple of grid 2"},
         {"[]", "no JSON object"},                  {"{\"side\": 4", "no JSON object"}};
     const LimberEncoder *encoder = part->encoder;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {

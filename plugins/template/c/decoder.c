@@ -117,7 +117,7 @@ static LimberStatus read_call(const Decoder *s, const LimberForward *table, Call
         longest = table->past[b] > longest ? table->past[b] : longest;
     call->keys = (int64_t)longest + call->t;
     if (call->keys > s->context)
-        return limber_fail(error, "%lld positions, expected at most %lld", (long long)call->keys, (long long)s->context);
+        return limber_fail(error, "%lld positions, expected are at most %lld", (long long)call->keys, (long long)s->context);
     if (call->cache != NULL && (call->cache->rows != (uint64_t)call->b || (uint64_t)call->keys > call->cache->capacity))
         return limber_fail(error, "%lld rows of %lld positions do not fit the cache", (long long)call->b,
                            (long long)call->keys);

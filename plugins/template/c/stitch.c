@@ -115,7 +115,7 @@ static LimberStatus inputs(const Stitch *s, const LimberProject *call, const flo
                            const float **weight, const LimberSink *error) {
     int64_t features_shape[] = {-1, -1, s->e}, shape[] = {s->d, s->e};
     if (call->n_parameters != 2)
-        return limber_fail(error, "%u parameters are given, expected 2", (unsigned)call->n_parameters);
+        return limber_fail(error, "%u parameters are given, expected are 2", (unsigned)call->n_parameters);
     *features = limber_floats(call->features, 3, features_shape, "features", error);
     *bias = *features == NULL ? NULL : limber_floats(call->parameters[0], 1, shape, "bias", error);
     *weight = *bias == NULL ? NULL : limber_floats(call->parameters[1], 2, shape, "weight", error);
