@@ -162,7 +162,8 @@ pub struct Weights {
     device: Device,
     dtype: Option<WeightType>,
     backend: Backend,
-    trace: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// Of each tensor that was read: what the fingerprint says of it, and its bytes.
+    trace: Arc<Mutex<BTreeMap<String, (u64, usize)>>>,
 }
 
 impl Weights {
@@ -370,7 +371,7 @@ impl Weights {
     /// rounded to f16, so that a copy of the same weights in f16, or under another prefix, has the same one.
     pub fn fingerprint(&self) -> String {
         let trace = self.trace.lock().unwrap_or_else(|e| e.into_inner());
-        let mut samples: Vec<u64> = trace.values().copied().collect();
+        let mut samples: Vec<u64> = trace.values().map(|(sample, _)| *sample).collect();
         samples.sort_unstable();
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         hash::short(&[&bytes])
@@ -388,8 +389,17 @@ impl Weights {
             });
         }
         let mut trace = self.trace.lock().unwrap_or_else(|e| e.into_inner());
-        trace.entry(full).or_insert_with(|| sample(&data));
+        trace.entry(full).or_insert_with(|| {
+            let wanted = self.dtype.filter(|_| shape.len() > 1).and_then(|dtype| dtype.fitting(shape).bytes(shape));
+            (sample(&data), wanted.unwrap_or(data.bytes().len()))
+        });
         Ok(data)
+    }
+
+    /// Bytes of the tensors read so far, in the type that they are held in.
+    pub fn bytes(&self) -> u64 {
+        let trace = self.trace.lock().unwrap_or_else(|e| e.into_inner());
+        trace.values().map(|(_, bytes)| *bytes as u64).sum()
     }
 
     fn full(&self, name: &str) -> String {

@@ -191,6 +191,7 @@ fn is_here(section: &Section, config: &Config) -> bool {
         Some(spec @ WeightSpec::Hub { .. }) => {
             hub::cache_folder().is_ok_and(|folder| hub::locate(spec, &needs::known_files(), &folder).is_ok())
         }
+        Some(spec @ WeightSpec::Web(_)) => limber_weights::path_of(spec, &config.folder).is_some(),
         Some(WeightSpec::Local(path)) => config.resolve(path).exists() || Path::new(path).exists(),
         _ => true,
     }

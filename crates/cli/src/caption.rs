@@ -1,6 +1,6 @@
 //! `limber caption [--config C] IMAGE...`
 
-use super::options::{SamplingFlags, Shared, text};
+use super::options::{SamplingFlags, Shared, some_are_there, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -56,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let prompt = Prompt::caption(&config.prompt)?;
     Sampling::of(&config).check()?;
+    some_are_there(&arguments.images)?;
     let model = arguments.shared.model(&config)?;
     let load_s = start.elapsed().as_secs_f64();
     let mut request = Request::of(&model, &config);

@@ -1,13 +1,18 @@
-//! `limber config show|check FILE`: the resolved config; every problem at once. `limber config schema`: for editors.
+//! `limber config show|check FILE`: the resolved config; every problem at once. `limber config list`: the shipped ones.
+//! `limber config schema`: for editors.
 
-use super::options::Plugins;
+use super::options::{Network, Plugins};
 use super::output;
+use super::progress::Downloads;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use limber_config as config;
-use limber_pipeline::plugins;
+use limber_pipeline::model::Depth;
+use limber_pipeline::overview::{Overview, overview};
+use limber_pipeline::{needs, plugins};
+use limber_weights::hub;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -19,7 +24,7 @@ pub struct Arguments {
 enum Command {
     /// Prints the resolved tree: files merged, defaults filled in
     Show {
-        /// A config file
+        /// A config file, or the name of a shipped one
         file: PathBuf,
         /// Overrides one key, e.g. --set encoder.weights=random:1
         #[arg(long, value_name = "KEY=VALUE")]
@@ -33,11 +38,18 @@ enum Command {
         #[command(flatten)]
         plugins: Plugins,
     },
+    /// Lists the configs that ship with the program and go by their names
+    List,
     /// Lists every problem of config files
     Check {
-        /// Config files
+        /// Config files, or names of shipped ones
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Opens weights and data as well, and prints the shapes from end to end
+        #[arg(long)]
+        deep: bool,
+        #[command(flatten)]
+        network: Network,
         /// Overrides one key, e.g. --set encoder.weights=random:1
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
@@ -59,31 +71,79 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Command::Schema { plugins } => {
             output::line(&serde_json::to_string_pretty(&config::file_schema(&plugins.registry()?))?)
         }
-        Command::Check { files, set, json } => check(files, set, *json),
+        Command::List => list(),
+        Command::Check { files, deep, network, set, json } => check(files, set, deep.then_some(network), *json),
     }
 }
 
-fn check(files: &[PathBuf], sets: &[String], as_json: bool) -> Result<()> {
+/// Names, and what each says of itself in its first line of comment.
+fn list() -> Result<()> {
+    let width = limber_configs::NAMED.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, text) in limber_configs::NAMED {
+        let about = text.lines().filter_map(|line| line.strip_prefix("# ")).find(|line| !line.starts_with("yaml-"));
+        output::line(format!("{name:width$}  {}", about.unwrap_or_default()).trim_end())?;
+    }
+    Ok(())
+}
+
+/// What there is to say of a config's components, after the small documents of those on the hub came.
+fn look(file: &Path, sets: &[String], network: &Network) -> Result<Overview> {
+    let config = config::load(file, sets)?.config;
+    let registry = plugins::registry(&config)?;
+    let settings = network.settings()?;
+    let mut downloads = Downloads::new();
+    let mut notes = Vec::new();
+    for need in needs::of_config(&config, &registry, Depth::Text)? {
+        // Without them the settings tell the sizes.
+        if let Err(error) = hub::documents(&need.spec, &need.wanted, &settings, &mut |event| downloads.hear(event)) {
+            notes.push(format!("{error:#}"));
+        }
+    }
+    let mut found = overview(&config, &registry);
+    found.notes.splice(0..0, notes);
+    Ok(found)
+}
+
+fn check(files: &[PathBuf], sets: &[String], deep: Option<&Network>, as_json: bool) -> Result<()> {
     let mut bad = 0;
     for file in files {
         let report = config::check_file(file, sets, &|named, folder| {
             plugins::registry_with(&plugins::libraries(named, folder)?)
         });
-        bad += usize::from(!report.problems.is_empty());
+        let mut problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        let mut notes: Vec<String> = report.notes.iter().map(ToString::to_string).collect();
+        let mut shapes = None;
+        if let (Some(network), true) = (deep, problems.is_empty()) {
+            let at = |text: &String| format!("{}: {text}", file.display());
+            match look(file, sets, network) {
+                Ok(found) => {
+                    problems.extend(found.problems.iter().map(at));
+                    notes.extend(found.notes.iter().map(at));
+                    shapes = Some(found.shapes);
+                }
+                Err(error) => problems.push(at(&format!("{error:#}"))),
+            }
+        }
+        bad += usize::from(!problems.is_empty());
         if as_json {
-            let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-            let notes: Vec<String> = report.notes.iter().map(ToString::to_string).collect();
-            output::json(&json!({"file": file, "ok": problems.is_empty(), "problems": problems, "notes": notes}))?;
+            let mut line = json!({"file": file, "ok": problems.is_empty(), "problems": problems, "notes": notes});
+            if let Some(shapes) = shapes {
+                line["shapes"] = shapes.into();
+            }
+            output::json(&line)?;
             continue;
         }
-        for note in &report.notes {
-            output::note(&note.to_string());
+        for note in &notes {
+            output::note(note);
         }
-        for problem in &report.problems {
-            output::line(&problem.to_string())?;
+        for problem in &problems {
+            output::line(problem)?;
         }
-        if report.problems.is_empty() {
+        if problems.is_empty() {
             output::line(&format!("{}: ok", file.display()))?;
+        }
+        for shape in shapes.iter().flatten() {
+            output::line(&format!("  {shape}"))?;
         }
     }
     if bad > 0 {

@@ -56,7 +56,7 @@ fn dtype_parser() -> PossibleValuesParser {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let spec: WeightSpec = arguments.input.parse()?;
-    if let WeightSpec::Hub { .. } = spec {
+    if spec.is_remote() {
         arguments.network.ensure(&[needs::of_spec(spec.clone())])?;
     }
     let checkpoint = open_checkpoint(&spec, &needs::known_files(), Path::new("."))?;

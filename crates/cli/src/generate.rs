@@ -1,7 +1,7 @@
 //! `limber generate --config C --image A --image B --prompt "<image>Q: ... A: ... <image>Q: ... A:"`
 
 use super::caption::{Line, Stream, seconds};
-use super::options::{SamplingFlags, Shared, text};
+use super::options::{SamplingFlags, Shared, all_are_there, text};
 use super::output;
 use anyhow::Result;
 use candle_core::Tensor;
@@ -30,6 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let images = arguments.image.len();
     let prompts: Vec<Prompt> = arguments.prompt.iter().map(|p| Prompt::parse(p, images)).collect::<Result<_>>()?;
     Sampling::of(&config).check()?;
+    all_are_there(&arguments.image)?;
     let model = arguments.shared.model(&config)?;
     let load_s = start.elapsed().as_secs_f64();
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;

@@ -90,7 +90,7 @@ impl ClipFlags {
     pub fn load(&self, network: &Network) -> Result<Option<Clip>> {
         let Some(weights) = &self.clip else { return Ok(None) };
         let spec: WeightSpec = weights.parse()?;
-        if let WeightSpec::Hub { .. } = spec {
+        if spec.is_remote() {
             network.ensure(&[needs::of_clip(spec)])?;
         }
         Ok(Some(Clip::load(weights, self.clip_model.as_deref(), Path::new("."))?))

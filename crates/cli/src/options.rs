@@ -2,15 +2,16 @@
 
 use super::progress::Downloads;
 use super::{output, threads};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use limber_config::{self as config, Config, MAX_THREADS, Plugin};
 use limber_core::Registry;
 use limber_pipeline::needs::{self, Need};
-use limber_pipeline::plugins;
-use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, VisionEncoder};
+use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, RunFolder, VisionEncoder};
+use limber_pipeline::{missing, plugins};
 use limber_plugin_host::Library;
+use limber_weights::WeightSpec;
 use limber_weights::hub::{self, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -28,9 +29,13 @@ pub fn one_of<T: Copy + Send + Sync + 'static>(
 /// Where the model comes from and what it runs on.
 #[derive(Debug, Clone, Args)]
 pub struct Shared {
-    /// Config file (YAML or TOML); without one, the embedded demo model
+    /// Config file (YAML or TOML), or the name of a shipped one (`limber config list`); without one, the embedded demo model
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The folder of a `limber train` run in place of a config: its last stitch, DIR@best the one of the lowest validation
+    /// loss, DIR@step-N a checkpoint's
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub run: Option<String>,
     /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -119,9 +124,14 @@ impl Shared {
                 }
             }
         }
-        let mut loaded = match &self.config {
-            Some(path) => config::load(path, &sets)?,
-            None => demo(&sets)?,
+        let mut loaded = match (&self.config, &self.run) {
+            (Some(path), _) => config::load(path, &sets)?,
+            (None, Some(run)) => {
+                let (loaded, note) = run.parse::<RunFolder>()?.load(&sets)?;
+                note.iter().for_each(|note| output::note(note));
+                loaded
+            }
+            (None, None) => demo(&sets)?,
         };
         loaded.config.plugins.extend(named(&self.plugin)?);
         for note in &loaded.notes {
@@ -222,12 +232,23 @@ impl Network {
 }
 
 impl Shared {
-    /// Downloads what the cache lacks of a config's weights, as far as `depth` needs them.
+    /// Downloads what the cache lacks of a config's weights, as far as `depth` needs them; first it looks whether all is
+    /// there that should be on this machine.
     ///
     /// # Errors
-    /// An unknown kind, weights that cannot be had.
+    /// An unknown kind, files that are not there, weights that cannot be had.
     pub fn bring(&self, config: &Config, registry: &Registry, depth: Depth) -> Result<()> {
+        missing::check(config, registry, depth)?;
         self.network.ensure(&needs::of_config(config, registry, depth)?)
+    }
+
+    /// As [`Self::bring`], for training: the data sets are looked for as well.
+    ///
+    /// # Errors
+    /// As [`Self::bring`].
+    pub fn bring_for_training(&self, config: &Config, registry: &Registry) -> Result<()> {
+        missing::check_training(config, registry)?;
+        self.bring(config, registry, Depth::Text)
     }
 
     /// The registry of a config, after what the cache lacks of its weights was downloaded as far as `depth` needs it.
@@ -246,6 +267,12 @@ impl Shared {
     /// As [`Model::load`], and weights that cannot be had; so for the other depths.
     pub fn model(&self, config: &Config) -> Result<Model> {
         let mut model = Model::load(config, &self.registry(config, Depth::Text)?)?;
+        if let Some(spec @ WeightSpec::Random(_)) = &config.stitch.weights {
+            output::note(&format!(
+                "the stitch is random ({spec}), so that the text says nothing of the image; `limber train` trains one, \
+                 `limber fit` solves one"
+            ));
+        }
         model.offline(self.is_offline());
         Ok(model)
     }
@@ -282,6 +309,39 @@ impl Shared {
 
     fn is_offline(&self) -> bool {
         self.network.offline || hub::is_offline()
+    }
+}
+
+/// Whether something is at the path of an image, or what it names is an address; `FILE#NAME` is an array of a file.
+pub fn is_there(path: &Path) -> bool {
+    let Some(text) = path.to_str() else { return path.exists() };
+    let file = text.rsplit_once('#').map_or(text, |(file, _)| file);
+    text.contains("://") || path.exists() || Path::new(file).exists()
+}
+
+/// Refuses images none of which is there, before anything large is downloaded or read.
+///
+/// # Errors
+/// Names the first.
+pub fn some_are_there(images: &[PathBuf]) -> Result<()> {
+    match images.first() {
+        Some(first) if !images.iter().any(|path| is_there(path)) => {
+            let others =
+                if images.len() > 1 { format!(", nor any of the {} others", images.len() - 1) } else { String::new() };
+            bail!("there is no image {}{others}", first.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an image that is not there, before anything large is downloaded or read.
+///
+/// # Errors
+/// Names it.
+pub fn all_are_there(images: &[PathBuf]) -> Result<()> {
+    match images.iter().find(|path| !is_there(path)) {
+        Some(path) => bail!("there is no image {}", path.display()),
+        None => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `limber pull --config C` and `limber pull hf:owner/name[@revision][/file]...`
+//! `limber pull --config C` and `limber pull hf:owner/name[@revision][/file] https://host/path/file...`
 
 use super::options::Network;
 use super::output;
@@ -16,10 +16,10 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A repository, or one file or folder of it: hf:owner/name[@revision][/file]
+    /// A repository, or one file or folder of it: hf:owner/name[@revision][/file]; or a file: https://host/path/file
     #[arg(value_name = "WEIGHTS", required_unless_present = "config")]
     weights: Vec<String>,
-    /// Config file (YAML or TOML): all that its parts read
+    /// Config file (YAML or TOML), or the name of a shipped one: all that its components read
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Overrides one key of the config, e.g. --set decoder.weights=hf:EleutherAI/pythia-410m; may be given several times
@@ -41,13 +41,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         all.extend(needs::of_config(&loaded.config, &plugins::registry(&loaded.config)?, Depth::Text)?);
         if all.is_empty() {
-            output::note(&format!("{}: no part names weights on the hub", path.display()));
+            output::note(&format!("{}: no component names weights on the hub or at an address", path.display()));
         }
     }
     for text in &arguments.weights {
         let spec: WeightSpec = text.parse()?;
-        if !matches!(spec, WeightSpec::Hub { .. }) {
-            bail!("{text:?} is not on the hub; the form is hf:owner/name[@revision][/file]")
+        if !spec.is_remote() {
+            bail!(
+                "{text:?} is not on the hub; the form is hf:owner/name[@revision][/file], or https://host/path/file of one file"
+            )
         }
         all.push(needs::of_spec(spec));
     }

@@ -1,6 +1,6 @@
 //! `limber score --config C --image A --prompt P --text T`: log-probability of every token of T.
 
-use super::options::{Shared, text};
+use super::options::{Shared, all_are_there, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -46,6 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )
     }
     let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
+    all_are_there(&arguments.image)?;
     let model = arguments.shared.model(&config)?;
     let tokens = model.tokenizer().encode(&arguments.text)?;
     if tokens.is_empty() {

@@ -38,7 +38,7 @@ pub use plugin::Plugin;
 pub use problem::{ConfigError, Note, Problem};
 pub use schema::{file as file_schema, names, section};
 pub use section::Section;
-pub use train::{Recompute, Schedule, Train, Validate, Warmup};
+pub use train::{Recompute, Schedule, Start, Train, Validate, Warmup};
 pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, MAX_THREADS};
 
 /// The resolved config as YAML, or as one line of JSON.

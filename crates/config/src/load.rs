@@ -2,7 +2,8 @@
 //!
 //! `extends` names one file or a list of files, relative to the file's own folder; later ones lie over earlier ones,
 //! and the file itself over all. Relative paths in a config count from that config's folder, those of `--set` from the
-//! working folder.
+//! working folder. A config that ships with the program goes by its name: its relative paths count from the working
+//! folder, and a file of that name goes before it.
 
 use super::file;
 use super::merge::{Setting, merge, overlay, rebase};
@@ -10,7 +11,7 @@ use super::original;
 use super::problem::{ConfigError, Note, Problem};
 use super::tree::{self, Format};
 use super::types::Config;
-use limber_core::settings::shown;
+use limber_core::settings::{or, shown};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ const MOST_FILES: usize = 100;
 /// Most problems whose place is looked for: each search reads the files again.
 const MOST_PLACED: usize = 50;
 
-/// Loads the config at `path`, with `sets` (`a.b=c`) laid over it.
+/// Loads the config at `path`, or the one of that name that ships with the program, with `sets` (`a.b=c`) laid over it.
 ///
 /// # Errors
 /// A file that cannot be read or does not parse, or every problem of its content.
@@ -67,6 +68,9 @@ struct Source {
 impl Draft {
     /// The file at `path` and all it extends.
     pub fn of_file(path: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        if let Some(text) = shipped(path) {
+            return Self::of_text(&path.display().to_string(), text, Path::new(""), sets);
+        }
         let mut draft = Self::new(path.parent().unwrap_or(Path::new("")), sets)?;
         let tree = draft.read_file(path, &mut Vec::new())?;
         draft.set_over(tree)
@@ -148,7 +152,7 @@ impl Draft {
             let message = format!("extends leads to more than {MOST_FILES} files, counted as often as they are named");
             return Err(Problem::of_file(file, message).into());
         }
-        let text = file::read(path).map_err(|message| Problem::of_file(&file, message))?;
+        let text = file::read(path).map_err(|message| Problem::of_file(&file, with_names(path, message)))?;
         let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         if let Some(start) = chain.iter().position(|there| *there == same) {
             let mut names: Vec<String> = chain[start..].iter().map(|p| p.display().to_string()).collect();
@@ -228,6 +232,21 @@ impl Draft {
             .into()
         })
     }
+}
+
+/// The config of this name that ships with the program, where there is no such file.
+fn shipped(path: &Path) -> Option<&'static str> {
+    if path.exists() { None } else { limber_configs::named(path.to_str()?) }
+}
+
+/// What is said of a file that is not there: a bare name may have been meant for a config that ships.
+fn with_names(path: &Path, message: String) -> String {
+    let is_bare = path.extension().is_none() && path.components().count() == 1 && !path.exists();
+    if !is_bare {
+        return message;
+    }
+    let names: Vec<&str> = limber_configs::NAMED.iter().map(|(name, _)| *name).collect();
+    format!("{message}; no config of this name ships with the program either, expected {}", or(&names))
 }
 
 /// Places a problem in the first of `sources` that has its key, or else the section that lacks it.

@@ -22,6 +22,12 @@ pub(super) fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
         {
             base.insert(role.to_string(), Value::Object(Map::new()));
         }
+        // What was said of weights at an address is not said of others.
+        let weights = over.get(role).and_then(|section| section.get("weights"));
+        if let (Some(_), Some(Value::Object(section))) = (weights, base.get_mut(role)) {
+            section.shift_remove("sha256");
+            section.shift_remove("local");
+        }
     }
     merge_maps(base, over);
 }

@@ -30,7 +30,7 @@ struct Map {
 }
 
 /// 64 hexadecimal digits, in lower case.
-fn sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let Some(hash) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(D::Error::custom(format_args!("value {hash:?} is not allowed, expected 64 hexadecimal digits")));

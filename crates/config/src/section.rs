@@ -6,7 +6,7 @@ use limber_core::{WeightType, settings};
 use limber_weights::WeightSpec;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -35,8 +35,14 @@ struct Keys {
     /// The kind, as `limber components` lists it; `auto` where a folder's `config.json` tells.
     #[schemars(length(min = 1))]
     kind: String,
-    /// A file or folder, `hf:owner/name[@revision][/file]` or `random:SEED`; by default the embedded demo's.
+    /// A file or folder, `hf:owner/name[@revision][/file]`, `https://host/path/file` or `random:SEED`; by default the
+    /// embedded demo's.
     weights: Option<WeightSpec>,
+    /// What the bytes of weights at an `https://` address must hash to.
+    sha256: Option<String>,
+    /// A file or folder that goes before weights at an `https://` address where it is there.
+    #[schemars(length(min = 1), extend("format" = "path"))]
+    local: Option<String>,
     /// The type that frozen weights are held in; by default as they are stored.
     dtype: Option<WeightType>,
     /// Only the stitch is trained.
@@ -54,7 +60,7 @@ fn yes() -> bool {
 /// Whether a section of `role` has the key of [`Keys`]; in another role it is the component's.
 fn has(role: Role, key: &str) -> bool {
     match key {
-        "kind" | "weights" => true,
+        "kind" | "weights" | "sha256" | "local" => true,
         "dtype" | "freeze" => role != Role::Stitch,
         "tokenizer" => role == Role::Decoder,
         _ => false,
@@ -76,6 +82,10 @@ pub(super) fn schema(role: Role, generator: &mut SchemaGenerator) -> Schema {
 /// The section of a role, while it is read.
 struct Reading(Role);
 
+/// A hash, while it is read.
+#[derive(Deserialize)]
+struct Hash(#[serde(deserialize_with = "super::plugin::sha256")] Option<String>);
+
 impl<'de> Visitor<'de> for Reading {
     type Value = Section;
 
@@ -85,11 +95,14 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Section, A::Error> {
         let mut section = Section::default();
+        let (mut hash, mut local) = (None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 key if !has(self.0, key) => _ = section.settings.insert(key.to_string(), map.next_value()?),
                 "kind" => section.kind = map.next_value()?,
                 "weights" => section.weights = map.next_value()?,
+                "sha256" => hash = map.next_value::<Hash>()?.0,
+                "local" => local = map.next_value::<Option<String>>()?,
                 "dtype" => section.dtype = map.next_value()?,
                 "tokenizer" => section.tokenizer = map.next_value()?,
                 _ => _ = map.next_value::<bool>()?,
@@ -98,6 +111,18 @@ impl<'de> Visitor<'de> for Reading {
         if section.kind.is_empty() {
             return Err(A::Error::missing_field("kind"));
         }
+        match &mut section.weights {
+            Some(WeightSpec::Web(file)) => (file.sha256, file.local) = (hash, local),
+            other => {
+                if let Some(key) = [("sha256", hash), ("local", local)].iter().find_map(|(k, v)| v.as_ref().map(|_| k))
+                {
+                    let weights =
+                        other.as_ref().map_or("not there".to_string(), |spec| format!("{:?}", spec.to_string()));
+                    let message = "belongs to weights at an address (https://host/path/file), but weights is";
+                    return Err(A::Error::custom(format!("{key} {message} {weights}")));
+                }
+            }
+        }
         Ok(section)
     }
 }
@@ -105,9 +130,15 @@ impl<'de> Visitor<'de> for Reading {
 impl Serialize for Section {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let set = |key: &str, value: Option<Value>| value.map(|value| (key.to_string(), value));
+        let web = match &self.weights {
+            Some(WeightSpec::Web(file)) => Some(file),
+            _ => None,
+        };
         let host = [
             set("kind", Some(self.kind.clone().into())),
             set("weights", self.weights.as_ref().map(|spec| spec.to_string().into())),
+            set("sha256", web.and_then(|file| file.sha256.clone()).map(Value::from)),
+            set("local", web.and_then(|file| file.local.clone()).map(Value::from)),
             set("dtype", self.dtype.map(|dtype| dtype.name().into())),
             set("tokenizer", self.tokenizer.clone().map(Value::from)),
         ];
@@ -212,11 +243,33 @@ mod tests {
         check(
             json!({"kind": "beit", "weights": 7}),
             "section \"encoder\", key \"weights\": value 7 is not allowed, expected a file or folder, \
-             hf:owner/name[@revision][/file] or random:SEED (put it in quotes)",
+             hf:owner/name[@revision][/file], https://... or random:SEED (put it in quotes)",
         );
         let (config, problems) = read("decoder", Value::Null);
         assert!(config.is_none());
         assert_eq!(problems, ["section \"decoder\": missing section; it needs the key \"kind\""]);
+    }
+
+    #[test]
+    fn what_goes_with_an_address_is_read_and_printed() {
+        let hash = "0A".repeat(32);
+        let value = json!({"kind": "b", "weights": "https://x.org/p.ckpt", "sha256": hash, "local": "a/p.ckpt"});
+        let (config, problems) = read("stitch", value);
+        assert_eq!(problems, [""; 0]);
+        let section = config.unwrap().stitch;
+        let Some(WeightSpec::Web(file)) = &section.weights else { panic!("{section:?}") };
+        assert_eq!((file.name(), file.local.as_deref()), ("p.ckpt", Some("a/p.ckpt")));
+        let back = serde_json::to_value(&section).unwrap();
+        let lower = hash.to_lowercase();
+        assert_eq!(back, json!({"kind": "b", "weights": "https://x.org/p.ckpt", "sha256": lower, "local": "a/p.ckpt"}));
+        let check = |value: Value, expected: &str| {
+            let problems = read("stitch", value).1;
+            assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
+        };
+        let at = "belongs to weights at an address (https://host/path/file), but weights is";
+        check(json!({"kind": "b", "weights": "p.ckpt", "sha256": lower}), &format!("sha256 {at} \"p.ckpt\""));
+        check(json!({"kind": "b", "local": "p.ckpt"}), &format!("local {at} not there"));
+        check(json!({"kind": "b", "weights": "https://x.org/p", "sha256": "0a"}), "expected 64 hexadecimal digits");
     }
 
     #[test]
@@ -227,7 +280,7 @@ mod tests {
             assert_eq!(config.unwrap().encoder.weights, Some(weights.parse().unwrap()), "{weights}");
         }
         for weights in
-            ["", "random:x", "random:-1", "random:007", "hf:gpt2", "hf:/gpt2", "hf:a/..", "hf:a/b@", "https://x.org/y"]
+            ["", "random:x", "random:-1", "random:007", "hf:gpt2", "hf:/gpt2", "hf:a/..", "hf:a/b@", "http://x.org/y"]
         {
             let error = weights.parse::<WeightSpec>().unwrap_err().to_string();
             let expected = format!("section \"encoder\", key \"weights\": {error}");

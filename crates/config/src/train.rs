@@ -33,10 +33,34 @@ pub enum Warmup {
     Linear,
 }
 
+/// Where training starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// `stitch.weights`; random where none is named, an error where they are missing.
+    #[default]
+    Stitch,
+    /// Random from `train.seed`, whatever `stitch.weights` says.
+    Random,
+    /// Least squares, as `limber fit` solves them, over the first items of the data.
+    Fit,
+}
+
 /// How the stitch is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
+    /// Where training starts.
+    pub start: Start,
+    /// Trains on standardised features: from each of the E numbers its mean is subtracted and it is divided by its standard
+    /// deviation, both measured on 256 items. They are folded into the saved stitch.
+    pub standardise: bool,
+    /// Scales a start that is random or fitted so that the mean norm of a prefix token is that of the captions' word
+    /// embeddings.
+    pub match_norm: bool,
+    /// Text between prefix and caption, without a loss of its own; by default none, as in the original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// Optimiser steps.
     #[schemars(range(min = 1))]
     pub steps: usize,
@@ -97,6 +121,10 @@ fn betas(_: &mut SchemaGenerator) -> Schema {
 impl Default for Train {
     fn default() -> Self {
         Self {
+            start: Start::default(),
+            standardise: false,
+            match_norm: false,
+            prompt: None,
             steps: 15_000,
             batch: 8,
             accumulate: 1,

@@ -5,6 +5,7 @@
 use super::data::Data;
 use super::device::DeviceSpec;
 use super::eval::Eval;
+use super::merge;
 use super::plugin::Plugin;
 use super::problem::Problem;
 use super::schema;
@@ -12,6 +13,7 @@ use super::section::{self, Section};
 use super::train::Train;
 use limber_core::registry::Role;
 use limber_core::{CacheType, settings};
+use limber_weights::{WebFile, WeightSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -166,6 +168,31 @@ impl Config {
             Role::Stitch => &self.stitch,
             Role::Decoder => &self.decoder,
         }
+    }
+
+    /// The same config with absolute paths, which mean the same in any folder.
+    ///
+    /// # Errors
+    /// A working folder that cannot be told.
+    pub fn absolute(&self) -> std::io::Result<Self> {
+        let folder =
+            std::path::absolute(if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder })?;
+        let mut config = self.clone();
+        // Weights that are in the working folder alone are meant there.
+        for section in [&mut config.encoder, &mut config.stitch, &mut config.decoder] {
+            let path = match &mut section.weights {
+                Some(WeightSpec::Local(path)) => path,
+                Some(WeightSpec::Web(WebFile { local: Some(path), .. })) => path,
+                _ => continue,
+            };
+            if !folder.join(&*path).exists() && Path::new(path).exists() {
+                *path = std::path::absolute(&*path)?.to_string_lossy().into_owned();
+            }
+        }
+        let mut tree = config.to_value();
+        tree.as_object_mut().into_iter().for_each(|tree| merge::rebase(tree, &folder));
+        // The keys are those that were read before, so that all of them are read again.
+        Ok(Self::read(tree, &self.folder).0.unwrap_or(config))
     }
 
     /// `path` seen from the config's folder.

@@ -120,12 +120,10 @@ impl Evaluation<'_> {
             hashes.insert(file.display().to_string(), json!(sha256(file)?));
         }
         // The stitch is small and what a run is about; the frozen parts are told by their names and the fingerprint.
-        if let Some(file) = self.config.stitch.weights.as_ref().and_then(WeightSpec::local) {
-            let path = self.config.resolve(file);
-            let path = if path.exists() { path } else { file.to_path_buf() };
-            if path.is_file() {
-                hashes.insert(file.display().to_string(), json!(sha256(&path)?));
-            }
+        if let Some(spec @ (WeightSpec::Local(_) | WeightSpec::Web(_))) = &self.config.stitch.weights
+            && let Some(path) = weights::path_of(spec, &self.config.folder).filter(|path| path.is_file())
+        {
+            hashes.insert(spec.to_string(), json!(sha256(&path)?));
         }
         Ok(json!({
             "limber": env!("CARGO_PKG_VERSION"),

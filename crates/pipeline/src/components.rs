@@ -104,6 +104,18 @@ pub(crate) fn prepare_stitch(
     device: &Device,
 ) -> Result<ReadyStitch> {
     let section = &config.stitch;
+    let is_demo = config.encoder.weights.is_none() && config.decoder.weights.is_none();
+    if section.weights.is_none() && !is_demo && registry.get(Role::Stitch, &section.kind)?.needs_weights {
+        let (n, e) = (encoder.spec.features.tokens, encoder.spec.features.width);
+        bail!(
+            "it names no weights, and encoder {} gives {n} x {e} and decoder {} takes {}, for which there is no stitch yet: \
+             train one with `limber train` and name its folder in --run, solve one with `limber fit`, or name a file in \
+             stitch.weights (random:SEED is an untrained one)",
+            encoder.kind,
+            decoder.kind,
+            decoder.spec.width
+        )
+    }
     let (entry, source) = open_weights(Role::Stitch, section, registry, &config.folder)?;
     let context = PartContext {
         features: encoder.spec.features,

@@ -15,6 +15,7 @@ pub struct LanguageModel {
     spec: DecoderSpec,
     tokenizer: Tokenizer,
     device: Device,
+    bytes: u64,
 }
 
 impl LanguageModel {
@@ -23,7 +24,12 @@ impl LanguageModel {
         let tokenizer = tokenizer(config, &ready, &spec).context("section \"decoder\"")?;
         let device = ready.weights.device().clone();
         let decoder = ready.prepared.build(&ready.weights).context("section \"decoder\"")?;
-        Ok(Self { decoder, spec, tokenizer, device })
+        Ok(Self { decoder, spec, tokenizer, device, bytes: ready.weights.bytes() })
+    }
+
+    /// Bytes of the decoder's weights.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The decoder.

@@ -1,4 +1,4 @@
-//! Which repositories of the hub a config needs, and which files of them.
+//! Which repositories of the hub a config needs, and which files of them; which files at addresses of their own.
 
 use crate::model::Depth;
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use limber_weights::hub::Wanted;
 const OTHER_FILES: [&str; 4] =
     ["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "proj.ckpt", "pytorch_model.pt"];
 
-/// A repository that a component reads.
+/// A repository, or a file at an address, that a component reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     /// Its role, where it is a component of a config.
@@ -32,6 +32,12 @@ pub fn of_config(config: &Config, registry: &Registry, depth: Depth) -> Result<V
     let mut needs = Vec::new();
     for role in Role::ALL.into_iter().filter(|role| *role == Role::Encoder || depth >= Depth::Prefix) {
         let section = config.section(role);
+        if let Some(spec @ WeightSpec::Web(file)) = &section.weights
+            && registry.get(role, &section.kind).map_or(true, |entry| entry.needs_weights)
+            && file.here(&config.folder).is_none()
+        {
+            needs.push(Need { role: Some(role), spec: spec.clone(), wanted: Wanted::default() });
+        }
         if let Some(spec @ WeightSpec::Hub { .. }) = &section.weights {
             let files = candidates(role, section, registry).with_context(|| format!("section \"{role}\""))?;
             if files.is_empty() {

@@ -63,6 +63,8 @@ impl<'a> Inputs<'a> {
 pub struct Reader<'a> {
     inputs: Inputs<'a>,
     tokenizer: &'a Tokenizer,
+    /// Whether a caption is parted by a space from a text before it.
+    spaced: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -72,7 +74,9 @@ impl<'a> Reader<'a> {
     /// As [`Inputs::new`].
     pub fn new(model: &'a Model, config: &Config, data: &Data, items: usize) -> Result<Self> {
         let inputs = Inputs::new(model.vision(), config, data, items)?;
-        Ok(Self { inputs, tokenizer: model.tokenizer() })
+        let prompt = config.train.as_ref().and_then(|train| train.prompt.as_deref()).unwrap_or_default();
+        let spaced = prompt.chars().last().is_some_and(|last| !last.is_whitespace());
+        Ok(Self { inputs, tokenizer: model.tokenizer(), spaced })
     }
 
     /// As [`Inputs::fixed`].
@@ -84,6 +88,8 @@ impl<'a> Reader<'a> {
 
 impl Reading for Reader<'_> {
     fn read(&self, item: &Item, caption: &str, variation: u64) -> Result<(Tensor, Vec<u32>)> {
-        Ok((self.inputs.input(item, variation)?, self.tokenizer.encode(caption)?))
+        let is_apart = !self.spaced || caption.starts_with(char::is_whitespace);
+        let caption = if is_apart { caption.to_string() } else { format!(" {caption}") };
+        Ok((self.inputs.input(item, variation)?, self.tokenizer.encode(&caption)?))
     }
 }

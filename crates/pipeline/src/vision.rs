@@ -16,6 +16,7 @@ pub struct VisionEncoder {
     encoder: Box<dyn Encoder>,
     kind: String,
     fingerprint: String,
+    bytes: u64,
 }
 
 impl VisionEncoder {
@@ -35,7 +36,12 @@ impl VisionEncoder {
         let (kind, settings, specs) = (prepared.kind.clone(), prepared.settings.clone(), prepared.spec);
         let encoder = prepared.build(&weights).context("section \"encoder\"")?;
         let fingerprint = fingerprint(&kind, &settings, &specs, &weights)?;
-        Ok(Self { preprocessor, encoder, kind, fingerprint })
+        Ok(Self { preprocessor, encoder, kind, fingerprint, bytes: weights.bytes() })
+    }
+
+    /// Bytes of the encoder's weights.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Forbids the network to the reading of images.

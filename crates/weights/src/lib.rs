@@ -33,7 +33,7 @@ pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, co
 pub use gguf::DecoderDocuments;
 pub use mapped::map;
 pub use safetensors::read as read_safetensors;
-pub use spec::WeightSpec;
+pub use spec::{WebFile, WeightSpec};
 pub use stored::{Element, Storage, StoredTensor};
 pub use write::{fill, fill_through, replace, save, save_through};
 
@@ -69,7 +69,8 @@ pub fn open_checkpoint(spec: &WeightSpec, files: &[&str], base: &Path) -> Result
     let path = match spec {
         WeightSpec::Random(seed) => bail!("random:{seed} draws tensors when they are asked for, it has no files"),
         WeightSpec::Local(path) => base.join(path),
-        WeightSpec::Hub { .. } => hub::locate(spec, files, &hub::cache_folder()?)?,
+        WeightSpec::Web(file) if file.here(base).is_some() => file.here(base).unwrap_or_default(),
+        WeightSpec::Hub { .. } | WeightSpec::Web(_) => hub::locate(spec, files, &hub::cache_folder()?)?,
     };
     if path.is_dir() {
         let folder = Folder::disk(&path);
@@ -86,9 +87,23 @@ pub fn folder_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
     let path = match spec {
         WeightSpec::Random(_) => return None,
         WeightSpec::Local(path) => base.join(path),
+        WeightSpec::Web(_) => path_of(spec, base)?,
         WeightSpec::Hub { .. } => hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()?,
     };
     if path.is_dir() { Some(path) } else { path.parent().filter(|p| p.is_dir()).map(Path::to_path_buf) }
+}
+
+/// The file or folder of `spec` on this machine, where it is there: a path from `base`, else from the working folder; of an
+/// address, the path that goes before it, else its file in the cache.
+pub fn path_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
+    match spec {
+        WeightSpec::Random(_) => None,
+        WeightSpec::Local(path) => [base.join(path), PathBuf::from(path)].into_iter().find(|path| path.exists()),
+        WeightSpec::Web(file) => file.here(base).or_else(|| hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()),
+        WeightSpec::Hub { .. } => {
+            hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok().filter(|path| path.exists())
+        }
+    }
 }
 
 /// A source over files that are compiled into the program, read as a folder of them would be.

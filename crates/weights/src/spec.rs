@@ -1,4 +1,4 @@
-//! The `weights` line of a config: `path`, `hf:owner/name[@revision][/file]`, `random:SEED`.
+//! The `weights` line of a config: `path`, `hf:owner/name[@revision][/file]`, `https://...`, `random:SEED`.
 
 use anyhow::{Error, Result, bail, ensure};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 /// What a `weights` line names. It prints and serialises as it is written, and its [`FromStr`] is the one place that
@@ -24,8 +24,35 @@ pub enum WeightSpec {
         /// A file or folder inside the repository; None looks for the names that the component asks for.
         file: Option<String>,
     },
+    /// One file at an address.
+    Web(WebFile),
     /// Random numbers from a seed.
     Random(u64),
+}
+
+/// One file at an address, with what the keys beside `weights` say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WebFile {
+    /// `https://host/path/name`; `http://` is for this machine's own servers.
+    pub address: String,
+    /// The sha256 that its bytes must have, 64 digits in lower case.
+    pub sha256: Option<String>,
+    /// A path that goes before the address where it is there.
+    pub local: Option<String>,
+}
+
+impl WebFile {
+    /// The path that goes before the address, where it is there: from `base`, else from the working folder.
+    pub fn here(&self, base: &Path) -> Option<PathBuf> {
+        let local = Path::new(self.local.as_ref()?);
+        [base.join(local), local.to_path_buf()].into_iter().find(|path| path.exists())
+    }
+
+    /// The file's name, the last part of the address.
+    pub fn name(&self) -> &str {
+        let path = self.address.split(['?', '#']).next().unwrap_or_default();
+        path.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 impl WeightSpec {
@@ -40,6 +67,11 @@ impl WeightSpec {
             WeightSpec::Local(path) => Some(Path::new(path)),
             _ => None,
         }
+    }
+
+    /// Whether the weights are downloaded into the cache.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, WeightSpec::Hub { .. } | WeightSpec::Web(_))
     }
 }
 
@@ -56,14 +88,33 @@ impl FromStr for WeightSpec {
         if let Some(rest) = text.strip_prefix("hf:") {
             return hub(text, rest);
         }
-        ensure!(!text.is_empty(), "weights are empty: give a file, a folder, hf:owner/name or random:SEED");
-        ensure!(!text.contains('\0'), "weights {text:?}: a path holds no zero byte");
         ensure!(
-            !text.contains("://"),
-            "weights {text:?}: addresses are not read, give a file, a folder, hf:owner/name or random:SEED"
+            !text.is_empty(),
+            "weights are empty: give a file, a folder, hf:owner/name, https://... or random:SEED"
         );
+        ensure!(!text.contains('\0'), "weights {text:?}: a path holds no zero byte");
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return web(text, scheme, rest);
+        }
         Ok(WeightSpec::Local(text.to_string()))
     }
+}
+
+fn web(text: &str, scheme: &str, rest: &str) -> Result<WeightSpec> {
+    let form = "expected https://host/path/file";
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let is_own = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    ensure!(
+        scheme == "https" || (scheme == "http" && is_own),
+        "weights {text:?}: an address of the scheme {scheme:?} is not allowed, {form}"
+    );
+    ensure!(!authority.contains('@'), "weights: an address with a user name in it is not allowed, {form}");
+    let good = !host.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) && !text.contains('#');
+    ensure!(good, "weights {text:?}: this is no address, {form}");
+    let file = WebFile { address: text.to_string(), sha256: None, local: None };
+    ensure!(!path.is_empty() && is_inside(file.name()), "weights {text:?}: the address names no file, {form}");
+    Ok(WeightSpec::Web(file))
 }
 
 fn hub(text: &str, rest: &str) -> Result<WeightSpec> {
@@ -106,6 +157,7 @@ impl fmt::Display for WeightSpec {
         match self {
             WeightSpec::Local(path) => f.write_str(path),
             WeightSpec::Random(seed) => write!(f, "random:{seed}"),
+            WeightSpec::Web(file) => f.write_str(&file.address),
             WeightSpec::Hub { repository, revision, file } => {
                 write!(f, "hf:{repository}")?;
                 revision.iter().try_for_each(|r| write!(f, "@{r}"))?;
@@ -140,7 +192,7 @@ impl JsonSchema for WeightSpec {
         json_schema!({
             "type": "string",
             "format": "weights",
-            "errorMessage": "expected a file or folder, hf:owner/name[@revision][/file] or random:SEED",
+            "errorMessage": "expected a file or folder, hf:owner/name[@revision][/file], https://... or random:SEED",
         })
     }
 }
@@ -152,6 +204,10 @@ mod tests {
     fn hub(repository: &str, revision: Option<&str>, file: Option<&str>) -> WeightSpec {
         let owned = |s: Option<&str>| s.map(str::to_string);
         WeightSpec::Hub { repository: repository.into(), revision: owned(revision), file: owned(file) }
+    }
+
+    fn web(address: &str) -> WeightSpec {
+        WeightSpec::Web(WebFile { address: address.into(), sha256: None, local: None })
     }
 
     #[test]
@@ -168,6 +224,8 @@ mod tests {
             ("hf:a/b@v1.0/sub/x.bin", hub("a/b", Some("v1.0"), Some("sub/x.bin"))),
             ("hf:a/b@refs/pr/7", hub("a/b", Some("refs/pr/7"), None)),
             ("hf:a/b@refs/pr/7/x.bin", hub("a/b", Some("refs/pr/7"), Some("x.bin"))),
+            ("https://x.org/a/proj.ckpt?raw=1", web("https://x.org/a/proj.ckpt?raw=1")),
+            ("http://127.0.0.1:80/proj.ckpt", web("http://127.0.0.1:80/proj.ckpt")),
         ] {
             let spec: WeightSpec = text.parse().unwrap();
             assert_eq!(spec, expected);
@@ -184,7 +242,13 @@ mod tests {
             ("random:", "the seed must be a whole number"),
             ("random:-1", "the seed must be a whole number"),
             ("random:007", "the seed must be a whole number"),
-            ("https://example.org/x.bin", "addresses are not read"),
+            ("http://example.org/x.bin", "the scheme \"http\" is not allowed, expected https://host/path/file"),
+            ("ftp://example.org/x.bin", "the scheme \"ftp\" is not allowed"),
+            ("https://u:secret@example.org/x.bin", "with a user name in it is not allowed"),
+            ("https:///x.bin", "is no address"),
+            ("https://example.org/a b", "is no address"),
+            ("https://example.org/", "names no file"),
+            ("https://example.org/a/..", "names no file"),
             ("hf:gpt2", "the form is hf:owner/name"),
             ("hf:/x", "\"\" is no name"),
             ("hf:a/..", "\"..\" is no name"),

@@ -39,6 +39,12 @@ pub const PUBLISHED: [&str; 6] = [
     "nfrn50_4096_random_linear",
 ];
 
+/// Those of them whose projection was released and fits an encoder that anyone has.
+const RELEASED: [&str; 4] = ["clip_linear", "beit_linear", "beit_ft_linear", "nfrn50_4096_linear"];
+
+/// Where the released projections are.
+const RELEASE: &str = "https://raw.githubusercontent.com/jmerullo/limber/main/limber_weights";
+
 /// The seed of randomly initialised encoders: the original seeds its program with 0.
 const ENCODER_SEED: u64 = 0;
 
@@ -85,13 +91,13 @@ pub(super) fn convert(mut tree: Map<String, Value>, name: &str) -> (Map<String, 
     let mut flat = Flat { keys, known, ignored, notes: Vec::new() };
     let mut ours = Map::new();
     ours.insert("encoder".into(), flat.encoder());
-    let (weights, output) = flat.checkpoints(name);
+    let (weights, output, start) = flat.checkpoints(name);
     ours.insert("stitch".into(), flat.stitch(weights));
     ours.insert(
         "decoder".into(),
         json!({"kind": "gptj", "weights": "hf:EleutherAI/gpt-j-6b@float16", "dtype": "bf16"}),
     );
-    ours.insert("train".into(), flat.train(output));
+    ours.insert("train".into(), flat.train(output, start));
     match flat.data() {
         Err(problem) => return (Map::new(), Vec::new(), vec![problem]),
         Ok(data) => ours.extend(data.map(|data| ("data".to_string(), data))),
@@ -148,9 +154,10 @@ impl Flat {
         }
     }
 
-    fn stitch(&mut self, weights: String) -> Value {
+    fn stitch(&mut self, weights: Map<String, Value>) -> Value {
         let dropout = self.keys.image_embed_dropout_prob;
-        let mut stitch = json!({"kind": "linear", "dropout": dropout, "weights": weights});
+        let mut stitch = json!({"kind": "linear", "dropout": dropout});
+        stitch.as_object_mut().into_iter().for_each(|map| map.extend(weights.clone()));
         if self.keys.use_image_embed_layernorm {
             stitch["layer_norm"] = true.into();
         }
@@ -166,8 +173,9 @@ impl Flat {
         stitch
     }
 
-    /// Where the projection lies and where training writes.
-    fn checkpoints(&mut self, name: &str) -> (String, String) {
+    /// Where the projection lies, where training writes, and whether it starts from the projection.
+    fn checkpoints(&mut self, name: &str) -> (Map<String, Value>, String, &'static str) {
+        let at = |weights: String| Map::from_iter([("weights".to_string(), weights.into())]);
         let own = format!("checkpoints/{name}");
         let (save, load) = (self.keys.save.take(), self.keys.load.take());
         if PUBLISHED.contains(&name) {
@@ -178,19 +186,27 @@ impl Flat {
             if let Some(load) = load.filter(|load| *load != own) {
                 self.note("load", load, format!("the released projection is looked for in {own}; set stitch.weights"));
             }
-            return (format!("{own}/proj.ckpt"), own);
+            let file = format!("{own}/proj.ckpt");
+            if !RELEASED.contains(&name) {
+                return (at(file), own, "random");
+            }
+            let mut weights = at(format!("{RELEASE}/{name}/proj.ckpt"));
+            weights.insert("local".into(), file.into());
+            return (weights, own, "random");
         }
+        let start = if load.is_some() { "stitch" } else { "random" };
         let weights = match load {
             Some(file) if file.ends_with(".ckpt") || file.ends_with(".pt") || file.ends_with(".safetensors") => file,
             folder => format!("{}/proj.ckpt", folder.as_deref().unwrap_or(&own).trim_end_matches('/')),
         };
-        (weights, save.unwrap_or(own))
+        (at(weights), save.unwrap_or(own), start)
     }
 
-    fn train(&self, output: String) -> Value {
+    fn train(&self, output: String, start: &str) -> Value {
         let keys = &self.keys;
         let decays = self.ignored.contains_key("lr_decay_iters");
         let mut train = json!({
+            "start": start,
             "accumulate": keys.gradient_accumulation_steps,
             "lr": keys.lr,
             "min_lr": keys.min_lr,

@@ -33,29 +33,61 @@ pub struct GaveUp(pub String);
 
 /// What a request is about, for messages.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// `owner/name`.
-    pub repository: &'a str,
-    /// Branch, tag or commit, as the user gave it.
-    pub revision: &'a str,
-    /// The file, if it is about one.
-    pub file: Option<&'a str>,
+pub enum Subject<'a> {
+    /// Something of the hub's.
+    Hub {
+        /// `owner/name`.
+        repository: &'a str,
+        /// Branch, tag or commit, as the user gave it.
+        revision: &'a str,
+        /// The file, if it is about one.
+        file: Option<&'a str>,
+    },
+    /// A file at an address of its own.
+    Web(&'a str),
 }
 
-/// What the hub says of a file.
+impl Subject<'_> {
+    /// Who says what the hash of the file is.
+    pub fn hasher(&self) -> &'static str {
+        match self {
+            Subject::Hub { .. } => "the hub",
+            Subject::Web(_) => "the config",
+        }
+    }
+
+    /// Who says how long the file is.
+    pub fn server(&self) -> &'static str {
+        match self {
+            Subject::Hub { .. } => "the hub",
+            Subject::Web(_) => "the server",
+        }
+    }
+}
+
+/// What is known of a file before it comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// Names its content: the sha256 of large files, git's name of small ones.
+    /// Names its content in the cache: on the hub the sha256 of large files, git's name of small ones.
     pub etag: String,
-    /// Its length in bytes, where the hub says it.
+    /// Its length in bytes, where the server says it.
     pub size: Option<u64>,
+    /// The sha256 that the bytes must have; None for small files of the hub, whose ETag is git's.
+    pub sha256: Option<String>,
+    /// The server's own strong ETag, under which an earlier run's part is gone on with.
+    pub validator: Option<String>,
 }
 
 impl Metadata {
-    /// The sha256 that the bytes must have; None for small files, whose ETag is git's.
-    pub fn sha256(&self) -> Option<&str> {
-        let is_hash = self.etag.len() == 64 && self.etag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        is_hash.then_some(self.etag.as_str())
+    /// A file of the hub by its ETag.
+    fn of_hub(etag: &str, size: Option<u64>) -> Self {
+        let is_hash = etag.len() == 64 && etag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        Self { etag: etag.to_string(), size, sha256: is_hash.then(|| etag.to_string()), validator: None }
+    }
+
+    /// Whether something tells that a part belongs to this file.
+    pub fn is_resumable(&self) -> bool {
+        self.sha256.is_some() || self.validator.is_some()
     }
 }
 
@@ -72,6 +104,14 @@ impl Client {
     /// # Errors
     /// Certificates that cannot be read.
     pub fn new(settings: &Settings) -> Result<Self> {
+        Self::of(settings, &settings.endpoint)
+    }
+
+    /// A client of the server at `address`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(settings: &Settings, address: &str) -> Result<Self> {
         let patience = &settings.patience;
         let mut config = Agent::config_builder()
             .user_agent(concat!("limber/", env!("CARGO_PKG_VERSION")))
@@ -82,7 +122,7 @@ impl Client {
             .timeout_per_read(Some(patience.idle))
             .timeout_per_write(Some(patience.idle));
         // What this machine serves itself is behind no proxy.
-        if address::is_loopback(&settings.endpoint) {
+        if address::is_loopback(address) {
             config = config.proxy(None);
         }
         if let Some(path) = &settings.certificates {
@@ -96,7 +136,8 @@ impl Client {
     /// # Errors
     /// As [`Trouble`].
     pub fn metadata(&self, commit: &str, file: &str, subject: &Subject) -> Result<Metadata, Trouble> {
-        let mut url = self.file_address(subject.repository, commit, file);
+        let Subject::Hub { repository, .. } = subject else { return self.web_metadata(file, subject) };
+        let mut url = self.file_address(repository, commit, file);
         let header = |headers: &HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_string());
         let (mut linked, mut size) = (None, None);
         for _ in 0..REDIRECTS {
@@ -126,7 +167,29 @@ impl Client {
                     self.settings.endpoint
                 )));
             }
-            return Ok(Metadata { etag: etag.to_string(), size });
+            return Ok(Metadata::of_hub(etag, size));
+        }
+        Err(Trouble::Never(anyhow!("{} redirects more than {REDIRECTS} times", address::shown(&url))))
+    }
+
+    /// What the server says of the file at `url`; its name in the cache and its hash are the caller's to fill in.
+    fn web_metadata(&self, url: &str, subject: &Subject) -> Result<Metadata, Trouble> {
+        let mut url = url.to_string();
+        for _ in 0..REDIRECTS {
+            let answer = self.send(Method::HEAD, &url, &[("Accept-Encoding", "identity")])?;
+            if answer.status().is_redirection() {
+                url = next_address(&url, answer.headers())?;
+                continue;
+            }
+            // Some servers know GET alone.
+            if !matches!(answer.status().as_u16(), 405 | 501) {
+                self.check(&url, &answer, subject)?;
+            }
+            let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_string());
+            let is_plain = answer.status().is_success() && header("Content-Encoding").is_none_or(|e| e == "identity");
+            let size = header("Content-Length").filter(|_| is_plain).and_then(|length| length.parse().ok());
+            let validator = header("ETag").filter(|etag| is_plain && etag.starts_with('"'));
+            return Ok(Metadata { etag: String::new(), size, sha256: None, validator });
         }
         Err(Trouble::Never(anyhow!("{} redirects more than {REDIRECTS} times", address::shown(&url))))
     }
@@ -219,10 +282,17 @@ impl Client {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (code, words) = (text("X-Error-Code"), text("X-Error-Message").chars().take(300).collect::<String>());
         let own = address::same_origin(url, &self.settings.endpoint);
-        let mut message = if own {
-            self.refusal(status, code, subject)
-        } else {
-            format!("{server}, where {} keeps the file, answered {status}", self.settings.endpoint)
+        let mut message = match subject {
+            Subject::Web(address) if status.as_u16() == 404 => {
+                format!("{server} has no file at {} ({status}); is the address right?", address::shown(address))
+            }
+            Subject::Web(address) => format!("{server} answered {status} for {}", address::shown(address)),
+            Subject::Hub { repository, revision, file } if own => {
+                self.refusal(status, code, (repository, revision, *file))
+            }
+            Subject::Hub { .. } => {
+                format!("{server}, where {} keeps the file, answered {status}", self.settings.endpoint)
+            }
         };
         if !words.is_empty() {
             message = format!("{message} (the hub says: {words})");
@@ -231,8 +301,12 @@ impl Client {
     }
 
     /// What a status of the hub's own means for the user.
-    fn refusal(&self, status: StatusCode, code: &str, subject: &Subject) -> String {
-        let Subject { repository, revision, .. } = subject;
+    fn refusal(
+        &self,
+        status: StatusCode,
+        code: &str,
+        (repository, revision, file): (&str, &str, Option<&str>),
+    ) -> String {
         let endpoint = &self.settings.endpoint;
         let places = &self.settings.token_places;
         let token = match &self.settings.token {
@@ -250,7 +324,7 @@ impl Client {
             ),
             (403, _) => format!("{endpoint} forbids access to {repository} (403); {token}"),
             (404, "RevisionNotFound") => format!("{repository} has no revision {revision:?} at {endpoint}"),
-            (404, _) => match subject.file {
+            (404, _) => match file {
                 Some(file) => format!("{repository} at revision {revision:?} has no file {file:?} at {endpoint}"),
                 None => format!("{endpoint} knows no {repository} at revision {revision:?} (404); {token}"),
             },
@@ -372,10 +446,10 @@ mod tests {
         for (etag, expected) in [("\"a1\"", "a1"), ("W/\"a1\"", "a1"), ("a1", "a1"), ("\"W/\"", "W/")] {
             assert_eq!(normalised(etag), expected);
         }
-        let metadata = |etag: &str| Metadata { etag: etag.into(), size: None };
-        assert!(metadata(&"0a".repeat(32)).sha256().is_some());
-        assert!(metadata(&"0a".repeat(20)).sha256().is_none());
-        assert!(metadata(&"0g".repeat(32)).sha256().is_none());
+        let metadata = |etag: &str| Metadata::of_hub(etag, None);
+        assert!(metadata(&"0a".repeat(32)).is_resumable());
+        assert!(metadata(&"0a".repeat(20)).sha256.is_none());
+        assert!(metadata(&"0g".repeat(32)).sha256.is_none());
     }
 
     #[test]

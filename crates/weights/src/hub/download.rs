@@ -32,6 +32,8 @@ pub struct Job<'a> {
     pub commit: &'a str,
     /// The file's path in the repository.
     pub file: &'a str,
+    /// Where it is asked for.
+    pub url: &'a str,
     /// What the hub says of it.
     pub metadata: &'a Metadata,
     /// For messages.
@@ -69,11 +71,11 @@ impl Client {
         if there > NOTED {
             report(Event::Note(&format!("{}: reading the {there} bytes that are there", job.file)));
         }
-        let mut part = Part::open(&path, job.metadata.sha256().is_some())?;
+        let mut part = Part::open(&path, job.metadata.is_resumable())?;
         let mut from_earlier = part.length > 0;
         note_space(job, &path, part.length, report);
         let (mut failed, mut furthest) = (0, part.length);
-        let mut validator = None;
+        let mut validator = job.metadata.validator.clone();
         let (number, of) = job.number;
         report(Event::Begin { file: job.file, size: job.metadata.size, at: part.length, number, of });
         loop {
@@ -88,15 +90,16 @@ impl Client {
                 }
             }
             let found = part.hash();
-            match job.metadata.sha256() {
+            match job.metadata.sha256.as_deref() {
                 Some(expected) if found != expected => {
                     part.restart()?;
                     if !from_earlier {
                         drop(part);
                         std::fs::remove_file(&path).ok();
                         bail!(
-                            "{}: the bytes that came have the sha256 {found}, the hub says {expected}; nothing was kept",
-                            job.file
+                            "{}: the bytes that came have the sha256 {found}, {} says {expected}; nothing was kept",
+                            job.file,
+                            job.subject.hasher()
                         );
                     }
                     // The part from an earlier run was bad, or was of something else.
@@ -133,8 +136,7 @@ impl Client {
             headers.push(("Range", &range));
             headers.extend(validator.as_deref().map(|etag| ("If-Range", etag)));
         }
-        let url = self.file_address(job.subject.repository, job.commit, job.file);
-        let answer = self.get(&url, &headers, &job.subject)?;
+        let answer = self.get(job.url, &headers, &job.subject)?;
         let etag = text(answer.headers(), &ETAG).filter(|etag| etag.starts_with('"'));
         let again = |message: String| Trouble::Again(format!("{}: {message}", job.file), None);
         match answer.status() {
@@ -164,7 +166,7 @@ impl Client {
             && part.length + offered != size
         {
             let total = part.length + offered;
-            let message = format!("the hub says {size} bytes, the server sends {total}");
+            let message = format!("{} says {size} bytes, the server sends {total}", job.subject.server());
             return Err(anew(part, report, again(message)));
         }
         let mut body = answer.into_body().into_reader();
@@ -286,7 +288,7 @@ fn is_whole(blob: &Path, metadata: &Metadata) -> bool {
 /// What giving up says of the part that stays.
 fn kept(error: anyhow::Error, part: &Part, job: &Job) -> anyhow::Error {
     match error.downcast::<GaveUp>() {
-        Ok(GaveUp(reason)) if part.length > 0 && job.metadata.sha256().is_some() => {
+        Ok(GaveUp(reason)) if part.length > 0 && job.metadata.is_resumable() => {
             GaveUp(format!("{reason}; the {} bytes that came are kept, another run goes on from there", part.length))
                 .into()
         }

@@ -1,4 +1,5 @@
-//! Repositories of the Hugging Face hub: found in its standard cache, and brought into it.
+//! Repositories of the Hugging Face hub, and files at addresses of their own: found in the hub's standard cache, and
+//! brought into it.
 //!
 //! [`locate`] looks into the cache alone. [`ensure`] downloads what the cache lacks, [`pull`] also looks for a newer
 //! commit of the revision; both need the feature `hub`, and the network to be allowed. Models that Python downloaded
@@ -17,6 +18,7 @@ mod settings;
 #[cfg(feature = "hub")]
 mod store;
 mod wanted;
+mod web;
 
 pub use settings::{Patience, Settings, Token, cache_folder, is_offline};
 pub use wanted::Wanted;
@@ -63,8 +65,8 @@ pub type Report<'r> = &'r mut dyn FnMut(Event);
 pub struct Pulled {
     /// The file or folder that the spec names, in the cache.
     pub path: PathBuf,
-    /// The commit.
-    pub commit: String,
+    /// The commit; a file at an address has none.
+    pub commit: Option<String>,
     /// All that was wanted and is there.
     pub files: Vec<PulledFile>,
 }
@@ -85,6 +87,9 @@ pub struct PulledFile {
 /// # Errors
 /// A repository, revision or file that is not in the cache, naming what was looked for and where it belongs.
 pub fn locate(spec: &WeightSpec, files: &[&str], cache: &Path) -> Result<PathBuf> {
+    if let WeightSpec::Web(file) = spec {
+        return web::locate(file, cache, None);
+    }
     let (named, wanted) = (Named::new(spec, cache)?, Wanted { weights: owned(files), beside: Vec::new() });
     if !is_there(&named.lack(&wanted)) {
         return Err(named.absent(&wanted, cache, None));
@@ -97,6 +102,9 @@ pub fn locate(spec: &WeightSpec, files: &[&str], cache: &Path) -> Result<PathBuf
 /// # Errors
 /// A revision that is not in the cache.
 pub fn snapshot_path(spec: &WeightSpec, cache: &Path) -> Result<PathBuf> {
+    if let WeightSpec::Web(file) = spec {
+        return web::locate(file, cache, None);
+    }
     let named = Named::new(spec, cache)?;
     let snapshot = named.snapshot();
     if !snapshot.is_dir() {
@@ -111,6 +119,9 @@ pub fn snapshot_path(spec: &WeightSpec, cache: &Path) -> Result<PathBuf> {
 /// What the cache lacks and cannot get: the network forbidden or not there, naming the files and where they belong; a
 /// hub that refuses; a disk that cannot be written.
 pub fn ensure(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: Report) -> Result<()> {
+    if let WeightSpec::Web(file) = spec {
+        return web::ensure(file, settings, report);
+    }
     let named = Named::new(spec, &settings.cache)?;
     match (named.lack(wanted), &settings.offline) {
         (Lack::Nothing, _) | (Lack::Beside(_), Some(_)) => Ok(()),
@@ -131,12 +142,32 @@ pub fn ensure(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: R
     }
 }
 
+/// Brings what lies beside the weights alone: small documents, which tell sizes. Nothing is brought without the network, of a
+/// file at an address, or where the cache has a commit already.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn documents(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: Report) -> Result<()> {
+    #[cfg(feature = "hub")]
+    if let (WeightSpec::Hub { .. }, None) = (spec, &settings.offline) {
+        let named = Named::new(spec, &settings.cache)?;
+        if !named.snapshot().is_dir() {
+            return pull::documents(&named, wanted, settings, report);
+        }
+    }
+    let _ = (spec, wanted, settings, report);
+    Ok(())
+}
+
 /// Brings what is wanted of a repository into the cache, at the commit that its revision stands for now. Without the
 /// network, it only looks whether all is there.
 ///
 /// # Errors
 /// As [`ensure`].
 pub fn pull(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: Report) -> Result<Pulled> {
+    if let WeightSpec::Web(file) = spec {
+        return web::pull(file, settings, report);
+    }
     let named = Named::new(spec, &settings.cache)?;
     #[cfg(feature = "hub")]
     if settings.offline.is_none() && !pull::is_settled(&named, wanted) {
@@ -156,7 +187,7 @@ pub fn pull(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: Rep
     let file = |(name, bytes)| PulledFile { name, bytes, downloaded: false };
     Ok(Pulled {
         path: snapshot_path(spec, &settings.cache)?,
-        commit: named.place.commit(named.revision),
+        commit: Some(named.place.commit(named.revision)),
         files: named.there(wanted).into_iter().map(file).collect(),
     })
 }

@@ -63,7 +63,22 @@ pub fn pull(named: &Named, wanted: &Wanted, settings: &Settings, report: Report)
     named.place.write_reference(named.revision, &info.sha)?;
     let snapshot = named.place.snapshot(&info.sha);
     let path = named.file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file));
-    Ok(Pulled { path, commit: info.sha, files: pulled })
+    Ok(Pulled { path, commit: Some(info.sha), files: pulled })
+}
+
+/// Brings what lies beside the weights alone, at the commit that the revision stands for now.
+///
+/// # Errors
+/// As [`pull`].
+pub fn documents(named: &Named, wanted: &Wanted, settings: &Settings, report: Report) -> Result<()> {
+    let client = Client::new(settings)?;
+    let info = info(&client, named, named.revision, report)?;
+    let names: BTreeSet<&str> = info.siblings.iter().map(|s| s.rfilename.as_str()).filter(|n| is_inside(n)).collect();
+    let plan = choose(named, wanted, &names)?;
+    let beside = wanted.beside.iter().map(|name| inside(&plan.folder, name));
+    let files: Vec<String> = beside.filter(|name| names.contains(name.as_str())).collect();
+    Run { client: &client, named, commit: &info.sha }.bring(&files, report)?;
+    named.place.write_reference(named.revision, &info.sha)
 }
 
 /// Looks for documents beside weights that the cache has, at the commit that it has.
@@ -91,7 +106,7 @@ fn info(client: &Client, named: &Named, revision: &str, report: Report) -> Resul
     let Named { repository, .. } = named;
     let endpoint = &client.settings.endpoint;
     let url = format!("{endpoint}/api/models/{repository}/revision/{}", address::quote(revision, ""));
-    let subject = Subject { repository, revision: named.revision, file: None };
+    let subject = Subject::Hub { repository, revision: named.revision, file: None };
     let text = client.persist(report, |_| {
         let mut answer = client.get(&url, &[("Accept", "application/json")], &subject)?;
         let body = answer.body_mut().with_config().limit(INFO_LIMIT);
@@ -174,15 +189,17 @@ impl Run<'_> {
                 pulled.push(PulledFile { name: file.clone(), bytes: found.len(), downloaded: false });
                 continue;
             }
-            let subject =
-                Subject { repository: self.named.repository, revision: self.named.revision, file: Some(file) };
+            let Named { repository, revision, .. } = self.named;
+            let subject = Subject::Hub { repository, revision, file: Some(file) };
             let metadata = self.client.persist(report, |_| self.client.metadata(self.commit, file, &subject));
             jobs.push((file, subject, metadata.with_context(|| self.named.spec.to_string())?));
         }
         let of = jobs.len();
         for (i, (file, subject, metadata)) in jobs.iter().enumerate() {
             let place = &self.named.place;
-            let job = Job { place, commit: self.commit, file, metadata, subject: *subject, number: (i + 1, of) };
+            let url = self.client.file_address(self.named.repository, self.commit, file);
+            let (commit, subject) = (self.commit, *subject);
+            let job = Job { place, commit, file, url: &url, metadata, subject, number: (i + 1, of) };
             let downloaded = self.client.download(&job, report).with_context(|| self.named.spec.to_string())?;
             let bytes = std::fs::metadata(snapshot.join(file)).map_or(0, |found| found.len());
             pulled.push(PulledFile { name: file.to_string(), bytes, downloaded });
