@@ -5,9 +5,8 @@ use super::output;
 use super::progress::Progress;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use limber_pipeline::model::Depth;
 use limber_pipeline::plugins;
-use limber_train::fit::{Method, Options, fit};
+use limber_train::fit::{self, HeldOut, Method, Options};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -47,11 +46,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let config = arguments.shared.load(None)?;
     let registry = plugins::registry(&config)?;
-    arguments.shared.bring(&config, &registry, Depth::Text)?;
+    arguments.shared.bring_for_training(&fit::without_start(&config), &registry)?;
     let mut progress: Option<Progress> = None;
     let limit = arguments.limit.map(|n| n as usize);
     let options = Options { method, limit, offline: arguments.shared.network.offline };
-    let fitted = fit(&config, &registry, &options, &arguments.out, &mut |done, of| {
+    let fitted = fit::fit(&config, &registry, &options, &arguments.out, &mut |done, of| {
         progress.get_or_insert_with(|| Progress::new(of as u64, "items")).at(done as u64);
     })?;
     if let Some(progress) = progress {
@@ -63,7 +62,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.shared.json {
         return output::json(&json!({
             "stitch": arguments.out, "items": fitted.items, "skipped": fitted.skipped, "r2": fitted.r2,
+            "held_out_r2": fitted.held_out.map(|held| held.r2), "held_out": fitted.held_out.map_or(0, |held| held.items),
         }));
     }
-    output::line(&format!("{}: {} items, R2 {:.4}", arguments.out.display(), fitted.items, fitted.r2))
+    let held_out = match fitted.held_out {
+        Some(HeldOut { items, r2 }) => format!("R2 {r2:.4} on {items} held-out items"),
+        None => "too few items to hold some out".to_string(),
+    };
+    let (out, items, r2) = (arguments.out.display(), fitted.items, fitted.r2);
+    output::line(&format!("{out}: {items} items, {held_out}, R2 {r2:.4} on its own"))
 }

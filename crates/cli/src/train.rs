@@ -2,12 +2,11 @@
 
 use super::options::Shared;
 use super::output;
-use super::progress::Bar;
+use super::progress::{Bar, Progress as Items};
 use anyhow::{Context, Result};
 use clap::Args;
-use limber_pipeline::model::Depth;
 use limber_pipeline::plugins;
-use limber_train::{Event, Interrupted, Options, Ranks, Record, Validated, launched, train};
+use limber_train::{Event, Interrupted, Options, Ranks, Record, Validated, launched, starting, train};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
     let config = arguments.shared.load(None)?;
     let registry = plugins::registry(&config)?;
-    arguments.shared.bring(&config, &registry, Depth::Text)?;
+    arguments.shared.bring_for_training(&starting(&config, arguments.resume)?, &registry)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     let speaks = ranks.rank() == 0;
@@ -61,7 +60,16 @@ fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
     let mut progress = Progress::new(steps as u64, speaks);
     let offline = arguments.shared.network.offline;
     let options = Options { resume: arguments.resume, offline, stop: &stop, ranks };
+    let mut fitting: Option<Items> = None;
     let outcome = train(&config, &registry, &options, &mut |event| match event {
+        Event::Fitting(done, of) if speaks => {
+            fitting.get_or_insert_with(|| Items::new(of as u64, "items read for the start")).at(done as u64);
+        }
+        Event::Started(started) if speaks => {
+            fitting.take().into_iter().for_each(Items::finish);
+            progress.bar.say(|| eprintln!("{started}"));
+            started.notes.iter().for_each(|text| progress.bar.say(|| output::note(text)));
+        }
         Event::Step(record) if speaks => progress.step(record),
         Event::Validated(validated) if speaks => progress.validated(validated),
         _ => {}

@@ -97,6 +97,7 @@ impl Run<'_> {
             // A number of tokens belongs to encoders with one vector.
             tree["stitch"].as_object_mut().and_then(|stitch| stitch.remove("tokens"));
         }
+        tree["train"]["start"] = "stitch".into();
         tree["train"]["output"] = text(&self.folder)?.into();
         tree["train"]["seed"] = self.seed.into();
         if let Some(steps) = self.plan.steps {

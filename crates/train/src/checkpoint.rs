@@ -2,22 +2,26 @@
 //!
 //! ```text
 //! output/checkpoints/step-00000500/stitch.safetensors      the stitch, as `caption` reads it
-//!                                  optimizer.safetensors   AdamW's moments
+//!                                  optimizer.safetensors   AdamW's moments; with standardised features, the variables
+//!                                                          themselves, means and deviations
 //!                                  state.json              step, seed, counts
-//!                                  config.yaml             the resolved config
+//!                                  config.yaml             the resolved config, its paths absolute
 //! ```
 //!
 //! The order of the data, the schedule and every random number are functions of the seed and the step, so the step says
 //! where the run stands.
 
+use super::learner::Learner;
 use super::optimizer::Optimizer;
+use super::standard::Standard;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor, Var};
 use limber_config::{self as config, Config};
-use limber_config::{Difference, differences};
+use limber_config::{Difference, Schedule, differences};
 use limber_core::WeightType;
 use limber_core::weights::{FrozenData, Request, WeightSource, ZEROS};
-use limber_pipeline::stitch_file::StitchMetadata;
+use limber_pipeline::model::Model;
+use limber_pipeline::run_folder::{CONFIG, STITCH, checkpoints, step, steps};
 use limber_weights as weights;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,7 +49,8 @@ fn one() -> usize {
 }
 
 /// Settings that may change between a run and its continuation.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
+    "train.start",
     "device",
     "train.validate",
     "train.output",
@@ -58,35 +63,6 @@ const FREE: [&str; 11] = [
     "stitch.weights",
     "generate",
 ];
-
-/// The folder of checkpoints under an output folder.
-pub fn folder(output: &Path) -> PathBuf {
-    output.join("checkpoints")
-}
-
-/// Where the checkpoint after `step` steps is.
-pub fn place(output: &Path, step: usize) -> PathBuf {
-    folder(output).join(format!("step-{step:08}"))
-}
-
-/// The checkpoints there are, oldest first.
-///
-/// # Errors
-/// A folder that cannot be listed.
-pub fn list(output: &Path) -> Result<Vec<(usize, PathBuf)>> {
-    let folder = folder(output);
-    let mut found = Vec::new();
-    if folder.is_dir() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let step = name.to_str().and_then(|name| name.strip_prefix("step-")).and_then(|n| n.parse().ok());
-            found.extend(step.map(|step| (step, entry.path())));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
 
 /// Tensors of the variables, as the stitch's file holds them.
 pub fn tensors(variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, FrozenData>> {
@@ -104,25 +80,35 @@ pub fn save(
     output: &Path,
     keep: usize,
     optimizer: &Optimizer,
-    metadata: &StitchMetadata,
+    learner: &Learner,
     state: &State,
     config: &Config,
 ) -> Result<PathBuf> {
-    let folder = folder(output);
+    let folder = checkpoints(output);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let to = place(output, state.step);
+    let to = step(output, state.step);
     let part = tempfile::Builder::new()
         .prefix(".step-")
         .suffix(".part")
         .tempdir_in(&folder)
         .with_context(|| format!("cannot write in {}", folder.display()))?;
-    weights::save(&part.path().join("stitch.safetensors"), &tensors(optimizer.variables())?, &metadata.to_map()?)?;
-    weights::save(&part.path().join("optimizer.safetensors"), &optimizer.state(), &BTreeMap::new())?;
+    let metadata = learner.model.prefix_encoder().stitch_metadata().to_map()?;
+    weights::save(&part.path().join(STITCH), &learner.export(optimizer.variables())?, &metadata)?;
+    let mut moments = optimizer.state();
+    if let Some(standard) = learner.standard() {
+        // Folding rounds, so that what goes on bit for bit is kept beside it.
+        moments.extend(tensors(optimizer.variables())?.into_iter().map(|(name, data)| (format!("value.{name}"), data)));
+        let of = |(name, values): (&str, &[f32])| {
+            (format!("standard.{name}"), FrozenData::from_f32(values.to_vec(), &[values.len()]))
+        };
+        moments.extend(standard.values().map(of));
+    }
+    weights::save(&part.path().join("optimizer.safetensors"), &moments, &BTreeMap::new())?;
     let write = |name: &str, text: &str| -> Result<()> {
         let path = part.path().join(name);
         weights::replace(&path, text.as_bytes())
     };
-    write("config.yaml", &config::show(config, false))?;
+    write(CONFIG, &config::show(&config.absolute()?, false))?;
     write("state.json", &serde_json::to_string_pretty(state)?)?;
     // The same step again, after a resume that found it damaged: the newer one counts.
     if to.exists() {
@@ -131,20 +117,27 @@ pub fn save(
     let part = part.keep();
     fs::rename(&part, &to).with_context(|| format!("cannot rename {} to {}", part.display(), to.display()))?;
     fs::File::open(&folder).and_then(|f| f.sync_all()).ok();
-    let all = list(output)?;
+    let all = steps(output)?;
     for (_, old) in all.iter().take(all.len().saturating_sub(keep.max(1))) {
         fs::remove_dir_all(old).with_context(|| format!("cannot remove the old checkpoint {}", old.display()))?;
     }
     Ok(to)
 }
 
-/// Takes up the newest checkpoint: variables and moments are set, the state is given back.
+/// Takes up the newest checkpoint: variables and moments are set, the state is given back, and what features of width
+/// `width` are standardised by.
 ///
 /// # Errors
 /// No checkpoint, one that cannot be read, or one of a run with other settings.
-pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config, ranks: usize) -> Result<State> {
-    let Some((_, newest)) = list(output)?.pop() else {
-        bail!("{} holds no checkpoint to resume from", folder(output).display())
+pub fn restore(
+    output: &Path,
+    optimizer: &mut Optimizer,
+    config: &Config,
+    ranks: usize,
+    model: &Model,
+) -> Result<(State, Option<Standard>)> {
+    let Some((_, newest)) = steps(output)?.pop() else {
+        bail!("{} holds no checkpoint to resume from", checkpoints(output).display())
     };
     let place = || format!("cannot resume from {}", newest.display());
     let text = fs::read_to_string(newest.join("state.json")).with_context(place)?;
@@ -156,31 +149,71 @@ pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config, ranks:
             state.ranks
         )
     }
-    let saved = config::load(&newest.join("config.yaml"), &[]).with_context(place)?;
+    let saved = config::load(&newest.join(CONFIG), &[]).with_context(place)?;
     let is_free = |key: &str| {
         let below = |free: &str| key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         FREE.iter().any(|free| below(free))
     };
-    let differing = differences(&saved.config.to_value(), &config.to_value());
-    if let Some(Difference { key, before, now }) = differing.iter().find(|found| !is_free(&found.key)) {
+    let saved = saved.config.to_value();
+    let differing = differences(&saved, &config.absolute()?.to_value());
+    // Checkpoints of earlier versions hold paths as the config had them.
+    let as_written = differences(&saved, &config.to_value());
+    let is_other = |found: &&Difference| !is_free(&found.key) && as_written.iter().any(|other| other.key == found.key);
+    if let Some(found) = differing.iter().filter(is_other).find(|found| found.key == "train.steps") {
+        check_steps(found, config, output).with_context(place)?;
+    }
+    let is_wrong = |found: &&Difference| is_other(found) && found.key != "train.steps";
+    if let Some(Difference { key, before, now }) = differing.iter().find(is_wrong) {
         bail!(
             "{}: {key} was {before} and is {now} now; a resumed run keeps its settings (allowed to change: {})",
             place(),
             FREE.join(", ")
         )
     }
-    let open = |name: &str| weights::open(&path_spec(&newest.join(name))?, &[], Path::new(""));
-    let stitch = open("stitch.safetensors").with_context(place)?;
-    for (name, var) in optimizer.variables() {
-        let values = read(stitch.as_ref(), name, var.dims()).with_context(place)?;
-        var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+    if let Some(steps) = config.train.as_ref().map(|train| train.steps).filter(|steps| state.step > *steps) {
+        bail!("{}: it stands after step {}, beyond train.steps, which is {steps}", place(), state.step)
     }
+    let open = |name: &str| weights::open(&path_spec(&newest.join(name))?, &[], Path::new(""));
+    let stitch = open(STITCH).with_context(place)?;
     let moments = open("optimizer.safetensors").with_context(place)?;
+    let is_standardised = config.train.as_ref().is_some_and(|train| train.standardise);
+    for (name, var) in optimizer.variables() {
+        let values = match is_standardised {
+            true => read(moments.as_ref(), &format!("value.{name}"), var.dims()),
+            false => read(stitch.as_ref(), name, var.dims()),
+        };
+        var.set(&Tensor::from_vec(values.with_context(place)?, var.shape(), var.device())?)?;
+    }
     optimizer.restore(state.step as u64, |name, shape| read(moments.as_ref(), name, shape)).with_context(place)?;
-    Ok(state)
+    let width = model.feature_spec().width;
+    let of = |name: &str| read(moments.as_ref(), &format!("standard.{name}"), &[width]).with_context(place);
+    let standard = match is_standardised {
+        true => Some(Standard::new(of("mean")?, of("deviation")?, model.device()).with_context(place)?),
+        false => None,
+    };
+    Ok((state, standard))
 }
 
-fn path_spec(path: &Path) -> Result<weights::WeightSpec> {
+/// Refuses another number of steps where the steps that are done would have had other learning rates with it.
+fn check_steps(steps: &Difference, config: &Config, output: &Path) -> Result<()> {
+    let Difference { before, now, .. } = steps;
+    let schedule = config.train.as_ref().map(|train| train.schedule);
+    let Some(schedule @ (Schedule::WarmupDecay | Schedule::Cosine)) = schedule else { return Ok(()) };
+    let name = serde_json::to_value(schedule)?;
+    bail!(
+        "train.steps was {before} and is {now} now, but the schedule {name} spreads its decay over train.steps, so that the \
+         steps that are done would have had other learning rates; a run with the schedule \"constant\" or \"warmup\" goes on \
+         with any number of steps, and a new run trains this stitch further: --set train.start=stitch \
+         --set stitch.weights={} --set train.output=ANOTHER",
+        output.join(STITCH).display()
+    )
+}
+
+/// The file at `path` as weights.
+///
+/// # Errors
+/// A path that is not UTF-8.
+pub fn path_spec(path: &Path) -> Result<weights::WeightSpec> {
     let Some(text) = path.to_str() else { bail!("the path {path:?} is not UTF-8") };
     Ok(weights::WeightSpec::Local(text.to_string()))
 }

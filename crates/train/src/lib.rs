@@ -3,18 +3,23 @@
 //! A run is a function of its config: order of the data, captions drawn, dropout and schedule come from the seed and the
 //! step alone, so that a run that was cut short goes on bit for bit.
 
+mod best;
 mod checkpoint;
 mod curve;
 mod events;
 pub mod fit;
+mod learner;
 mod log;
+mod memory;
 mod open;
 mod optimizer;
 mod ranks;
 mod run;
 mod schedule;
+mod standard;
+mod start;
+mod started;
 mod step;
-
 mod validation;
 
 pub use checkpoint::tensors;
@@ -22,19 +27,25 @@ pub use log::{Record, Said, Validated};
 pub use open::Trainer;
 pub use ranks::{Alone, Ranks, Told, launched, told};
 pub use schedule::learning_rate;
+pub use start::Norms;
+pub use started::Started;
 
 use anyhow::{Context, Result, bail};
+use best::Best;
 use checkpoint::State;
-use limber_config::{self as config, Config, DeviceSpec, Train};
+use learner::Learner;
+use limber_config::{self as config, Config, DeviceSpec, Start};
 use limber_core::Registry;
 use limber_data::{self as data, Loader, Order};
 use limber_pipeline::Reader;
 use limber_pipeline::model::Model;
+use limber_pipeline::run_folder::{self, CONFIG, STITCH};
 use limber_weights::{self as weights, WeightSpec};
 use log::Log;
 use optimizer::{AdamW, Optimizer};
 use run::Run;
 use sha2::{Digest, Sha256};
+use start::Ground;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use validation::Validation;
@@ -54,6 +65,10 @@ pub struct Options<'a> {
 /// What a run tells while it is under way, in every process.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// Items that a start is fitted to have been read: so many of so many.
+    Fitting(usize, usize),
+    /// All is ready for the first step.
+    Started(&'a Started),
     /// A step is done.
     Step(&'a Record),
     /// The held-out data were looked at.
@@ -92,7 +107,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let output =
         settings.output.as_ref().context("section \"train\" names no output, the folder of log and checkpoints")?;
     let output = config.resolve(output);
-    if !options.resume && !checkpoint::list(&output)?.is_empty() {
+    if !options.resume && !run_folder::steps(&output)?.is_empty() {
         bail!(
             "{} holds the checkpoints of an earlier run: give --resume to go on with it, or another train.output",
             output.display()
@@ -102,31 +117,49 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let set = data::open(&data, &config.folder).context("section \"data\"")?;
     let ranks = options.ranks;
     let validation = Validation::open(config)?;
-    let config = &starting(config, &settings, ranks);
+    let own = config;
+    let mut config = starting(own, options.resume)?;
+    if ranks.size() > 1 {
+        config.device = ranks::own_device(config.device, ranks.local());
+    }
+    let config = &config;
     let mut model = Model::load(config, registry)?;
     model.offline(options.offline || weights::hub::is_offline());
     let adam = AdamW { betas: settings.betas, eps: settings.eps, weight_decay: settings.weight_decay };
     let mut optimizer = Optimizer::new(adam, model.stitch().variables());
     let mut state = State { step: 0, seed: settings.seed, skipped: 0, samples: 0, ranks: ranks.size() };
+    let reading = Reader::new(&model, config, &data, set.len())?;
+    let ground = Ground { model: &model, config, settings: &settings, set: set.as_ref(), reading: &reading, ranks };
+    let standard;
     if options.resume {
-        state = checkpoint::restore(&output, &mut optimizer, config, ranks.size())?;
+        (state, standard) = checkpoint::restore(&output, &mut optimizer, config, ranks.size(), &model)?;
+    } else {
+        standard = ground.prepare(&mut |done, of| watch(Event::Fitting(done, of)))?;
     }
+    let learner = &Learner::new(&model, &settings, standard)?;
+    let started = Started::new(&ground, learner, state.step)?;
+    watch(Event::Started(&started));
     agree(ranks, config, &optimizer, state.step)?;
+    if ranks.rank() == 0 {
+        write_config(&output, own)?;
+    }
+    let mut best = Best::open(&output, settings.validate.as_ref(), options.resume);
     let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step)).transpose()?;
     let order = Order::new(set.len(), settings.seed, data.shuffle).share(ranks.rank(), ranks.size(), settings.batch);
     let per_step = (settings.batch * settings.accumulate) as u64;
     let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
-    let reading = Reader::new(&model, config, &data, set.len())?;
     // Micro-batches are read ahead: a whole step may be thousands of images.
     let loader = Loader::new(set.as_ref(), order, &reading, places, (settings.batch, data.workers));
-    let mut run = Run { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
-    let look = |run: &Run, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
+    let mut run = Run { config, settings: &settings, learner, ranks, optimizer, state, output: &output };
+    let mut look = |run: &Run, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
         let step = run.state.step;
         let Some(validation) = validation.as_ref().filter(|v| v.is_due(step, settings.steps)) else { return Ok(()) };
-        let validated = validation.run(config, &model, ranks, step);
+        let validated = validation.run(config, learner, ranks, step);
         let validated = validated.with_context(|| format!("validation after step {step}"))?;
         if let Some(log) = log {
             log.validated(&validated)?;
+            let stitch = || learner.export(run.optimizer.variables());
+            best.offer(&validated, stitch, model.prefix_encoder().stitch_metadata())?;
         }
         watch(Event::Validated(&validated));
         Ok(())
@@ -152,16 +185,23 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         }
         Ok(())
     })?;
-    let stitch = output.join("stitch.safetensors");
+    let stitch = output.join(STITCH);
     if ranks.rank() == 0 {
         log::draw(&output)?;
         weights::save(
             &stitch,
-            &checkpoint::tensors(run.optimizer.variables())?,
+            &learner.export(run.optimizer.variables())?,
             &model.prefix_encoder().stitch_metadata().to_map()?,
         )?;
     }
     Ok(Outcome { stitch: Some(stitch), steps: run.state.step, skipped: run.state.skipped })
+}
+
+/// Writes the config that uses what the run trains.
+fn write_config(output: &Path, config: &Config) -> Result<()> {
+    let mut config = config.absolute()?;
+    config.stitch.weights = Some(WeightSpec::Local(STITCH.to_string()));
+    weights::replace(&output.join(CONFIG), config::show(&config, false).as_bytes())
 }
 
 /// Refuses processes that do not train the same: other settings, another checkpoint, another start.
@@ -185,16 +225,23 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
     Ok(())
 }
 
-/// The config with the stitch's start filled in (random from the seed where no weights are named or none are there yet)
-/// and the device of this process.
-fn starting(config: &Config, settings: &Train, ranks: &dyn Ranks) -> Config {
+/// The config with the weights that the stitch is built from before the first step: those that `train.start` says, those of
+/// the newest checkpoint where a run is resumed.
+///
+/// # Errors
+/// A folder of checkpoints that cannot be listed.
+pub fn starting(config: &Config, resume: bool) -> Result<Config> {
+    let Some(settings) = &config.train else { return Ok(config.clone()) };
     let mut config = config.clone();
-    if ranks.size() > 1 {
-        config.device = ranks::own_device(config.device, ranks.local());
-    }
-    let is_there = |path: &Path| config.resolve(path).exists() || path.exists();
-    if !config.stitch.weights.as_ref().is_some_and(|spec| spec.local().is_none_or(is_there)) {
-        config.stitch.weights = Some(WeightSpec::Random(settings.seed));
-    }
-    config
+    let newest = match &settings.output {
+        Some(output) if resume => run_folder::steps(&config.resolve(output))?.pop(),
+        _ => None,
+    };
+    let random = Some(WeightSpec::Random(settings.seed));
+    config.stitch.weights = match (newest, settings.start) {
+        (Some((_, folder)), _) => Some(checkpoint::path_spec(&std::path::absolute(folder.join(STITCH))?)?),
+        (None, Start::Stitch) => config.stitch.weights.or(random),
+        (None, Start::Random | Start::Fit) => random,
+    };
+    Ok(config)
 }

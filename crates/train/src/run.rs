@@ -1,6 +1,7 @@
 //! A run under way: the step over all processes, what it logs, and its checkpoints.
 
 use super::checkpoint::{self, State};
+use super::learner::Learner;
 use super::log::{Log, Record};
 use super::optimizer::{self, Gradients, Optimizer};
 use super::ranks::Ranks;
@@ -11,7 +12,7 @@ use limber_config::{Compat, Config, Train};
 use limber_core::Mode;
 use limber_core::hash;
 use limber_data::{Loader, Sample};
-use limber_pipeline::model::Model;
+use limber_pipeline::run_folder;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -24,8 +25,8 @@ pub struct Run<'a> {
     pub config: &'a Config,
     /// Its section `train`.
     pub settings: &'a Train,
-    /// The parts.
-    pub model: &'a Model,
+    /// What is trained.
+    pub learner: &'a Learner<'a>,
     /// The processes that train together.
     pub ranks: &'a dyn Ranks,
     /// The stitch's variables and their moments, alike in all processes.
@@ -71,8 +72,8 @@ impl Run<'_> {
             // As if one process had taken all micro-batches in turn.
             let micro = micro * ranks.size() + ranks.rank();
             let mode = Mode::Training { seed: dropout_seed(settings.seed, step, micro) };
-            let (model, optimizer) = (self.model, &self.optimizer);
-            let run = micro_batch(model, optimizer, &samples, mode, normalise, settings.recompute, &mut gradients);
+            let (learner, optimizer) = (self.learner, &self.optimizer);
+            let run = micro_batch(learner, optimizer, &samples, mode, normalise, settings.recompute, &mut gradients);
             micros.push(run.with_context(place)?);
         }
         let own = optimizer::norm(&gradients);
@@ -179,10 +180,9 @@ impl Run<'_> {
     /// A folder that cannot be written.
     pub fn save(&self) -> Result<PathBuf> {
         if self.ranks.rank() != 0 {
-            return Ok(checkpoint::place(self.output, self.state.step));
+            return Ok(run_folder::step(self.output, self.state.step));
         }
-        let metadata = self.model.prefix_encoder().stitch_metadata();
-        checkpoint::save(self.output, self.settings.keep, &self.optimizer, metadata, &self.state, self.config)
+        checkpoint::save(self.output, self.settings.keep, &self.optimizer, self.learner, &self.state, self.config)
             .context("cannot save a checkpoint")
     }
 }

@@ -1,9 +1,10 @@
 //! One micro-batch: [prefix][caption] through the frozen decoder, cross-entropy on the caption's tokens, gradients of
 //! the stitch alone.
 //!
-//! Position K - 1 + i predicts token i of the caption, the last one the end of sequence. Rows are padded at the end,
-//! logits are computed where there are targets and nowhere else.
+//! Position K - 1 + i predicts token i of the caption, the last one the end of sequence; a prompt between the two counts as
+//! P more tokens of the prefix. Rows are padded at the end, logits are computed where there are targets and nowhere else.
 
+use super::learner::Learner;
 use super::optimizer::{Gradients, Optimizer};
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
@@ -11,7 +12,6 @@ use limber_config::Recompute;
 use limber_core::ops::cross_entropy;
 use limber_core::{Checkpointing, LogitPositions, Mode, Run};
 use limber_data::Sample;
-use limber_pipeline::model::Model;
 use std::time::Instant;
 
 /// How the losses of micro-batches are put together.
@@ -89,7 +89,7 @@ impl Captions {
 /// # Errors
 /// A loss that is not finite, naming the items; what the parts report.
 pub fn micro_batch(
-    model: &Model,
+    learner: &Learner,
     optimizer: &Optimizer,
     samples: &[Sample],
     mode: Mode,
@@ -98,8 +98,8 @@ pub fn micro_batch(
     sums: &mut Gradients,
 ) -> Result<Micro> {
     let start = Instant::now();
-    let prefix = prefix(model, samples, mode)?;
-    let (losses, loss, targets) = forward(model, samples, &prefix, normalise, recompute)?;
+    let prefix = learner.prefix(&inputs(samples), mode)?;
+    let (losses, loss, targets) = forward(learner, samples, &prefix, normalise, recompute)?;
     let forward_s = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let factor = match normalise {
@@ -115,16 +115,14 @@ pub fn micro_batch(
 ///
 /// # Errors
 /// As [`micro_batch`].
-pub fn loss_of(model: &Model, samples: &[Sample], mode: Mode, normalise: Normalise) -> Result<(f64, usize)> {
-    let prefix = prefix(model, samples, mode)?.detach();
-    let (_, loss, targets) = forward(model, samples, &prefix, normalise, Recompute::Nothing)?;
+pub fn loss_of(learner: &Learner, samples: &[Sample], mode: Mode, normalise: Normalise) -> Result<(f64, usize)> {
+    let prefix = learner.prefix(&inputs(samples), mode)?.detach();
+    let (_, loss, targets) = forward(learner, samples, &prefix, normalise, Recompute::Nothing)?;
     Ok((loss, targets))
 }
 
-/// The prefixes `[B, K, D]` of samples, with the graph of the stitch.
-fn prefix(model: &Model, samples: &[Sample], mode: Mode) -> Result<Tensor> {
-    let inputs: Vec<Tensor> = samples.iter().map(|sample| sample.input.clone()).collect();
-    Ok(model.stitch().project(&model.features(&inputs)?, mode)?)
+fn inputs(samples: &[Sample]) -> Vec<Tensor> {
+    samples.iter().map(|sample| sample.input.clone()).collect()
 }
 
 /// The key `train.recompute` in the words of the decoder.
@@ -138,12 +136,14 @@ fn checkpointing(recompute: Recompute) -> Checkpointing {
 
 /// -log p of each target `[targets]`, their sum and number.
 fn forward(
-    model: &Model,
+    learner: &Learner,
     samples: &[Sample],
     prefix: &Tensor,
     normalise: Normalise,
     recompute: Recompute,
 ) -> Result<(Tensor, f64, usize)> {
+    let model = learner.model;
+    let prefix = &learner.with_prompt(prefix)?; // [B, K + P, D]
     let (b, k, _) = prefix.dims3()?;
     let decoder = model.decoder();
     let context = decoder.spec().context;
@@ -160,7 +160,7 @@ fn forward(
     let captions: Vec<&[u32]> = samples.iter().map(|sample| sample.ids.as_slice()).collect();
     let captions = Captions::new(&captions, k, context, eos, normalise);
     let ids = Tensor::from_vec(captions.ids, (b, captions.longest), prefix.device())?;
-    let embeds = Tensor::cat(&[prefix, &decoder.embed(&ids)?.detach()], 1)?; // [B, K + T, D]
+    let embeds = Tensor::cat(&[prefix, &decoder.embed(&ids)?.detach()], 1)?; // [B, K + P + T, D]
     let mut run = Run {
         lengths: Some(captions.lengths.iter().map(|t| k + t).collect()),
         logits: LogitPositions::At(captions.positions),

@@ -2,6 +2,7 @@
 //!
 //! The loss is that of training without dropout, over all target tokens; a run is never changed by being watched.
 
+use super::learner::Learner;
 use super::log::{Said, Validated};
 use super::ranks::Ranks;
 use super::step::{Normalise, loss_of};
@@ -11,7 +12,6 @@ use limber_core::Mode;
 use limber_data::{self as data, Dataset, Loader, Order, Sample};
 use limber_pipeline::Reader;
 use limber_pipeline::generation::{Prompt, Request, generate};
-use limber_pipeline::model::Model;
 use std::time::Instant;
 
 /// The held-out data of a run.
@@ -45,7 +45,8 @@ impl<'a> Validation<'a> {
     ///
     /// # Errors
     /// A loss that is not finite, data that cannot be read, what the parts report.
-    pub fn run(&self, config: &Config, model: &Model, ranks: &dyn Ranks, step: usize) -> Result<Validated> {
+    pub fn run(&self, config: &Config, learner: &Learner, ranks: &dyn Ranks, step: usize) -> Result<Validated> {
+        let model = learner.model;
         let start = Instant::now();
         let batch = config.train.as_ref().map_or(1, |t| t.batch).max(1);
         let share = |rank: usize| (self.items * rank / ranks.size()) as u64;
@@ -54,7 +55,7 @@ impl<'a> Validation<'a> {
         let mut first = Vec::new();
         let reading = Reader::new(model, config, &self.settings.data, self.set.len())?.fixed();
         self.read(&reading, places, batch, &mut |samples| {
-            let (loss, targets) = loss_of(model, &samples, Mode::Inference, Normalise::Step)?;
+            let (loss, targets) = loss_of(learner, &samples, Mode::Inference, Normalise::Step)?;
             sums[0] += loss;
             sums[1] += targets as f64;
             if ranks.rank() == 0 {
@@ -64,7 +65,7 @@ impl<'a> Validation<'a> {
             Ok(())
         })?;
         ranks.sum_exact(&mut sums)?;
-        let captions = self.captions(config, model, &first).context("captions of held-out images")?;
+        let captions = self.captions(config, learner, &first).context("captions of held-out images")?;
         let [loss, tokens] = sums;
         let seconds = start.elapsed().as_secs_f64();
         Ok(Validated { step, loss: loss / tokens, tokens: tokens as usize, items: self.items, captions, seconds })
@@ -92,12 +93,13 @@ impl<'a> Validation<'a> {
     }
 
     /// What the model says of the samples' images, as `limber caption` would.
-    fn captions(&self, config: &Config, model: &Model, samples: &[Sample]) -> Result<Vec<Said>> {
+    fn captions(&self, config: &Config, learner: &Learner, samples: &[Sample]) -> Result<Vec<Said>> {
+        let model = learner.model;
         if samples.is_empty() {
             return Ok(Vec::new());
         }
         let inputs: Vec<_> = samples.iter().map(|sample| sample.input.clone()).collect();
-        let prefixes = model.prefix(&model.features(&inputs)?)?;
+        let prefixes = learner.prefix(&inputs, Mode::Inference)?.detach();
         let prompt = Prompt::caption(&config.prompt)?;
         let prompts = (0..samples.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row)?]));
         let prompts = prompts.collect::<Result<Vec<_>>>()?;

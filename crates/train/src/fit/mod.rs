@@ -12,14 +12,17 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor, Var};
 use limber_config::Config;
 use limber_core::Registry;
-use limber_data::{self as data, Loader, Order};
+use limber_core::hash;
+use limber_data::{self as data, Dataset, Loader, Order};
 use limber_pipeline::Reader;
 use limber_pipeline::model::Model;
 use limber_weights as weights;
 use solve::{Matrix, polar, solve};
-use std::collections::BTreeMap;
 use std::path::Path;
 use sums::{Moments, Sums};
+
+/// One item in so many is held out of the map that R2 is told of.
+const HELD_OUT: u64 = 10;
 
 /// How the map is solved.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,10 +56,28 @@ pub struct Fitted {
     pub skipped: usize,
     /// Share of the captions' variance that the map explains, on the same items.
     pub r2: f64,
+    /// The same share on items that the map was not fitted to.
+    pub held_out: Option<HeldOut>,
 }
 
-/// Fits the stitch of `config` to its data and saves it at `out`; `watch` hears of every
-/// item.
+/// How well a map that is fitted to nine in ten items does on the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldOut {
+    /// Items that were held out.
+    pub items: usize,
+    /// Share of their captions' variance that the map explains; below 0 where their mean does better.
+    pub r2: f64,
+}
+
+/// The config whose stitch names no file: only its shape counts here, and a file that is named may be the one that is to
+/// be written.
+pub fn without_start(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.stitch.weights = Some(weights::WeightSpec::Random(0));
+    config
+}
+
+/// Fits the stitch of `config` to its data and saves it at `out`; `watch` hears of every item.
 ///
 /// # Errors
 /// A stitch that is no bare linear map, features without a unique solution, what parts, data and disk report.
@@ -67,13 +88,29 @@ pub fn fit(
     out: &Path,
     watch: &mut dyn FnMut(usize, usize),
 ) -> Result<Fitted> {
-    let settings = config.data.clone().context("the config has no section \"data\"")?;
-    let set = data::open(&settings, &config.folder).context("section \"data\"")?;
-    let mut config = config.clone();
-    // Only its shape counts, and a file that is named may be the one that is to be written.
-    config.stitch.weights = Some(weights::WeightSpec::Random(0));
+    let settings = config.data.as_ref().context("the config has no section \"data\"")?;
+    let set = data::open(settings, &config.folder).context("section \"data\"")?;
+    let config = without_start(config);
     let mut model = Model::load(&config, registry)?;
     model.offline(options.offline || weights::hub::is_offline());
+    let fitted = fit_into(&model, &config, set.as_ref(), (options.method, options.limit), watch)?;
+    let variables = model.stitch().variables();
+    weights::save(out, &tensors(&variables)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;
+    Ok(fitted)
+}
+
+/// Sets the stitch of `model` to a fit to at most `limit` items of `set`, the data of `config`.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_into(
+    model: &Model,
+    config: &Config,
+    set: &dyn Dataset,
+    (method, limit): (Method, Option<usize>),
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<Fitted> {
+    let settings = config.data.as_ref().context("the config has no section \"data\"")?;
     let variables = model.stitch().variables();
     let kind = &model.prefix_encoder().stitch_metadata().stitch;
     let (Some(weight), Some(bias), 2, "linear") =
@@ -87,21 +124,22 @@ pub fn fit(
     };
     let (rows, e) = weight.dims2()?;
     let d = model.decoder().spec().width;
-    let items = options.limit.unwrap_or(usize::MAX).min(set.len());
-    let reading = Reader::new(&model, &config, &settings, set.len())?.fixed();
+    let items = limit.unwrap_or(usize::MAX).min(set.len());
+    let reading = Reader::new(model, config, settings, set.len())?.fixed();
     // The set's own order: every item once, its first caption.
     let order = Order::new(set.len(), 0, false);
     let batch = config.train.as_ref().map_or(8, |t| t.batch);
-    let loader = Loader::new(set.as_ref(), order, &reading, (0, items as u64), (batch, settings.workers));
-    let (mut sums, mut skipped) = (Sums::new(e, d), 0);
+    let loader = Loader::new(set, order, &reading, (0, items as u64), (batch, settings.workers));
+    let (mut sums, mut held, mut skipped) = (Sums::new(e, d), Sums::new(e, d), 0);
     loader.run(|| {
         let mut done = 0;
         while done < items {
             let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
+            let first = done;
             done += samples.len();
             // What stands in for an item that cannot be read has its own place.
-            let samples: Vec<_> = samples.into_iter().filter(|sample| sample.skipped.is_empty()).collect();
-            skipped = done - sums.count() - samples.len();
+            let samples: Vec<_> = (first..).zip(samples).filter(|(_, sample)| sample.skipped.is_empty()).collect();
+            skipped = done - sums.count() - held.count() - samples.len();
             if skipped as f64 > settings.max_skipped * items as f64 {
                 bail!(
                     "{skipped} items of {items} could not be read, more than the share data.max_skipped {} allows",
@@ -111,35 +149,55 @@ pub fn fit(
             if samples.is_empty() {
                 continue;
             }
-            let inputs: Vec<Tensor> = samples.iter().map(|sample| sample.input.clone()).collect();
+            let inputs: Vec<Tensor> = samples.iter().map(|(_, sample)| sample.input.clone()).collect();
             let pooled = model.features(&inputs)?.to_dtype(DType::F64)?.mean(1)?.to_vec2::<f64>()?; // [B, E]
-            for (x, sample) in pooled.iter().zip(&samples) {
+            for (x, (at, sample)) in pooled.iter().zip(&samples) {
                 let y =
                     model.language().embed(&sample.ids)?.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
-                sums.add(x, &y)?;
+                let is_held = hash::number(&[b"held out", &(*at as u64).to_le_bytes()]).is_multiple_of(HELD_OUT);
+                if is_held { held.add(x, &y)? } else { sums.add(x, &y)? }
             }
             watch(done, items);
         }
         Ok(())
     })?;
-    if sums.count() < 2 {
-        bail!("{} items are too few to fit a map to", sums.count())
+    if sums.count() + held.count() < 2 {
+        bail!("{} items are too few to fit a map to", sums.count() + held.count())
     }
-    let moments = sums.moments()?;
-    let map = solved(&moments, options.method)?; // [E, D]
+    let (own, held) = (sums.moments()?, held.moments()?);
+    let held_out = held_out(&own, &held, method);
+    let moments = own.with(held);
+    let map = solved(&moments, method)?; // [E, D]
     let r2 = explained(&moments, &map)?;
     // y = x W' + b; every prefix token of a pooled encoder is the same.
-    let turned = map.transposed()?;
+    let transposed = map.transposed()?;
     let start: Vec<f64> = (0..d)
         .map(|r| {
-            moments.mean_y[r] - turned.values[r * e..][..e].iter().zip(&moments.mean_x).map(|(w, x)| w * x).sum::<f64>()
+            let row = &transposed.values[r * e..][..e];
+            moments.mean_y[r] - row.iter().zip(&moments.mean_x).map(|(w, x)| w * x).sum::<f64>()
         })
         .collect();
-    set_to(weight, turned.values.iter().cycle().take(rows * e))?;
+    set_to(weight, transposed.values.iter().cycle().take(rows * e))?;
     set_to(bias, start.iter().cycle().take(rows))?;
-    let named: BTreeMap<String, Var> = variables.clone();
-    weights::save(out, &tensors(&named)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;
-    Ok(Fitted { items: moments.count, skipped, r2 })
+    Ok(Fitted { items: moments.count, skipped, r2, held_out })
+}
+
+/// A map fitted to `own` alone, held against the items of `held`; None where they are too few for either.
+fn held_out(own: &Moments, held: &Moments, method: Method) -> Option<HeldOut> {
+    if own.count < 2 || held.count < 2 || held.yy <= 0.0 {
+        return None;
+    }
+    let map = solved(own, method).ok()?;
+    let rest = held.yy - 2.0 * map.dot(&held.xy) + map.dot(&held.xx.times(&map).ok()?);
+    // The means of both sides are not those that the map was fitted to.
+    let away_x: Vec<f64> = held.mean_x.iter().zip(&own.mean_x).map(|(held, own)| held - own).collect();
+    let width = map.columns;
+    let off = (0..width).map(|c| {
+        let moved: f64 = away_x.iter().enumerate().map(|(r, x)| x * map.values[r * width + c]).sum();
+        held.mean_y[c] - own.mean_y[c] - moved
+    });
+    let off: f64 = off.map(|v| v * v).sum();
+    Some(HeldOut { items: held.count, r2: 1.0 - (rest + held.count as f64 * off) / held.yy })
 }
 
 /// The map [E, D] from centred x to centred y.

@@ -37,6 +37,33 @@ pub struct Moments {
     pub yy: f64,
 }
 
+impl Moments {
+    /// The moments of these samples and `other` ones together (Chan, Golub and LeVeque 1979).
+    #[must_use]
+    pub fn with(mut self, other: Moments) -> Self {
+        if other.count == 0 || self.count == 0 {
+            return if self.count == 0 { other } else { self };
+        }
+        let (n, m) = (self.count as f64, other.count as f64);
+        let apart = |own: &[f64], other: &[f64]| own.iter().zip(other).map(|(a, b)| b - a).collect::<Vec<f64>>();
+        let (x, y) = (apart(&self.mean_x, &other.mean_x), apart(&self.mean_y, &other.mean_y));
+        let share = n * m / (n + m);
+        let merge = |own: &mut Matrix, other: &Matrix, a: &[f64], b: &[f64]| {
+            let rows = own.values.chunks_exact_mut(b.len()).zip(other.values.chunks_exact(b.len())).zip(a);
+            rows.for_each(|((own, other), a)| {
+                own.iter_mut().zip(other).zip(b).for_each(|((own, other), b)| *own += other + share * a * b);
+            });
+        };
+        merge(&mut self.xx, &other.xx, &x, &x);
+        merge(&mut self.xy, &other.xy, &x, &y);
+        self.yy += other.yy + share * y.iter().map(|v| v * v).sum::<f64>();
+        self.mean_x.iter_mut().zip(&x).for_each(|(mean, away)| *mean += away * m / (n + m));
+        self.mean_y.iter_mut().zip(&y).for_each(|(mean, away)| *mean += away * m / (n + m));
+        self.count += other.count;
+        self
+    }
+}
+
 impl Sums {
     /// No samples yet, of widths `e` and `d`.
     pub fn new(e: usize, d: usize) -> Self {
@@ -96,7 +123,7 @@ impl Sums {
     /// No memory.
     pub fn moments(mut self) -> Result<Moments> {
         self.flush()?;
-        let n = self.count as f64;
+        let n = self.count.max(1) as f64;
         let (shift_x, shift_y) = self.shift.unwrap_or_else(|| (self.x.clone(), self.y.clone()));
         let away = |sums: &[f64]| sums.iter().map(|s| s / n).collect::<Vec<f64>>();
         let (x, y) = (away(&self.x), away(&self.y));
@@ -127,4 +154,31 @@ fn center(rows: &mut [f64], shift: &[f64]) {
 
 fn add(sum: &mut [f64], row: &[f64]) {
     sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_parts_are_those_of_the_whole() {
+        let sample = |i: u32| {
+            let v = f64::from(i * i % 17);
+            ([v, 100.0 + v * f64::from(i % 3), f64::from(i)], [2.0 * v - 5.0, f64::from(i % 5)])
+        };
+        let of = |range: &mut dyn Iterator<Item = u32>| {
+            let mut sums = Sums::new(3, 2);
+            range.for_each(|i| sums.add(&sample(i).0, &sample(i).1).unwrap());
+            sums.moments().unwrap()
+        };
+        let whole = of(&mut (0..300));
+        for split in [0, 1, 120, 300] {
+            let both = of(&mut (0..split)).with(of(&mut (split..300)));
+            assert_eq!(both.count, 300);
+            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-9 * (1.0 + b.abs()));
+            assert!(close(&both.mean_x, &whole.mean_x) && close(&both.mean_y, &whole.mean_y), "{split}");
+            assert!(close(&both.xx.values, &whole.xx.values) && close(&both.xy.values, &whole.xy.values), "{split}");
+            assert!(close(&[both.yy], &[whole.yy]), "{split}");
+        }
+    }
 }
