@@ -55,6 +55,8 @@ fn the_maps_are_scikit_learns_and_numpys() {
             assert_eq!((&told["items"], &told["skipped"]), (&json!(60), &json!(0)));
             let r2 = told["r2"].as_f64().unwrap();
             assert!(r2 > 0.0 && r2 < 1.0, "{told}");
+            let (held, items) = (told["held_out_r2"].as_f64().unwrap(), told["held_out"].as_u64().unwrap());
+            assert!(held < r2 && (2..20).contains(&items), "{told}");
             let ours = safetensors::load(&out, &Device::Cpu).unwrap();
             for key in ["weight", "bias"] {
                 let far = relative(&ours[key], &expected[&format!("{width}.{name}.{key}")]);

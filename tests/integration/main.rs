@@ -42,6 +42,7 @@ mod qwen3;
 mod ranks;
 mod reproduce;
 mod rounded;
+mod runs;
 mod schema;
 mod siglip;
 mod structure;

@@ -219,8 +219,13 @@ fn every_wrong_input_has_its_message() {
         &["caption", "--set", &weights, "--set", "stitch.weights=random:1", &a],
         &["gptj/f32", "tokenizer.json", "vocab.json"],
     );
-    // The demo's projection between other widths: both sides are named.
+    // The demo's projection belongs to the demo: both sides are named, and what there is to do.
     fails(&["caption", "--set", &weights, &a], &["stitch", "clip-resnet", "gptj takes 32"]);
+    for subcommand in [&["caption", &a][..], &["generate", "--prompt", "a"], &["score", "--prompt", "a", "--text", "b"]]
+    {
+        let arguments = [subcommand, &["--set", &weights]].concat();
+        fails(&arguments, &["names no weights", "`limber train`", "--run", "`limber fit`", "stitch.weights"]);
+    }
     fails(
         &["caption", "--set", "encoder.weights=random:1", "--set", "encoder.model=RN50", &a],
         &["stitch", "49 x 2048", "clip-resnet"],
@@ -331,6 +336,98 @@ fn config_show_and_check() {
     for part in ["depht", "liner", "prompt"] {
         assert!(problems.contains(part), "{problems}");
     }
+}
+
+#[test]
+fn a_deep_check_tells_the_shapes_from_end_to_end() {
+    let golden = |path: &str| folder(path).to_str().unwrap().to_string();
+    let temporary = tempfile::tempdir().unwrap();
+    let config = temporary.path().join("c.yaml");
+    let write = |stitch: &str, more: &str| {
+        let (decoder, tokenizer) = (golden("train/decoder"), golden("tokenizer/json"));
+        let text = format!(
+            "encoder: {{kind: features, tokens: 4, width: 24}}\nstitch: {{kind: linear{stitch}}}\n\
+             decoder: {{kind: gptj, weights: '{decoder}', tokenizer: '{tokenizer}'}}\n{more}"
+        );
+        std::fs::write(&config, text).unwrap();
+    };
+    let check = |deep: &[&str]| limber(&[&["config", "check", config.to_str().unwrap()], deep].concat());
+    write(
+        &format!(", weights: '{}'", golden("train/start.safetensors")),
+        &format!("data: {{format: jsonl, path: '{}'}}", golden("train/data.jsonl")),
+    );
+    let output = check(&["--deep"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for part in [
+        "c.yaml: ok\n",
+        "  4 x 24 -> features -> 4 x 24\n",
+        "  4 x 24 -> linear, 800 parameters -> 4 x 32\n",
+        "  data: ",
+    ] {
+        assert!(told.contains(part), "{told:?} lacks {part:?}");
+    }
+    // What a quick check does not see.
+    write(", weights: no.ckpt", "data: {format: jsonl, path: no.jsonl, features: no}\ndevice: cuda:7");
+    assert_eq!(check(&[]).status.code(), Some(0));
+    let output = check(&["--deep"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    for part in [
+        "c.yaml: key \"device\": device cuda:7",
+        "section \"stitch\", key \"weights\": there is no file or folder",
+        "section \"data\", key \"path\": there is no file or folder",
+        "section \"data\", key \"features\": there is no file or folder",
+    ] {
+        assert!(told.contains(part), "{told:?} lacks {part:?}");
+    }
+    // A stitch of other widths, and a decoder of other sizes than its settings say.
+    write(&format!(", weights: '{}'", golden("proj/proj_f32.ckpt")), "");
+    let told = String::from_utf8_lossy(&check(&["--deep"]).stdout).into_owned();
+    assert!(told.contains("section \"stitch\": ") && told.contains("decoder gptj takes 32"), "{told}");
+    let set = ["--deep", "--set", "decoder.n_layer=9", "--set", "stitch.weights=random:1"];
+    let told = String::from_utf8_lossy(&check(&set).stdout).into_owned();
+    assert!(told.contains("section \"decoder\": "), "{told}");
+    let line: Value = serde_json::from_slice(&limber(&["config", "check", "--deep", "--json", "demo"]).stdout).unwrap();
+    assert_eq!(
+        (&line["ok"], &line["shapes"][1]),
+        (&json!(true), &json!("16 x 768 -> linear, 123,040 parameters -> 16 x 160"))
+    );
+}
+
+#[test]
+fn shipped_configs_go_by_their_names_from_any_folder() {
+    let temporary = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_limber")).args(arguments).current_dir(temporary.path()).output().unwrap()
+    };
+    let show = |name: &str| {
+        let output = run(&["config", "show", "--json", name]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let file = |name: &str| {
+        let path = Path::new(crate::ROOT).join("configs").join(name);
+        serde_json::from_str::<Value>(&stdout(&["config", "show", "--json", path.to_str().unwrap()])).unwrap()
+    };
+    for (name, path) in [("clip_linear", "clip_linear.yaml"), ("siglip_qwen", "combine/siglip_qwen.yaml")] {
+        assert_eq!(show(name), file(path));
+    }
+    let tree = show("clip_linear");
+    let source = "https://raw.githubusercontent.com/jmerullo/limber/main/limber_weights/clip_linear/proj.ckpt";
+    assert_eq!((&tree["stitch"]["weights"], &tree["train"]["start"]), (&json!(source), &json!("random")));
+    let names = String::from_utf8(run(&["config", "list"]).stdout).unwrap();
+    assert!(names.lines().any(|line| line.starts_with("clip_linear ") && line.contains("CLIP RN50x16")), "{names}");
+    // A file of that name goes before it.
+    std::fs::write(temporary.path().join("demo"), "encoder: {kind: beit}\nstitch: {kind: mlp}\ndecoder: {kind: opt}\n")
+        .unwrap();
+    assert_eq!(show("demo")["encoder"]["kind"], "beit");
+    let output = run(&["config", "show", "clip_lineal"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        message.contains("no config of this name ships with the program either, expected demo, clip_linear"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -87,7 +87,7 @@ const CRATES: [(&str, &[&str], &[Place]); 12] = [
     ("weights", &[], &[]),
     ("images", &[], &[]),
     ("text", &[], &[]),
-    ("config", &["weights"], &[]),
+    ("config", &["weights"], &[Place::Configs]),
     ("data", &["config", "weights"], &[]),
     (
         "pipeline",

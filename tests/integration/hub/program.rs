@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const SECRET: &str = "hf_very_secret";
 
 /// The program, with a hub and a home of its own.
-fn limber(hub: &Hub, home: &Path) -> Command {
+pub(super) fn limber(hub: &Hub, home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limber"));
     for name in [
         "HF_HUB_CACHE",
@@ -36,7 +36,7 @@ fn limber(hub: &Hub, home: &Path) -> Command {
     command
 }
 
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
+pub(super) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }

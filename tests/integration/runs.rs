@@ -1,0 +1,251 @@
+//! Runs of `limber train` from their start to their folder: where they start, what they keep, how they go on.
+
+use super::golden::{folder, relative};
+use super::train::{config, fails, log, numbers, stitch, trained};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn limber(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_limber")).args(arguments).env("HF_HUB_OFFLINE", "1").output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn image() -> String {
+    folder("train/features/03.npy").display().to_string()
+}
+
+/// The log-probabilities of a caption of `run`.
+fn logprobs(arguments: &[&str]) -> Value {
+    let output = limber(&[&["caption", "--json", "--max-tokens", "3", &image()], arguments].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()["logprobs"].clone()
+}
+
+fn held() -> Value {
+    json!({"format": "jsonl", "path": folder("train/data.jsonl"), "shuffle": false})
+}
+
+#[test]
+fn a_run_folder_is_a_model() {
+    let place = tempfile::tempdir().unwrap();
+    let run = place.path().join("run");
+    let validate = json!({"data": held(), "every": 5, "items": 6, "captions": 0});
+    let changes = [
+        ("/train/steps", json!(20)),
+        ("/train/save_every", json!(5)),
+        ("/train/keep", json!(9)),
+        ("/train/validate", validate),
+    ];
+    let path = config(&run, &changes);
+    trained(&path, &[]);
+    let at = run.to_str().unwrap();
+    let of = |stitch: &Path| {
+        let set = format!("stitch.weights={}", stitch.display());
+        logprobs(&["--config", path.to_str().unwrap(), "--set", &set])
+    };
+    assert_eq!(logprobs(&["--run", at]), of(&run.join("stitch.safetensors")));
+    let tenth = logprobs(&["--run", &format!("{at}@step-10")]);
+    assert_eq!(tenth, of(&run.join("checkpoints/step-00000010/stitch.safetensors")));
+    assert_ne!(tenth, logprobs(&["--run", at]));
+    // The best is the one of the lowest validation loss.
+    let text = fs::read_to_string(run.join("validation.jsonl")).unwrap();
+    let looks: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let best = looks.iter().min_by(|a, b| a["loss"].as_f64().partial_cmp(&b["loss"].as_f64()).unwrap()).unwrap();
+    let kept: Value = serde_json::from_slice(&fs::read(run.join("checkpoints/best/best.json")).unwrap()).unwrap();
+    assert_eq!((&kept["step"], &kept["loss"]), (&best["step"], &best["loss"]));
+    assert_eq!(logprobs(&["--run", &format!("{at}@best")]), of(&run.join("checkpoints/best/stitch.safetensors")));
+    // Its config means the same from any folder, and the other subcommands take it too.
+    let output = Command::new(env!("CARGO_BIN_EXE_limber"))
+        .args(["score", "--run", "run", "--image", &image(), "--text", "a"])
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    for (run, expected) in [
+        (
+            format!("{at}@step-7"),
+            "the run has step-5, step-10, step-15, step-20, best; train.keep says how many are kept",
+        ),
+        (format!("{at}@last"), "is not allowed, expected DIR, DIR@best or DIR@step-N"),
+        (place.path().display().to_string(), "is no folder of a run, it has no config.yaml"),
+    ] {
+        let output = limber(&["caption", "--run", &run, &image()]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    assert_eq!(limber(&["caption", "--run", at, "--config", "c.yaml", &image()]).status.code(), Some(2));
+    // A run that has not come to its end is used as far as it is.
+    fs::remove_file(run.join("stitch.safetensors")).unwrap();
+    let output = limber(&["caption", "--run", at, "--max-tokens", "1", &image()]);
+    assert!(
+        stderr(&output).contains("has not come to its end; its stitch after step 20 is used"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_run_starts_where_it_is_told_to() {
+    let place = tempfile::tempdir().unwrap();
+    let first = |name: &str, changes: &[(&str, Value)]| {
+        let output = place.path().join(name);
+        let mut all = vec![("/train/steps", json!(1)), ("/train/lr", json!(0.0))];
+        all.extend_from_slice(changes);
+        trained(&config(&output, &all), &[]);
+        (stitch(&output), log(&output)[0]["loss"].as_f64().unwrap())
+    };
+    let start = candle_core::safetensors::load(folder("train/start.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let same = |a: &std::collections::HashMap<String, candle_core::Tensor>| {
+        ["weight", "bias"].iter().all(|name| relative(&a[*name], &start[*name]) < 1e-6)
+    };
+    // A learning rate of 0 keeps the start. The default is the stitch that is named.
+    assert!(same(&first("stitch", &[]).0));
+    let (random, loss) = first("random", &[("/train/start", json!("random"))]);
+    assert!(!same(&random));
+    let nowhere = json!(place.path().join("no.safetensors"));
+    assert_eq!(first("nowhere", &[("/train/start", json!("random")), ("/stitch/weights", nowhere.clone())]).1, loss);
+    assert_eq!(first("none", &[("/stitch/weights", Value::Null)]).1, loss);
+    let path = config(&place.path().join("missing"), &[("/stitch/weights", nowhere)]);
+    fails(&path, &[], &["section \"stitch\", key \"weights\": there is no file or folder", "no.safetensors"]);
+    // A fit is what `limber fit` solves.
+    let (fitted, _) = first("fit", &[("/train/start", json!("fit"))]);
+    let out = place.path().join("fitted.safetensors");
+    let output = limber(&["fit", "--config", path.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let solved = candle_core::safetensors::load(&out, &candle_core::Device::Cpu).unwrap();
+    for name in ["weight", "bias"] {
+        assert_eq!(relative(&fitted[name], &solved[name]), 0.0, "{name}");
+    }
+    let path =
+        config(&place.path().join("mlp"), &[("/train/start", json!("fit")), ("/stitch", json!({"kind": "mlp"}))]);
+    fails(&path, &[], &["train.start: fit", "allowed is the kind \"linear\""]);
+}
+
+#[test]
+fn standardised_features_are_folded_into_the_file() {
+    let place = tempfile::tempdir().unwrap();
+    let changes = |more: &[(&'static str, Value)]| {
+        let mut all = super::train::lively();
+        all.extend([("/train/standardise", json!(true)), ("/train/match_norm", json!(true))]);
+        all.extend([("/train/keep", json!(9)), ("/train/save_every", json!(7))]);
+        all.extend_from_slice(more);
+        all
+    };
+    // With a learning rate of 0 a stitch that is named stays what it was, up to rounding.
+    let kept = place.path().join("kept");
+    let start = folder("train/start.safetensors");
+    trained(&config(&kept, &changes(&[("/train/lr", json!(0.0)), ("/stitch/weights", json!(start))])), &[]);
+    let before = candle_core::safetensors::load(&start, &candle_core::Device::Cpu).unwrap();
+    for name in ["weight", "bias"] {
+        // Twice rounded to f32.
+        assert!(relative(&stitch(&kept)[name], &before[name]) < 1e-5, "{name}");
+    }
+    // The validation loss of the run is that of its file without any of this.
+    let whole = place.path().join("whole");
+    let validate = json!({"data": held(), "every": 100, "items": 9, "captions": 0});
+    let path = config(&whole, &changes(&[("/train/validate", validate.clone())]));
+    trained(&path, &[]);
+    let again = place.path().join("again");
+    let plain = [
+        ("/stitch/weights", json!(whole.join("stitch.safetensors"))),
+        ("/train/steps", json!(1)),
+        ("/train/lr", json!(0.0)),
+        ("/train/validate", validate),
+    ];
+    trained(&config(&again, &plain), &[]);
+    let look = |output: &Path, at: usize| {
+        let text = fs::read_to_string(output.join("validation.jsonl")).unwrap();
+        serde_json::from_str::<Value>(text.lines().nth(at).unwrap()).unwrap()["loss"].as_f64().unwrap()
+    };
+    let (own, other) = (look(&whole, 1), look(&again, 0));
+    // Folding rounds to f32.
+    assert!((own - other).abs() < 1e-4, "{own} {other}");
+    // A run in pieces is the run in one.
+    let bytes = fs::read(whole.join("stitch.safetensors")).unwrap();
+    let lines = numbers(&whole);
+    fs::remove_file(whole.join("stitch.safetensors")).unwrap();
+    for step in [23, 21] {
+        fs::remove_dir_all(whole.join(format!("checkpoints/step-{step:08}"))).unwrap();
+    }
+    trained(&path, &["--resume"]);
+    assert!(fs::read(whole.join("stitch.safetensors")).unwrap() == bytes);
+    assert_eq!(numbers(&whole), lines);
+}
+
+#[test]
+fn a_prompt_lies_between_prefix_and_caption() {
+    let place = tempfile::tempdir().unwrap();
+    let tokens = |name: &str, prompt: Value| {
+        let output = place.path().join(name);
+        let path = config(&output, &[("/train/steps", json!(1)), ("/train/prompt", prompt)]);
+        trained(&path, &[]);
+        (log(&output)[0]["loss"].as_f64().unwrap(), log(&output)[0]["tokens"].clone())
+    };
+    let (plain, count) = tokens("plain", Value::Null);
+    let (asked, with_prompt) = tokens("asked", json!("A picture of"));
+    assert!(plain != asked && asked.is_finite());
+    // The prompt has no targets; a caption after it begins with a space.
+    assert!(with_prompt.as_u64() >= count.as_u64(), "{with_prompt} {count}");
+    let output = place.path().join("other");
+    let path = config(&output, &[("/train/steps", json!(1)), ("/train/prompt", json!("Q:"))]);
+    let told = limber(&["train", "--config", path.to_str().unwrap()]);
+    let expected =
+        "the stitch learns captions after \"Q:\" (train.prompt) and is asked for them after \"A picture of\" (prompt)";
+    assert!(stderr(&told).contains(expected), "{}", stderr(&told));
+}
+
+#[test]
+fn a_run_tells_what_it_is_and_warns() {
+    let place = tempfile::tempdir().unwrap();
+    let path = config(&place.path().join("run"), &[("/train/steps", json!(4)), ("/train/warmup", json!(4))]);
+    let told = limber(&["train", "--config", path.to_str().unwrap()]);
+    let message = stderr(&told);
+    for part in [
+        " items, 4 steps of 6 samples (",
+        " epochs); 800 parameters trained; about 0.0 GB of memory; prefix norm ",
+        ", word norm ",
+        "note: the warm-up of 4 steps (train.warmup) is not shorter than the run of 4 steps (train.steps)",
+    ] {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_more_steps_where_its_schedule_allows_it() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |name: &str, schedule: &str, steps: usize| {
+        let output = place.path().join(name);
+        let changes = [("/train/steps", json!(steps)), ("/train/schedule", json!(schedule))];
+        (config(&output, &changes), output)
+    };
+    for schedule in ["constant", "warmup"] {
+        let (path, whole) = run(&format!("whole-{schedule}"), schedule, 12);
+        trained(&path, &[]);
+        let (path, pieces) = run(&format!("pieces-{schedule}"), schedule, 5);
+        trained(&path, &[]);
+        let (path, _) = run(&format!("pieces-{schedule}"), schedule, 12);
+        trained(&path, &["--resume"]);
+        assert_eq!(numbers(&pieces), numbers(&whole));
+        assert!(
+            fs::read(pieces.join("stitch.safetensors")).unwrap() == fs::read(whole.join("stitch.safetensors")).unwrap()
+        );
+        // Fewer than are done are no run at all.
+        let (path, _) = run(&format!("pieces-{schedule}"), schedule, 3);
+        fails(&path, &["--resume"], &["it stands after step 12, beyond train.steps, which is 3"]);
+    }
+    let (path, output) = run("decay", "cosine", 5);
+    trained(&path, &[]);
+    let (path, _) = run("decay", "cosine", 12);
+    let expected = [
+        "train.steps was 5 and is 12 now",
+        "the schedule \"cosine\" spreads its decay over train.steps",
+        "--set train.start=stitch",
+        &format!("--set stitch.weights={}", output.join("stitch.safetensors").display()),
+    ];
+    fails(&path, &["--resume"], &expected);
+}
