@@ -73,7 +73,7 @@ fn what_is_not_said_has_its_default() {
     });
     assert_eq!(tree(&load_text(COMPONENTS, &[]).unwrap()), expected);
     let train = json!({
-        "steps": 15000, "batch": 8, "accumulate": 1, "lr": 8e-4, "min_lr": 0.0, "warmup": 100, "warmup_type": "log",
+        "start": "stitch", "steps": 15000, "batch": 8, "accumulate": 1, "lr": 8e-4, "min_lr": 0.0, "warmup": 100, "warmup_type": "log",
         "schedule": "warmup-decay",
         "clip": 1.0, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0, "save_every": 500, "keep": 1, "seed": 0,
         "recompute": true,
@@ -300,7 +300,7 @@ fn every_wrong_config_has_its_message() {
 #[test]
 fn every_weights_string_that_loading_refuses_is_refused_by_the_check() {
     let registry = |_: &[config::Plugin], _: &Path| Ok(limber::parts::registry().unwrap());
-    for weights in ["random:007", "random:-1", "hf:a/..", "hf:a/b@", "hf:gpt2", "hf:a/b/../c", "https://x.org/y"] {
+    for weights in ["random:007", "random:-1", "hf:a/..", "hf:a/b@", "hf:gpt2", "hf:a/b/../c", "http://x.org/y"] {
         let expected = weights.parse::<WeightSpec>().unwrap_err().to_string();
         for role in ["encoder", "stitch", "decoder"] {
             let set = format!("{role}.weights={weights}");
@@ -403,7 +403,7 @@ fn check_lists_problems_of_files_and_components_at_once() {
         messages,
         [
             "4:1: key \"prompt\": value 1 is not allowed, expected text (put it in quotes)",
-            "1:22: section \"encoder\", key \"widht\": unknown key (did you mean \"width\"?); expected keys: kind, weights, dtype, freeze, width, model",
+            "1:22: section \"encoder\", key \"widht\": unknown key (did you mean \"width\"?); expected keys: kind, weights, sha256, local, dtype, freeze, width, model",
             "1:1: section \"encoder\", key \"width\": missing key, expected a whole number, at least 1",
             "2:21: section \"stitch\", key \"width\": value 0 is not allowed, expected a whole number, at least 1",
             "2:31: section \"stitch\", key \"model\": value 3 is not allowed, expected text (put it in quotes)",

@@ -54,9 +54,13 @@ pub struct Train {
     pub start: Start,
     /// Trains on standardised features: from each of the E numbers its mean is subtracted and it is divided by its standard
     /// deviation, both measured on 256 items. They are folded into the saved stitch.
+    #[serde(skip_serializing_if = "is_off")]
+    #[schemars(extend("default" = false))]
     pub standardise: bool,
     /// Scales a start that is random or fitted so that the mean norm of a prefix token is that of the captions' word
     /// embeddings.
+    #[serde(skip_serializing_if = "is_off")]
+    #[schemars(extend("default" = false))]
     pub match_norm: bool,
     /// Text between prefix and caption, without a loss of its own; by default none, as in the original.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +115,10 @@ pub struct Train {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), extend("format" = "path"))]
     pub output: Option<String>,
+}
+
+fn is_off(on: &bool) -> bool {
+    !on
 }
 
 fn betas(_: &mut SchemaGenerator) -> Schema {

@@ -3,7 +3,8 @@
 use crate::generation::{Finish, Generation, Prompt, Request, Sampling, generate};
 use crate::image_source::Image;
 use crate::model::{Depth, Model};
-use crate::{needs, plugins};
+use crate::run_folder::RunFolder;
+use crate::{missing, needs, plugins};
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use limber_config::{self as config, Config};
@@ -88,6 +89,15 @@ impl Open {
         self.open()
     }
 
+    /// Opens what `limber train` wrote: `DIR`, `DIR@best` or `DIR@step-N`.
+    ///
+    /// # Errors
+    /// A folder that is no run's, a checkpoint that is not there; as [`Self::file`].
+    pub fn run(mut self, run: &str) -> Result<Captioner> {
+        self.config = Some(run.parse::<RunFolder>()?.load(&self.overrides)?.0.config);
+        self.open()
+    }
+
     /// Opens the demo model that is compiled in.
     ///
     /// # Errors
@@ -110,6 +120,7 @@ impl Open {
             None => plugins::registry(&config)?,
         };
         if self.download {
+            missing::check(&config, &registry, Depth::Text)?;
             let settings = Settings::from_environment(false)?;
             for need in needs::of_config(&config, &registry, Depth::Text)? {
                 hub::ensure(&need.spec, &need.wanted, &settings, &mut |_| ())?;
