@@ -324,12 +324,13 @@ impl JsonSchema for TokenIds {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::weights::{FrozenData, Request, WeightError};
     use serde_json::json;
 
-    struct Texts(Vec<(&'static str, String)>);
+    /// Documents by their names, and no tensors.
+    pub(crate) struct Texts(pub(crate) Vec<(&'static str, String)>);
 
     impl WeightSource for Texts {
         fn label(&self) -> String {
@@ -346,7 +347,8 @@ mod tests {
         }
     }
 
-    fn config(tree: Value) -> ModelConfig {
+    /// A `config.json`.
+    pub(crate) fn config(tree: Value) -> ModelConfig {
         let source = Texts(vec![("config.json", tree.to_string())]);
         ModelConfig::read(&source).unwrap().unwrap()
     }

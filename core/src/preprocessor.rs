@@ -121,29 +121,11 @@ fn channels(file: &ModelConfig, key: &str) -> Result<Option<[f32; 3]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{FrozenData, Request, WeightError};
+    use crate::model_config::tests::Texts;
     use serde_json::json;
-    use std::collections::BTreeMap;
-
-    struct Text(Option<String>);
-
-    impl WeightSource for Text {
-        fn label(&self) -> String {
-            "here".into()
-        }
-        fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-            None
-        }
-        fn read(&self, _: &Request) -> Result<FrozenData, WeightError> {
-            Ok(FrozenData::from_f32(vec![], &[0]))
-        }
-        fn document(&self, name: &str) -> Result<Option<String>, WeightError> {
-            Ok(if name == "preprocessor_config.json" { self.0.clone() } else { None })
-        }
-    }
 
     fn spec_of(file: Value, class: ImageSpec) -> Result<ImageSpec> {
-        Ok(read(&Text(Some(file.to_string())), class)?.unwrap())
+        Ok(read(&Texts(vec![("preprocessor_config.json", file.to_string())]), class)?.unwrap())
     }
 
     #[test]
@@ -153,7 +135,7 @@ mod tests {
         let check = |file: Value, class: ImageSpec, expected: ImageSpec| {
             assert_eq!(spec_of(file.clone(), class).unwrap(), expected, "{file}");
         };
-        assert_eq!(read(&Text(None), clip).unwrap(), None);
+        assert_eq!(read(&Texts(vec![]), clip).unwrap(), None);
         check(json!({}), clip, clip);
         check(json!({"size": 336, "crop_size": 336, "do_center_crop": true}), clip, ImageSpec::clip(336));
         check(
