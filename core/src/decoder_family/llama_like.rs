@@ -171,7 +171,7 @@ impl LlamaSizes {
 /// Declares a family's `Config`: the settings of [`LlamaLike`](crate::decoder_family::LlamaLike), the activation under its
 /// own key, and the family's own settings. `defaults` stand here and nowhere else; a default of an own setting is an option.
 ///
-/// `Config::read` reads `config.json`, `Config::filled` fills in the defaults, `Config::sizes` checks the shared settings.
+/// `Config::read` reads `config.json`, `filled` fills in the defaults, `Config::sizes` checks the shared settings.
 #[macro_export]
 macro_rules! llama_like_settings {
     (
@@ -267,8 +267,32 @@ macro_rules! llama_like_settings {
                 Ok(Self { rope_theta: rope.theta, rope_scaling: rope.scaling, ..found })
             }
 
-            /// With the defaults of what is not set.
-            pub(crate) fn filled(self) -> Self {
+            /// The shared settings, checked.
+            pub(crate) fn sizes<F: $crate::DecoderFamily>(&self) -> ::anyhow::Result<$crate::decoder_family::LlamaSizes> {
+                let shared = $crate::decoder_family::LlamaLike {
+                    vocab_size: self.vocab_size,
+                    hidden_size: self.hidden_size,
+                    intermediate_size: self.intermediate_size,
+                    num_hidden_layers: self.num_hidden_layers,
+                    num_attention_heads: self.num_attention_heads,
+                    num_key_value_heads: self.num_key_value_heads,
+                    head_dim: self.head_dim,
+                    max_position_embeddings: self.max_position_embeddings,
+                    activation: self.$activation,
+                    rms_norm_eps: self.rms_norm_eps,
+                    rope_theta: self.rope_theta,
+                    rope_scaling: self.rope_scaling.clone(),
+                    attention_bias: self.attention_bias,
+                    tie_word_embeddings: self.tie_word_embeddings,
+                    eos_token_id: self.eos_token_id.clone(),
+                    initializer_range: self.initializer_range,
+                };
+                shared.sizes::<F>()
+            }
+        }
+
+        impl $crate::decoder_family::FamilySettings for Config {
+            fn filled(self) -> Self {
                 let defaults = Self::defaults();
                 let keys = self.num_key_value_heads.or(self.num_attention_heads);
                 Self {
@@ -292,37 +316,14 @@ macro_rules! llama_like_settings {
                 }
             }
 
-            /// With every head's share of the width, where no width of a head is set. Only once all settings are laid over
-            /// each other: a preset's share is not that of other sizes.
-            pub(crate) fn with_head_dim(self) -> Self {
+            /// With every head's share of the width, where no width of a head is set: a preset's share is not that of other
+            /// sizes.
+            fn derived(self) -> Self {
                 let share = match (self.hidden_size, self.num_attention_heads) {
                     (Some(width), Some(heads)) if heads > 0 && width % heads == 0 => Some(width / heads),
                     _ => None,
                 };
                 Self { head_dim: self.head_dim.or(share), ..self }
-            }
-
-            /// The shared settings, checked.
-            pub(crate) fn sizes<F: $crate::DecoderFamily>(&self) -> ::anyhow::Result<$crate::decoder_family::LlamaSizes> {
-                let shared = $crate::decoder_family::LlamaLike {
-                    vocab_size: self.vocab_size,
-                    hidden_size: self.hidden_size,
-                    intermediate_size: self.intermediate_size,
-                    num_hidden_layers: self.num_hidden_layers,
-                    num_attention_heads: self.num_attention_heads,
-                    num_key_value_heads: self.num_key_value_heads,
-                    head_dim: self.head_dim,
-                    max_position_embeddings: self.max_position_embeddings,
-                    activation: self.$activation,
-                    rms_norm_eps: self.rms_norm_eps,
-                    rope_theta: self.rope_theta,
-                    rope_scaling: self.rope_scaling.clone(),
-                    attention_bias: self.attention_bias,
-                    tie_word_embeddings: self.tie_word_embeddings,
-                    eos_token_id: self.eos_token_id.clone(),
-                    initializer_range: self.initializer_range,
-                };
-                shared.sizes::<F>()
             }
         }
     };

@@ -25,10 +25,22 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::marker::PhantomData;
 
+/// The settings of a family, as [`family_settings!`](crate::family_settings) and
+/// [`llama_like_settings!`](crate::llama_like_settings) declare them.
+pub trait FamilySettings: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync {
+    /// With the defaults of what is not set and has one.
+    fn filled(self) -> Self;
+
+    /// With what follows from other settings, once all of them are laid over each other and filled.
+    fn derived(self) -> Self {
+        self
+    }
+}
+
 /// A family of decoders of the usual build; `register!(decoder, FamilyDecoder<MyFamily>)` makes it a component.
 pub trait DecoderFamily: Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
-    type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
+    type Config: FamilySettings;
     /// The kind that configs name, in kebab case.
     const KIND: &'static str;
     /// One line for `limber components`.
@@ -63,11 +75,8 @@ pub trait DecoderFamily: Send + Sync + 'static {
     fn described(config: &ModelConfig) -> Result<Self::Config>;
 
     /// Settings with the defaults of what is not set.
-    fn filled(config: Self::Config) -> Self::Config;
-
-    /// Settings that follow from others, once all of them are laid over each other and filled.
-    fn derived(config: Self::Config) -> Self::Config {
-        config
+    fn filled(config: Self::Config) -> Self::Config {
+        config.filled()
     }
 
     /// The model of settings that are filled.
@@ -109,6 +118,25 @@ pub trait DecoderFamily: Send + Sync + 'static {
             value if value.is_finite() && value > 0.0 => Ok(value),
             value => bail!("{}: {key} is {value}, allowed is above 0", Self::KIND),
         }
+    }
+
+    /// The sizes of a model with as many heads of keys as of queries, of settings under their keys: V, D, L, H, positions.
+    ///
+    /// # Errors
+    /// A size that is not set or 0, a width that is not a multiple of the heads.
+    fn spec(sizes: [(&str, Option<usize>); 5], eos_token_id: &Option<TokenIds>) -> Result<DecoderSpec> {
+        let [vocab, width, layers, heads, context] = sizes;
+        let (width_key, width) = (width.0, Self::size(width.0, width.1)?);
+        let (heads_key, heads) = (heads.0, Self::size(heads.0, heads.1)?);
+        Ok(DecoderSpec {
+            width,
+            vocab: Self::size(vocab.0, vocab.1)?,
+            layers: Self::size(layers.0, layers.1)?,
+            kv_heads: heads,
+            head_dim: Self::head_width((width_key, width), (heads_key, heads))?,
+            context: Self::size(context.0, context.1)?,
+            eos: eos(eos_token_id),
+        })
     }
 
     /// The width of a head: `width` shared among `heads`, both under their keys.
@@ -162,7 +190,7 @@ impl<F: DecoderFamily> Part for FamilyDecoder<F> {
         let found = document.as_ref().map(|config| described::<F>(config, source)).transpose()?;
         let found = document.as_ref().map(ModelConfig::location).zip(found.as_ref());
         let preset = preset.as_ref().map(|(name, preset)| (*name, preset));
-        let config = F::derived(F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?));
+        let config = F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?).derived();
         let plan = F::plan(&config);
         match found {
             Some((location, _)) => plan.with_context(|| location.to_string())?,

@@ -1,6 +1,6 @@
 //! Settings of a family with names of its own, as one table: keys, what they mean, their types and defaults.
 
-/// Declares a family's `Config`: each setting is an option, and `Config::filled` sets what is not set to the default that
+/// Declares a family's `Config`: each setting is an option, and `filled` sets what is not set to the default that
 /// stands beside its type.
 ///
 /// ```
@@ -14,6 +14,7 @@
 ///     }
 /// }
 ///
+/// use limber_core::decoder_family::FamilySettings;
 /// let config = Config::default().filled();
 /// assert_eq!((config.n_embd, config.n_inner), (Some(768), None));
 /// ```
@@ -30,9 +31,8 @@ macro_rules! family_settings {
             $($(#[$attribute])* pub $key: Option<$type>,)*
         }
 
-        impl $name {
-            /// With the defaults of what is not set and has one.
-            pub(crate) fn filled(self) -> Self {
+        impl $crate::decoder_family::FamilySettings for $name {
+            fn filled(self) -> Self {
                 Self { $($key: self.$key$(.or(Some($default)))?,)* }
             }
         }

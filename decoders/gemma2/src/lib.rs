@@ -90,14 +90,6 @@ impl DecoderFamily for Gemma2 {
         Ok(found)
     }
 
-    fn filled(config: Config) -> Config {
-        config.filled()
-    }
-
-    fn derived(config: Config) -> Config {
-        config.with_head_dim()
-    }
-
     fn plan(config: &Config) -> Result<ModelPlan> {
         let sizes = config.sizes::<Self>()?;
         let mut block = sizes.block(NormKind::RmsLessOne);

@@ -8,11 +8,11 @@ use anyhow::Result;
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
+use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Gpt2>);
@@ -112,16 +112,15 @@ impl DecoderFamily for Gpt2 {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let (width, heads) = (Self::size("n_embd", config.n_embd)?, Self::size("n_head", config.n_head)?);
-        let spec = DecoderSpec {
-            width,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("n_layer", config.n_layer)?,
-            kv_heads: heads,
-            head_dim: Self::head_width(("n_embd", width), ("n_head", heads))?,
-            context: Self::size("n_positions", config.n_positions)?,
-            eos: eos(&config.eos_token_id),
-        };
+        let sizes = [
+            ("vocab_size", config.vocab_size),
+            ("n_embd", config.n_embd),
+            ("n_layer", config.n_layer),
+            ("n_head", config.n_head),
+            ("n_positions", config.n_positions),
+        ];
+        let spec = Self::spec(sizes, &config.eos_token_id)?;
+        let (width, heads) = (spec.width, spec.kv_heads);
         let std = Self::need("initializer_range", config.initializer_range)?;
         let (init, residual) = (Init::normal(std), Init::normal(std / (2.0 * spec.layers as f32).sqrt()));
         let norm =

@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
+use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<GptJ>);
@@ -82,21 +82,19 @@ impl DecoderFamily for GptJ {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let (width, heads) = (Self::size("n_embd", config.n_embd)?, Self::size("n_head", config.n_head)?);
-        let dim = Self::head_width(("n_embd", width), ("n_head", heads))?;
+        let sizes = [
+            ("vocab_size", config.vocab_size),
+            ("n_embd", config.n_embd),
+            ("n_layer", config.n_layer),
+            ("n_head", config.n_head),
+            ("n_positions", config.n_positions),
+        ];
+        let spec = Self::spec(sizes, &config.eos_token_id)?;
+        let (width, heads, dim) = (spec.width, spec.kv_heads, spec.head_dim);
         let rotary = Self::size("rotary_dim", config.rotary_dim)?;
         if rotary % 2 != 0 || rotary > dim {
             bail!("gptj: rotary_dim {rotary} is not allowed, it is even and at most a head's width {dim}")
         }
-        let spec = DecoderSpec {
-            width,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("n_layer", config.n_layer)?,
-            kv_heads: heads,
-            head_dim: dim,
-            context: Self::size("n_positions", config.n_positions)?,
-            eos: eos(&config.eos_token_id),
-        };
         let init = Init::normal(Self::need("initializer_range", config.initializer_range)?);
         let norm =
             NormPlan { kind: NormKind::Layer, eps: Self::need("layer_norm_epsilon", config.layer_norm_epsilon)? };

@@ -1,7 +1,7 @@
 //! Settings of `llama`: Hugging Face's own names, and which of them go together.
 
 use anyhow::{Result, bail};
-use limber_core::decoder_family::{LayerType, windows};
+use limber_core::decoder_family::{FamilySettings, LayerType, windows};
 use limber_core::llama_like_settings;
 use limber_core::ops::Activation;
 use schemars::JsonSchema;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
+use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
@@ -126,17 +126,16 @@ impl DecoderFamily for Opt {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let width = Self::size("hidden_size", config.hidden_size)?;
-        let heads = Self::size("num_attention_heads", config.num_attention_heads)?;
-        let spec = DecoderSpec {
-            width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("num_hidden_layers", config.num_hidden_layers)?,
-            kv_heads: heads,
-            head_dim: Self::head_width(("hidden_size", width), ("num_attention_heads", heads))?,
-            context: Self::size("max_position_embeddings", config.max_position_embeddings)?,
-            eos: eos(&config.eos_token_id),
-        };
+        let sizes = [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("num_hidden_layers", config.num_hidden_layers),
+            ("num_attention_heads", config.num_attention_heads),
+            ("max_position_embeddings", config.max_position_embeddings),
+        ];
+        let blocks = Self::spec(sizes, &config.eos_token_id)?;
+        let (width, heads) = (blocks.width, blocks.kv_heads);
+        let spec = DecoderSpec { width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?, ..blocks };
         let std = Self::need("init_std", config.init_std)?;
         let init = Init::normal(std);
         let affine = Self::need("layer_norm_elementwise_affine", config.layer_norm_elementwise_affine)?;
