@@ -109,15 +109,14 @@ impl DecoderFamily for Gpt2 {
     }
 
     fn filled(config: Config) -> Config {
-        let width = config.n_embd.unwrap_or(768);
         Config {
             model: None,
             vocab_size: config.vocab_size.or(Some(50_257)),
             n_positions: config.n_positions.or(Some(1024)),
-            n_embd: Some(width),
+            n_embd: config.n_embd.or(Some(768)),
             n_layer: config.n_layer.or(Some(12)),
             n_head: config.n_head.or(Some(12)),
-            n_inner: config.n_inner.or(Some(4 * width)),
+            n_inner: config.n_inner,
             activation_function: config.activation_function.or(Some(Activation::GeluNew)),
             layer_norm_epsilon: config.layer_norm_epsilon.or(Some(1e-5)),
             scale_attn_weights: config.scale_attn_weights.or(Some(true)),
@@ -126,6 +125,10 @@ impl DecoderFamily for Gpt2 {
             eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![50_256]))),
             initializer_range: config.initializer_range.or(Some(0.02)),
         }
+    }
+
+    fn derived(config: Config) -> Config {
+        Config { n_inner: config.n_inner.or(config.n_embd.and_then(|width| width.checked_mul(4))), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {

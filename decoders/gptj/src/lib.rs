@@ -79,20 +79,23 @@ impl DecoderFamily for GptJ {
     }
 
     fn filled(config: Config) -> Config {
-        let width = config.n_embd.unwrap_or(4096);
         Config {
             vocab_size: config.vocab_size.or(Some(50_400)),
             n_positions: config.n_positions.or(Some(2048)),
-            n_embd: Some(width),
+            n_embd: config.n_embd.or(Some(4096)),
             n_layer: config.n_layer.or(Some(28)),
             n_head: config.n_head.or(Some(16)),
             rotary_dim: config.rotary_dim.or(Some(64)),
-            n_inner: config.n_inner.or(Some(4 * width)),
+            n_inner: config.n_inner,
             layer_norm_epsilon: config.layer_norm_epsilon.or(Some(1e-5)),
             tie_word_embeddings: config.tie_word_embeddings.or(Some(false)),
             eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![50_256]))),
             initializer_range: config.initializer_range.or(Some(0.02)),
         }
+    }
+
+    fn derived(config: Config) -> Config {
+        Config { n_inner: config.n_inner.or(config.n_embd.and_then(|width| width.checked_mul(4))), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
