@@ -37,7 +37,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, in the order in which an image meets them.
+    /// Every role, in the order in which an image passes them.
     pub const ALL: [Role; 3] = [Role::Encoder, Role::Stitch, Role::Decoder];
 
     /// The name in configs.
@@ -74,7 +74,7 @@ impl TryFrom<&str> for Role {
 }
 
 /// What every component has: a kind, settings, a tiny preset.
-pub trait Part: Sized + Send + Sync + 'static {
+pub trait Component: Sized + Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`).
     type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
     /// The kind that configs name, in kebab case.
@@ -109,7 +109,7 @@ pub trait Part: Sized + Send + Sync + 'static {
 }
 
 /// A component that is an encoder.
-pub trait EncoderPart: Part + Encoder {
+pub trait EncoderComponent: Component + Encoder {
     /// Image and feature specs of resolved settings, before any weight is read.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ pub trait EncoderPart: Part + Encoder {
 }
 
 /// A component that is a decoder.
-pub trait DecoderPart: Part + Decoder {
+pub trait DecoderComponent: Component + Decoder {
     /// The sizes of resolved settings, before any weight is read.
     ///
     /// # Errors
@@ -139,24 +139,24 @@ pub trait DecoderPart: Part + Decoder {
 }
 
 /// A component that is a stitch.
-pub trait StitchPart: Part + Stitch {
+pub trait StitchComponent: Component + Stitch {
     /// The prefix that resolved settings give between these two sides. A checkpoint in `context.source` that does
     /// not fit is refused here, naming both sides.
     ///
     /// # Errors
     /// Widths of the checkpoint that are not those of the encoder and decoder.
-    fn specs(config: &Self::Config, context: &PartContext) -> Result<PrefixSpec>;
+    fn specs(config: &Self::Config, context: &StitchContext) -> Result<PrefixSpec>;
 
     /// The stitch of resolved settings.
     ///
     /// # Errors
     /// Weights that are missing or of another shape.
-    fn new(config: &Self::Config, context: &PartContext, weights: &Weights) -> Result<Self>;
+    fn new(config: &Self::Config, context: &StitchContext, weights: &Weights) -> Result<Self>;
 }
 
 /// The two sides a stitch stands between, and the weights it will read.
 #[derive(Clone, Copy)]
-pub struct PartContext<'a> {
+pub struct StitchContext<'a> {
     /// The encoder's features.
     pub features: FeatureSpec,
     /// The kind of the encoder, for messages.
@@ -165,7 +165,7 @@ pub struct PartContext<'a> {
     pub width: usize,
     /// The kind of the decoder, for messages.
     pub decoder: &'a str,
-    /// The weights, whose names and shapes may be looked at.
+    /// The weights, whose names and shapes may be read.
     pub source: &'a dyn WeightSource,
 }
 
@@ -225,7 +225,7 @@ pub struct Prepared<S, T: ?Sized> {
 type BuildFn<T> = Box<dyn FnOnce(&Weights) -> Result<Box<T>> + Send>;
 
 impl<S, T: ?Sized> Prepared<S, T> {
-    /// What a host of foreign components makes of one.
+    /// What a host of external components makes of one.
     pub fn new(
         kind: impl Into<String>,
         settings: Value,
@@ -254,7 +254,7 @@ pub type PreparedStitch = Prepared<PrefixSpec, dyn Stitch>;
 /// Prepares an encoder or decoder from settings and the source of its weights.
 pub type PrepareFn<S, T> = Arc<dyn Fn(Value, &dyn WeightSource) -> Result<Prepared<S, T>> + Send + Sync>;
 /// Prepares a stitch from settings and the two sides.
-pub type PrepareStitchFn = Arc<dyn Fn(Value, &PartContext) -> Result<PreparedStitch> + Send + Sync>;
+pub type PrepareStitchFn = Arc<dyn Fn(Value, &StitchContext) -> Result<PreparedStitch> + Send + Sync>;
 
 /// Whether weights are those of a component, by what lies beside them.
 pub type RecogniseFn = Arc<dyn Fn(&dyn WeightSource) -> Result<bool> + Send + Sync>;
@@ -430,7 +430,7 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown kind, settings or a checkpoint that do not fit.
-    pub fn stitch(&self, kind: &str, settings: Value, context: &PartContext) -> Result<PreparedStitch> {
+    pub fn stitch(&self, kind: &str, settings: Value, context: &StitchContext) -> Result<PreparedStitch> {
         match &self.get(Role::Stitch, kind)?.maker {
             Maker::Stitch(prepare) => prepare(settings, context),
             _ => bail!("{kind:?} is not a stitch"),
@@ -441,7 +441,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::insert`].
-    pub fn insert_encoder<P: EncoderPart>(&mut self, origin: Origin) -> Result<()> {
+    pub fn insert_encoder<P: EncoderComponent>(&mut self, origin: Origin) -> Result<()> {
         let maker = Maker::Encoder(Arc::new(|settings, source| {
             let config = P::resolve(settings::parse("encoder", settings)?, source)?;
             let spec = P::specs(&config)?;
@@ -456,7 +456,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::insert`].
-    pub fn insert_decoder<P: DecoderPart>(&mut self, origin: Origin) -> Result<()> {
+    pub fn insert_decoder<P: DecoderComponent>(&mut self, origin: Origin) -> Result<()> {
         let maker = Maker::Decoder(Arc::new(|settings, source| {
             let config = P::resolve(settings::parse("decoder", settings)?, source)?;
             let spec = P::specs(&config)?;
@@ -471,14 +471,14 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::insert`].
-    pub fn insert_stitch<P: StitchPart>(&mut self, origin: Origin) -> Result<()> {
+    pub fn insert_stitch<P: StitchComponent>(&mut self, origin: Origin) -> Result<()> {
         let maker = Maker::Stitch(Arc::new(|settings, context| {
             let config = P::resolve(settings::parse("stitch", settings)?, context.source)?;
             let spec = P::specs(&config, context)?;
             let (features, width) = (context.features, context.width);
             let (encoder, decoder) = (context.encoder.to_string(), context.decoder.to_string());
             Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| {
-                let context = PartContext {
+                let context = StitchContext {
                     features,
                     encoder: &encoder,
                     width,
@@ -492,7 +492,7 @@ impl Registry {
     }
 }
 
-fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
+fn entry<P: Component>(origin: Origin, maker: Maker) -> Result<Entry> {
     Ok(Entry {
         kind: P::KIND.to_string(),
         about: P::ABOUT.to_string(),
@@ -509,19 +509,19 @@ fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
 /// Registers a component with every program that links this crate: `register!(encoder, ClipResnet);`.
 #[macro_export]
 macro_rules! register {
-    (encoder, $part:ty) => {
-        $crate::register!(@ insert_encoder, $part);
+    (encoder, $component:ty) => {
+        $crate::register!(@ insert_encoder, $component);
     };
-    (decoder, $part:ty) => {
-        $crate::register!(@ insert_decoder, $part);
+    (decoder, $component:ty) => {
+        $crate::register!(@ insert_decoder, $component);
     };
-    (stitch, $part:ty) => {
-        $crate::register!(@ insert_stitch, $part);
+    (stitch, $component:ty) => {
+        $crate::register!(@ insert_stitch, $component);
     };
-    (@ $insert:ident, $part:ty) => {
+    (@ $insert:ident, $component:ty) => {
         $crate::exports::inventory::submit! {
             $crate::registry::Registration {
-                insert: |registry| registry.$insert::<$part>($crate::registry::Origin::BuiltIn {
+                insert: |registry| registry.$insert::<$component>($crate::registry::Origin::BuiltIn {
                     package: env!("CARGO_PKG_NAME").to_string(),
                     version: env!("CARGO_PKG_VERSION").to_string(),
                 }),

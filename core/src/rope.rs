@@ -79,7 +79,7 @@ pub struct Rope {
     /// `rope_theta`.
     pub theta: Option<f64>,
     /// `partial_rotary_factor`.
-    pub part: Option<f64>,
+    pub fraction: Option<f64>,
     /// The scaling, unless it is `default`.
     pub scaling: Option<RopeScaling>,
 }
@@ -104,22 +104,22 @@ const KEYS: [&str; 14] = [
 
 impl Rope {
     /// Reads `rope_scaling`, `rope_parameters`, `rope_theta` and `partial_rotary_factor` of a model with
-    /// `max_position_embeddings` positions; `part` is what messages call the decoder.
+    /// `max_position_embeddings` positions; `component` is what messages call the decoder.
     ///
     /// # Errors
     /// A kind of scaling that is not supported, a key that is unknown, a value that is missing or no number.
-    pub fn read(part: &str, config: &ModelConfig, max_position_embeddings: usize) -> Result<Self> {
+    pub fn read(component: &str, config: &ModelConfig, max_position_embeddings: usize) -> Result<Self> {
         let theta = config.number("rope_theta")?;
         let partial = config.number("partial_rotary_factor")?;
-        let mut rope = Rope { theta, part: partial, scaling: None };
+        let mut rope = Rope { theta, fraction: partial, scaling: None };
         // As in transformers, an empty `rope_scaling` counts as none, and one that says something comes first.
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(value) = config.value(key) else { continue };
             let Some(map) = value.as_object() else {
-                return Err(config.refusal(key, "allowed is a map of rope parameters"));
+                return Err(config.refusal(key, "expected a map of rope parameters"));
             };
             if let (false, Some(section)) = (map.is_empty(), config.section(key)) {
-                rope.fill(part, config, &section, max_position_embeddings)?;
+                rope.fill(component, config, &section, max_position_embeddings)?;
                 break;
             }
         }
@@ -130,9 +130,9 @@ impl Rope {
     ///
     /// # Errors
     /// As [`Self::read`]; a part of a head.
-    pub fn read_whole(part: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
-        let rope = Self::read(part, config, max_position_embeddings.unwrap_or(0))?;
-        match rope.part {
+    pub fn read_whole(component: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
+        let rope = Self::read(component, config, max_position_embeddings.unwrap_or(0))?;
+        match rope.fraction {
             Some(share) if share != 1.0 => {
                 bail!("{}: partial_rotary_factor is {share}, supported is 1", config.location())
             }
@@ -140,17 +140,17 @@ impl Rope {
         }
     }
 
-    fn fill(&mut self, part: &str, config: &ModelConfig, section: &ModelConfig, longest: usize) -> Result<()> {
+    fn fill(&mut self, component: &str, config: &ModelConfig, section: &ModelConfig, longest: usize) -> Result<()> {
         let key = if section.value("rope_type").is_some() { "rope_type" } else { "type" };
         let kind = section.text(key)?.unwrap_or_else(|| "default".to_string());
         if !["default", "linear", "dynamic", "llama3", "yarn"].contains(&kind.as_str()) {
             return Err(section.refusal(key, "supported is default, linear, dynamic, llama3, yarn"));
         }
         if let Some(unknown) = section.keys().find(|key| !KEYS.contains(key)) {
-            return Err(section.refusal(unknown, format!("which {part} does not support")));
+            return Err(section.refusal(unknown, format!("which {component} does not support")));
         }
         self.theta = section.number("rope_theta")?.or(self.theta);
-        self.part = section.number("partial_rotary_factor")?.or(self.part);
+        self.fraction = section.number("partial_rotary_factor")?.or(self.fraction);
         let need = |key: &str| section.number(key)?.ok_or_else(|| section.refusal(key, "expected a number"));
         let key = "original_max_position_embeddings";
         let trained = config.size(key)?.or(section.size(key)?).unwrap_or(longest);
@@ -194,30 +194,34 @@ impl RopeScaling {
         }
     }
 
-    /// Checks the numbers for heads with `dim` rotated elements; `part` is what messages call the decoder.
+    /// Checks the numbers for heads with `dim` rotated elements; `component` is what messages call the decoder.
     ///
     /// # Errors
     /// Names the key, its value and what is allowed.
-    pub fn check(&self, part: &str, dim: usize) -> Result<()> {
+    pub fn check(&self, component: &str, dim: usize) -> Result<()> {
         let above_zero = |key: &str, value: f64| {
             if value.is_finite() && value > 0.0 {
                 return Ok(());
             }
-            bail!("{part}: rope_scaling: {key} is {value}, allowed is above 0")
+            bail!("{component}: rope_scaling: {key} is {value}, expected a number above 0")
         };
         above_zero("factor", self.factor())?;
         let trained = "original_max_position_embeddings";
         match *self {
             Self::Linear { .. } => Ok(()),
             Self::Dynamic { .. } if dim < 3 => {
-                bail!("{part}: rope_scaling: dynamic needs heads with more than 2 rotated elements, these have {dim}")
+                bail!(
+                    "{component}: rope_scaling: dynamic needs heads with more than 2 rotated elements, these have {dim}"
+                )
             }
             Self::Dynamic { .. } => Ok(()),
             Self::Llama3 { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings, .. } => {
                 above_zero(trained, original_max_position_embeddings as f64)?;
                 above_zero("low_freq_factor", low)?;
                 if !(high.is_finite() && high > low) {
-                    bail!("{part}: rope_scaling: high_freq_factor is {high}, allowed is above low_freq_factor, {low}")
+                    bail!(
+                        "{component}: rope_scaling: high_freq_factor is {high}, expected a number above low_freq_factor, {low}"
+                    )
                 }
                 Ok(())
             }
@@ -226,7 +230,9 @@ impl RopeScaling {
                 above_zero("attention_factor", attention_factor.unwrap_or(1.0))?;
                 above_zero("beta_slow", beta_slow)?;
                 if !(beta_fast.is_finite() && beta_fast >= beta_slow) {
-                    bail!("{part}: rope_scaling: beta_fast is {beta_fast}, allowed is from beta_slow, {beta_slow}, on")
+                    bail!(
+                        "{component}: rope_scaling: beta_fast is {beta_fast}, expected at least beta_slow, {beta_slow}"
+                    )
                 }
                 Ok(())
             }
@@ -420,7 +426,7 @@ mod tests {
         let rope = read(json!({"rope_theta": 7, "rope_parameters": {"rope_theta": 8, "rope_type": "default"}}), 64);
         assert_eq!(rope.unwrap().theta, Some(8.0));
         let rope = read(json!({"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}}), 64);
-        assert_eq!(rope.unwrap().part, Some(0.25));
+        assert_eq!(rope.unwrap().fraction, Some(0.25));
     }
 
     #[test]
@@ -441,7 +447,7 @@ mod tests {
         );
         check(
             json!({"rope_scaling": "linear"}),
-            "here: config.json: rope_scaling is \"linear\", allowed is a map of rope parameters",
+            "here: config.json: rope_scaling is \"linear\", expected a map of rope parameters",
         );
         check(
             json!({"rope_scaling": {"type": "default", "mrope_section": [1, 2]}}),
@@ -459,7 +465,7 @@ mod tests {
             let scaling: RopeScaling = serde_json::from_value(tree).unwrap();
             assert_eq!(scaling.check("toy", 2).unwrap_err().to_string(), format!("toy: rope_scaling: {expected}"));
         };
-        check(json!({"rope_type": "linear", "factor": 0.0}), "factor is 0, allowed is above 0");
+        check(json!({"rope_type": "linear", "factor": 0.0}), "factor is 0, expected a number above 0");
         check(
             json!({"rope_type": "dynamic", "factor": 2.0}),
             "dynamic needs heads with more than 2 rotated elements, these have 2",
@@ -468,15 +474,15 @@ mod tests {
             json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": low, "high_freq_factor": high,
                 "original_max_position_embeddings": trained})
         };
-        check(llama(4.0, 4.0, 8), "high_freq_factor is 4, allowed is above low_freq_factor, 4");
-        check(llama(0.0, 4.0, 8), "low_freq_factor is 0, allowed is above 0");
-        check(llama(1.0, 4.0, 0), "original_max_position_embeddings is 0, allowed is above 0");
+        check(llama(4.0, 4.0, 8), "high_freq_factor is 4, expected a number above low_freq_factor, 4");
+        check(llama(0.0, 4.0, 8), "low_freq_factor is 0, expected a number above 0");
+        check(llama(1.0, 4.0, 0), "original_max_position_embeddings is 0, expected a number above 0");
         let yarn = |attention: f64, fast: f64, slow: f64| {
             json!({"rope_type": "yarn", "factor": 8.0, "attention_factor": attention, "beta_fast": fast,
                 "beta_slow": slow, "original_max_position_embeddings": 8})
         };
-        check(yarn(-1.0, 32.0, 1.0), "attention_factor is -1, allowed is above 0");
-        check(yarn(1.0, 1.0, 2.0), "beta_fast is 1, allowed is from beta_slow, 2, on");
-        check(yarn(1.0, 1.0, 0.0), "beta_slow is 0, allowed is above 0");
+        check(yarn(-1.0, 32.0, 1.0), "attention_factor is -1, expected a number above 0");
+        check(yarn(1.0, 1.0, 2.0), "beta_fast is 1, expected at least beta_slow, 2");
+        check(yarn(1.0, 1.0, 0.0), "beta_slow is 0, expected a number above 0");
     }
 }

@@ -1,4 +1,4 @@
-//! What a part says of itself: image, feature and decoder specs.
+//! What a component says of itself: image, feature and decoder specs.
 //!
 //! Specs are plain data, known before any weight is read, so that a stitch that does not fit is refused early.
 //! They grow by fields; `Default` keeps older authors' code compiling.

@@ -112,7 +112,7 @@ fn pixels_are_those_of_transformers_image_processor() {
 
 #[test]
 fn pixels_without_a_preprocessor() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let spec = |path: &str, settings: Value| {
         let source = source(&registry, "encoder", "beit", path);
         registry.encoder("beit", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
@@ -156,7 +156,7 @@ impl WeightSource for Recorder {
 #[test]
 fn random_weights_are_drawn_as_transformers_draws_them() {
     let random = &lists("beit")["random"];
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let recorder = Arc::new(Recorder { random: RandomSource::new(7), drawn: Mutex::default() });
     let prepared = registry.encoder("beit", random["settings"].clone(), recorder.as_ref()).unwrap();
     prepared.build(&Weights::new(recorder.clone(), Device::Cpu, None)).unwrap();
@@ -193,7 +193,7 @@ fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
 
 #[test]
 fn presets_have_microsofts_sizes() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "beit", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize, layers: usize, shared: bool| {
         let prepared = registry.encoder("beit", json!({"model": model}), source.as_ref()).unwrap();
@@ -220,7 +220,7 @@ fn presets_have_microsofts_sizes() {
 
 #[test]
 fn what_config_json_asks_for_and_beit_cannot_do_is_refused_by_name() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check_with = |settings: Value, key: &str, value: Value, expected: &[&str]| {
         let mut config = config_of("absolute");
         config[key] = value;
@@ -249,7 +249,7 @@ fn what_config_json_asks_for_and_beit_cannot_do_is_refused_by_name() {
 
 #[test]
 fn settings_that_do_not_fit_each_other() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "beit", "random:1");
     let check = |mut settings: Value, expected: &str| {
         if settings.get("model").is_none() && settings.get("hidden_size").is_none() {
@@ -266,7 +266,7 @@ fn settings_that_do_not_fit_each_other() {
         json!({"hidden_size": 10, "num_attention_heads": 3}),
         "hidden_size 10 is not a multiple of num_attention_heads 3",
     );
-    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, allowed is 1 and above");
+    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, expected at least 1");
     check(json!({"image_size": 12}), "image_size 12 is less than patch_size 16");
     check(json!({"trained_size": 12, "image_size": 224}), "trained_size 12 is less than patch_size 16");
     check(json!({"resize_to": 200}), "resize_to 200 is less than image_size 224");
@@ -281,7 +281,7 @@ fn settings_that_do_not_fit_each_other() {
 
 #[test]
 fn weights_that_are_missing_or_of_another_shape_are_named() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |path: &Path, settings: Value, expected: &[&str]| {
         let source = source(&registry, "encoder", "beit", path.to_str().unwrap());
         let prepared = registry.encoder("beit", settings, source.as_ref()).unwrap();
@@ -301,7 +301,7 @@ fn weights_that_are_missing_or_of_another_shape_are_named() {
 
 #[test]
 fn the_kind_auto_is_told_by_config_json() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     for (case, ..) in CASES {
         let source = source(&registry, "encoder", "beit", &format!("beit/{case}"));
         assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "beit");

@@ -31,7 +31,7 @@ fn every_form_gives_open_clips_features() {
 
 #[test]
 fn presets_have_the_sizes_of_the_paper() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "clip-resnet", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize| {
         let spec = registry.encoder("clip-resnet", json!({"model": model}), source.as_ref()).unwrap().spec;
@@ -50,7 +50,7 @@ fn presets_have_the_sizes_of_the_paper() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "clip-resnet", "random:1");
     let check = |settings: Value, expected: &str| {
         let message = format!("{:#}", registry.encoder("clip-resnet", settings, source.as_ref()).err().unwrap());
@@ -69,7 +69,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn a_wrong_size_names_the_tensor_and_both_shapes() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "clip-resnet", "clip_resnet/visual.pt");
     let prepared = registry.encoder("clip-resnet", json!({"width": 8}), source.as_ref()).unwrap();
     let weights = limber::core::Weights::new(source, candle_core::Device::Cpu, None);

@@ -200,7 +200,7 @@ impl Case {
 
     /// `config.json` with `key` set to `value` is refused, before any weight is read, by a message with these parts.
     pub fn refuses(&self, key: &str, value: Value, expected: &[&str]) {
-        let registry = limber::parts::registry().unwrap();
+        let registry = limber::built_in::registry().unwrap();
         let changed = self.changed(&json!({ key: value }));
         let source = source(&registry, "decoder", self.kind, changed.path().to_str().unwrap());
         let message = format!("{:#}", registry.decoder(self.kind, json!({}), source.as_ref()).err().unwrap());
@@ -238,7 +238,7 @@ pub fn change(file: &Path, changes: &Value) {
 
 /// The kind `auto` finds `kind` in these folders.
 pub fn told_by_its_folder(kind: &str, paths: &[&str]) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     for path in paths {
         let source = source(&registry, "decoder", kind, path);
         assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, kind);
@@ -247,7 +247,7 @@ pub fn told_by_its_folder(kind: &str, paths: &[&str]) {
 
 /// A folder is not taken for the model that is named beside it.
 pub fn model_refused_beside(kind: &str, path: &str, model: &str, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, path);
     let message = registry.decoder(kind, json!({ "model": model }), source.as_ref()).err().unwrap().to_string();
     assert!(message.contains("config.json") && message.contains(expected), "{message}");
@@ -255,7 +255,7 @@ pub fn model_refused_beside(kind: &str, path: &str, model: &str, expected: &str)
 
 /// Settings over random weights that are refused, with a part of the message.
 pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, "random:1");
     let message = format!("{:#}", registry.decoder(kind, settings, source.as_ref()).err().unwrap());
     assert!(message.contains(expected), "{message}");
@@ -263,12 +263,12 @@ pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
 
 /// The resolved settings of a decoder over random weights.
 pub fn resolved(kind: &str, settings: Value) -> Value {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, "random:1");
     registry.decoder(kind, settings, source.as_ref()).unwrap().settings
 }
 
-/// Whatever a part asks of a random source.
+/// Whatever a component asks of a random source.
 struct Recorder(RandomSource, Mutex<Vec<(String, Vec<usize>, Init)>>);
 
 impl WeightSource for Recorder {
@@ -286,7 +286,7 @@ impl WeightSource for Recorder {
 
 /// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of `expected.json`.
 pub fn drawn_as_in_transformers(kind: &str, folder: &str) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let lists = lists(folder);
     let models = lists["initial"].as_array().unwrap();
     assert!(!models.is_empty());
@@ -337,7 +337,7 @@ pub fn edited(case: &Case, edit: impl Fn(&mut HashMap<String, Tensor>)) -> TempD
 
 /// A decoder built from a folder, or why not.
 pub fn build(kind: &str, folder: &Path) -> anyhow::Result<Box<dyn Decoder>> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, folder.to_str().unwrap());
     let prepared = registry.decoder(kind, json!({}), source.as_ref())?;
     prepared.build(&Weights::new(source, Device::Cpu, None))

@@ -117,7 +117,7 @@ fn positions_are_resized_as_pytorch_does_it() {
 
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_paper() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let spec = |form: &str, settings: Value| {
         let source = source(&registry, "encoder", "dinov2", form);
         registry.encoder("dinov2", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
@@ -144,7 +144,7 @@ fn pixels_are_those_of_the_file_or_of_the_paper() {
 
 #[test]
 fn presets_are_metas_models_and_their_files_tell_the_same() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let random = source(&registry, "encoder", "dinov2", "random:1");
     let check = |size: &str, width: usize, layers: usize| {
         let preset = |model: String| registry.encoder("dinov2", json!({"model": model}), random.as_ref()).unwrap();
@@ -206,7 +206,7 @@ fn meta(width: usize, layers: usize, gated: bool, registers: usize) -> Vec<(Stri
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let random = source(&registry, "encoder", "dinov2", "random:1");
     let check = |settings: Value, expected: &str| {
         let message = format!("{:#}", registry.encoder("dinov2", settings, random.as_ref()).err().unwrap());
@@ -218,7 +218,7 @@ fn settings_that_cannot_be() {
     );
     check(json!({}), "no model is set and the sizes cannot be read off random:1; set model (dinov2-small,");
     let small = json!({"model": "dinov2-small"});
-    check(with(&small, "image_size", json!(0)), "image_size is 0, allowed is 1 and above");
+    check(with(&small, "image_size", json!(0)), "image_size is 0, expected at least 1");
     check(with(&small, "image_size", json!(13)), "image_size 13 is smaller than a patch of 14");
     check(with(&small, "trained_size", json!(7)), "trained_size 7 is smaller than a patch of 14");
     check(with(&small, "resize_to", json!(200)), "resize_to 200 is not allowed, it is at least image_size 224");
@@ -243,7 +243,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn what_a_config_json_cannot_ask_for() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |config: Value, expected: &str| {
         let source = Shapes::new(vec![]).with("config.json", config);
         let message = format!("{:#}", registry.encoder("dinov2", json!({}), &source).err().unwrap());
@@ -275,7 +275,7 @@ fn what_a_config_json_cannot_ask_for() {
 
 #[test]
 fn kinds_are_detected() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     for form in ["plain", "gated", "registers", "plain.pth", "registers.pth"] {
         let source = source(&registry, "encoder", "dinov2", &format!("dinov2/{form}"));
         assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "dinov2", "{form}");
@@ -284,7 +284,7 @@ fn kinds_are_detected() {
 
 #[test]
 fn a_wrong_size_names_the_tensor_and_both_shapes() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "dinov2", "dinov2/plain");
     let prepared = registry.encoder("dinov2", json!({"trained_size": 28}), source.as_ref()).unwrap();
     let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());

@@ -20,7 +20,7 @@ fn every_form_gives_transformers_logits() {
         Case::new("gpt2", form).gives("logits");
     }
     Case::new("gpt2", "bf16").gives("bf16.logits");
-    // With a head of its own, and an MLP as wide as nothing says.
+    // With a head of its own, and an MLP of the default width.
     Case::new("gpt2", "untied").gives("untied.logits");
 }
 
@@ -79,7 +79,7 @@ fn random_weights_are_drawn_as_transformers_draws_them() {
 
 #[test]
 fn a_type_asked_for_rounds_the_turned_matrices() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let expected = tensors("gpt2");
     let with = |dtype| {
         let source = source(&registry, "decoder", "gpt2", "gpt2/f32");
@@ -103,7 +103,7 @@ fn a_type_asked_for_rounds_the_turned_matrices() {
 
 #[test]
 fn turned_matrices_are_quantised_along_their_own_rows() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let settings =
         json!({"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 90, "n_positions": 32, "initializer_range": 0.1});
     let logits = |dtype| {
@@ -192,8 +192,8 @@ fn models_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("gpt2", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
-    check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
-    check(json!({"n_inner": 0}), "n_inner is 0, allowed is 1 and above");
+    check(json!({"n_layer": 0}), "n_layer is 0, expected at least 1");
+    check(json!({"n_inner": 0}), "n_inner is 0, expected at least 1");
     check(json!({"activation_function": "gelo"}), "value \"gelo\" is not allowed (did you mean \"gelu");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
 }

@@ -270,7 +270,7 @@ fn a_stitch_is_refused_by_an_encoder_it_was_not_trained_on() {
         limber::weights::save(&path, &tensors, &metadata).unwrap();
     };
     let stitch = format!("stitch.weights={}", path.display());
-    // Random parts of the widths that fit, so that the metadata alone decide.
+    // Random components of the widths that fit, so that the metadata alone decide.
     let sets = [
         stitch.as_str(),
         "encoder.weights=random:1",

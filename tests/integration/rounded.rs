@@ -26,10 +26,10 @@ impl WeightSource for Rounded {
             return Ok(data);
         }
         let rounded = |data: FrozenData| data.convert(self.1).convert(WeightType::F32);
-        // GPT-2's layers lie turned in its files; blocks run along the rows of what multiplies.
-        let turned = request.name.contains(".c_");
-        let turn = |data: FrozenData| if turned { data.transposed().unwrap() } else { data };
-        Ok(turn(rounded(turn(data))))
+        // GPT-2's layers are stored transposed in its files; blocks run along the rows of what multiplies.
+        let transposed = request.name.contains(".c_");
+        let transpose = |data: FrozenData| if transposed { data.transposed().unwrap() } else { data };
+        Ok(transpose(rounded(transpose(data))))
     }
 }
 
@@ -52,7 +52,7 @@ fn settings(kind: &str) -> Value {
 }
 
 fn decoder(kind: &str, source: Arc<dyn WeightSource>, dtype: Option<WeightType>) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let prepared = registry.decoder(kind, settings(kind), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, dtype)).unwrap()
 }

@@ -61,7 +61,7 @@ fn a_batch_is_its_images() {
 #[test]
 fn matrices_are_rounded_to_the_type_that_is_wanted() {
     let expected = tensors("siglip");
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let encode = |settings: Value, dtype: WeightType| {
         let source = source(&registry, "encoder", "siglip", "siglip/both");
         let prepared = registry.encoder("siglip", settings, source.as_ref()).unwrap();
@@ -86,7 +86,7 @@ fn matrices_are_rounded_to_the_type_that_is_wanted() {
 
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_class() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let spec = |form: &str, settings: Value| {
         let source = source(&registry, "encoder", "siglip", form);
         registry.encoder("siglip", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
@@ -111,7 +111,7 @@ fn pixels_are_those_of_the_file_or_of_the_class() {
 
 #[test]
 fn presets_are_googles_models() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let random = source(&registry, "encoder", "siglip", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize| {
         for pool in [false, true] {
@@ -138,7 +138,7 @@ fn presets_are_googles_models() {
 #[test]
 fn a_config_json_with_little_in_it_has_transformers_defaults() {
     // google/siglip-base-patch16-224 and google/siglip-so400m-patch14-384 say no more than this of their vision towers.
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let read = |vision: Value| {
         let config = json!({"model_type": "siglip", "initializer_factor": 1.0, "text_config": {"model_type": "siglip_text_model"}, "vision_config": vision});
         let source = Shapes::new(vec![]).with("config.json", config);
@@ -155,7 +155,7 @@ fn a_config_json_with_little_in_it_has_transformers_defaults() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let random = source(&registry, "encoder", "siglip", "random:1");
     let check = |settings: Value, expected: &str| {
         let mut settings = settings;
@@ -174,7 +174,7 @@ fn settings_that_cannot_be() {
         "no model is set and there is no config.json beside random:1; set model (siglip-base-patch16-224,",
     );
     check(json!({"image_size": 8}), "image_size 8 is smaller than a patch of 16");
-    check(json!({"trained_size": 0}), "trained_size is 0, allowed is 1 and above");
+    check(json!({"trained_size": 0}), "trained_size is 0, expected at least 1");
     check(json!({"num_attention_heads": 5}), "hidden_size 768 is not a multiple of num_attention_heads 5");
     check(json!({"layer": 13}), "layer 13 is not allowed, the 12 blocks have hidden states 0 to 12, or -1 to -13");
     check(json!({"pool": true, "layer": -2}), "pool takes the last hidden state after the layer norm");
@@ -189,7 +189,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn what_a_folder_cannot_ask_for() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |name: &str, document: Value, expected: &str| {
         let base = json!({"model_type": "siglip", "vision_config": {}});
         let source = Shapes::new(vec![]).with("config.json", base).with(name, document);
@@ -232,7 +232,7 @@ fn what_a_folder_cannot_ask_for() {
 
 #[test]
 fn kinds_are_detected() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     for form in ["both", "headless"] {
         let source = source(&registry, "encoder", "siglip", &format!("siglip/{form}"));
         assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "siglip", "{form}");
@@ -241,7 +241,7 @@ fn kinds_are_detected() {
 
 #[test]
 fn a_wrong_size_or_a_missing_head_names_the_tensor() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |form: &str, settings: Value, parts: &[&str]| {
         let source = source(&registry, "encoder", "siglip", &format!("siglip/{form}"));
         let prepared = registry.encoder("siglip", settings, source.as_ref()).unwrap();
@@ -280,7 +280,7 @@ fn random_weights_are_drawn_as_transformers_draws_them() {
     // Both ways draw the same.
     let mut settings = expected["sizes"].clone();
     settings["layer"] = json!(1);
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let weights = || Weights::random(3);
     let mut encode = |post_norm: bool| {
         settings["post_norm"] = json!(post_norm);

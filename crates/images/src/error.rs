@@ -136,10 +136,10 @@ pub enum ImageError {
         source: io::Error,
     },
     /// An image that cannot be decoded, and where it lies.
-    #[error("{place:?}: {error}")]
+    #[error("{location:?}: {error}")]
     At {
         /// The file or address.
-        place: String,
+        location: String,
         /// What is wrong with the image there.
         error: Box<ImageError>,
     },

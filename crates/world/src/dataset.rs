@@ -86,11 +86,11 @@ impl WorldOptions {
 
     fn check(&self) -> Result<Options> {
         let Self { count, size, min_objects, max_objects, .. } = *self;
-        ensure!(count > 0, "count is 0, allowed are 1 and more");
-        ensure!((MIN_SIDE..=MAX_SIDE).contains(&size), "image size is {size}, allowed are {MIN_SIDE} to {MAX_SIDE}");
+        ensure!(count > 0, "count is 0, expected at least 1");
+        ensure!((MIN_SIDE..=MAX_SIDE).contains(&size), "image size is {size}, expected {MIN_SIDE} to {MAX_SIDE}");
         ensure!(
             1 <= min_objects && min_objects <= max_objects && max_objects <= MAX_OBJECTS,
-            "objects in a scene are {min_objects} to {max_objects}, allowed are ranges within 1 to {MAX_OBJECTS}"
+            "objects in a scene are {min_objects} to {max_objects}, expected a range within 1 to {MAX_OBJECTS}"
         );
         ensure!(
             !self.out.exists() || self.out.is_dir(),

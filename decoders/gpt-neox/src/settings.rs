@@ -31,7 +31,7 @@ pub struct Config {
     pub hidden_act: Option<Activation>,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: Option<f64>,
-    /// Part of each head that the rotary embedding rotates.
+    /// Component of each head that the rotary embedding rotates.
     pub rotary_pct: Option<f64>,
     /// Base of the rotary frequencies.
     pub rotary_emb_base: Option<f64>,
@@ -103,7 +103,7 @@ pub(super) fn described(config: &ModelConfig) -> Result<Config> {
         (value, other) => Ok(value.or(other)),
     };
     let found = Config {
-        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.part)?,
+        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.fraction)?,
         rotary_emb_base: same("rotary_emb_base", "rope_theta", found.rotary_emb_base, rope.theta)?,
         rope_scaling: rope.scaling,
         ..found

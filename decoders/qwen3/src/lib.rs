@@ -91,7 +91,7 @@ impl DecoderFamily for Qwen3 {
     }
 
     fn own(mut config: Config) -> Config {
-        // Who sets a window wants it, in every layer where nothing says in which.
+        // Who sets a window wants it, in every layer by default.
         if config.sliding_window.is_some() {
             config.use_sliding_window.get_or_insert(true);
             if config.layer_types.is_none() {

@@ -13,8 +13,8 @@ use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::weights::{WeightError, ZEROS};
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, Init, InputSpec, Part, WeightSource, Weights, model_config,
-    register,
+    Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, Init, InputSpec, WeightSource, Weights,
+    model_config, register,
 };
 
 mod positions;
@@ -38,7 +38,7 @@ pub struct Beit {
     norm: Option<LayerNorm>,
 }
 
-impl Part for Beit {
+impl Component for Beit {
     type Config = Config;
     const KIND: &'static str = "beit";
     const ABOUT: &'static str = "BEiT of any size: relative position bias per layer or shared, class token dropped";
@@ -67,7 +67,7 @@ impl Part for Beit {
     }
 }
 
-impl EncoderPart for Beit {
+impl EncoderComponent for Beit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let s = config.sizes()?;
         let features = FeatureSpec { tokens: s.grid * s.grid, width: s.width, kind: FeatureKind::Patches };
@@ -160,7 +160,7 @@ impl Encoder for Beit {
     }
 }
 
-/// A table's own name, under either place.
+/// A table's own name, under either prefix.
 const TABLE: &str = "relative_position_bias_table";
 
 /// The tensors under `old`, the name in files, or under `new`, transformers 5's own name, where `probe` stands there.

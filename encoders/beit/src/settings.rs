@@ -253,7 +253,7 @@ impl Config {
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
         let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("beit: {key} is 0, allowed is 1 and above"),
+            Some(0) => bail!("beit: {key} is 0, expected at least 1"),
             Some(n) => Ok(n),
             None => bail!("beit: {key} is not set"),
         };

@@ -17,8 +17,8 @@ use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part, WeightSource,
-    Weights, register,
+    Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec,
+    WeightSource, Weights, register,
 };
 
 mod documents;
@@ -58,7 +58,7 @@ enum Head {
     Pooled(LayerNorm, FrozenLinear),
 }
 
-impl Part for ClipVit {
+impl Component for ClipVit {
     type Config = Config;
     const KIND: &'static str = "clip-vit";
     const ABOUT: &'static str = "CLIP's vision transformer: patch tokens of a layer, or the pooled projection";
@@ -94,7 +94,7 @@ impl Part for ClipVit {
     }
 }
 
-impl EncoderPart for ClipVit {
+impl EncoderComponent for ClipVit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = Sizes::of(config)?;
         let clip = ImageSpec::clip(sizes.image_size);

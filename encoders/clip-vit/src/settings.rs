@@ -51,7 +51,7 @@ pub struct Config {
     /// The activation that the weights were trained with: quick_gelu for OpenAI's, gelu for most of open_clip's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
-    /// Added to the variance in the layer norms; 1e-5 where nothing says otherwise.
+    /// Added to the variance in the layer norms; by default 1e-5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     /// Whether a layer norm stands before the first block: all towers but CLIPA's.
@@ -60,19 +60,19 @@ pub struct Config {
     /// Whether blocks scale what they add, as some of open_clip's do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<bool>,
-    /// Mean a channel on the scale 0..1; CLIP's where nothing says otherwise.
+    /// Mean a channel on the scale 0..1; by default CLIP's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; CLIP's where nothing says otherwise.
+    /// Standard deviation a channel on the scale 0..1; by default CLIP's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f32; 3]>,
-    /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
+    /// How the square is cut out of an image; by default shorter-side-crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<ResizeRule>,
-    /// What images are resized to before the square is cut out, S or more; S where nothing says otherwise.
+    /// What images are resized to before the square is cut out, S or more; by default S.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize_to: Option<usize>,
-    /// The resampling filter; bicubic where nothing says otherwise.
+    /// The resampling filter; by default bicubic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<ResizeFilter>,
     /// What random weights' deviations are multiplied with, transformers' setting of this name; 1.
@@ -209,7 +209,7 @@ impl Config {
         };
         let side = match (self.image_size, grid) {
             (Some(side), Some(grid)) if patch_size > 0 && side / patch_size != grid => bail!(
-                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, allowed is image_size {1} to {2}",
+                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, expected image_size {1} to {2}",
                 side / patch_size,
                 grid * patch_size,
                 (grid + 1) * patch_size - 1

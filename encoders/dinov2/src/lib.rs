@@ -17,7 +17,7 @@ use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::VitBlock;
 use limber_core::weights::ZEROS;
-use limber_core::{Encoder, EncoderPart, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
+use limber_core::{Component, Encoder, EncoderComponent, FeatureSpec, InputSpec, WeightSource, Weights, register};
 
 mod names;
 mod settings;
@@ -49,7 +49,7 @@ enum Give {
     ClassAndPatches,
 }
 
-impl Part for Dinov2 {
+impl Component for Dinov2 {
     type Config = Config;
     const KIND: &'static str = "dinov2";
     const ABOUT: &'static str = "DINOv2 (small, base, large, giant), with or without registers: patch tokens";
@@ -78,7 +78,7 @@ impl Part for Dinov2 {
     }
 }
 
-impl EncoderPart for Dinov2 {
+impl EncoderComponent for Dinov2 {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = config.sizes()?;
         let features = FeatureSpec { tokens: sizes.tokens(), width: sizes.width, kind: sizes.kind() };

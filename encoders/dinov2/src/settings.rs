@@ -52,7 +52,7 @@ pub struct Config {
     /// last hidden state do (transformers' `last_hidden_state`), others do not (its `hidden_states`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub post_norm: Option<bool>,
-    /// Image side S in pixels; positions are resized to its patches. 224 where nothing says otherwise.
+    /// Image side S in pixels; positions are resized to its patches. By default 224.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     /// The image side that the positions in the weights are for: `image_size` of config.json, 518 for Meta's weights.
@@ -95,19 +95,19 @@ pub struct Config {
     /// models without registers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpolate_offset: Option<f64>,
-    /// Mean a channel on the scale 0..1; ImageNet's where nothing says otherwise.
+    /// Mean a channel on the scale 0..1; by default ImageNet's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; ImageNet's where nothing says otherwise.
+    /// Standard deviation a channel on the scale 0..1; by default ImageNet's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f32; 3]>,
-    /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
+    /// How the square is cut out of an image; by default shorter-side-crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<ResizeRule>,
     /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize_to: Option<usize>,
-    /// The resampling filter; bicubic where nothing says otherwise.
+    /// The resampling filter; by default bicubic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<ResizeFilter>,
     /// Deviation of random weights; 0.02.
@@ -312,7 +312,7 @@ impl Config {
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
         let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("dinov2: {key} is 0, allowed is 1 and above"),
+            Some(0) => bail!("dinov2: {key} is 0, expected at least 1"),
             Some(n) => Ok(n),
             None => bail!("dinov2: {key} is not set"),
         };

@@ -13,8 +13,8 @@ use limber_core::ops::{Activation, PoolShape, average_pool, channels_last, max_p
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
-    Augment, Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, ResizeFilter, ResizeRule,
-    WeightSource, Weights, register,
+    Augment, Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter,
+    ResizeRule, WeightSource, Weights, register,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub struct NfResnet {
     blocks: Vec<Block>,
 }
 
-impl Part for NfResnet {
+impl Component for NfResnet {
     type Config = Config;
     const KIND: &'static str = "nf-resnet";
     const ABOUT: &'static str = "timm's normaliser-free ResNet (nf_resnet26, nf_resnet50, nf_resnet101), pooled or not";
@@ -63,7 +63,7 @@ impl Part for NfResnet {
     }
 }
 
-impl EncoderPart for NfResnet {
+impl EncoderComponent for NfResnet {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let Sizes { side, channels, .. } = config.sizes()?;
         let image = ImageSpec {

@@ -14,7 +14,8 @@ use candle_transformers::models::siglip::VisionModel;
 use limber_core::encoder::check_pixels;
 use limber_core::registry::EncoderSpecs;
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, candle_bridge, register,
+    Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, InputSpec, WeightSource, Weights, candle_bridge,
+    register,
 };
 
 mod cut;
@@ -40,7 +41,7 @@ enum Tower {
     Raw(Cut),
 }
 
-impl Part for Siglip {
+impl Component for Siglip {
     type Config = Config;
     const KIND: &'static str = "siglip";
     const ABOUT: &'static str = "SigLIP and fixed-resolution SigLIP 2 vision towers: patch tokens, or pooled";
@@ -68,7 +69,7 @@ impl Part for Siglip {
     }
 }
 
-impl EncoderPart for Siglip {
+impl EncoderComponent for Siglip {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = config.sizes()?;
         let (tokens, kind) = match sizes.pool {

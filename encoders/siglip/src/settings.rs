@@ -64,16 +64,16 @@ pub struct Config {
     /// Whether the weights have an attention-pooling head; true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vision_use_head: Option<bool>,
-    /// Mean a channel on the scale 0..1; 0.5 where nothing says otherwise.
+    /// Mean a channel on the scale 0..1; by default 0.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; 0.5 where nothing says otherwise.
+    /// Standard deviation a channel on the scale 0..1; by default 0.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f32; 3]>,
-    /// How the square is cut out of an image; squash where nothing says otherwise.
+    /// How the square is cut out of an image; by default squash.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<ResizeRule>,
-    /// The resampling filter; bicubic where nothing says otherwise.
+    /// The resampling filter; by default bicubic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<ResizeFilter>,
 }
@@ -237,7 +237,7 @@ impl Config {
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
         let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("siglip: {key} is 0, allowed is 1 and above"),
+            Some(0) => bail!("siglip: {key} is 0, expected at least 1"),
             Some(n) => Ok(n),
             None => bail!("siglip: {key} is not set"),
         };

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use candle_core::{Tensor, Var};
 use limber_core::stitch::{LayerNames, PrefixSpec, Projector, ProjectorSettings};
-use limber_core::{Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights, register};
+use limber_core::{Component, Mode, Stitch, StitchComponent, StitchContext, WeightSource, Weights, register};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Config {
 /// The trained projection.
 pub struct Linear(Projector);
 
-impl Part for Linear {
+impl Component for Linear {
     type Config = Config;
     const KIND: &'static str = "linear";
     const ABOUT: &'static str = "one linear projection of the features, as in LiMBeR";
@@ -63,12 +63,12 @@ impl Part for Linear {
     }
 }
 
-impl StitchPart for Linear {
-    fn specs(config: &Config, context: &PartContext) -> Result<PrefixSpec> {
+impl StitchComponent for Linear {
+    fn specs(config: &Config, context: &StitchContext) -> Result<PrefixSpec> {
         Projector::specs(&config.projector(), context)
     }
 
-    fn new(config: &Config, context: &PartContext, weights: &Weights) -> Result<Self> {
+    fn new(config: &Config, context: &StitchContext, weights: &Weights) -> Result<Self> {
         Ok(Self(Projector::new(&config.projector(), context, weights)?))
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use candle_core::{Tensor, Var};
 use limber_core::ops::{gelu_erf, gelu_tanh};
 use limber_core::stitch::{LayerNames, PrefixSpec, Projector, ProjectorSettings};
-use limber_core::{Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights, register};
+use limber_core::{Component, Mode, Stitch, StitchComponent, StitchContext, WeightSource, Weights, register};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ pub struct Mlp {
     activation: Activation,
 }
 
-impl Part for Mlp {
+impl Component for Mlp {
     type Config = Config;
     const KIND: &'static str = "mlp";
     const ABOUT: &'static str = "a multi-layer perceptron over the features";
@@ -106,12 +106,12 @@ impl Part for Mlp {
     }
 }
 
-impl StitchPart for Mlp {
-    fn specs(config: &Config, context: &PartContext) -> Result<PrefixSpec> {
+impl StitchComponent for Mlp {
+    fn specs(config: &Config, context: &StitchContext) -> Result<PrefixSpec> {
         Projector::specs(&config.projector(), context)
     }
 
-    fn new(config: &Config, context: &PartContext, weights: &Weights) -> Result<Self> {
+    fn new(config: &Config, context: &StitchContext, weights: &Weights) -> Result<Self> {
         Ok(Self { layers: Projector::new(&config.projector(), context, weights)?, activation: config.activation })
     }
 }

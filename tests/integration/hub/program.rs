@@ -130,7 +130,7 @@ fn the_token_is_sent_and_never_printed() {
 }
 
 #[test]
-fn a_config_brings_what_its_parts_read() {
+fn a_config_brings_what_its_components_read() {
     let golden = |name: &str| Path::new(crate::ROOT).join("tests/golden").join(name);
     let (hub, home) = (Hub::new(), tempfile::tempdir().unwrap());
     let mut files = Vec::new();

@@ -1,7 +1,7 @@
-//! The decoding loop: rows of different lengths in one batch, each stopping at its own end of sequence.
+//! Continuous batching: sequences of different lengths in one batch, each stopping at its own end of sequence.
 //!
-//! All rows share every read of the weights. A row that ends leaves the batch and a waiting prompt takes its place; what
-//! prompts have in common at their beginning goes through the decoder once.
+//! All sequences share every read of the weights. One that finishes leaves the batch, and a waiting prompt is admitted;
+//! a prefix that prompts have in common goes through the decoder once.
 
 use super::request::Request;
 use super::sampler::{Sampler, log_softmax};
@@ -38,14 +38,14 @@ pub struct Generation {
 /// Seconds of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timing {
-    /// Its prompt through the decoder once, with those that entered beside it.
+    /// Its prompt through the decoder once, with those admitted at the same time.
     pub prefill_s: f64,
     /// All further tokens.
     pub decode_s: f64,
 }
 
 /// Where prompts come from and where texts go.
-pub trait Feed {
+pub trait RequestSource {
     /// Up to `n` further prompts, each `[1, T, D]` f32, T its own; fewer than `n` where no more are left.
     ///
     /// # Errors
@@ -82,11 +82,11 @@ struct Row {
     generation: Generation,
 }
 
-/// Generates text for every prompt of `feed`.
+/// Generates text for every prompt of `source`.
 ///
 /// # Errors
-/// A prompt and new tokens beyond the context length; what the decoder or the feed report.
-pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Result<()> {
+/// A prompt and new tokens beyond the context length; what the decoder or the source report.
+pub fn run(decoder: &dyn Decoder, request: &Request, source: &mut dyn RequestSource) -> Result<()> {
     request.sampling.check()?;
     if request.max_tokens == 0 {
         bail!("max-tokens 0 is not allowed, it is 1 or above")
@@ -96,18 +96,18 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
     let mut kept = Kept::default();
     let mut rows: Vec<Row> = Vec::new();
     let mut device = Device::Cpu;
-    let (mut entered, mut waiting) = (0, true);
+    let (mut admitted, mut waiting) = (0, true);
     loop {
         if waiting && rows.len() < batch {
             let wanted = batch - rows.len();
-            let prompts = feed.prompts(wanted)?;
+            let prompts = source.prompts(wanted)?;
             waiting = prompts.len() == wanted;
             if let Some(first) = prompts.first() {
                 device = first.device().clone();
                 let (mut new_rows, mut new, logits) =
-                    enter(decoder, &prompts, request, &mut kept, &|at| (entered + at, feed.stream(entered + at)))?;
-                entered += prompts.len();
-                take(&mut new_rows, new.as_mut(), &logits, request, feed)?;
+                    admit(decoder, &prompts, request, &mut kept, &|at| (admitted + at, source.stream(admitted + at)))?;
+                admitted += prompts.len();
+                step(&mut new_rows, new.as_mut(), &logits, request, source)?;
                 match &mut cache {
                     Some(cache) => cache.push_rows(new.as_ref())?,
                     None => cache = Some(new),
@@ -125,17 +125,17 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
         let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
         let ids = Tensor::from_vec(ids, (rows.len(), 1), &device)?;
         let logits = decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(cache))?;
-        take(&mut rows, cache, &logits, request, feed)?;
+        step(&mut rows, cache, &logits, request, source)?;
     }
 }
 
-/// New rows with their cache and the logits after their prompts; `place` tells a row's number and its random stream.
-fn enter(
+/// New rows with their cache and the logits after their prompts; `slot` tells a row's number and its random stream.
+fn admit(
     decoder: &dyn Decoder,
     prompts: &[Tensor],
     request: &Request,
     kept: &mut Kept,
-    place: &dyn Fn(usize) -> (usize, u64),
+    slot: &dyn Fn(usize) -> (usize, u64),
 ) -> Result<(Vec<Row>, Box<dyn DecoderCache>, Tensor)> {
     let start = Instant::now();
     let capacity = capacity(decoder, prompts, request)?;
@@ -143,7 +143,7 @@ fn enter(
         shared::prefill(decoder, prompts, capacity, request.cache, kept).context("the prompt could not be read")?;
     let timing = Timing { prefill_s: start.elapsed().as_secs_f64(), decode_s: 0.0 };
     let row = |at| {
-        let (number, stream) = place(at);
+        let (number, stream) = slot(at);
         let sampler = Sampler::new(request.sampling, request.limit, request.seed, stream);
         let generation = Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length, timing };
         Row { number, sampler, next: 0, since: Instant::now(), generation }
@@ -151,30 +151,30 @@ fn enter(
     Ok(((0..prompts.len()).map(row).collect(), cache, logits))
 }
 
-/// Draws the next id of every row from logits `[rows, V]`; rows that end leave, the last ones taking their places.
-fn take(
+/// Draws the next id of every row from logits `[rows, V]`; finished sequences leave, the last ones moving into their rows.
+fn step(
     rows: &mut Vec<Row>,
     cache: &mut dyn DecoderCache,
     logits: &Tensor,
     request: &Request,
-    feed: &mut dyn Feed,
+    source: &mut dyn RequestSource,
 ) -> Result<()> {
     let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
     let mut ended = Vec::new();
     for (at, (row, values)) in rows.iter_mut().zip(&table).enumerate() {
-        let step = row.generation.tokens.len() + 1;
-        let place = || format!("row {}, new token {step}", row.number);
-        let id = row.sampler.sample(values).with_context(place)?;
+        let position = row.generation.tokens.len() + 1;
+        let location = || format!("row {}, new token {position}", row.number);
+        let id = row.sampler.sample(values).with_context(location)?;
         if request.eos.contains(&id) {
             row.generation.finish = Finish::Eos;
             ended.push(at);
             continue;
         }
         row.generation.tokens.push(id);
-        row.generation.logprobs.push(log_softmax(values, id).with_context(place)?);
+        row.generation.logprobs.push(log_softmax(values, id).with_context(location)?);
         row.next = id;
-        feed.token(row.number, id)?;
-        if step == request.max_tokens {
+        source.token(row.number, id)?;
+        if position == request.max_tokens {
             ended.push(at);
         }
     }
@@ -186,7 +186,7 @@ fn take(
         let mut row = rows.swap_remove(at);
         stay.swap_remove(at);
         row.generation.timing.decode_s = row.since.elapsed().as_secs_f64();
-        feed.done(row.number, row.generation)?;
+        source.done(row.number, row.generation)?;
     }
     cache.select_rows(&stay)?;
     Ok(())
@@ -206,7 +206,7 @@ fn capacity(decoder: &dyn Decoder, prompts: &[Tensor], request: &Request) -> Res
             request.max_tokens,
         )
     }
-    // The last token is never fed back, so it takes no place.
+    // The last token is never fed back, so it needs no position.
     Ok(positions - 1)
 }
 
@@ -225,7 +225,7 @@ pub fn generate(
         token: &'a mut dyn FnMut(usize, u32) -> Result<()>,
         done: Vec<Option<Generation>>,
     }
-    impl Feed for List<'_> {
+    impl RequestSource for List<'_> {
         fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
             let (now, later) = self.left.split_at(n.min(self.left.len()));
             self.left = later;

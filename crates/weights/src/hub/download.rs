@@ -3,7 +3,7 @@
 //! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a part that the next run goes on
 //! with. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
 
-use super::cache::Place;
+use super::cache::CachedRepository;
 use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
 use super::store::make_parent;
 use super::{Event, Report};
@@ -26,8 +26,8 @@ const NOTED: u64 = 1 << 28;
 /// A file that is wanted in the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// The repository's place.
-    pub place: &'a Place,
+    /// The repository's folder in the cache.
+    pub cached: &'a CachedRepository,
     /// The commit.
     pub commit: &'a str,
     /// The file's path in the repository.
@@ -46,30 +46,30 @@ impl Client {
     /// # Errors
     /// A hub that gives up, refuses or sends other bytes than it says; a disk that is full or cannot be written.
     pub fn download(&self, job: &Job, report: Report) -> Result<bool> {
-        let blob = job.place.blob(&job.metadata.etag);
+        let blob = job.cached.blob(&job.metadata.etag);
         let mut fetched = false;
         if !is_whole(&blob, job.metadata) {
             make_parent(&blob)?;
-            let _lock = lock(&job.place.lock(&job.metadata.etag), job.file, report)?;
+            let _lock = lock(&job.cached.lock(&job.metadata.etag), job.file, report)?;
             // Another process may have brought it while this one waited.
             if !is_whole(&blob, job.metadata) {
                 self.fill(job, &blob, report)?;
                 fetched = true;
             }
         }
-        job.place.link(&job.metadata.etag, job.commit, job.file)?;
+        job.cached.link(&job.metadata.etag, job.commit, job.file)?;
         Ok(fetched)
     }
 
     /// Downloads the blob, with as many attempts as bring it further.
     fn fill(&self, job: &Job, blob: &Path, report: Report) -> Result<()> {
-        let path = job.place.incomplete(&job.metadata.etag);
+        let path = job.cached.incomplete(&job.metadata.etag);
         // Without a hash nothing would tell whether an old part belongs to this file.
         let there = std::fs::metadata(&path).map_or(0, |found| found.len());
         if there > NOTED {
             report(Event::Note(&format!("{}: reading the {there} bytes that are there", job.file)));
         }
-        let mut part = Part::open(&path, job.metadata.sha256().is_some())?;
+        let mut part = PartialFile::open(&path, job.metadata.sha256().is_some())?;
         let mut from_earlier = part.length > 0;
         note_space(job, &path, part.length, report);
         let (mut failed, mut furthest) = (0, part.length);
@@ -116,7 +116,7 @@ impl Client {
     fn transfer(
         &self,
         job: &Job,
-        part: &mut Part,
+        part: &mut PartialFile,
         validator: &mut Option<String>,
         report: Report,
     ) -> Result<(), Trouble> {
@@ -147,7 +147,7 @@ impl Client {
                 let changed = validator.is_some() && etag.is_some() && *validator != etag;
                 if changed || !goes_on(&found, part.length, size) {
                     *validator = None;
-                    let what = if changed { "changed meanwhile" } else { "was continued at another place" };
+                    let what = if changed { "changed meanwhile" } else { "was continued at another offset" };
                     return Err(anew(part, report, again(format!("the file {what}, so it begins anew"))));
                 }
             }
@@ -192,20 +192,20 @@ impl Client {
 }
 
 /// Forgets what came: the server has something else now, or cannot go on from there.
-fn anew(part: &mut Part, report: Report, trouble: Trouble) -> Trouble {
+fn anew(part: &mut PartialFile, report: Report, trouble: Trouble) -> Trouble {
     report(Event::At(0));
     part.restart().map_or_else(Trouble::Never, |()| trouble)
 }
 
 /// A blob on its way.
-struct Part {
+struct PartialFile {
     path: PathBuf,
     file: File,
     length: u64,
     hash: Sha256,
 }
 
-impl Part {
+impl PartialFile {
     /// What an earlier run left, hashed, or an empty one.
     fn open(path: &Path, keep: bool) -> Result<Self> {
         let open = || -> io::Result<Self> {
@@ -284,7 +284,7 @@ fn is_whole(blob: &Path, metadata: &Metadata) -> bool {
 }
 
 /// What giving up says of the part that stays.
-fn kept(error: anyhow::Error, part: &Part, job: &Job) -> anyhow::Error {
+fn kept(error: anyhow::Error, part: &PartialFile, job: &Job) -> anyhow::Error {
     match error.downcast::<GaveUp>() {
         Ok(GaveUp(reason)) if part.length > 0 && job.metadata.sha256().is_some() => {
             GaveUp(format!("{reason}; the {} bytes that came are kept, another run goes on from there", part.length))
@@ -371,10 +371,10 @@ mod tests {
     fn a_part_is_taken_up_with_its_hash() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.incomplete");
-        let mut part = Part::open(&path, true).unwrap();
+        let mut part = PartialFile::open(&path, true).unwrap();
         part.append(b"ab").unwrap();
         drop(part);
-        let mut part = Part::open(&path, true).unwrap();
+        let mut part = PartialFile::open(&path, true).unwrap();
         assert_eq!(part.length, 2);
         part.append(b"c").unwrap();
         // The well-known digest of "abc".
@@ -385,7 +385,7 @@ mod tests {
         part.seal(&folder.path().join("x")).unwrap();
         assert_eq!(std::fs::read(folder.path().join("x")).unwrap(), b"abc");
         std::fs::write(&path, "old").unwrap();
-        assert_eq!(Part::open(&path, false).unwrap().length, 0);
+        assert_eq!(PartialFile::open(&path, false).unwrap().length, 0);
     }
 
     #[cfg(target_os = "linux")]
@@ -394,7 +394,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.incomplete");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let message = format!("{:#}", Part::open(&path, true).unwrap().append(b"a").unwrap_err());
+        let message = format!("{:#}", PartialFile::open(&path, true).unwrap().append(b"a").unwrap_err());
         assert!(message.contains("x.incomplete: the disk is full after 0 bytes"), "{message}");
     }
 }
