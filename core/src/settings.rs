@@ -108,6 +108,11 @@ pub fn over<T: Serialize + DeserializeOwned>(own: &T, defaults: &T) -> anyhow::R
     layered(own, Some(("defaults", defaults)), None, &[])
 }
 
+/// Sets what is not set: to what is found, else to the default.
+pub fn fill<T>(setting: &mut Option<T>, found: Option<T>, default: T) {
+    setting.get_or_insert(found.unwrap_or(default));
+}
+
 /// A size that `component` cannot do without.
 ///
 /// # Errors

@@ -83,6 +83,19 @@ impl ImageSpec {
         }
     }
 
+    /// BEiT's and SigLIP's pre-processing at side `side`: both sides resized, pixels from -1 to 1.
+    pub const fn squashed(side: usize) -> Self {
+        Self {
+            side,
+            resize: ResizeRule::Squash,
+            resize_to: None,
+            filter: ResizeFilter::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            augment: Augment::None,
+        }
+    }
+
     /// The side that the rule resizes to before the centre is cut out.
     pub fn resized(&self) -> usize {
         self.resize_to.unwrap_or(self.side)

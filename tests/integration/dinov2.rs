@@ -52,21 +52,6 @@ fn every_form_gives_transformers_patch_tokens() {
 }
 
 #[test]
-fn a_batch_is_its_images() {
-    let expected = tensors("dinov2");
-    for form in ["plain", "registers"] {
-        let tower = encoder("dinov2", &format!("dinov2/{form}"), json!({"image_size": 35}));
-        let images = &expected["image.35"];
-        let batch = tower.encode(images).unwrap();
-        for row in 0..2 {
-            let single = tower.encode(&images.narrow(0, row, 1).unwrap()).unwrap();
-            // The order of a row's sums may hang on how many rows a product has: 1e-6 is a few units in the last place.
-            assert!(relative(&batch.narrow(0, row, 1).unwrap(), &single) < 1e-6, "{form}, image {row}");
-        }
-    }
-}
-
-#[test]
 fn any_hidden_state_and_any_tokens_can_be_had() {
     let expected = tensors("dinov2");
     let check = |form: &str, settings: Value, wanted: &Tensor| {
@@ -117,11 +102,7 @@ fn positions_are_resized_as_pytorch_does_it() {
 
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_paper() {
-    let registry = limber::built_in::registry().unwrap();
-    let spec = |form: &str, settings: Value| {
-        let source = source(&registry, "encoder", "dinov2", form);
-        registry.encoder("dinov2", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
-    };
+    let spec = |path: &str, settings: Value| prepared("dinov2", path, settings).0.input.image().unwrap();
     let image = |side, resize_to| ImageSpec {
         side,
         resize: ResizeRule::ShorterSideCrop,
@@ -206,12 +187,7 @@ fn meta(width: usize, layers: usize, gated: bool, registers: usize) -> Vec<(Stri
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::built_in::registry().unwrap();
-    let random = source(&registry, "encoder", "dinov2", "random:1");
-    let check = |settings: Value, expected: &str| {
-        let message = format!("{:#}", registry.encoder("dinov2", settings, random.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
-    };
+    let check = |settings, expected| settings_refused("dinov2", settings, expected);
     check(
         json!({"model": "dinov2-huge"}),
         "unknown dinov2 model \"dinov2-huge\"; known models: dinov2-small, dinov2-base, dinov2-large, dinov2-giant, dinov2-with-registers-small",
@@ -274,23 +250,9 @@ fn what_a_config_json_cannot_ask_for() {
 }
 
 #[test]
-fn kinds_are_detected() {
-    let registry = limber::built_in::registry().unwrap();
-    for form in ["plain", "gated", "registers", "plain.pth", "registers.pth"] {
-        let source = source(&registry, "encoder", "dinov2", &format!("dinov2/{form}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "dinov2", "{form}");
-    }
-}
-
-#[test]
 fn a_wrong_size_names_the_tensor_and_both_shapes() {
-    let registry = limber::built_in::registry().unwrap();
-    let source = source(&registry, "encoder", "dinov2", "dinov2/plain");
-    let prepared = registry.encoder("dinov2", json!({"trained_size": 28}), source.as_ref()).unwrap();
-    let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());
-    for part in ["plain", "embeddings.position_embeddings", "[1, 26, 24]", "[1, 17, 24]"] {
-        assert!(message.contains(part), "{message}");
-    }
+    let expected = ["plain", "embeddings.position_embeddings", "[1, 26, 24]", "[1, 17, 24]"];
+    weights_refused("dinov2", "dinov2/plain", json!({"trained_size": 28}), &expected);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Golden data: tensors and lists that the reference libraries wrote under `tests/golden/<case>/`.
 
 use candle_core::{DType, Device, Tensor};
-use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{Decoder, Encoder, Registry, WeightSource, Weights};
+use limber::core::{Decoder, Encoder, Init, Registry, WeightSource, Weights};
 use limber::weights;
+use limber_kit::Drawn;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -96,23 +96,19 @@ impl WeightSource for Shapes {
     }
 }
 
-/// Random weights, and what was drawn of them.
-struct Recorded(RandomSource, Mutex<BTreeMap<String, FrozenData>>);
+/// What was drawn, by name: how, and the numbers.
+pub type Drawings = Arc<Mutex<BTreeMap<String, (Init, FrozenData)>>>;
 
-impl WeightSource for Recorded {
-    fn label(&self) -> String {
-        self.0.label()
-    }
-
-    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        None
-    }
-
-    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        let data = self.0.read(request)?;
-        self.1.lock().unwrap().insert(request.name.to_string(), data.clone());
+/// Random weights of `seed`, and what has been drawn of them once they are read.
+pub fn drawings(seed: u64) -> (Arc<dyn WeightSource>, Drawings) {
+    let kept = Drawings::default();
+    let keep = kept.clone();
+    let source = Drawn::new(seed, move |random, request| {
+        let data = random.read(request)?;
+        keep.lock().unwrap().insert(request.name.to_string(), (request.init, data.clone()));
         Ok(data)
-    }
+    });
+    (Arc::new(source), kept)
 }
 
 /// Mean, deviation and kurtosis.
@@ -129,15 +125,15 @@ fn moments(data: &FrozenData) -> [f64; 3] {
 /// `tests/golden/writer.py` wrote: how many of them are random rather than constant.
 pub fn check_draws(kind: &str, settings: Value, theirs: &Value) -> usize {
     let registry = limber::built_in::registry().unwrap();
-    let source = Arc::new(Recorded(RandomSource::new(11), Mutex::default()));
+    let (source, drawn) = drawings(11);
     let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
-    prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
-    let drawn = source.1.lock().unwrap();
+    prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap();
+    let drawn = drawn.lock().unwrap();
     let theirs: BTreeMap<&String, &Value> = theirs.as_object().unwrap().iter().collect();
     assert_eq!(drawn.keys().collect::<Vec<_>>(), theirs.keys().copied().collect::<Vec<_>>());
     let mut random = 0;
     for (name, theirs) in theirs {
-        let ours = &drawn[name];
+        let (_, ours) = &drawn[name];
         assert_eq!(json!(ours.shape()), theirs["shape"], "{name}");
         let names = ["mean", "std", "kurtosis"];
         let wanted = names.map(|key| theirs[key].as_f64().unwrap());

@@ -1,44 +1,11 @@
 //! GPT-J against transformers: `tests/golden/gptj`, every form a checkpoint comes in.
 
-use super::decoders::{Case, request, settings_refused};
+use super::decoders::{GPTJ, request, settings_refused};
 use super::golden::{decoder, source};
 use candle_core::{Device, Tensor};
 use limber::core::{CacheType, Decoder, Run};
 use limber::generation::{Request, generate};
 use serde_json::json;
-
-fn case() -> Case {
-    Case::new("gptj", "f32")
-}
-
-#[test]
-fn every_form_gives_transformers_logits() {
-    for form in ["f32", "sharded", "bin", "bin-sharded", "bare"] {
-        Case::new("gptj", form).gives("logits");
-    }
-    Case::new("gptj", "f16").gives("f16.logits");
-    Case::new("gptj", "bf16").gives("bf16.logits");
-}
-
-#[test]
-fn the_whole_context_and_not_one_more() {
-    case().fills_its_context();
-}
-
-#[test]
-fn a_prefix_of_embeddings() {
-    case().continues_a_prefix();
-}
-
-#[test]
-fn step_by_step_over_a_cache() {
-    case().steps_over_a_cache();
-}
-
-#[test]
-fn rows_of_different_lengths_in_one_batch() {
-    case().generates_batches_as_singles();
-}
 
 /// Prompts of these ids, each behind the same 20 positions where `shared` says so.
 fn prompts(model: &dyn Decoder, tails: &[&[u32]], shared: bool) -> Vec<Tensor> {
@@ -124,23 +91,8 @@ fn a_beginning_that_prompts_share_is_computed_once() {
 }
 
 #[test]
-fn keys_that_a_mask_hides() {
-    case().hides_keys();
-}
-
-#[test]
-fn hidden_states_and_attention() {
-    case().shows_hidden_states_and_attention();
-}
-
-#[test]
-fn the_gradient_of_a_training_step() {
-    case().trains_what_stands_before_it();
-}
-
-#[test]
 fn what_config_json_asks_for_and_gptj_cannot_do_is_refused_by_name() {
-    let case = case();
+    let case = GPTJ;
     case.refuses("model_type", json!("gpt_neox"), &["model_type is \"gpt_neox\"", "takes \"gptj\""]);
     case.refuses("activation_function", json!("relu"), &["activation_function is \"relu\"", "gelu_new"]);
     case.refuses("rotary_dim", json!(null), &["rotary_dim is null"]);

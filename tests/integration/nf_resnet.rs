@@ -45,15 +45,6 @@ fn every_side_has_a_map_of_halves_rounded_up() {
 }
 
 #[test]
-fn files_tell_their_kind() {
-    let registry = limber::built_in::registry().unwrap();
-    for form in ["timm", "bare_f16.pth", "wrapper"] {
-        let source = source(&registry, "encoder", "nf-resnet", &format!("nf_resnet/{form}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "nf-resnet", "{form}");
-    }
-}
-
-#[test]
 fn presets_have_the_sizes_of_timm_and_the_paper() {
     let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "nf-resnet", "random:1");

@@ -44,21 +44,6 @@ fn every_form_gives_transformers_tokens() {
 }
 
 #[test]
-fn a_batch_is_its_images() {
-    let expected = tensors("siglip");
-    for settings in [json!({}), json!({"pool": true}), json!({"layer": -2})] {
-        let tower = encoder("siglip", "siglip/both", settings.clone());
-        let images = &expected["image.28"];
-        let batch = tower.encode(images).unwrap();
-        for row in 0..2 {
-            let single = tower.encode(&images.narrow(0, row, 1).unwrap()).unwrap();
-            // The order of a row's sums may hang on how many rows a product has: 1e-6 is a few units in the last place.
-            assert!(relative(&batch.narrow(0, row, 1).unwrap(), &single) < 1e-6, "{settings}, image {row}");
-        }
-    }
-}
-
-#[test]
 fn matrices_are_rounded_to_the_type_that_is_wanted() {
     let expected = tensors("siglip");
     let registry = limber::built_in::registry().unwrap();
@@ -86,11 +71,7 @@ fn matrices_are_rounded_to_the_type_that_is_wanted() {
 
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_class() {
-    let registry = limber::built_in::registry().unwrap();
-    let spec = |form: &str, settings: Value| {
-        let source = source(&registry, "encoder", "siglip", form);
-        registry.encoder("siglip", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
-    };
+    let spec = |path: &str, settings: Value| prepared("siglip", path, settings).0.input.image().unwrap();
     let image = |side| ImageSpec {
         side,
         resize: ResizeRule::Squash,
@@ -111,19 +92,9 @@ fn pixels_are_those_of_the_file_or_of_the_class() {
 
 #[test]
 fn presets_are_googles_models() {
-    let registry = limber::built_in::registry().unwrap();
-    let random = source(&registry, "encoder", "siglip", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize| {
-        for pool in [false, true] {
-            let settings = json!({"model": model, "pool": pool});
-            let spec = registry.encoder("siglip", settings, random.as_ref()).unwrap().spec;
-            let tokens = if pool { 1 } else { tokens };
-            assert_eq!(
-                (spec.input.image().unwrap().side, spec.features.tokens, spec.features.width),
-                (side, tokens, width),
-                "{model}"
-            );
-        }
+        preset_gives("siglip", json!({"model": model}), [side, tokens, width]);
+        preset_gives("siglip", json!({"model": model, "pool": true}), [side, 1, width]);
     };
     check("siglip-base-patch16-224", 224, 196, 768);
     check("google/siglip-base-patch16-384", 384, 576, 768);
@@ -155,15 +126,11 @@ fn a_config_json_with_little_in_it_has_transformers_defaults() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::built_in::registry().unwrap();
-    let random = source(&registry, "encoder", "siglip", "random:1");
-    let check = |settings: Value, expected: &str| {
-        let mut settings = settings;
+    let check = |mut settings: Value, expected: &str| {
         if settings.get("model").is_none() && settings != json!({}) {
             settings["model"] = json!("siglip-base-patch16-224");
         }
-        let message = format!("{:#}", registry.encoder("siglip", settings, random.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
+        settings_refused("siglip", settings, expected);
     };
     check(
         json!({"model": "siglip-huge"}),
@@ -231,24 +198,9 @@ fn what_a_folder_cannot_ask_for() {
 }
 
 #[test]
-fn kinds_are_detected() {
-    let registry = limber::built_in::registry().unwrap();
-    for form in ["both", "headless"] {
-        let source = source(&registry, "encoder", "siglip", &format!("siglip/{form}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "siglip", "{form}");
-    }
-}
-
-#[test]
 fn a_wrong_size_or_a_missing_head_names_the_tensor() {
-    let registry = limber::built_in::registry().unwrap();
-    let check = |form: &str, settings: Value, parts: &[&str]| {
-        let source = source(&registry, "encoder", "siglip", &format!("siglip/{form}"));
-        let prepared = registry.encoder("siglip", settings, source.as_ref()).unwrap();
-        let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());
-        for part in parts {
-            assert!(message.contains(part), "{message} lacks {part}");
-        }
+    let check = |form: &str, settings: Value, expected: &[&str]| {
+        weights_refused("siglip", &format!("siglip/{form}"), settings, expected);
     };
     let positions = ["both", "vision_model.embeddings.position_embedding.weight", "[9, 24]", "[25, 24]"];
     check("both", json!({"trained_size": 40}), &positions);

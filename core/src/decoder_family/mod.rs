@@ -4,6 +4,7 @@
 //! reference library's defaults; what does not fit is refused by name before any weight is read.
 
 mod llama_like;
+mod settings;
 mod windows;
 
 pub use llama_like::{LlamaLike, LlamaSizes};
@@ -176,10 +177,14 @@ fn described<F: DecoderFamily>(config: &ModelConfig, source: &dyn WeightSource) 
     let component = format!("the decoder {}", F::KIND);
     config.expect_type(&component, F::MODEL_TYPES)?;
     config.refuse(&component, &["quantization_config", "adapters"])?;
-    let found = F::described(config)?;
-    let Some(ids) = model_config::eos_ids(source)? else { return Ok(F::filled(found)) };
-    let mut found = settings::to_value(&found)?;
-    found["eos_token_id"] = serde_json::to_value(TokenIds(ids))?;
+    let mut found = settings::to_value(&F::described(config)?)?;
+    if let Some(map) = found.as_object_mut() {
+        // A key of that name in a file is no model of ours.
+        map.remove("model");
+        if let Some(ids) = model_config::eos_ids(source)? {
+            map.insert("eos_token_id".to_string(), serde_json::to_value(TokenIds(ids))?);
+        }
+    }
     Ok(F::filled(serde_json::from_value(found)?))
 }
 

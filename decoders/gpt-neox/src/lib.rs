@@ -38,7 +38,7 @@ impl DecoderFamily for GptNeox {
     }
 
     fn preset(name: &str) -> Option<Config> {
-        settings::preset(name).map(settings::filled)
+        settings::preset(name).map(Config::filled)
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {
@@ -46,7 +46,7 @@ impl DecoderFamily for GptNeox {
     }
 
     fn filled(config: Config) -> Config {
-        settings::filled(config)
+        config.filled()
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {

@@ -12,9 +12,7 @@ use limber_core::decoder_family::eos;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<GptJ>);
@@ -22,32 +20,32 @@ register!(decoder, FamilyDecoder<GptJ>);
 /// The family.
 pub struct GptJ;
 
-/// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Vocabulary size V.
-    pub vocab_size: Option<usize>,
-    /// Context length in positions.
-    pub n_positions: Option<usize>,
-    /// LM width D.
-    pub n_embd: Option<usize>,
-    /// Layers L.
-    pub n_layer: Option<usize>,
-    /// Heads H.
-    pub n_head: Option<usize>,
-    /// Elements of each head that the rotary embedding rotates.
-    pub rotary_dim: Option<usize>,
-    /// Width of the MLP; 4 D by default.
-    pub n_inner: Option<usize>,
-    /// Epsilon of the layer norms.
-    pub layer_norm_epsilon: Option<f64>,
-    /// Whether the head's matrix is the word embeddings'.
-    pub tie_word_embeddings: Option<bool>,
-    /// End-of-sequence id, or a list of them.
-    pub eos_token_id: Option<TokenIds>,
-    /// Standard deviation of random weights.
-    pub initializer_range: Option<f32>,
+family_settings! {
+    /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
+    Config {
+        /// Vocabulary size V.
+        vocab_size: usize = 50_400,
+        /// Context length in positions.
+        n_positions: usize = 2048,
+        /// LM width D.
+        n_embd: usize = 4096,
+        /// Layers L.
+        n_layer: usize = 28,
+        /// Heads H.
+        n_head: usize = 16,
+        /// Elements of each head that the rotary embedding rotates.
+        rotary_dim: usize = 64,
+        /// Width of the MLP; 4 D by default.
+        n_inner: usize,
+        /// Epsilon of the layer norms.
+        layer_norm_epsilon: f64 = 1e-5,
+        /// Whether the head's matrix is the word embeddings'.
+        tie_word_embeddings: bool = false,
+        /// End-of-sequence id, or a list of them.
+        eos_token_id: TokenIds = TokenIds(vec![50_256]),
+        /// Standard deviation of random weights.
+        initializer_range: f32 = 0.02,
+    }
 }
 
 impl DecoderFamily for GptJ {
@@ -79,23 +77,11 @@ impl DecoderFamily for GptJ {
     }
 
     fn filled(config: Config) -> Config {
-        Config {
-            vocab_size: config.vocab_size.or(Some(50_400)),
-            n_positions: config.n_positions.or(Some(2048)),
-            n_embd: config.n_embd.or(Some(4096)),
-            n_layer: config.n_layer.or(Some(28)),
-            n_head: config.n_head.or(Some(16)),
-            rotary_dim: config.rotary_dim.or(Some(64)),
-            n_inner: config.n_inner,
-            layer_norm_epsilon: config.layer_norm_epsilon.or(Some(1e-5)),
-            tie_word_embeddings: config.tie_word_embeddings.or(Some(false)),
-            eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![50_256]))),
-            initializer_range: config.initializer_range.or(Some(0.02)),
-        }
+        config.filled()
     }
 
     fn derived(config: Config) -> Config {
-        Config { n_inner: config.n_inner.or(config.n_embd.and_then(|width| width.checked_mul(4))), ..config }
+        Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {

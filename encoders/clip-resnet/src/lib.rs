@@ -11,12 +11,7 @@ use limber_core::frozen::{ConvShape, FrozenConv};
 use limber_core::ops::{Activation, PoolShape, average_pool, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::{ONES, WeightError, ZEROS};
-use limber_core::{
-    Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, WeightSource, Weights,
-    register,
-};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Weights, register};
 
 mod settings;
 
@@ -29,27 +24,6 @@ pub struct ClipResnet {
     specs: EncoderSpecs,
     stem: [FrozenConv; 3],
     stages: Vec<Vec<Bottleneck>>,
-}
-
-impl Component for ClipResnet {
-    type Config = Config;
-    const KIND: &'static str = "clip-resnet";
-    const ABOUT: &'static str =
-        "CLIP's modified ResNet (RN50, RN101, RN50x4, RN50x16, RN50x64), attention pool removed";
-    const FILES: &'static [&'static str] =
-        &["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin"];
-
-    fn tiny() -> Config {
-        Config { layers: Some([1, 2, 1, 1]), width: Some(8), image_size: Some(64), ..Config::default() }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        Ok(settings::recognises(source))
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
 }
 
 impl EncoderComponent for ClipResnet {

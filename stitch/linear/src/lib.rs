@@ -26,7 +26,6 @@ pub struct Config {
     pub layer_norm: bool,
     /// Prefix tokens K of an encoder with one pooled vector; by default what the checkpoint says, or 1.
     /// Other encoders give K = N.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
 }
 

@@ -24,10 +24,8 @@ register!(stitch, Mlp);
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Linear layers, at least 1; by default what the checkpoint has, or 2.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<usize>,
     /// Width of the hidden layers; by default what the checkpoint has, or D.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
     /// What stands between two linear layers.
     pub activation: Activation,
@@ -37,7 +35,6 @@ pub struct Config {
     pub layer_norm: bool,
     /// Prefix tokens K of an encoder with one pooled vector; by default what the checkpoint says, or 1.
     /// Other encoders give K = N.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
 }
 

@@ -22,6 +22,7 @@ mod values;
 
 pub use decoder::check_decoder;
 pub use encoder::check_encoder;
+pub use lively::Drawn;
 pub use report::{Check, Report};
 pub use stitch::check_stitch;
 

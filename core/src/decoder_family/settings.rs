@@ -1,0 +1,40 @@
+//! Settings of a family with names of its own, as one table: keys, what they mean, their types and defaults.
+
+/// Declares a family's `Config`: each setting is an option, and `Config::filled` sets what is not set to the default that
+/// stands beside its type.
+///
+/// ```
+/// limber_core::family_settings! {
+///     /// The settings.
+///     Config {
+///         /// LM width D.
+///         n_embd: usize = 768,
+///         /// Width of the MLP.
+///         n_inner: usize,
+///     }
+/// }
+///
+/// let config = Config::default().filled();
+/// assert_eq!((config.n_embd, config.n_inner), (Some(768), None));
+/// ```
+#[macro_export]
+macro_rules! family_settings {
+    (
+        $(#[$about:meta])*
+        $name:ident { $($(#[$attribute:meta])* $key:ident: $type:ty $(= $default:expr)?,)* }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, PartialEq, ::serde::Serialize, ::serde::Deserialize, ::schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$attribute])* pub $key: Option<$type>,)*
+        }
+
+        impl $name {
+            /// With the defaults of what is not set and has one.
+            pub(crate) fn filled(self) -> Self {
+                Self { $($key: self.$key$(.or(Some($default)))?,)* }
+            }
+        }
+    };
+}
