@@ -3,7 +3,7 @@
 //! There is no file and no network here: weights arrive through [`weights::WeightSource`], settings as JSON values.
 //!
 //! One alphabet names the sizes everywhere: **B** batch, **S** image side, **N** visual tokens, **E** encoder width,
-//! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary rows,
+//! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary size,
 //! **L** layers.
 
 pub mod backend;

@@ -199,7 +199,7 @@ fn settings_that_do_not_fit_each_other() {
         json!({"hidden_size": 10, "num_attention_heads": 3}),
         "hidden_size 10 is not a multiple of num_attention_heads 3",
     );
-    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, expected at least 1");
+    check(json!({"num_hidden_layers": 0}), "key \"num_hidden_layers\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"image_size": 12}), "image_size 12 is smaller than a patch of 16");
     check(json!({"trained_size": 12, "image_size": 224}), "trained_size 12 is smaller than a patch of 16");
     check(json!({"resize_to": 200}), "resize_to 200 is less than image_size 224");

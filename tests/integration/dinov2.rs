@@ -194,7 +194,7 @@ fn settings_that_cannot_be() {
     );
     check(json!({}), "no model is set and the sizes cannot be read off random:1; set model (dinov2-small,");
     let small = json!({"model": "dinov2-small"});
-    check(with(&small, "image_size", json!(0)), "image_size is 0, expected at least 1");
+    check(with(&small, "image_size", json!(0)), "key \"image_size\": value 0 is not allowed, expected a whole number, at least 1");
     check(with(&small, "image_size", json!(13)), "image_size 13 is smaller than a patch of 14");
     check(with(&small, "trained_size", json!(7)), "trained_size 7 is smaller than a patch of 14");
     check(with(&small, "resize_to", json!(200)), "resize_to 200 is not allowed, it is at least image_size 224");

@@ -52,7 +52,7 @@ fn settings_that_do_not_fit_each_other() {
         settings_refused("gpt-neox", settings, expected);
     };
     check(json!({"hidden_size": 10}), "hidden_size 10 is not a multiple of num_attention_heads 8");
-    check(json!({"vocab_size": 0}), "vocab_size is 0, expected at least 1");
+    check(json!({"vocab_size": 0}), "key \"vocab_size\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"rotary_pct": 0.01}), "rotary_pct 0.01 of a head's 64 elements is not allowed");
     check(json!({"rotary_pct": 1.5}), "it turns from 2 to 64 of them");
     check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, expected a number above 1");

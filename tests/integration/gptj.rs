@@ -104,7 +104,7 @@ fn what_config_json_asks_for_and_gptj_cannot_do_is_refused_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("gptj", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
-    check(json!({"n_layer": 0}), "n_layer is 0, expected at least 1");
+    check(json!({"n_layer": 0}), "key \"n_layer\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"rotary_dim": 7}), "rotary_dim 7 is not allowed");
     check(json!({"rotary_dim": 512}), "at most a head's width 256");
     check(json!({"layers": 3}), "key \"layers\": unknown key");

@@ -150,7 +150,7 @@ fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     LLAMA.refuses("rope_parameters", json!({"rope_theta": 0.5}), &["rope_theta is 0.5, expected a number above 1"]);
     MISTRAL.refuses("layer_types", json!(["full_attention"]), &["layer_types", "a mistral does not support"]);
     MISTRAL.refuses("attention_bias", json!(true), &["attention_bias is true"]);
-    MISTRAL.refuses("sliding_window", json!(0), &["sliding_window is 0, expected at least 1"]);
+    MISTRAL.refuses("sliding_window", json!(0), &["sliding_window is 0, which is not allowed, expected a whole number, at least 1"]);
     QWEN2.refuses("attention_bias", json!(false), &["attention_bias is false", "supported is true"]);
     QWEN2.refuses("use_mrope", json!(true), &["use_mrope is true"]);
     QWEN2.refuses("layer_types", json!(["full_attention"]), &["layer_types has 1 entries for 2 layers"]);
@@ -181,9 +181,9 @@ fn settings_that_do_not_fit_each_other() {
         json!({"num_attention_heads": 6, "head_dim": 64}),
         "num_attention_heads 6 is not a multiple of num_key_value_heads 4",
     );
-    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, expected at least 1");
+    check(json!({"num_hidden_layers": 0}), "key \"num_hidden_layers\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"use_sliding_window": true}), "use_sliding_window is true, but sliding_window is not set");
-    check(json!({"sliding_window": 0}), "sliding_window is 0, expected at least 1");
+    check(json!({"sliding_window": 0}), "key \"sliding_window\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"model_type": "qwen2", "attention_bias": false}), "attention_bias is false, a qwen2 has it");
     check(json!({"model_type": "mistral", "attention_bias": true}), "attention_bias is true, a mistral has none");
     check(json!({"model_type": "mistral", "mlp_bias": true}), "mlp_bias is true, only a llama may have it");

@@ -141,7 +141,7 @@ fn settings_that_cannot_be() {
         "no model is set and there is no config.json beside random:1; set model (siglip-base-patch16-224,",
     );
     check(json!({"image_size": 8}), "image_size 8 is smaller than a patch of 16");
-    check(json!({"trained_size": 0}), "trained_size is 0, expected at least 1");
+    check(json!({"trained_size": 0}), "key \"trained_size\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"num_attention_heads": 5}), "hidden_size 768 is not a multiple of num_attention_heads 5");
     check(json!({"layer": 13}), "layer 13 is not allowed, the 12 blocks have hidden states 0 to 12, or -1 to -13");
     check(json!({"pool": true, "layer": -2}), "pool takes the last hidden state after the layer norm");

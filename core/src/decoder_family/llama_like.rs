@@ -184,20 +184,28 @@ macro_rules! llama_like_settings {
         #[serde(deny_unknown_fields, default)]
         pub struct Config {
             /// Vocabulary size V.
+            #[schemars(range(min = 1))]
             pub vocab_size: Option<usize>,
             /// LM width D.
+            #[schemars(range(min = 1))]
             pub hidden_size: Option<usize>,
             /// Width of the MLP.
+            #[schemars(range(min = 1))]
             pub intermediate_size: Option<usize>,
             /// Layers L.
+            #[schemars(range(min = 1))]
             pub num_hidden_layers: Option<usize>,
             /// Query heads.
+            #[schemars(range(min = 1))]
             pub num_attention_heads: Option<usize>,
             /// Key and value heads; as many as query heads by default.
+            #[schemars(range(min = 1))]
             pub num_key_value_heads: Option<usize>,
             /// Width of a head; by default that of the model, or D over the query heads.
+            #[schemars(range(min = 1))]
             pub head_dim: Option<usize>,
             /// Context length in positions, before any scaling of the rotary frequencies.
+            #[schemars(range(min = 1))]
             pub max_position_embeddings: Option<usize>,
             /// The MLP's activation.
             pub $activation: Option<$crate::ops::Activation>,

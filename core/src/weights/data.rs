@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_turned_in_its_own_type() {
+    fn a_matrix_is_transposed_in_its_own_type() {
         let values: Vec<f32> = (0..15 * 19).map(|i| i as f32).collect();
         let transposed: Vec<f32> = (0..19 * 15).map(|i| values[i % 15 * 19 + i / 15]).collect();
         for dtype in [WeightType::F32, WeightType::F16, WeightType::Bf16] {

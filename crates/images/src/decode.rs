@@ -88,9 +88,9 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageEr
     if format != Format::Tiff && !options.exif_orientation {
         return Ok(decoded.pixels);
     }
-    let mut turned = DynamicImage::ImageRgb8(decoded.pixels);
-    turned.apply_orientation(decoded.orientation);
-    Ok(turned.into_rgb8())
+    let mut upright = DynamicImage::ImageRgb8(decoded.pixels);
+    upright.apply_orientation(decoded.orientation);
+    Ok(upright.into_rgb8())
 }
 
 /// Reads and decodes a file.

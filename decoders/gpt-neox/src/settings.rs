@@ -13,16 +13,22 @@ family_settings! {
         /// A model by name, such as pythia-410m or gpt-neox-20b, for weights without `config.json`.
         model: String,
         /// Vocabulary size V.
+        #[schemars(range(min = 1))]
         vocab_size: usize,
         /// LM width D.
+        #[schemars(range(min = 1))]
         hidden_size: usize,
         /// Width of the MLP.
+        #[schemars(range(min = 1))]
         intermediate_size: usize,
         /// Layers L.
+        #[schemars(range(min = 1))]
         num_hidden_layers: usize,
         /// Heads H.
+        #[schemars(range(min = 1))]
         num_attention_heads: usize,
         /// Context length in positions.
+        #[schemars(range(min = 1))]
         max_position_embeddings: usize,
         /// The MLP's activation.
         hidden_act: Activation = Activation::Gelu,

@@ -35,6 +35,7 @@ llama_like_settings! {
         /// Whether layers see a window of the last keys.
         use_sliding_window: bool = Some(false),
         /// Keys in the window, a position's own included.
+        #[schemars(range(min = 1))]
         sliding_window: usize = Some(4096),
         /// Layers from the first on that see all keys, where no layer_types say which do.
         max_window_layers: usize = Some(28),

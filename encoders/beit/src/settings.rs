@@ -41,6 +41,7 @@ vit_settings! {
     },
     own: {
         /// Width of the MLP.
+        #[schemars(range(min = 1))]
         intermediate_size: usize,
         /// Whether a position's embedding is added to each token.
         use_absolute_position_embeddings: bool,
@@ -55,6 +56,7 @@ vit_settings! {
         /// Deviation of random weights.
         initializer_range: f32,
         /// What the image is resized to before the centre of side S is cut out, S or more; S where it is not set.
+        #[schemars(range(min = 1))]
         resize_to: usize,
     },
     shared: {

@@ -23,10 +23,12 @@ pub struct Config {
     /// A preset: RN50, RN101, RN50x4, RN50x16 or RN50x64.
     pub model: Option<String>,
     /// Image side S in pixels.
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// Blocks of the four stages.
     pub layers: Option<[usize; 4]>,
     /// Channels after the stem; E is 32 times this.
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Mean a channel on the scale 0..1; CLIP's where it is not set.
     pub mean: Option<[f32; 3]>,

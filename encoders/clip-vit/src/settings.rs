@@ -27,18 +27,25 @@ pub struct Config {
     /// Whether patch tokens go through the layer norm that stands after the last block.
     pub post_norm: bool,
     /// Image side S in pixels. Positions are never interpolated: S / patch_size, rounded down, is what was trained.
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// Side of a patch in pixels.
+    #[schemars(range(min = 1))]
     pub patch_size: Option<usize>,
     /// Width E of the blocks.
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Blocks L.
+    #[schemars(range(min = 1))]
     pub layers: Option<usize>,
     /// Attention heads H.
+    #[schemars(range(min = 1))]
     pub heads: Option<usize>,
     /// Width of the blocks' MLPs.
+    #[schemars(range(min = 1))]
     pub mlp_width: Option<usize>,
     /// Width of the projection that `pool` gives.
+    #[schemars(range(min = 1))]
     pub projection: Option<usize>,
     /// The activation that the weights were trained with: quick_gelu for OpenAI's, gelu for most of open_clip's.
     pub activation: Option<Activation>,
@@ -55,6 +62,7 @@ pub struct Config {
     /// How the square is cut out of an image; by default shorter-side-crop.
     pub resize: Option<ResizeRule>,
     /// What images are resized to before the square is cut out, S or more; by default S.
+    #[schemars(range(min = 1))]
     pub resize_to: Option<usize>,
     /// The resampling filter; by default bicubic.
     pub filter: Option<ResizeFilter>,

@@ -58,6 +58,7 @@ vit_settings! {
         /// models without registers.
         interpolate_offset: f64,
         /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for others.
+        #[schemars(range(min = 1))]
         resize_to: usize,
         /// Deviation of random weights; 0.02.
         initializer_range: f32,

@@ -19,8 +19,10 @@ register!(encoder, Features);
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Visual tokens N of an image.
+    #[schemars(range(min = 1))]
     pub tokens: usize,
     /// Width E of a token.
+    #[schemars(range(min = 1))]
     pub width: usize,
 }
 

@@ -49,6 +49,7 @@ pub struct Config {
     /// A preset: nf_resnet26, nf_resnet50 or nf_resnet101.
     pub model: Option<String>,
     /// Image side S in pixels.
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// One vector, the average over the image, or every cell of the last map as a token of its own.
     pub pool: bool,
@@ -57,6 +58,7 @@ pub struct Config {
     /// Channels of the four stages; E is the last.
     pub channels: Option<[usize; 4]>,
     /// Channels of the stem.
+    #[schemars(range(min = 1))]
     pub stem_width: Option<usize>,
     /// Mean a channel on the scale 0..1; 0 where it is not set, as LiMBeR feeds this tower, whatever `config.json`
     /// says. timm trained it with 0.485, 0.456, 0.406.

@@ -26,6 +26,7 @@ vit_settings! {
     },
     own: {
         /// Width of the MLPs.
+        #[schemars(range(min = 1))]
         intermediate_size: usize,
         /// Whether the weights have an attention-pooling head; true.
         vision_use_head: bool,

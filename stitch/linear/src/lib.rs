@@ -21,11 +21,13 @@ register!(stitch, Linear);
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Probability that an element of the prefix is zeroed while training; 0 to below 1. Never at inference.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Whether a layer norm over D follows the projection.
     pub layer_norm: bool,
     /// Prefix tokens K of an encoder with one pooled vector; by default what the checkpoint says, or 1.
     /// Other encoders give K = N.
+    #[schemars(range(min = 1))]
     pub tokens: Option<usize>,
 }
 

@@ -24,17 +24,21 @@ register!(stitch, Mlp);
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Linear layers, at least 1; by default what the checkpoint has, or 2.
+    #[schemars(range(min = 1))]
     pub layers: Option<usize>,
     /// Width of the hidden layers; by default what the checkpoint has, or D.
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// What stands between two linear layers.
     pub activation: Activation,
     /// Probability that an element of the prefix is zeroed while training; 0 to below 1. Never at inference.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Whether a layer norm over D follows the last layer.
     pub layer_norm: bool,
     /// Prefix tokens K of an encoder with one pooled vector; by default what the checkpoint says, or 1.
     /// Other encoders give K = N.
+    #[schemars(range(min = 1))]
     pub tokens: Option<usize>,
 }
 
