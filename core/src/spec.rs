@@ -147,7 +147,7 @@ pub struct FeatureSpec {
 pub struct DecoderSpec {
     /// LM width D.
     pub width: usize,
-    /// Vocabulary rows V of the output head.
+    /// Vocabulary size V of the output head.
     pub vocab: usize,
     /// Layers L.
     pub layers: usize,

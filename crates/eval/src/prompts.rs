@@ -87,7 +87,7 @@ impl<'a> Prompts<'a> {
             let first = &set.items[0].image;
             ensure!(
                 set.items.iter().any(|item| item.image != *first),
-                "all items have one image, so there is no wrong one"
+                "all items have the same image, so the shuffled-image control has no other"
             );
         }
         let template = Template { before: before.to_string(), after: after.to_string() };

@@ -25,7 +25,7 @@ const EPS: f64 = 1e-5;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Vocabulary rows V.
+    /// Vocabulary size V.
     pub vocab: usize,
     /// Width D.
     pub width: usize,
