@@ -1,4 +1,5 @@
-//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a component cannot do.
+//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a component cannot
+//! do.
 //!
 //! A value that a component does not support is refused by the name of its key, never computed as if it were another.
 

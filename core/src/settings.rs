@@ -68,8 +68,8 @@ pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// A component's own settings over those of a preset (its name with them) or of what lies beside the weights (the location with
-/// them). Where there are both, they must say the same, save for the keys `ignored`.
+/// A component's own settings over those of a preset (its name with them) or of what lies beside the weights (the
+/// location with them). Where there are both, they must say the same, save for the keys `ignored`.
 ///
 /// # Errors
 /// The first key in which preset and document differ, with both values.

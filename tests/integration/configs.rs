@@ -1,4 +1,5 @@
-//! Every file under `configs/`: no problem, and components that fit each other at full size, without a weight being read.
+//! Every file under `configs/`: no problem, and components that fit each other at full size, without a weight being
+//! read.
 
 use limber::config::{self, Section};
 use limber::core::registry::{Entry, StitchContext};

@@ -202,8 +202,8 @@ fn error(x: &[Lanes; 32], weights: &[Lanes; 32], codes: &[Lanes; 32], scale: &La
 /// Scale and minimum (as a positive number) of each 32 of 256 weights that are coded in 0..=15: the best of a plain fit
 /// and 21 weighted least-squares fits.
 ///
-/// `x` has the weights transposed, the i-th of each 32 side by side. Sums run over i, as in ggml, so that the codes are the
-/// same whatever the instructions.
+/// `x` has the weights transposed, the i-th of each 32 side by side. Sums run over i, as in ggml, so that the codes are
+/// the same whatever the instructions.
 #[inline(always)]
 fn fit_scales_mins(x: &[Lanes; 32]) -> (Lanes, Lanes) {
     let mut squares = [0f32; 8];

@@ -71,8 +71,8 @@ fn check_bytes(what: &'static str, shape: &[usize], block: (usize, usize), found
 ///
 /// # Safety
 ///
-/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `transpose` those of `LANES` rows; `k` is a
-/// multiple of `BLOCK`, and so is `len`; `dst` has room for them.
+/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `transpose` those of `LANES` rows; `k` is
+/// a multiple of `BLOCK`, and so is `len`; `dst` has room for them.
 pub(crate) trait Source: Copy + Send + Sync {
     /// Columns that are coded together.
     const BLOCK: usize;

@@ -44,8 +44,8 @@ fn check_linear(kind: &str, n_in: usize, n_out: usize) {
     }
 }
 
-/// Where AVX-512 is, q4_k is multiplied with up to three rows of activations as 16-bit numbers, off by up to half of 1/32639 of their
-/// block's largest: some 1e-5 of what a sum is.
+/// Where AVX-512 is, q4_k is multiplied with up to three rows of activations as 16-bit numbers, off by up to half of
+/// 1/32639 of their block's largest: some 1e-5 of what a sum is.
 const CODED: f64 = 5e-5;
 
 fn coded(kind: &str, rows: usize) -> bool {

@@ -257,8 +257,8 @@ macro_rules! llama_like_settings {
                 }
             }
 
-            /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults; `component` is what
-            /// messages call the decoder.
+            /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults;
+            /// `component` is what messages call the decoder.
             pub(crate) fn read(
                 config: &$crate::ModelConfig,
                 component: &str,

@@ -1,7 +1,7 @@
 //! Settings of a family with names of its own, as one table: keys, what they mean, their types and defaults.
 
-/// Declares a family's `Config`: each setting is an option, and `Config::filled` sets what is not set to the default that
-/// stands beside its type.
+/// Declares a family's `Config`: each setting is an option, and `Config::filled` sets what is not set to the default
+/// that stands beside its type.
 ///
 /// ```
 /// limber_core::family_settings! {

@@ -14,8 +14,8 @@ pub enum LayerType {
     SlidingAttention,
 }
 
-/// The window of each of `layers`: of `width` keys where `types`, or without them `default`, says so. `component` is what
-/// messages call the decoder.
+/// The window of each of `layers`: of `width` keys where `types`, or without them `default`, says so. `component` is
+/// what messages call the decoder.
 ///
 /// # Errors
 /// A width of 0 or none where a layer has a window, another number of types than layers.

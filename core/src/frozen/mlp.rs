@@ -69,8 +69,8 @@ impl Mlp {
         self.first.kernels().is_some() && self.second.kernels().is_some()
     }
 
-    /// The first half over x `[.., D]` f32 of a fused MLP, and other layers over the same input in one pass. `pre_activation` asks
-    /// for the pre-activation, which a gradient needs.
+    /// The first half over x `[.., D]` f32 of a fused MLP, and other layers over the same input in one pass.
+    /// `pre_activation` asks for the pre-activation, which a gradient needs.
     pub(crate) fn first(
         &self,
         layers: &[&FrozenLinear],

@@ -120,8 +120,8 @@ impl Init {
     }
 }
 
-/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its component reads `[n_in, n_out]`: GPT-2's
-/// quantised ones, whose blocks lie along the rows that are read.
+/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its component reads `[n_in, n_out]`:
+/// GPT-2's quantised ones, whose blocks lie along the rows that are read.
 pub const TRANSPOSED: &str = ".turned";
 
 /// One tensor asked of a source.
@@ -280,7 +280,8 @@ impl Weights {
 
     /// As [`Self::linear`], from a `weight` that is stored as `[n_in, n_out]`: GPT-2's `Conv1D`.
     ///
-    /// The matrix is transposed once, in the type that it is stored in, unless the source has it transposed, see [`TRANSPOSED`].
+    /// The matrix is transposed once, in the type that it is stored in, unless the source has it transposed, see
+    /// [`TRANSPOSED`].
     ///
     /// # Errors
     /// As [`Self::frozen`]; a matrix in blocks, which cannot be transposed.

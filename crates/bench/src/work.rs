@@ -32,8 +32,8 @@ impl Recorder {
         Self { inner, asked: Mutex::default(), zeros: None }
     }
 
-    /// Over `inner`, giving zeros that take no memory in place of what would be drawn at random: enough to build a component
-    /// and see what it reads.
+    /// Over `inner`, giving zeros that take no memory in place of what would be drawn at random: enough to build a
+    /// component and see what it reads.
     pub(super) fn blank(inner: Arc<dyn WeightSource>) -> Self {
         let zeros = inner.tensors().is_none().then(Mutex::default);
         Self { zeros, ..Self::new(inner) }

@@ -27,8 +27,8 @@ pub struct Arguments {
     /// What to compute for each image
     #[arg(long, value_enum, required_unless_present = "data")]
     stage: Option<Stage>,
-    /// Output: a safetensors file with one f32 tensor per image, named after the image file's stem (or the array's name);
-    /// with --data, a folder of features
+    /// Output: a safetensors file with one f32 tensor per image, named after the image file's stem (or the array's
+    /// name); with --data, a folder of features
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Image files, or feature files for the encoder "features"

@@ -31,8 +31,8 @@ enum Command {
         /// Programming language
         #[arg(long, value_enum, default_value = "rust")]
         language: WrittenIn,
-        /// Source of the SDK for a plugin in Rust: a folder with limber's repository, or the address of a git repository,
-        /// optionally with `#REV`, `#tag=NAME` or `#branch=NAME`
+        /// Source of the SDK for a plugin in Rust: a folder with limber's repository, or the address of a git
+        /// repository, optionally with `#REV`, `#tag=NAME` or `#branch=NAME`
         #[arg(long, value_name = "FOLDER|GIT")]
         limber: Option<Limber>,
     },

@@ -17,7 +17,8 @@ pub struct Arguments {
     /// Split of the world; the two have no scene in common
     #[arg(long, value_enum, default_value_t = SplitName::Train)]
     split: SplitName,
-    /// Output folder, in the original's layout (images/, image_data/) with captions.json, questions.json, annotations.json and labels.json
+    /// Output folder, in the original's layout (images/, image_data/) with captions.json, questions.json,
+    /// annotations.json and labels.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Side of the images in pixels

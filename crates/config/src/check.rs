@@ -1,7 +1,7 @@
 //! `config check`: everything that is wrong with a config, at once, its components' settings included.
 //!
-//! No weights are opened. A component's own checks run where its settings alone tell its sizes: with random weights, with
-//! none, or with a preset's name. The sizes of other weights stand in documents beside them, which loading reads.
+//! No weights are opened. A component's own checks run where its settings alone tell its sizes: with random weights,
+//! with none, or with a preset's name. The sizes of other weights stand in documents beside them, which loading reads.
 
 use super::device::DeviceSpec;
 use super::load::Draft;

@@ -103,8 +103,8 @@ fn write_location(f: &mut fmt::Formatter, file: &str, at: Option<(usize, usize)>
 }
 
 impl From<Violation> for Problem {
-    /// The section is what leads to the key, and indices into a list belong to the key: `train.betas.1` is the key `betas.1` of
-    /// `train`, `plugins.0.path` the key `path` of `plugins.0`.
+    /// The section is what leads to the key, and indices into a list belong to the key: `train.betas.1` is the key
+    /// `betas.1` of `train`, `plugins.0.path` the key `path` of `plugins.0`.
     fn from(violation: Violation) -> Self {
         let path = violation.path;
         if let [name] = path.as_slice()

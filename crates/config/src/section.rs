@@ -104,8 +104,8 @@ impl<'de> Visitor<'de> for Reading {
 }
 
 impl Section {
-    /// Holds the section against the keys and settings that a component of its kind has: what `config check` and loading
-    /// both say of it.
+    /// Holds the section against the keys and settings that a component of its kind has: what `config check` and
+    /// loading both say of it.
     ///
     /// # Errors
     /// Every unknown key and every value that is not allowed.

@@ -1,7 +1,8 @@
-//! Work on numbered positions ahead of whoever needs it: several threads, a bounded number of results, delivered in order.
+//! Work on numbered positions ahead of whoever needs it: several threads, a bounded number of results, delivered in
+//! order.
 //!
-//! A panic while a position is worked on is that position's error, so that whoever waits for it learns of it instead of waiting
-//! for ever.
+//! A panic while a position is worked on is that position's error, so that whoever waits for it learns of it instead of
+//! waiting for ever.
 
 use super::panicked::caught;
 use anyhow::{Context, Result};

@@ -40,8 +40,8 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// The samples at positions `start..end` of the run, read by `workers` threads; in memory are at most two batches of
-    /// `batch` samples, or two samples a thread.
+    /// The samples at positions `start..end` of the run, read by `workers` threads; in memory are at most two batches
+    /// of `batch` samples, or two samples a thread.
     pub fn new(
         set: &'a dyn Dataset,
         order: Order,

@@ -119,7 +119,8 @@ impl Evaluation<'_> {
         for file in self.set.files.iter().chain(examples.iter().flat_map(|set| &set.files)) {
             hashes.insert(file.display().to_string(), json!(sha256(file)?));
         }
-        // The stitch is small and what a run is about; the frozen components are told by their names and the fingerprint.
+        // The stitch is small and what a run is about; the frozen components are told by their names and the
+        // fingerprint.
         if let Some(file) = self.config.stitch.weights.as_ref().and_then(WeightSpec::local) {
             let path = self.config.resolve(file);
             let path = if path.exists() { path } else { file.to_path_buf() };

@@ -1,4 +1,5 @@
-//! The components that are linked in. A crate that nobody names is not linked, so each built-in component has its line here.
+//! The components that are linked in. A crate that nobody names is not linked, so each built-in component has its line
+//! here.
 
 use anyhow::Result;
 use limber_core::Registry;

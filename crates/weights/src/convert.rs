@@ -131,8 +131,8 @@ pub fn convert_to_gguf(
     gguf::write(checkpoint, documents, to, options, progress)
 }
 
-/// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are read, and
-/// a quantised matrix cannot be transposed when it is loaded. None where all stay as they are.
+/// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are
+/// read, and a quantised matrix cannot be transposed when it is loaded. None where all stay as they are.
 fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<BTreeMap<String, StoredTensor>>> {
     if !dtype.is_some_and(WeightType::is_quantised) {
         return Ok(None);

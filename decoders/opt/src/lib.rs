@@ -61,7 +61,8 @@ family_settings! {
         max_position_embeddings: usize = 2048,
         /// The MLP's activation.
         activation_function: Activation = Activation::Relu,
-        /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the end.
+        /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the
+        /// end.
         do_layer_norm_before: bool = true,
         /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
         #[serde(rename = "_remove_final_layer_norm")]

@@ -54,10 +54,11 @@ vit_settings! {
         num_register_tokens: usize,
         /// Whether positions are resized with antialiasing; in models with registers alone where it is not set.
         interpolate_antialias: bool,
-        /// Added to the side where the scale of that resize is computed: 0 as transformers has it; Meta's own code has 0.1 for
-        /// models without registers.
+        /// Added to the side where the scale of that resize is computed: 0 as transformers has it; Meta's own code has
+        /// 0.1 for models without registers.
         interpolate_offset: f64,
-        /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for others.
+        /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for
+        /// others.
         #[schemars(range(min = 1))]
         resize_to: usize,
         /// Deviation of random weights; 0.02.

@@ -187,8 +187,8 @@ pub struct LimberDecoder {
             error: *const LimberSink,
         ) -> LimberStatus,
     >,
-    /// Logits of embeddings. A sequence gives the same whatever else is in the batch, and however it is padded. Where it
-    /// fails, the cache holds what it held.
+    /// Logits of embeddings. A sequence gives the same whatever else is in the batch, and however it is padded. Where
+    /// it fails, the cache holds what it held.
     pub forward: Option<
         unsafe extern "C" fn(
             instance: *mut LimberInstance,

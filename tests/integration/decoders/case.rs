@@ -264,7 +264,8 @@ pub fn resolved(kind: &str, settings: Value) -> Value {
     registry.decoder(kind, settings, source.as_ref()).unwrap().settings
 }
 
-/// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of `expected.json`.
+/// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of
+/// `expected.json`.
 pub fn drawn_as_in_transformers(case: &Case) {
     let registry = limber::built_in::registry().unwrap();
     let (kind, lists) = (case.kind, lists(case.folder));
@@ -323,7 +324,8 @@ pub fn build(kind: &str, folder: &Path) -> anyhow::Result<Box<dyn Decoder>> {
 }
 
 /// Each variant of `expected.json`, a change of the case's `config.json` over its weights, gives the logits of
-/// `variants.safetensors`, all at once and step by step behind a prompt of 9. Null takes a key away, save those of `nulls`.
+/// `variants.safetensors`, all at once and step by step behind a prompt of 9. Null takes a key away, save those of
+/// `nulls`.
 pub fn variants_give_their_logits_and_steps(case: &Case, count: usize) {
     let lists = lists(case.folder);
     let file = folder(&format!("{}/variants.safetensors", case.folder));

@@ -1,9 +1,9 @@
 //! 3 x 3 convolution at stride 1 by Winograd's minimal filtering: F(2 x 2, 3 x 3), 16 products instead of 36.
 //!
-//! Sixteen transformed values of every 4 x 4 patch of the input are multiplied with sixteen transformed matrices of weights; their
-//! products give 2 x 2 pixels. The transforms add, subtract and halve, so that the result is within about twice the
-//! rounding of the plain sum. Source followed: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-//! arXiv 1509.09308.
+//! Sixteen transformed values of every 4 x 4 patch of the input are multiplied with sixteen transformed matrices of
+//! weights; their products give 2 x 2 pixels. The transforms add, subtract and halve, so that the result is within
+//! about twice the rounding of the plain sum. Source followed: Lavin and Gray, "Fast Algorithms for Convolutional
+//! Neural Networks", arXiv 1509.09308.
 
 use super::{Call, ConvShape, Grid, panel_width};
 use crate::gemm::{A_DEPTH, A_STRIDE, Multiply, Target, finish, packed_floats};

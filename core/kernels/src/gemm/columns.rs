@@ -24,8 +24,8 @@ pub(crate) trait Columns: Copy + Send + Sync {
     const K_BLOCK: usize;
 
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32);
-    /// The memory that `pack` of the same position reads: asked for while the block before is multiplied, for what comes from
-    /// memory only when it is packed costs a sixth of the time of a cold product.
+    /// The memory that `pack` of the same position reads: asked for while the block before is multiplied, for what
+    /// comes from memory only when it is packed costs a sixth of the time of a cold product.
     fn prefetch_region(self, k: usize, depth: usize, n: usize, width: usize) -> PrefetchRegion;
 }
 

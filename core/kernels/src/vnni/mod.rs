@@ -41,8 +41,8 @@ pub(crate) trait Blocks {
     unsafe fn dots(weight: *const u8, row: usize, step: usize, x: Row) -> [f32; ROWS];
 }
 
-// Only functions that are always inlined are sure to take on the instruction set of `skinny`: what is below has none of its own,
-// and no closures.
+// Only functions that are always inlined are sure to take on the instruction set of `skinny`: what is below has none of
+// its own, and no closures.
 
 /// Adds the products of 32 unsigned codes of each row with a block of activations, times scale `at` of the row, to `acc`.
 ///

@@ -129,7 +129,8 @@ pub fn run(decoder: &dyn Decoder, request: &Request, source: &mut dyn RequestSou
     }
 }
 
-/// New sequences with their cache and the logits after their prompts; `slot` tells a sequence's number and its random stream.
+/// New sequences with their cache and the logits after their prompts; `slot` tells a sequence's number and its random
+/// stream.
 fn admit(
     decoder: &dyn Decoder,
     prompts: &[Tensor],
@@ -151,7 +152,8 @@ fn admit(
     Ok(((0..prompts.len()).map(sequence).collect(), cache, logits))
 }
 
-/// Draws the next id of every sequence from logits `[B, V]`; finished sequences leave, the last ones moving into the gaps.
+/// Draws the next id of every sequence from logits `[B, V]`; finished sequences leave, the last ones moving into the
+/// gaps.
 fn step(
     sequences: &mut Vec<Sequence>,
     cache: &mut dyn DecoderCache,
@@ -210,7 +212,8 @@ fn capacity(decoder: &dyn Decoder, prompts: &[Tensor], request: &Request) -> Res
     Ok(positions - 1)
 }
 
-/// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id: (sequence, id).
+/// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id:
+/// (sequence, id).
 ///
 /// # Errors
 /// As [`run`].

@@ -1,9 +1,10 @@
 //! GGUF, llama.cpp's format: read as a checkpoint of the decoder it holds, and written from one.
 //!
 //! A file holds one decoder with its sizes and its tokenizer. Tensors are listed under the names that transformers gives
-//! them, `config.json` and the tokenizer's files are made of the metadata, so that a component reads a GGUF file as it reads a
-//! folder of `save_pretrained`. Tensors stay where they lie in the mapped file; those whose rows llama.cpp puts in
-//! another order (queries and keys of `llama`, the fused matrix of `gptneox`) are copied, a row at a time, blocks and all.
+//! them, `config.json` and the tokenizer's files are made of the metadata, so that a component reads a GGUF file as it
+//! reads a folder of `save_pretrained`. Tensors stay where they lie in the mapped file; those whose rows llama.cpp puts
+//! in another order (queries and keys of `llama`, the fused matrix of `gptneox`) are copied, a row at a time, blocks
+//! and all.
 
 pub(super) mod coded;
 mod config;

@@ -1,4 +1,5 @@
-//! Lying toy components: every check of the suite can fail, for the reason it is there, and an honest toy passes them all.
+//! Lying toy components: every check of the suite can fail, for the reason it is there, and an honest toy passes them
+//! all.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod decoder;
