@@ -1,4 +1,4 @@
-//! Rotary frequencies as `config.json` describes them: base, part of a head, scaling beyond the trained length.
+//! Rotary frequencies as `config.json` describes them: base, rotated fraction of a head, scaling beyond the trained length.
 //!
 //! Source followed: transformers' `modeling_rope_utils.py`, which reads `rope_scaling` beside `rope_theta` (versions up
 //! to 4) and `rope_parameters` (from 5 on). What it would warn of and compute all the same is refused here.
@@ -129,7 +129,7 @@ impl Rope {
     /// As [`Self::read`], of a decoder that rotates whole heads; `max_position_embeddings` is set or has a default.
     ///
     /// # Errors
-    /// As [`Self::read`]; a part of a head.
+    /// As [`Self::read`]; a fraction of a head.
     pub fn read_whole(component: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
         let rope = Self::read(component, config, max_position_embeddings.unwrap_or(0))?;
         match rope.fraction {

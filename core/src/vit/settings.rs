@@ -24,7 +24,7 @@ pub struct VitSettings {
     pub filter: Option<ResizeFilter>,
 }
 
-/// What a family's models do where no setting says otherwise.
+/// A family's defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct VitClass {
     /// The pixels, but for their side.

@@ -2,7 +2,7 @@
 //!
 //! A [`WeightSource`] knows names, shapes and bytes (a file mapped by the host, or a random generator).
 //! [`Weights`] is what a component gets: a source, a name prefix, a device and the type that weights are wanted in.
-//! Weights keep their own type and their place in the mapped file; only a change of type makes a copy.
+//! Weights keep their own type and their location in the mapped file; only a change of type makes a copy.
 
 use crate::backend::Backend;
 use crate::frozen::{FrozenEmbedding, FrozenLinear};

@@ -104,7 +104,7 @@ pub enum ImageError {
         from: (usize, usize),
         /// Width and height after.
         to: (usize, usize),
-        /// The part to keep.
+        /// The window to keep.
         window: Window,
     },
     /// The older order of passes would widen an image of many rows before it shortens it.

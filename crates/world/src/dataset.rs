@@ -26,7 +26,7 @@ const MAX_SIDE: u32 = 4096;
 /// Scenes in one folder.
 const FOLDER: u64 = 1000;
 
-/// Which part of a world is drawn; the two share no scene.
+/// Which split of a world is drawn; the two share no scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Split {
     /// To learn from: the scenes of the seed itself.
@@ -64,7 +64,7 @@ pub struct WorldOptions {
     pub count: u64,
     /// Seed of the world; another seed is another, disjoint stream of lots.
     pub seed: u64,
-    /// Which part of it.
+    /// Which split of it.
     pub split: Split,
     /// Side of the images in pixels, at least [`MIN_SIDE`].
     pub size: u32,

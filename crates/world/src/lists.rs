@@ -4,7 +4,7 @@
 //! DIR/captions.json      COCO's captions: images [{id, file_name}], annotations [{id, image_id, caption}]
 //! DIR/questions.json     VQAv2's questions: questions [{question_id, image_id, question}]
 //! DIR/annotations.json   VQAv2's annotations: the answer of each question, ten times, as ten people who agree
-//! DIR/labels.json        classes [name], images [{id, file_name, labels: [place in classes]}]
+//! DIR/labels.json        classes [name], images [{id, file_name, labels: [index in classes]}]
 //! ```
 //!
 //! `image_id` is the scene's index, `file_name` counts from DIR, `question_id` is `100 * image_id` and up.

@@ -122,7 +122,7 @@ impl Encoder for Beit {
     }
 }
 
-/// A table's own name, under either place.
+/// A table's own name, under either prefix.
 const TABLE: &str = "relative_position_bias_table";
 
 /// The tensors under `old`, the name in files, or under `new`, transformers 5's own name, where `probe` stands there.

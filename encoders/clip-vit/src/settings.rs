@@ -75,7 +75,7 @@ pub struct Config {
 /// What the tensors or a document say of a tower.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Sizes, activation and norms; None where nothing is said.
+    /// Sizes, activation and norms; None where neither is set.
     pub config: Config,
     /// The side of the grid that positions were trained for.
     pub grid: Option<usize>,

@@ -68,7 +68,7 @@ vit_settings! {
     },
     shared: {
         model: "A preset: dinov2-small, -base, -large or -giant, or dinov2-with-registers-small, -base, -large or -giant.",
-        image_size: "Image side S in pixels; positions are resized to its patches. 224 where nothing says otherwise.",
+        image_size: "Image side S in pixels; positions are resized to its patches. By default 224.",
         trained_size: "The image side that the positions in the weights are for: `image_size` of config.json, 518 for Meta's weights.",
         layers: "Blocks L.",
         heads: "Heads H; E / 64 for weights without a config.json.",

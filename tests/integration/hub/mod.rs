@@ -81,7 +81,7 @@ impl Case {
         self.settings.cache.join("models--a--b")
     }
 
-    /// The blob of the weights, and its part.
+    /// The blob of the weights, and its partial file.
     fn blob(&self) -> (PathBuf, PathBuf) {
         let etag = self.hub.world.lock().unwrap().commits[&("a/b".to_string(), commit('1'))][1].etag();
         let blob = self.repository().join("blobs").join(&etag);
@@ -98,7 +98,7 @@ impl Case {
     fn has_weights(&self) {
         let snapshot = self.repository().join("snapshots").join(commit('1'));
         assert!(fs::read(snapshot.join("model.safetensors")).unwrap() == weights(), "other bytes");
-        assert!(!self.blob().1.exists(), "the part is left");
+        assert!(!self.blob().1.exists(), "the partial file is left");
     }
 }
 

@@ -52,7 +52,7 @@ fn large() -> (Hub, tempfile::TempDir, Vec<u8>, PathBuf, PathBuf) {
     (hub, home, bytes, part, pointer)
 }
 
-/// Waits until the part has at least so many bytes.
+/// Waits until the partial file has at least so many bytes.
 fn wait_for(part: &Path, bytes: u64) {
     let start = Instant::now();
     while std::fs::metadata(part).map_or(0, |found| found.len()) < bytes {
@@ -214,7 +214,7 @@ fn an_interrupt_leaves_a_part_that_the_next_run_takes_up() {
     assert_eq!(hub.ranges(), ["", "bytes=1000000-"]);
 }
 
-/// A limit on the length of files ends a write as a full disk does, at a place that can be chosen.
+/// A limit on the length of files ends a write as a full disk does, at an offset that can be chosen.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_takes_no_more_leaves_a_part_too() {
