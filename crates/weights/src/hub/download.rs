@@ -1,7 +1,7 @@
 //! One file of a repository into the cache: under a lock, resumed where it was broken off, verified, then named.
 //!
-//! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a partial file that the next run resumes
-//! with. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
+//! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a partial file that the next run
+//! resumes. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
 
 use super::cache::CachedRepository;
 use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
