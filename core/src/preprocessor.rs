@@ -67,7 +67,7 @@ fn spec(file: &ModelConfig, class: ImageSpec) -> Result<ImageSpec> {
         _ => (channels(file, "image_mean")?.unwrap_or(class.mean), channels(file, "image_std")?.unwrap_or(class.std)),
     };
     if !std.iter().all(|d| *d > 0.0) {
-        return Err(file.refusal("image_std", "allowed is above 0"));
+        return Err(file.refusal("image_std", "expected a number above 0"));
     }
     Ok(ImageSpec { side, resize, resize_to, filter, mean, std, ..class })
 }
@@ -114,7 +114,7 @@ fn channels(file: &ModelConfig, key: &str) -> Result<Option<[f32; 3]>> {
     let Some(numbers) = file.numbers(key)? else { return Ok(None) };
     match numbers.as_slice() {
         [r, g, b] => Ok(Some([*r as f32, *g as f32, *b as f32])),
-        _ => Err(file.refusal(key, "allowed is one number a channel")),
+        _ => Err(file.refusal(key, "expected one number a channel")),
     }
 }
 
@@ -186,8 +186,8 @@ mod tests {
             json!({"do_center_crop": false}),
             "do_center_crop is false, supported is true where size is the shorter side",
         );
-        check(json!({"image_mean": [0.5]}), "image_mean is [0.5], allowed is one number a channel");
-        check(json!({"image_std": [1, 0, 1]}), "image_std is [1,0,1], allowed is above 0");
+        check(json!({"image_mean": [0.5]}), "image_mean is [0.5], expected one number a channel");
+        check(json!({"image_std": [1, 0, 1]}), "image_std is [1,0,1], expected a number above 0");
         check(
             json!({"size": {"height": 224, "width": 448}}),
             "size is {\"height\":224,\"width\":448}, supported is a number, an equal height and width, or (for size) the shortest_edge",

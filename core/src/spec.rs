@@ -1,4 +1,4 @@
-//! What a part says of itself: image, feature and decoder specs.
+//! What a component says of itself: image, feature and decoder specs.
 //!
 //! Specs are plain data, known before any weight is read, so that a stitch that does not fit is refused early.
 //! They grow by fields; `Default` keeps older authors' code compiling.
@@ -147,7 +147,7 @@ pub struct FeatureSpec {
 pub struct DecoderSpec {
     /// LM width D.
     pub width: usize,
-    /// Vocabulary rows V of the output head.
+    /// Vocabulary size V of the output head.
     pub vocab: usize,
     /// Layers L.
     pub layers: usize,

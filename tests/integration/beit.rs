@@ -156,7 +156,7 @@ fn presets_have_microsofts_sizes() {
 
 #[test]
 fn what_config_json_asks_for_and_beit_cannot_do_is_refused_by_name() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check_with = |settings: Value, key: &str, value: Value, expected: &[&str]| {
         let mut config = config_of("absolute");
         config[key] = value;
@@ -199,7 +199,10 @@ fn settings_that_do_not_fit_each_other() {
         json!({"hidden_size": 10, "num_attention_heads": 3}),
         "hidden_size 10 is not a multiple of num_attention_heads 3",
     );
-    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, allowed is 1 and above");
+    check(
+        json!({"num_hidden_layers": 0}),
+        "key \"num_hidden_layers\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"image_size": 12}), "image_size 12 is smaller than a patch of 16");
     check(json!({"trained_size": 12, "image_size": 224}), "trained_size 12 is smaller than a patch of 16");
     check(json!({"resize_to": 200}), "resize_to 200 is less than image_size 224");

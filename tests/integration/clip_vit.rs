@@ -77,7 +77,7 @@ fn every_form_gives_the_references_features() {
 
 #[test]
 fn other_types_of_weights_stay_near() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let expected = tensors("clip_vit");
     // Rounding of one tensor: 2^-9 in bf16, 1/254 of the largest of a block in q8_0; two blocks add up to a few of them.
     for (dtype, near) in [(WeightType::Bf16, 0.02), (WeightType::Q8_0, 0.05)] {
@@ -130,7 +130,7 @@ fn the_image_is_prepared_as_the_library_says() {
 
 #[test]
 fn presets_have_the_sizes_of_their_libraries() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "clip-vit", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize, pooled: usize, activation: &str| {
         for (pool, expected) in [(false, (tokens, width)), (true, (1, pooled))] {
@@ -225,7 +225,7 @@ impl Paper {
 
 #[test]
 fn real_descriptions_resolve() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |paper: Paper, settings: Value, expected: Value| {
         let found = resolved(&registry, &paper, settings).unwrap();
         for (key, value) in expected.as_object().unwrap() {
@@ -273,7 +273,7 @@ fn real_descriptions_resolve() {
 
 #[test]
 fn the_activation_is_never_guessed() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |paper: Paper, settings: Value, expected: &str| {
         let message = resolved(&registry, &paper, settings).unwrap_err();
         assert!(message.contains(expected), "{message}");
@@ -317,7 +317,7 @@ fn the_activation_is_never_guessed() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let open_clip = |key: &str, value: Value, settings: Value, expected: &str| {
         let copy = edited("open_clip", "open_clip_config.json", |c| c["model_cfg"]["vision_cfg"][key] = value);
         let source = source(&registry, "encoder", "clip-vit", text(copy.path()));
@@ -392,7 +392,7 @@ fn what_is_not_supported_is_refused_by_name() {
         "open_clip",
         open_clip_file,
         &|c| c["preprocess_cfg"]["mean"] = json!([0.5]),
-        "mean is [0.5], allowed is one number a channel",
+        "mean is [0.5], expected one number a channel",
     );
     file(
         "open_clip",
@@ -474,7 +474,7 @@ fn what_is_not_supported_is_refused_by_name() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |weights: &str, settings: Value, expected: &str| {
         let source = source(&registry, "encoder", "clip-vit", weights);
         let message = resolved(&registry, source.as_ref(), settings).unwrap_err();
@@ -535,7 +535,7 @@ fn settings_that_cannot_be() {
     golden(
         "open_clip",
         json!({"image_size": 20}),
-        "are for 4 x 4; they are not interpolated, allowed is image_size 16 to 19",
+        "are for 4 x 4; they are not interpolated, expected image_size 16 to 19",
     );
     golden("open_clip", json!({"layers": 2}), "layers is 2 by the settings, 3 by ");
     golden("open_clip", json!({"model": "ViT-B/32"}), "patch_size is 32 by the settings, 4 by ");
@@ -544,7 +544,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn other_models_with_such_a_tower_are_not_taken_for_it() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let kind = |path: &str| {
         let source = source(&registry, "encoder", "clip-vit", path);
         registry.detect("encoder", source.as_ref()).map(|entry| entry.kind.clone()).map_err(|e| e.to_string())
@@ -556,7 +556,7 @@ fn other_models_with_such_a_tower_are_not_taken_for_it() {
 
 #[test]
 fn random_weights_are_drawn_as_transformers_draws_them() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let expected = lists("clip_vit");
     let expected = expected["init"].as_object().unwrap();
     let settings = json!({"image_size": 32, "patch_size": 8, "width": 48, "layers": 3, "heads": 4, "mlp_width": 80, "projection": 20,

@@ -1,5 +1,5 @@
-//! What every decoder family is held to against transformers, as a table of models; what is a family's own stands in the
-//! family's module.
+//! What every decoder family is held to against transformers, as a table of models; what is a family's own stands in
+//! the family's module.
 
 mod case;
 

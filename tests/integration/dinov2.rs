@@ -125,7 +125,7 @@ fn pixels_are_those_of_the_file_or_of_the_paper() {
 
 #[test]
 fn presets_are_metas_models_and_their_files_tell_the_same() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let random = source(&registry, "encoder", "dinov2", "random:1");
     let check = |size: &str, width: usize, layers: usize| {
         let preset = |model: String| registry.encoder("dinov2", json!({"model": model}), random.as_ref()).unwrap();
@@ -194,7 +194,10 @@ fn settings_that_cannot_be() {
     );
     check(json!({}), "no model is set and the sizes cannot be read off random:1; set model (dinov2-small,");
     let small = json!({"model": "dinov2-small"});
-    check(with(&small, "image_size", json!(0)), "image_size is 0, allowed is 1 and above");
+    check(
+        with(&small, "image_size", json!(0)),
+        "key \"image_size\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(with(&small, "image_size", json!(13)), "image_size 13 is smaller than a patch of 14");
     check(with(&small, "trained_size", json!(7)), "trained_size 7 is smaller than a patch of 14");
     check(with(&small, "resize_to", json!(200)), "resize_to 200 is not allowed, it is at least image_size 224");
@@ -219,7 +222,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn what_a_config_json_cannot_ask_for() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |config: Value, expected: &str| {
         let source = Shapes::new(vec![]).with("config.json", config);
         let message = format!("{:#}", registry.encoder("dinov2", json!({}), &source).err().unwrap());

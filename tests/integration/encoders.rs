@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// Settings over random weights that an encoder refuses, with a part of the message.
 pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", kind, "random:1");
     let message = format!("{:#}", registry.encoder(kind, settings, source.as_ref()).err().unwrap());
     assert!(message.contains(expected), "{message}");
@@ -16,7 +16,7 @@ pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
 
 /// Weights at `path` that do not fit `settings`: the message has these parts.
 pub fn weights_refused(kind: &str, path: &str, settings: Value, expected: &[&str]) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", kind, path);
     let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
     let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());
@@ -27,7 +27,7 @@ pub fn weights_refused(kind: &str, path: &str, settings: Value, expected: &[&str
 
 /// The specs of an encoder of `settings` and its resolved settings, before any weight is read.
 pub fn prepared(kind: &str, path: &str, settings: Value) -> (EncoderSpecs, Value) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let prepared = registry.encoder(kind, settings, source(&registry, "encoder", kind, path).as_ref()).unwrap();
     (prepared.spec, prepared.settings)
 }
@@ -41,7 +41,7 @@ pub fn preset_gives(kind: &str, settings: Value, expected: [usize; 3]) {
 
 #[test]
 fn the_kind_auto_is_told_by_what_lies_beside_the_weights() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let kinds: [(&str, &str, &[&str]); 6] = [
         ("beit", "beit", &["layers", "shared", "absolute", "both"]),
         ("clip-resnet", "clip_resnet", &["open_clip", "visual.pt"]),

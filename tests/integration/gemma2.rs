@@ -13,8 +13,12 @@ fn what_config_json_asks_for_and_gemma2_cannot_do_is_refused_by_name() {
     GEMMA2.refuses("model_type", json!("gemma3"), &["model_type is \"gemma3\"", "\"gemma2\""]);
     GEMMA2.refuses("use_bidirectional_attention", json!(true), &["use_bidirectional_attention is true"]);
     GEMMA2.refuses("attn_logit_softcapping", json!(-1.0), &["attn_logit_softcapping is -1"]);
-    GEMMA2.refuses("query_pre_attn_scalar", json!(0), &["query_pre_attn_scalar is 0, allowed is above 0"]);
-    GEMMA2.refuses("sliding_window", json!(0), &["sliding_window is 0, allowed is 1 and above"]);
+    GEMMA2.refuses("query_pre_attn_scalar", json!(0), &["query_pre_attn_scalar is 0, expected a number above 0"]);
+    GEMMA2.refuses(
+        "sliding_window",
+        json!(0),
+        &["sliding_window is 0, which is not allowed, expected a whole number, at least 1"],
+    );
 }
 
 #[test]

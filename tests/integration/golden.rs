@@ -25,7 +25,7 @@ pub fn lists(case: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(folder(case).join("expected.json")).unwrap()).unwrap()
 }
 
-/// The weights at `path` under a case, as a part of `role` and `kind` reads them.
+/// The weights at `path` under a case, as a component of `role` and `kind` reads them.
 pub fn source(registry: &Registry, role: &str, kind: &str, path: &str) -> Arc<dyn WeightSource> {
     let entry = registry.get(role, kind).unwrap();
     let files: Vec<&str> = entry.files.iter().map(String::as_str).collect();
@@ -34,7 +34,7 @@ pub fn source(registry: &Registry, role: &str, kind: &str, path: &str) -> Arc<dy
 
 /// A decoder from a golden folder.
 pub fn decoder(kind: &str, path: &str) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, path);
     let prepared = registry.decoder(kind, json!({}), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap()
@@ -42,7 +42,7 @@ pub fn decoder(kind: &str, path: &str) -> Box<dyn Decoder> {
 
 /// An encoder from a golden file or folder.
 pub fn encoder(kind: &str, path: &str, settings: Value) -> Box<dyn Encoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", kind, path);
     let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap()
@@ -62,7 +62,7 @@ pub fn relative(a: &Tensor, b: &Tensor) -> f32 {
     norm(&(a - b).unwrap()) / norm(b)
 }
 
-/// Names and shapes without values, and documents beside them: what a part is prepared from.
+/// Names and shapes without values, and documents beside them: what a component is prepared from.
 pub struct Shapes(BTreeMap<String, Vec<usize>>, BTreeMap<String, String>);
 
 impl Shapes {
@@ -124,7 +124,7 @@ fn moments(data: &FrozenData) -> [f64; 3] {
 /// Draws an encoder and compares every tensor's shape and moments with `theirs`, which `moments` of
 /// `tests/golden/writer.py` wrote: how many of them are random rather than constant.
 pub fn check_draws(kind: &str, settings: Value, theirs: &Value) -> usize {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let (source, drawn) = drawings(11);
     let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap();

@@ -20,8 +20,8 @@ fn reordered_and_upcast_attention_is_the_same_in_f32() {
 }
 
 #[test]
-fn a_type_asked_for_rounds_the_turned_matrices() {
-    let registry = limber::parts::registry().unwrap();
+fn a_type_asked_for_rounds_the_transposed_matrices() {
+    let registry = limber::built_in::registry().unwrap();
     let expected = tensors("gpt2");
     let with = |dtype| {
         let source = source(&registry, "decoder", "gpt2", "gpt2/f32");
@@ -44,8 +44,8 @@ fn a_type_asked_for_rounds_the_turned_matrices() {
 }
 
 #[test]
-fn turned_matrices_are_quantised_along_their_own_rows() {
-    let registry = limber::parts::registry().unwrap();
+fn transposed_matrices_are_quantised_along_their_own_rows() {
+    let registry = limber::built_in::registry().unwrap();
     let settings =
         json!({"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 90, "n_positions": 32, "initializer_range": 0.1});
     let logits = |dtype| {
@@ -134,8 +134,19 @@ fn models_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("gpt2", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
-    check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
-    check(json!({"n_inner": 0}), "n_inner is 0, allowed is 1 and above");
+    check(json!({"n_layer": 0}), "key \"n_layer\": value 0 is not allowed, expected a whole number, at least 1");
+    check(json!({"n_inner": 0}), "key \"n_inner\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"activation_function": "gelo"}), "value \"gelo\" is not allowed (did you mean \"gelu");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
+}
+
+#[test]
+fn the_width_of_the_mlp_follows_the_width_that_is_run() {
+    let registry = limber::built_in::registry().unwrap();
+    let width = 48;
+    for (kind, path) in [("gpt2", "gpt2/untied"), ("gptj", "gptj/f32")] {
+        let source = source(&registry, "decoder", kind, path);
+        let settings = registry.decoder(kind, json!({"n_embd": width}), source.as_ref()).unwrap().settings;
+        assert_eq!((&settings["n_embd"], &settings["n_inner"]), (&json!(width), &json!(4 * width)), "{kind}");
+    }
 }

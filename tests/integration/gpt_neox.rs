@@ -6,7 +6,7 @@ use limber::core::registry::PreparedDecoder;
 use serde_json::{Value, json};
 
 fn prepared(settings: Value, weights: &str) -> anyhow::Result<PreparedDecoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     registry.decoder("gpt-neox", settings, source(&registry, "decoder", "gpt-neox", weights).as_ref())
 }
 
@@ -52,10 +52,10 @@ fn settings_that_do_not_fit_each_other() {
         settings_refused("gpt-neox", settings, expected);
     };
     check(json!({"hidden_size": 10}), "hidden_size 10 is not a multiple of num_attention_heads 8");
-    check(json!({"vocab_size": 0}), "vocab_size is 0, allowed is 1 and above");
+    check(json!({"vocab_size": 0}), "key \"vocab_size\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"rotary_pct": 0.01}), "rotary_pct 0.01 of a head's 64 elements is not allowed");
     check(json!({"rotary_pct": 1.5}), "it turns from 2 to 64 of them");
-    check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, allowed is above 1");
+    check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, expected a number above 1");
     check(json!({"rope_scaling": {"rope_type": "linear", "factor": -1.0}}), "rope_scaling: factor is -1");
     check(json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope");
     check(json!({"layers": 3}), "key \"layers\": unknown key");

@@ -30,7 +30,7 @@ fn rows_enter_and_leave_and_each_gives_what_it_gives_alone() {
             })
             .map(|mut rows| rows.remove(0))
             .collect();
-        // An id that ends some rows early and others not at all, so that places fall free at different steps.
+        // An id that ends some rows early and others not at all, so that slots fall free at different steps.
         let eos = alone[0].tokens[3];
         for batch in [1, 2, 3, 7, 20] {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Bf16] {
@@ -104,7 +104,7 @@ fn what_config_json_asks_for_and_gptj_cannot_do_is_refused_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("gptj", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
-    check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
+    check(json!({"n_layer": 0}), "key \"n_layer\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"rotary_dim": 7}), "rotary_dim 7 is not allowed");
     check(json!({"rotary_dim": 512}), "at most a head's width 256");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
@@ -112,7 +112,7 @@ fn settings_that_do_not_fit_each_other() {
 
 #[test]
 fn the_kind_auto_is_told_by_what_lies_beside_the_weights() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let kind = |role: &str, path: &str| {
         let source = source(&registry, role, if role == "decoder" { "gptj" } else { "clip-resnet" }, path);
         registry.detect(role, source.as_ref()).map(|entry| entry.kind.clone())

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 fn prepared(settings: Value, weights: &str) -> anyhow::Result<PreparedDecoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     registry.decoder("llama", settings, source(&registry, "decoder", "llama", weights).as_ref())
 }
 
@@ -146,11 +146,15 @@ fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     scaling(json!({"type": "su"}), "type is \"su\", supported is default, linear, dynamic, llama3, yarn");
     scaling(json!({"type": "dynamic"}), "factor is null");
     scaling(json!({"type": "llama3", "factor": 2, "low_freq_factor": 1}), "high_freq_factor is null");
-    scaling(json!({"type": "linear", "factor": 0}), "rope_scaling: factor is 0, allowed is above 0");
-    LLAMA.refuses("rope_parameters", json!({"rope_theta": 0.5}), &["rope_theta is 0.5, allowed is above 1"]);
+    scaling(json!({"type": "linear", "factor": 0}), "rope_scaling: factor is 0, expected a number above 0");
+    LLAMA.refuses("rope_parameters", json!({"rope_theta": 0.5}), &["rope_theta is 0.5, expected a number above 1"]);
     MISTRAL.refuses("layer_types", json!(["full_attention"]), &["layer_types", "a mistral does not support"]);
     MISTRAL.refuses("attention_bias", json!(true), &["attention_bias is true"]);
-    MISTRAL.refuses("sliding_window", json!(0), &["sliding_window is 0, allowed is 1 and above"]);
+    MISTRAL.refuses(
+        "sliding_window",
+        json!(0),
+        &["sliding_window is 0, which is not allowed, expected a whole number, at least 1"],
+    );
     QWEN2.refuses("attention_bias", json!(false), &["attention_bias is false", "supported is true"]);
     QWEN2.refuses("use_mrope", json!(true), &["use_mrope is true"]);
     QWEN2.refuses("layer_types", json!(["full_attention"]), &["layer_types has 1 entries for 2 layers"]);
@@ -181,9 +185,15 @@ fn settings_that_do_not_fit_each_other() {
         json!({"num_attention_heads": 6, "head_dim": 64}),
         "num_attention_heads 6 is not a multiple of num_key_value_heads 4",
     );
-    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, allowed is 1 and above");
+    check(
+        json!({"num_hidden_layers": 0}),
+        "key \"num_hidden_layers\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"use_sliding_window": true}), "use_sliding_window is true, but sliding_window is not set");
-    check(json!({"sliding_window": 0}), "sliding_window is 0, allowed is 1 and above");
+    check(
+        json!({"sliding_window": 0}),
+        "key \"sliding_window\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"model_type": "qwen2", "attention_bias": false}), "attention_bias is false, a qwen2 has it");
     check(json!({"model_type": "mistral", "attention_bias": true}), "attention_bias is true, a mistral has none");
     check(json!({"model_type": "mistral", "mlp_bias": true}), "mlp_bias is true, only a llama may have it");
@@ -254,7 +264,7 @@ fn a_model_by_name_must_be_the_folders() {
 
 #[test]
 fn a_tied_head_that_is_another_table_is_refused() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let copy = LLAMA.changed(&json!({"tie_word_embeddings": true}));
     let build = |settings: Value| {
         let source = source(&registry, "decoder", "llama", copy.path().to_str().unwrap());
@@ -274,7 +284,7 @@ fn a_tied_head_that_is_another_table_is_refused() {
 
 #[test]
 fn another_model_type_is_no_llama() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let copy = LLAMA.changed(&json!({"model_type": "qwen2_moe"}));
     let source = source(&registry, "decoder", "llama", copy.path().to_str().unwrap());
     assert!(registry.detect("decoder", source.as_ref()).is_err());

@@ -66,7 +66,10 @@ fn settings_that_do_not_fit_each_other() {
         json!({"hidden_size": 10, "num_attention_heads": 3}),
         "hidden_size 10 is not a multiple of num_attention_heads 3",
     );
-    check(json!({"ffn_dim": 0}), "ffn_dim is 0, allowed is 1 and above");
-    check(json!({"word_embed_proj_dim": 0}), "word_embed_proj_dim is 0, allowed is 1 and above");
+    check(json!({"ffn_dim": 0}), "key \"ffn_dim\": value 0 is not allowed, expected a whole number, at least 1");
+    check(
+        json!({"word_embed_proj_dim": 0}),
+        "key \"word_embed_proj_dim\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"n_embd": 3}), "key \"n_embd\": unknown key");
 }

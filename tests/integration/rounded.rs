@@ -44,7 +44,7 @@ fn settings(kind: &str) -> Value {
 }
 
 fn decoder(kind: &str, source: Arc<dyn WeightSource>, dtype: Option<WeightType>) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let prepared = registry.decoder(kind, settings(kind), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, dtype)).unwrap()
 }

@@ -46,7 +46,7 @@ fn every_form_gives_transformers_tokens() {
 #[test]
 fn matrices_are_rounded_to_the_type_that_is_wanted() {
     let expected = tensors("siglip");
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let encode = |settings: Value, dtype: WeightType| {
         let source = source(&registry, "encoder", "siglip", "siglip/both");
         let prepared = registry.encoder("siglip", settings, source.as_ref()).unwrap();
@@ -109,7 +109,7 @@ fn presets_are_googles_models() {
 #[test]
 fn a_config_json_with_little_in_it_has_transformers_defaults() {
     // google/siglip-base-patch16-224 and google/siglip-so400m-patch14-384 say no more than this of their vision towers.
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let read = |vision: Value| {
         let config = json!({"model_type": "siglip", "initializer_factor": 1.0, "text_config": {"model_type": "siglip_text_model"}, "vision_config": vision});
         let source = Shapes::new(vec![]).with("config.json", config);
@@ -141,7 +141,10 @@ fn settings_that_cannot_be() {
         "no model is set and there is no config.json beside random:1; set model (siglip-base-patch16-224,",
     );
     check(json!({"image_size": 8}), "image_size 8 is smaller than a patch of 16");
-    check(json!({"trained_size": 0}), "trained_size is 0, allowed is 1 and above");
+    check(
+        json!({"trained_size": 0}),
+        "key \"trained_size\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"num_attention_heads": 5}), "hidden_size 768 is not a multiple of num_attention_heads 5");
     check(json!({"layer": 13}), "layer 13 is not allowed, the 12 blocks have hidden states 0 to 12, or -1 to -13");
     check(json!({"pool": true, "layer": -2}), "pool takes the last hidden state after the layer norm");
@@ -156,7 +159,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn what_a_folder_cannot_ask_for() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |name: &str, document: Value, expected: &str| {
         let base = json!({"model_type": "siglip", "vision_config": {}});
         let source = Shapes::new(vec![]).with("config.json", base).with(name, document);
@@ -232,7 +235,7 @@ fn random_weights_are_drawn_as_transformers_draws_them() {
     // Both ways draw the same.
     let mut settings = expected["sizes"].clone();
     settings["layer"] = json!(1);
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let weights = || Weights::random(3);
     let mut encode = |post_norm: bool| {
         settings["post_norm"] = json!(post_norm);

@@ -41,7 +41,7 @@ pub use convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 pub use elementwise::{layer_norm, layer_norm_input_grad, softmax, softmax_input_grad};
 pub use half::{bf16, f16};
 pub use isa::{Level, with_level};
-pub use linear::{After, FEW_ROWS, Layer, linear, linear_input_grad, linear_multi};
+pub use linear::{Epilogue, Layer, SKINNY_ROWS, linear, linear_input_grad, linear_multi};
 pub use mlp::Mlp;
 pub use pool::{PoolShape, average_pool, max_pool, transpose};
 pub use probe::{bandwidth_of, bandwidth_probe, gemm_crate_probe, gemm_probe, linear_probe};

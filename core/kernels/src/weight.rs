@@ -71,8 +71,8 @@ fn check_bytes(what: &'static str, shape: &[usize], block: (usize, usize), found
 ///
 /// # Safety
 ///
-/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `turn` those of `LANES` rows; `k` is a
-/// multiple of `BLOCK`, and so is `len`; `dst` has room for them.
+/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `transpose` those of `LANES` rows; `k` is
+/// a multiple of `BLOCK`, and so is `len`; `dst` has room for them.
 pub(crate) trait Source: Copy + Send + Sync {
     /// Columns that are coded together.
     const BLOCK: usize;
@@ -80,29 +80,29 @@ pub(crate) trait Source: Copy + Send + Sync {
     /// Widens `LANES` rows from `row` on, transposed: column `k + j` goes to `dst + j * stride`. False, and nothing is
     /// done, where there is no quicker way than by rows.
     #[inline(always)]
-    unsafe fn turn<I: Isa>(self, _row: usize, _k: usize, _len: usize, _dst: *mut f32, _stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(self, _row: usize, _k: usize, _len: usize, _dst: *mut f32, _stride: usize) -> bool {
         false
     }
-    /// Where `len` numbers of `rows` from column `k` on lie in memory.
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area;
+    /// The memory of `len` numbers of `rows` from column `k` on.
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion;
 }
 
-/// Equal stretches of memory at equal distances.
+/// A region to prefetch: runs of equal length at equal distances.
 #[derive(Clone, Copy)]
-pub(crate) struct Area {
+pub(crate) struct PrefetchRegion {
     pub start: *const u8,
-    /// Bytes from one stretch to the next.
+    /// Bytes from one run to the next.
     pub stride: usize,
     pub count: usize,
-    /// Bytes of a stretch.
+    /// Bytes of a run.
     pub bytes: usize,
 }
 
-impl Area {
+impl PrefetchRegion {
     /// No memory.
-    pub(crate) const NONE: Area = Area { start: std::ptr::null(), stride: 0, count: 0, bytes: 0 };
+    pub(crate) const NONE: PrefetchRegion = PrefetchRegion { start: std::ptr::null(), stride: 0, count: 0, bytes: 0 };
 
-    /// Asks for stretches `from .. to` in the second-level cache.
+    /// Prefetches the runs `from .. to` into the second-level cache.
     #[inline(always)]
     pub(crate) unsafe fn prefetch<I: Isa>(self, from: usize, to: usize) {
         for i in from..to.min(self.count) {
@@ -123,9 +123,15 @@ impl Area {
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     unsafe fn load<I: Isa>(p: *const Self) -> I::V;
     unsafe fn get(p: *const Self) -> f32;
-    /// As [`Source::turn`], of rows `stride` apart.
+    /// As [`Source::transpose`], of rows `stride` apart.
     #[inline(always)]
-    unsafe fn turn<I: Isa>(_p: *const Self, _stride: usize, _len: usize, _dst: *mut f32, _dst_stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(
+        _p: *const Self,
+        _stride: usize,
+        _len: usize,
+        _dst: *mut f32,
+        _dst_stride: usize,
+    ) -> bool {
         false
     }
 }
@@ -162,7 +168,7 @@ impl Element for bf16 {
         unsafe { (*p).to_f32() }
     }
     #[inline(always)]
-    unsafe fn turn<I: Isa>(p: *const bf16, stride: usize, len: usize, dst: *mut f32, dst_stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(p: *const bf16, stride: usize, len: usize, dst: *mut f32, dst_stride: usize) -> bool {
         if !I::TURNS_BF16 || !len.is_multiple_of(2 * I::LANES) {
             return false;
         }
@@ -188,16 +194,16 @@ unsafe impl<T: Sync> Sync for Dense<T> {}
 impl<T: Element> Source for Dense<T> {
     const BLOCK: usize = 1;
     #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
         let start = self.start.wrapping_add(row * self.stride + k).cast();
         let size = size_of::<T>();
         // The stride of a single row may be any number.
-        Area { start, stride: self.stride.wrapping_mul(size), count: rows, bytes: len * size }
+        PrefetchRegion { start, stride: self.stride.wrapping_mul(size), count: rows, bytes: len * size }
     }
     #[inline(always)]
-    unsafe fn turn<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32, stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32, stride: usize) -> bool {
         // SAFETY: the trait's contract.
-        unsafe { T::turn::<I>(self.start.add(row * self.stride + k), self.stride, len, dst, stride) }
+        unsafe { T::transpose::<I>(self.start.add(row * self.stride + k), self.stride, len, dst, stride) }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
@@ -229,10 +235,10 @@ pub(crate) struct Q8<'a> {
 impl Source for Q8<'_> {
     const BLOCK: usize = 32;
     #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
         let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 32) * Q8_0_BYTES);
         let bytes = len.div_ceil(32) * Q8_0_BYTES;
-        Area { start, stride: self.blocks * Q8_0_BYTES, count: rows, bytes }
+        PrefetchRegion { start, stride: self.blocks * Q8_0_BYTES, count: rows, bytes }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
@@ -259,10 +265,10 @@ pub(crate) struct Q4<'a> {
 impl Source for Q4<'_> {
     const BLOCK: usize = 256;
     #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
         let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 256) * Q4K_BYTES);
         let bytes = len.div_ceil(256) * Q4K_BYTES;
-        Area { start, stride: self.blocks * Q4K_BYTES, count: rows, bytes }
+        PrefetchRegion { start, stride: self.blocks * Q4K_BYTES, count: rows, bytes }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {

@@ -65,31 +65,31 @@ impl LlamaLike {
     /// # Errors
     /// A setting that is missing, out of range or does not fit another.
     pub fn sizes<F: DecoderFamily>(self) -> Result<LlamaSizes> {
-        let part = F::KIND;
+        let component = F::KIND;
         let width = F::size("hidden_size", self.hidden_size)?;
         let queries = F::size("num_attention_heads", self.num_attention_heads)?;
         let dim = match self.head_dim {
             Some(_) => F::size("head_dim", self.head_dim)?,
             None if width % queries != 0 => bail!(
-                "{part}: hidden_size {width} is not a multiple of num_attention_heads {queries}, and head_dim is not set"
+                "{component}: hidden_size {width} is not a multiple of num_attention_heads {queries}, and head_dim is not set"
             ),
             None => width / queries,
         };
         let keys = F::size("num_key_value_heads", self.num_key_value_heads)?;
         if queries % keys != 0 {
-            bail!("{part}: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
+            bail!("{component}: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
         }
         if dim % 2 != 0 {
-            bail!("{part}: head_dim {dim} is not allowed, the rotary embedding needs an even number")
+            bail!("{component}: head_dim {dim} is not allowed, the rotary embedding needs an even number")
         }
         let theta = F::need("rope_theta", self.rope_theta)?;
         if !(theta.is_finite() && theta > 1.0) {
-            bail!("{part}: rope_theta is {theta}, allowed is above 1")
+            bail!("{component}: rope_theta is {theta}, expected a number above 1")
         }
         let positions = F::size("max_position_embeddings", self.max_position_embeddings)?;
         let scaling = self.rope_scaling.as_ref();
         if let Some(scaling) = scaling {
-            scaling.check(part, dim)?;
+            scaling.check(component, dim)?;
         }
         Ok(LlamaSizes {
             spec: DecoderSpec {
@@ -184,20 +184,28 @@ macro_rules! llama_like_settings {
         #[serde(deny_unknown_fields, default)]
         pub struct Config {
             /// Vocabulary size V.
+            #[schemars(range(min = 1))]
             pub vocab_size: Option<usize>,
             /// LM width D.
+            #[schemars(range(min = 1))]
             pub hidden_size: Option<usize>,
             /// Width of the MLP.
+            #[schemars(range(min = 1))]
             pub intermediate_size: Option<usize>,
             /// Layers L.
+            #[schemars(range(min = 1))]
             pub num_hidden_layers: Option<usize>,
             /// Query heads.
+            #[schemars(range(min = 1))]
             pub num_attention_heads: Option<usize>,
             /// Key and value heads; as many as query heads by default.
+            #[schemars(range(min = 1))]
             pub num_key_value_heads: Option<usize>,
             /// Width of a head; by default that of the model, or D over the query heads.
+            #[schemars(range(min = 1))]
             pub head_dim: Option<usize>,
             /// Context length in positions, before any scaling of the rotary frequencies.
+            #[schemars(range(min = 1))]
             pub max_position_embeddings: Option<usize>,
             /// The MLP's activation.
             pub $activation: Option<$crate::ops::Activation>,
@@ -249,11 +257,11 @@ macro_rules! llama_like_settings {
                 }
             }
 
-            /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults; `part` is what
-            /// messages call the decoder.
+            /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults;
+            /// `component` is what messages call the decoder.
             pub(crate) fn read(
                 config: &$crate::ModelConfig,
-                part: &str,
+                component: &str,
                 reference: &Self,
                 skip: &[&str],
             ) -> ::anyhow::Result<Self> {
@@ -263,7 +271,7 @@ macro_rules! llama_like_settings {
                     reference.num_key_value_heads = None;
                 }
                 let found = $crate::settings::over(&found, &reference)?;
-                let rope = $crate::rope::Rope::read_whole(part, config, found.max_position_embeddings)?;
+                let rope = $crate::rope::Rope::read_whole(component, config, found.max_position_embeddings)?;
                 Ok(Self { rope_theta: rope.theta, rope_scaling: rope.scaling, ..found })
             }
 

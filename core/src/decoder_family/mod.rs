@@ -13,7 +13,7 @@ pub use windows::{LayerType, windows};
 use crate::decoder::{Decoder, Run};
 use crate::decoder_model::{DecoderModel, ModelPlan};
 use crate::model_config::{self, ModelConfig, TokenIds};
-use crate::registry::{DecoderPart, Part};
+use crate::registry::{Component, DecoderComponent};
 use crate::settings;
 use crate::spec::DecoderSpec;
 use crate::weights::{WeightSource, Weights};
@@ -116,7 +116,7 @@ pub trait DecoderFamily: Send + Sync + 'static {
     fn positive(key: &str, value: Option<f64>) -> Result<f64> {
         match Self::need(key, value)? {
             value if value.is_finite() && value > 0.0 => Ok(value),
-            value => bail!("{}: {key} is {value}, allowed is above 0", Self::KIND),
+            value => bail!("{}: {key} is {value}, expected a number above 0", Self::KIND),
         }
     }
 
@@ -162,7 +162,7 @@ pub struct FamilyDecoder<F> {
     family: PhantomData<fn() -> F>,
 }
 
-impl<F: DecoderFamily> Part for FamilyDecoder<F> {
+impl<F: DecoderFamily> Component for FamilyDecoder<F> {
     type Config = F::Config;
     const KIND: &'static str = F::KIND;
     const ABOUT: &'static str = F::ABOUT;
@@ -202,9 +202,9 @@ impl<F: DecoderFamily> Part for FamilyDecoder<F> {
 
 /// What lies beside the weights.
 fn described<F: DecoderFamily>(config: &ModelConfig, source: &dyn WeightSource) -> Result<F::Config> {
-    let part = format!("the decoder {}", F::KIND);
-    config.expect_type(&part, F::MODEL_TYPES)?;
-    config.refuse(&part, &["quantization_config", "adapters"])?;
+    let component = format!("the decoder {}", F::KIND);
+    config.expect_type(&component, F::MODEL_TYPES)?;
+    config.refuse(&component, &["quantization_config", "adapters"])?;
     let mut found = settings::to_value(&F::described(config)?)?;
     if let Some(map) = found.as_object_mut() {
         // A key of that name in a file is no model of ours.
@@ -216,7 +216,7 @@ fn described<F: DecoderFamily>(config: &ModelConfig, source: &dyn WeightSource) 
     Ok(F::filled(serde_json::from_value(found)?))
 }
 
-impl<F: DecoderFamily> DecoderPart for FamilyDecoder<F> {
+impl<F: DecoderFamily> DecoderComponent for FamilyDecoder<F> {
     fn specs(config: &F::Config) -> Result<DecoderSpec> {
         Ok(F::plan(config)?.spec)
     }

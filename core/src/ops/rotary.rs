@@ -43,9 +43,9 @@ pub struct Growth {
 impl Growth {
     /// The frequencies of a row of `length` positions.
     pub(crate) fn frequencies(&self, length: usize) -> Vec<f32> {
-        let stretch = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
+        let scale = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
         let power = self.dim as f64 / (self.dim as f64 - 2.0);
-        frequencies(self.dim, self.base * stretch.powf(power))
+        frequencies(self.dim, self.base * scale.powf(power))
     }
 }
 

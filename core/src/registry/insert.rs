@@ -1,7 +1,8 @@
 //! How a component of Rust becomes an entry of the registry.
 
 use super::{
-    DecoderPart, EncoderPart, Entry, Maker, Origin, Part, PartContext, PrepareFn, Prepared, Registry, Role, StitchPart,
+    Component, DecoderComponent, EncoderComponent, Entry, Maker, Origin, PrepareFn, Prepared, Registry, Role,
+    StitchComponent, StitchContext,
 };
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
@@ -16,7 +17,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::insert`].
-    pub fn insert_encoder<P: EncoderPart>(&mut self, origin: Origin) -> Result<()> {
+    pub fn insert_encoder<P: EncoderComponent>(&mut self, origin: Origin) -> Result<()> {
         let new = |config: &P::Config, weights: &Weights| Ok(Box::new(P::new(config, weights)?) as Box<dyn Encoder>);
         self.insert(entry::<P>(origin, Maker::Encoder(prepare::<P, _, _>(Role::Encoder, P::specs, new)))?)
     }
@@ -25,7 +26,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::insert`].
-    pub fn insert_decoder<P: DecoderPart>(&mut self, origin: Origin) -> Result<()> {
+    pub fn insert_decoder<P: DecoderComponent>(&mut self, origin: Origin) -> Result<()> {
         let new = |config: &P::Config, weights: &Weights| Ok(Box::new(P::new(config, weights)?) as Box<dyn Decoder>);
         self.insert(entry::<P>(origin, Maker::Decoder(prepare::<P, _, _>(Role::Decoder, P::specs, new)))?)
     }
@@ -34,14 +35,14 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::insert`].
-    pub fn insert_stitch<P: StitchPart>(&mut self, origin: Origin) -> Result<()> {
+    pub fn insert_stitch<P: StitchComponent>(&mut self, origin: Origin) -> Result<()> {
         let maker = Maker::Stitch(Arc::new(|settings, context| {
             let config = P::resolve(settings::parse("stitch", settings)?, context.source)?;
             let spec = P::specs(&config, context)?;
             let (features, width) = (context.features, context.width);
             let (encoder, decoder) = (context.encoder.to_string(), context.decoder.to_string());
             Ok(Prepared::new(P::KIND, settings::to_value(&config)?, spec, move |weights| {
-                let context = PartContext {
+                let context = StitchContext {
                     features,
                     encoder: &encoder,
                     width,
@@ -56,7 +57,7 @@ impl Registry {
 }
 
 /// Prepares a component of two steps: its specs, then itself.
-fn prepare<P: Part, S, T: ?Sized + 'static>(
+fn prepare<P: Component, S, T: ?Sized + 'static>(
     role: Role,
     specs: fn(&P::Config) -> Result<S>,
     new: fn(&P::Config, &Weights) -> Result<Box<T>>,
@@ -71,7 +72,7 @@ where
     })
 }
 
-fn entry<P: Part>(origin: Origin, maker: Maker) -> Result<Entry> {
+fn entry<P: Component>(origin: Origin, maker: Maker) -> Result<Entry> {
     Ok(Entry {
         kind: P::KIND.to_string(),
         about: P::ABOUT.to_string(),

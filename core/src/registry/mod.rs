@@ -12,7 +12,9 @@ mod role;
 mod tests;
 
 pub use entry::{Entry, Maker, Origin, RecogniseFn, Registration};
-pub use part::{DEFAULT_FILES, DecoderPart, EncoderPart, EncoderSpecs, Part, PartContext, StitchPart};
+pub use part::{
+    Component, DEFAULT_FILES, DecoderComponent, EncoderComponent, EncoderSpecs, StitchComponent, StitchContext,
+};
 pub use prepared::{PrepareFn, PrepareStitchFn, Prepared, PreparedDecoder, PreparedEncoder, PreparedStitch};
 pub use role::Role;
 
@@ -140,7 +142,7 @@ impl Registry {
     ///
     /// # Errors
     /// An unknown kind, settings or a checkpoint that do not fit.
-    pub fn stitch(&self, kind: &str, settings: Value, context: &PartContext) -> Result<PreparedStitch> {
+    pub fn stitch(&self, kind: &str, settings: Value, context: &StitchContext) -> Result<PreparedStitch> {
         match &self.get(Role::Stitch, kind)?.maker {
             Maker::Stitch(prepare) => prepare(settings, context),
             _ => bail!("{kind:?} is not a stitch"),
@@ -151,19 +153,19 @@ impl Registry {
 /// Registers a component with every program that links this crate: `register!(encoder, ClipResnet);`.
 #[macro_export]
 macro_rules! register {
-    (encoder, $part:ty) => {
-        $crate::register!(@ insert_encoder, $part);
+    (encoder, $component:ty) => {
+        $crate::register!(@ insert_encoder, $component);
     };
-    (decoder, $part:ty) => {
-        $crate::register!(@ insert_decoder, $part);
+    (decoder, $component:ty) => {
+        $crate::register!(@ insert_decoder, $component);
     };
-    (stitch, $part:ty) => {
-        $crate::register!(@ insert_stitch, $part);
+    (stitch, $component:ty) => {
+        $crate::register!(@ insert_stitch, $component);
     };
-    (@ $insert:ident, $part:ty) => {
+    (@ $insert:ident, $component:ty) => {
         $crate::exports::inventory::submit! {
             $crate::registry::Registration {
-                insert: |registry| registry.$insert::<$part>($crate::registry::Origin::BuiltIn {
+                insert: |registry| registry.$insert::<$component>($crate::registry::Origin::BuiltIn {
                     package: env!("CARGO_PKG_NAME").to_string(),
                     version: env!("CARGO_PKG_VERSION").to_string(),
                 }),

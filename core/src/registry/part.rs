@@ -15,7 +15,7 @@ pub const DEFAULT_FILES: &[&str] =
     &["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// What every component has: a kind, settings, a tiny preset.
-pub trait Part: Sized + Send + Sync + 'static {
+pub trait Component: Sized + Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`).
     type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
     /// The kind that configs name, in kebab case.
@@ -50,7 +50,7 @@ pub trait Part: Sized + Send + Sync + 'static {
 }
 
 /// A component that is an encoder.
-pub trait EncoderPart: Part + Encoder {
+pub trait EncoderComponent: Component + Encoder {
     /// Image and feature specs of resolved settings, before any weight is read.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ pub trait EncoderPart: Part + Encoder {
 }
 
 /// A component that is a decoder.
-pub trait DecoderPart: Part + Decoder {
+pub trait DecoderComponent: Component + Decoder {
     /// The sizes of resolved settings, before any weight is read.
     ///
     /// # Errors
@@ -80,24 +80,24 @@ pub trait DecoderPart: Part + Decoder {
 }
 
 /// A component that is a stitch.
-pub trait StitchPart: Part + Stitch {
+pub trait StitchComponent: Component + Stitch {
     /// The prefix that resolved settings give between these two sides. A checkpoint in `context.source` that does
     /// not fit is refused here, naming both sides.
     ///
     /// # Errors
     /// Widths of the checkpoint that are not those of the encoder and decoder.
-    fn specs(config: &Self::Config, context: &PartContext) -> Result<PrefixSpec>;
+    fn specs(config: &Self::Config, context: &StitchContext) -> Result<PrefixSpec>;
 
     /// The stitch of resolved settings.
     ///
     /// # Errors
     /// Weights that are missing or of another shape.
-    fn new(config: &Self::Config, context: &PartContext, weights: &Weights) -> Result<Self>;
+    fn new(config: &Self::Config, context: &StitchContext, weights: &Weights) -> Result<Self>;
 }
 
 /// The two sides a stitch stands between, and the weights it will read.
 #[derive(Clone, Copy)]
-pub struct PartContext<'a> {
+pub struct StitchContext<'a> {
     /// The encoder's features.
     pub features: FeatureSpec,
     /// The kind of the encoder, for messages.
@@ -106,7 +106,7 @@ pub struct PartContext<'a> {
     pub width: usize,
     /// The kind of the decoder, for messages.
     pub decoder: &'a str,
-    /// The weights, whose names and shapes may be looked at.
+    /// The weights, whose names and shapes may be read.
     pub source: &'a dyn WeightSource,
 }
 

@@ -1,6 +1,6 @@
 //! A component between its settings and its weights.
 
-use super::{EncoderSpecs, PartContext};
+use super::{EncoderSpecs, StitchContext};
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::spec::DecoderSpec;
@@ -24,7 +24,7 @@ pub struct Prepared<S, T: ?Sized> {
 type BuildFn<T> = Box<dyn FnOnce(&Weights) -> Result<Box<T>> + Send>;
 
 impl<S, T: ?Sized> Prepared<S, T> {
-    /// What a host of foreign components makes of one.
+    /// What a host of external components makes of one.
     pub fn new(
         kind: impl Into<String>,
         settings: Value,
@@ -53,4 +53,4 @@ pub type PreparedStitch = Prepared<PrefixSpec, dyn Stitch>;
 /// Prepares an encoder or decoder from settings and the source of its weights.
 pub type PrepareFn<S, T> = Arc<dyn Fn(Value, &dyn WeightSource) -> Result<Prepared<S, T>> + Send + Sync>;
 /// Prepares a stitch from settings and the two sides.
-pub type PrepareStitchFn = Arc<dyn Fn(Value, &PartContext) -> Result<PreparedStitch> + Send + Sync>;
+pub type PrepareStitchFn = Arc<dyn Fn(Value, &StitchContext) -> Result<PreparedStitch> + Send + Sync>;

@@ -22,7 +22,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, in the order in which an image meets them.
+    /// Every role, in the order in which an image passes them.
     pub const ALL: [Role; 3] = [Role::Encoder, Role::Stitch, Role::Decoder];
 
     /// The name in configs.

@@ -1,4 +1,4 @@
-//! Rotary frequencies as `config.json` describes them: base, part of a head, scaling beyond the trained length.
+//! Rotary frequencies as `config.json` describes them: base, rotated fraction of a head, scaling beyond the trained length.
 //!
 //! Source followed: transformers' `modeling_rope_utils.py`, which reads `rope_scaling` beside `rope_theta` (versions up
 //! to 4) and `rope_parameters` (from 5 on). What it would warn of and compute all the same is refused here.
@@ -21,7 +21,7 @@ pub struct Rope {
     /// `rope_theta`.
     pub theta: Option<f64>,
     /// `partial_rotary_factor`.
-    pub part: Option<f64>,
+    pub fraction: Option<f64>,
     /// The scaling, unless it is `default`.
     pub scaling: Option<RopeScaling>,
 }
@@ -46,22 +46,22 @@ const KEYS: [&str; 14] = [
 
 impl Rope {
     /// Reads `rope_scaling`, `rope_parameters`, `rope_theta` and `partial_rotary_factor` of a model with
-    /// `max_position_embeddings` positions; `part` is what messages call the decoder.
+    /// `max_position_embeddings` positions; `component` is what messages call the decoder.
     ///
     /// # Errors
     /// A kind of scaling that is not supported, a key that is unknown, a value that is missing or no number.
-    pub fn read(part: &str, config: &ModelConfig, max_position_embeddings: usize) -> Result<Self> {
+    pub fn read(component: &str, config: &ModelConfig, max_position_embeddings: usize) -> Result<Self> {
         let theta = config.number("rope_theta")?;
         let partial = config.number("partial_rotary_factor")?;
-        let mut rope = Rope { theta, part: partial, scaling: None };
+        let mut rope = Rope { theta, fraction: partial, scaling: None };
         // As in transformers, an empty `rope_scaling` counts as none, and one that says something comes first.
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(value) = config.value(key) else { continue };
             let Some(map) = value.as_object() else {
-                return Err(config.refusal(key, "allowed is a map of rope parameters"));
+                return Err(config.refusal(key, "expected a map of rope parameters"));
             };
             if let (false, Some(section)) = (map.is_empty(), config.section(key)) {
-                rope.fill(part, config, &section, max_position_embeddings)?;
+                rope.fill(component, config, &section, max_position_embeddings)?;
                 break;
             }
         }
@@ -71,10 +71,10 @@ impl Rope {
     /// As [`Self::read`], of a decoder that rotates whole heads; `max_position_embeddings` is set or has a default.
     ///
     /// # Errors
-    /// As [`Self::read`]; a part of a head.
-    pub fn read_whole(part: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
-        let rope = Self::read(part, config, max_position_embeddings.unwrap_or(0))?;
-        match rope.part {
+    /// As [`Self::read`]; a fraction of a head.
+    pub fn read_whole(component: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
+        let rope = Self::read(component, config, max_position_embeddings.unwrap_or(0))?;
+        match rope.fraction {
             Some(share) if share != 1.0 => {
                 bail!("{}: partial_rotary_factor is {share}, supported is 1", config.location())
             }
@@ -82,17 +82,17 @@ impl Rope {
         }
     }
 
-    fn fill(&mut self, part: &str, config: &ModelConfig, section: &ModelConfig, longest: usize) -> Result<()> {
+    fn fill(&mut self, component: &str, config: &ModelConfig, section: &ModelConfig, longest: usize) -> Result<()> {
         let key = if section.value("rope_type").is_some() { "rope_type" } else { "type" };
         let kind = section.text(key)?.unwrap_or_else(|| "default".to_string());
         if !["default", "linear", "dynamic", "llama3", "yarn"].contains(&kind.as_str()) {
             return Err(section.refusal(key, "supported is default, linear, dynamic, llama3, yarn"));
         }
         if let Some(unknown) = section.keys().find(|key| !KEYS.contains(key)) {
-            return Err(section.refusal(unknown, format!("which {part} does not support")));
+            return Err(section.refusal(unknown, format!("which {component} does not support")));
         }
         self.theta = section.number("rope_theta")?.or(self.theta);
-        self.part = section.number("partial_rotary_factor")?.or(self.part);
+        self.fraction = section.number("partial_rotary_factor")?.or(self.fraction);
         let need = |key: &str| section.number(key)?.ok_or_else(|| section.refusal(key, "expected a number"));
         let key = "original_max_position_embeddings";
         let trained = config.size(key)?.or(section.size(key)?).unwrap_or(longest);

@@ -75,30 +75,34 @@ impl RopeScaling {
         }
     }
 
-    /// Checks the numbers for heads with `dim` rotated elements; `part` is what messages call the decoder.
+    /// Checks the numbers for heads with `dim` rotated elements; `component` is what messages call the decoder.
     ///
     /// # Errors
     /// Names the key, its value and what is allowed.
-    pub fn check(&self, part: &str, dim: usize) -> Result<()> {
+    pub fn check(&self, component: &str, dim: usize) -> Result<()> {
         let above_zero = |key: &str, value: f64| {
             if value.is_finite() && value > 0.0 {
                 return Ok(());
             }
-            bail!("{part}: rope_scaling: {key} is {value}, allowed is above 0")
+            bail!("{component}: rope_scaling: {key} is {value}, expected a number above 0")
         };
         above_zero("factor", self.factor())?;
         let trained = "original_max_position_embeddings";
         match *self {
             Self::Linear { .. } => Ok(()),
             Self::Dynamic { .. } if dim < 3 => {
-                bail!("{part}: rope_scaling: dynamic needs heads with more than 2 rotated elements, these have {dim}")
+                bail!(
+                    "{component}: rope_scaling: dynamic needs heads with more than 2 rotated elements, these have {dim}"
+                )
             }
             Self::Dynamic { .. } => Ok(()),
             Self::Llama3 { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings, .. } => {
                 above_zero(trained, original_max_position_embeddings as f64)?;
                 above_zero("low_freq_factor", low)?;
                 if !(high.is_finite() && high > low) {
-                    bail!("{part}: rope_scaling: high_freq_factor is {high}, allowed is above low_freq_factor, {low}")
+                    bail!(
+                        "{component}: rope_scaling: high_freq_factor is {high}, expected a number above low_freq_factor, {low}"
+                    )
                 }
                 Ok(())
             }
@@ -107,7 +111,9 @@ impl RopeScaling {
                 above_zero("attention_factor", attention_factor.unwrap_or(1.0))?;
                 above_zero("beta_slow", beta_slow)?;
                 if !(beta_fast.is_finite() && beta_fast >= beta_slow) {
-                    bail!("{part}: rope_scaling: beta_fast is {beta_fast}, allowed is from beta_slow, {beta_slow}, on")
+                    bail!(
+                        "{component}: rope_scaling: beta_fast is {beta_fast}, expected at least beta_slow, {beta_slow}"
+                    )
                 }
                 Ok(())
             }

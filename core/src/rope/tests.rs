@@ -99,7 +99,7 @@ fn no_scaling_is_said_in_several_ways() {
     let rope = read(json!({"rope_theta": 7, "rope_parameters": {"rope_theta": 8, "rope_type": "default"}}), 64);
     assert_eq!(rope.unwrap().theta, Some(8.0));
     let rope = read(json!({"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}}), 64);
-    assert_eq!(rope.unwrap().part, Some(0.25));
+    assert_eq!(rope.unwrap().fraction, Some(0.25));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn what_is_not_supported_is_refused_by_name() {
     );
     check(
         json!({"rope_scaling": "linear"}),
-        "here: config.json: rope_scaling is \"linear\", allowed is a map of rope parameters",
+        "here: config.json: rope_scaling is \"linear\", expected a map of rope parameters",
     );
     check(
         json!({"rope_scaling": {"type": "default", "mrope_section": [1, 2]}}),
@@ -138,7 +138,7 @@ fn numbers_out_of_range_are_refused_by_name() {
         let scaling: RopeScaling = serde_json::from_value(tree).unwrap();
         assert_eq!(scaling.check("toy", 2).unwrap_err().to_string(), format!("toy: rope_scaling: {expected}"));
     };
-    check(json!({"rope_type": "linear", "factor": 0.0}), "factor is 0, allowed is above 0");
+    check(json!({"rope_type": "linear", "factor": 0.0}), "factor is 0, expected a number above 0");
     check(
         json!({"rope_type": "dynamic", "factor": 2.0}),
         "dynamic needs heads with more than 2 rotated elements, these have 2",
@@ -147,14 +147,14 @@ fn numbers_out_of_range_are_refused_by_name() {
         json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": low, "high_freq_factor": high,
             "original_max_position_embeddings": trained})
     };
-    check(llama(4.0, 4.0, 8), "high_freq_factor is 4, allowed is above low_freq_factor, 4");
-    check(llama(0.0, 4.0, 8), "low_freq_factor is 0, allowed is above 0");
-    check(llama(1.0, 4.0, 0), "original_max_position_embeddings is 0, allowed is above 0");
+    check(llama(4.0, 4.0, 8), "high_freq_factor is 4, expected a number above low_freq_factor, 4");
+    check(llama(0.0, 4.0, 8), "low_freq_factor is 0, expected a number above 0");
+    check(llama(1.0, 4.0, 0), "original_max_position_embeddings is 0, expected a number above 0");
     let yarn = |attention: f64, fast: f64, slow: f64| {
         json!({"rope_type": "yarn", "factor": 8.0, "attention_factor": attention, "beta_fast": fast,
             "beta_slow": slow, "original_max_position_embeddings": 8})
     };
-    check(yarn(-1.0, 32.0, 1.0), "attention_factor is -1, allowed is above 0");
-    check(yarn(1.0, 1.0, 2.0), "beta_fast is 1, allowed is from beta_slow, 2, on");
-    check(yarn(1.0, 1.0, 0.0), "beta_slow is 0, allowed is above 0");
+    check(yarn(-1.0, 32.0, 1.0), "attention_factor is -1, expected a number above 0");
+    check(yarn(1.0, 1.0, 2.0), "beta_fast is 1, expected at least beta_slow, 2");
+    check(yarn(1.0, 1.0, 0.0), "beta_slow is 0, expected a number above 0");
 }

@@ -5,7 +5,7 @@ use super::layout::{PREFIXES, join};
 use super::*;
 use crate::ops::{gelu_erf, gelu_tanh};
 use crate::random::RandomSource;
-use crate::registry::PartContext;
+use crate::registry::StitchContext;
 use crate::spec::{FeatureKind, FeatureSpec};
 use crate::weights::{FrozenData, Init, Request, WeightError, WeightSource, Weights};
 use candle_core::{DType, Device};
@@ -53,8 +53,8 @@ impl WeightSource for Memory {
     }
 }
 
-fn context<'a>(source: &'a dyn WeightSource, features: FeatureSpec) -> PartContext<'a> {
-    PartContext { features, encoder: "clip-resnet", width: D, decoder: "gptj", source }
+fn context<'a>(source: &'a dyn WeightSource, features: FeatureSpec) -> StitchContext<'a> {
+    StitchContext { features, encoder: "clip-resnet", width: D, decoder: "gptj", source }
 }
 
 fn build(

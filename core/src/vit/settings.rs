@@ -24,7 +24,7 @@ pub struct VitSettings {
     pub filter: Option<ResizeFilter>,
 }
 
-/// What a family's models do where no setting says otherwise.
+/// A family's defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct VitClass {
     /// The pixels, but for their side.
@@ -149,16 +149,22 @@ macro_rules! vit_settings {
             #[doc = $model]
             pub model: Option<String>,
             #[doc = $image_size]
+            #[schemars(range(min = 1))]
             pub image_size: Option<usize>,
             #[doc = $trained_size]
+            #[schemars(range(min = 1))]
             pub trained_size: Option<usize>,
             /// Side of a patch in pixels.
+            #[schemars(range(min = 1))]
             pub patch_size: Option<usize>,
             /// Encoder width E.
+            #[schemars(range(min = 1))]
             pub hidden_size: Option<usize>,
             #[doc = $layers]
+            #[schemars(range(min = 1))]
             pub num_hidden_layers: Option<usize>,
             #[doc = $heads]
+            #[schemars(range(min = 1))]
             pub num_attention_heads: Option<usize>,
             #[doc = $hidden_act]
             pub hidden_act: Option<$crate::ops::Activation>,

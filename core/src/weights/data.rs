@@ -169,7 +169,7 @@ impl FrozenData {
             out
         }
         if self.dtype.is_quantised() {
-            return Err(format!("a {} matrix cannot be turned; quantise it as it is loaded", self.dtype));
+            return Err(format!("a {} matrix cannot be transposed; quantise it as it is loaded", self.dtype));
         }
         let [n, m] = *self.shape.as_slice() else {
             return Err(format!("a tensor of shape {:?} is not a matrix", self.shape));
@@ -262,7 +262,7 @@ mod tests {
             let row = data.rows(1..2).unwrap();
             assert_eq!((row.shape(), row.to_f32(0..512)), (&[1, 512][..], back[512..1024].to_vec()));
             assert_eq!(data.clone().convert(WeightType::F32).to_f32(0..1536), back);
-            assert!(data.transposed().unwrap_err().contains("cannot be turned"));
+            assert!(data.transposed().unwrap_err().contains("cannot be transposed"));
         }
     }
 
@@ -284,15 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_turned_in_its_own_type() {
+    fn a_matrix_is_transposed_in_its_own_type() {
         let values: Vec<f32> = (0..15 * 19).map(|i| i as f32).collect();
-        let turned: Vec<f32> = (0..19 * 15).map(|i| values[i % 15 * 19 + i / 15]).collect();
+        let transposed: Vec<f32> = (0..19 * 15).map(|i| values[i % 15 * 19 + i / 15]).collect();
         for dtype in [WeightType::F32, WeightType::F16, WeightType::Bf16] {
             let data = FrozenData::from_f32(values.clone(), &[15, 19]).convert(dtype).transposed().unwrap();
             assert_eq!((data.shape(), data.dtype()), (&[19, 15][..], dtype));
             assert_eq!(
                 data.to_f32(0..285),
-                turned
+                transposed
                     .iter()
                     .map(|v| { FrozenData::from_f32(vec![*v], &[1]).convert(dtype).to_f32(0..1)[0] })
                     .collect::<Vec<_>>()

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use clap::Args;
 use limber_pipeline::Model;
-use limber_pipeline::generation::{self, Feed, Finish, Generation, Prompt, Request, Sampling, Timing};
+use limber_pipeline::generation::{self, Finish, Generation, Prompt, Request, RequestSource, Sampling, Timing};
 use limber_text::TextStream;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ pub struct Arguments {
     shared: Shared,
     #[command(flatten)]
     sampling: SamplingFlags,
-    /// Text after the image; the config's where nothing is said
+    /// Text after the image [default: the config's]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// Image files: PNG, JPEG, WebP, GIF, BMP or TIFF; where the encoder takes features: .npy, .npz or safetensors,
-    /// FILE#NAME for one array of several
+    /// Image files (PNG, JPEG, WebP, GIF, BMP or TIFF), or feature files (.npy, .npz or safetensors; FILE#NAME for one
+    /// array of several) for the encoder "features"
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -102,7 +102,7 @@ struct Row<'a> {
     generation: Option<Generation>,
 }
 
-impl Feed for Captions<'_> {
+impl RequestSource for Captions<'_> {
     fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
         let (mut names, mut inputs) = (Vec::new(), Vec::new());
         while names.len() < n {

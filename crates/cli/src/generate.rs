@@ -16,10 +16,10 @@ pub struct Arguments {
     shared: Shared,
     #[command(flatten)]
     sampling: SamplingFlags,
-    /// An image, once for every <image> mark of the prompt, in their order
+    /// Image file, one for each <image> placeholder of the prompt, in their order; may be repeated
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// Texts and <image> marks in any order; several prompts over the same images share what they begin with
+    /// Prompt: text and <image> placeholders in any order; may be repeated, and a common prefix is computed once
     #[arg(long, value_name = "TEXT", required = true)]
     prompt: Vec<String>,
 }

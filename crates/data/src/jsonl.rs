@@ -34,12 +34,12 @@ struct Line {
 /// # Errors
 /// A file that cannot be read.
 pub fn open(path: &Path) -> Result<Lines> {
-    let place = || format!("cannot read {}", path.display());
+    let context = || format!("cannot read {}", path.display());
     let file = span::open(path)?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let (mut spans, mut start, mut line) = (Vec::new(), 0u64, Vec::new());
     loop {
-        let length = next_line(&mut reader, &mut line, LINE_LIMIT).with_context(place)?;
+        let length = next_line(&mut reader, &mut line, LINE_LIMIT).with_context(context)?;
         if length == 0 {
             break;
         }

@@ -4,14 +4,14 @@ use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::path::Path;
 
-/// Opens a file whose places stay: a pipe has none, and a device may have no end.
+/// Opens a file whose offsets stay valid: a pipe has none, and a device may have no end.
 ///
 /// # Errors
 /// A file that is not there or is none.
 pub fn open(path: &Path) -> Result<File> {
-    let place = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(place)?;
-    ensure!(file.metadata().with_context(place)?.is_file(), "{} is no regular file", path.display());
+    let context = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    ensure!(file.metadata().with_context(context)?.is_file(), "{} is no regular file", path.display());
     Ok(file)
 }
 

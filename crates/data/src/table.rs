@@ -59,22 +59,22 @@ fn next_row(parser: &mut csv_core::Reader, reader: &mut impl BufRead) -> std::io
 /// # Errors
 /// A file that cannot be read, a header without the two columns.
 pub fn open(path: &Path) -> Result<Table> {
-    let place = || format!("cannot read {}", path.display());
+    let context = || format!("cannot read {}", path.display());
     let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
     let file = span::open(path)?;
     let mut parser = csv_core::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).build();
     let mut reader = BufReader::with_capacity(1 << 20, &file);
-    let first = next_row(&mut parser, &mut reader).with_context(place)?.unwrap_or(0);
+    let first = next_row(&mut parser, &mut reader).with_context(context)?.unwrap_or(0);
     if first > LINE_LIMIT {
         bail!("{}: a header of {first} bytes, expected at most {LINE_LIMIT}", path.display())
     }
     let mut bytes = vec![0; first as usize];
-    read_at(&file, &mut bytes, 0).with_context(place)?;
-    let header = fields(&bytes, tabs).with_context(place)?;
+    read_at(&file, &mut bytes, 0).with_context(context)?;
+    let header = fields(&bytes, tabs).with_context(context)?;
     let column = |names: &[&str]| header.iter().position(|h| names.iter().any(|n| h.trim().eq_ignore_ascii_case(n)));
     let (Some(image), Some(caption)) = (column(&IMAGE), column(&CAPTION)) else {
         bail!(
-            "{}: the header {:?} names no image and caption; allowed are {} and {}",
+            "{}: the header {:?} names no image and caption; expected {} and {}",
             path.display(),
             header.iter().collect::<Vec<_>>(),
             IMAGE.join(", "),
@@ -83,7 +83,7 @@ pub fn open(path: &Path) -> Result<Table> {
     };
     let mut starts = vec![first];
     let mut end = first;
-    while let Some(length) = next_row(&mut parser, &mut reader).with_context(place)? {
+    while let Some(length) = next_row(&mut parser, &mut reader).with_context(context)? {
         end += length;
         starts.push(end);
     }

@@ -88,9 +88,9 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageEr
     if format != Format::Tiff && !options.exif_orientation {
         return Ok(decoded.pixels);
     }
-    let mut turned = DynamicImage::ImageRgb8(decoded.pixels);
-    turned.apply_orientation(decoded.orientation);
-    Ok(turned.into_rgb8())
+    let mut upright = DynamicImage::ImageRgb8(decoded.pixels);
+    upright.apply_orientation(decoded.orientation);
+    Ok(upright.into_rgb8())
 }
 
 /// Reads and decodes a file.
@@ -100,7 +100,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageEr
 pub fn open(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage, ImageError> {
     let path = path.as_ref();
     let limits = &options.limits;
-    let at = |source| ImageError::At { place: path.display().to_string(), error: Box::new(source) };
+    let at = |source| ImageError::At { location: path.display().to_string(), error: Box::new(source) };
     let io = |source| ImageError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     limits.check_bytes(file.metadata().map_err(io)?.len()).map_err(at)?;
@@ -123,7 +123,7 @@ pub fn load(source: &str, options: &DecodeOptions) -> Result<RgbImage, ImageErro
         return Err(ImageError::Fetch { url: source.to_owned(), reason });
     }
     let bytes = fetch(source, &options.limits)?;
-    decode(&bytes, options).map_err(|error| ImageError::At { place: source.to_owned(), error: Box::new(error) })
+    decode(&bytes, options).map_err(|error| ImageError::At { location: source.to_owned(), error: Box::new(error) })
 }
 
 fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {

@@ -104,7 +104,7 @@ pub enum ImageError {
         from: (usize, usize),
         /// Width and height after.
         to: (usize, usize),
-        /// The part to keep.
+        /// The window to keep.
         window: Window,
     },
     /// The older order of passes would widen an image of many rows before it shortens it.
@@ -136,10 +136,10 @@ pub enum ImageError {
         source: io::Error,
     },
     /// An image that cannot be decoded, and where it lies.
-    #[error("{place:?}: {error}")]
+    #[error("{location:?}: {error}")]
     At {
         /// The file or address.
-        place: String,
+        location: String,
         /// What is wrong with the image there.
         error: Box<ImageError>,
     },

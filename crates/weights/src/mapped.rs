@@ -1,4 +1,4 @@
-//! The one place where files are mapped into memory.
+//! The one module that maps files into memory.
 
 use limber_core::weights::SharedBytes;
 use memmap2::Mmap;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
-/// What a `weights` line names. It prints and serialises as it is written, and its [`FromStr`] is the one place that
+/// What a `weights` line names. It prints and serialises as it is written, and its [`FromStr`] is the one parser that
 /// reads such a line: checking a config, loading and pulling all go through it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WeightSpec {

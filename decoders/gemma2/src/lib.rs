@@ -36,6 +36,7 @@ llama_like_settings! {
         /// The number over whose square root scores are divided.
         query_pre_attn_scalar: f64 = Some(256.0),
         /// Keys in the window, a position's own included.
+        #[schemars(range(min = 1))]
         sliding_window: usize = Some(4096),
         /// What each layer sees; a window in every other one from the first on by default.
         layer_types: Vec<LayerType> = None,

@@ -64,7 +64,7 @@ impl DecoderFamily for GptNeox {
         }
         let base = Self::need("rotary_emb_base", config.rotary_emb_base)?;
         if !(base.is_finite() && base > 1.0) {
-            bail!("gpt-neox: rotary_emb_base is {base}, allowed is above 1")
+            bail!("gpt-neox: rotary_emb_base is {base}, expected a number above 1")
         }
         let scaling = config.rope_scaling.as_ref();
         if let Some(scaling) = scaling {

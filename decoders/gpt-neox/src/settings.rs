@@ -13,22 +13,28 @@ family_settings! {
         /// A model by name, such as pythia-410m or gpt-neox-20b, for weights without `config.json`.
         model: String,
         /// Vocabulary size V.
+        #[schemars(range(min = 1))]
         vocab_size: usize,
         /// LM width D.
+        #[schemars(range(min = 1))]
         hidden_size: usize,
         /// Width of the MLP.
+        #[schemars(range(min = 1))]
         intermediate_size: usize,
         /// Layers L.
+        #[schemars(range(min = 1))]
         num_hidden_layers: usize,
         /// Heads H.
+        #[schemars(range(min = 1))]
         num_attention_heads: usize,
         /// Context length in positions.
+        #[schemars(range(min = 1))]
         max_position_embeddings: usize,
         /// The MLP's activation.
         hidden_act: Activation = Activation::Gelu,
         /// Epsilon of the layer norms.
         layer_norm_eps: f64 = 1e-5,
-        /// Part of each head that the rotary embedding rotates.
+        /// Component of each head that the rotary embedding rotates.
         rotary_pct: f64 = 0.25,
         /// Base of the rotary frequencies.
         rotary_emb_base: f64 = 10_000.0,
@@ -88,11 +94,12 @@ pub(super) fn preset(name: &str) -> Option<Config> {
 
 /// What `config.json` says, over the sizes of `GPTNeoXConfig`.
 pub(super) fn described(config: &ModelConfig) -> Result<Config> {
-    let part = "the decoder gpt-neox";
-    config.refuse(part, &["layer_types", "sliding_window"])?;
+    let component = "the decoder gpt-neox";
+    config.refuse(component, &["layer_types", "sliding_window"])?;
     let found: Config = config.settings(&[], &["rope_scaling"])?;
     let sizes = Config::sized(50_432, 6144, 44, 64, 2048, 2);
-    let rope = Rope::read(part, config, found.max_position_embeddings.or(sizes.max_position_embeddings).unwrap_or(0))?;
+    let rope =
+        Rope::read(component, config, found.max_position_embeddings.or(sizes.max_position_embeddings).unwrap_or(0))?;
     // Both keys say the same where a file has both; which of two values transformers would take depends on its version.
     let same = |old: &str, new: &str, value: Option<f64>, other: Option<f64>| match (value, other) {
         (Some(value), Some(other)) if value != other => {
@@ -101,7 +108,7 @@ pub(super) fn described(config: &ModelConfig) -> Result<Config> {
         (value, other) => Ok(value.or(other)),
     };
     let found = Config {
-        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.part)?,
+        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.fraction)?,
         rotary_emb_base: same("rotary_emb_base", "rope_theta", found.rotary_emb_base, rope.theta)?,
         rope_scaling: rope.scaling,
         ..found

@@ -43,16 +43,22 @@ family_settings! {
         /// A model by name, for weights without `config.json`: gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2.
         model: String,
         /// Vocabulary size V.
+        #[schemars(range(min = 1))]
         vocab_size: usize = 50_257,
         /// Context length in positions.
+        #[schemars(range(min = 1))]
         n_positions: usize = 1024,
         /// LM width D.
+        #[schemars(range(min = 1))]
         n_embd: usize = 768,
         /// Layers L.
+        #[schemars(range(min = 1))]
         n_layer: usize = 12,
         /// Heads H.
+        #[schemars(range(min = 1))]
         n_head: usize = 12,
         /// Width of the MLP; 4 D by default.
+        #[schemars(range(min = 1))]
         n_inner: usize,
         /// The MLP's activation.
         activation_function: Activation = Activation::GeluNew,
@@ -107,7 +113,10 @@ impl DecoderFamily for Gpt2 {
     }
 
     fn filled(config: Config) -> Config {
-        let config = config.filled();
+        config.filled()
+    }
+
+    fn derived(config: Config) -> Config {
         Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 

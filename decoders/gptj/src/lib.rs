@@ -24,18 +24,25 @@ family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
     Config {
         /// Vocabulary size V.
+        #[schemars(range(min = 1))]
         vocab_size: usize = 50_400,
         /// Context length in positions.
+        #[schemars(range(min = 1))]
         n_positions: usize = 2048,
         /// LM width D.
+        #[schemars(range(min = 1))]
         n_embd: usize = 4096,
         /// Layers L.
+        #[schemars(range(min = 1))]
         n_layer: usize = 28,
         /// Heads H.
+        #[schemars(range(min = 1))]
         n_head: usize = 16,
         /// Elements of each head that the rotary embedding rotates.
+        #[schemars(range(min = 1))]
         rotary_dim: usize = 64,
         /// Width of the MLP; 4 D by default.
+        #[schemars(range(min = 1))]
         n_inner: usize,
         /// Epsilon of the layer norms.
         layer_norm_epsilon: f64 = 1e-5,
@@ -77,7 +84,10 @@ impl DecoderFamily for GptJ {
     }
 
     fn filled(config: Config) -> Config {
-        let config = config.filled();
+        config.filled()
+    }
+
+    fn derived(config: Config) -> Config {
         Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 

@@ -39,22 +39,30 @@ family_settings! {
         /// A model by name, opt-125m to opt-66b, for weights without `config.json`.
         model: String,
         /// Vocabulary size V.
+        #[schemars(range(min = 1))]
         vocab_size: usize = 50_272,
         /// Width of the blocks.
+        #[schemars(range(min = 1))]
         hidden_size: usize = 768,
         /// LM width D, that of the word embeddings and of a stitch's prefix; that of the blocks by default.
+        #[schemars(range(min = 1))]
         word_embed_proj_dim: usize,
         /// Layers L.
+        #[schemars(range(min = 1))]
         num_hidden_layers: usize = 12,
         /// Heads H.
+        #[schemars(range(min = 1))]
         num_attention_heads: usize = 12,
         /// Width of the MLP.
+        #[schemars(range(min = 1))]
         ffn_dim: usize = 3072,
         /// Context length in positions; the table has two entries more.
+        #[schemars(range(min = 1))]
         max_position_embeddings: usize = 2048,
         /// The MLP's activation.
         activation_function: Activation = Activation::Relu,
-        /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the end.
+        /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the
+        /// end.
         do_layer_norm_before: bool = true,
         /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
         #[serde(rename = "_remove_final_layer_norm")]

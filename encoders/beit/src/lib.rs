@@ -12,7 +12,7 @@ use limber_core::ops::{AttentionBias, Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::{VitBlock, VitSizes, led_by};
 use limber_core::weights::{WeightError, ZEROS};
-use limber_core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, Init, InputSpec, Weights, register};
+use limber_core::{Encoder, EncoderComponent, FeatureKind, FeatureSpec, Init, InputSpec, Weights, register};
 
 mod positions;
 mod settings;
@@ -35,7 +35,7 @@ pub struct Beit {
     norm: Option<LayerNorm>,
 }
 
-impl EncoderPart for Beit {
+impl EncoderComponent for Beit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let s = config.sizes()?;
         let features = FeatureSpec { tokens: s.vit.grid.pow(2), width: s.vit.width, kind: FeatureKind::Patches };
@@ -122,7 +122,7 @@ impl Encoder for Beit {
     }
 }
 
-/// A table's own name, under either place.
+/// A table's own name, under either prefix.
 const TABLE: &str = "relative_position_bias_table";
 
 /// The tensors under `old`, the name in files, or under `new`, transformers 5's own name, where `probe` stands there.

@@ -6,7 +6,7 @@ use limber_core::ops::Activation;
 use limber_core::settings::{self, size};
 use limber_core::vit::{VitClass, VitSizes};
 use limber_core::{
-    ImageSpec, ModelConfig, Part, ResizeFilter, ResizeRule, WeightSource, model_config, preprocessor, vit_settings,
+    Component, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, model_config, preprocessor, vit_settings,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ vit_settings! {
     },
     own: {
         /// Width of the MLP.
+        #[schemars(range(min = 1))]
         intermediate_size: usize,
         /// Whether a position's embedding is added to each token.
         use_absolute_position_embeddings: bool,
@@ -55,6 +56,7 @@ vit_settings! {
         /// Deviation of random weights.
         initializer_range: f32,
         /// What the image is resized to before the centre of side S is cut out, S or more; S where it is not set.
+        #[schemars(range(min = 1))]
         resize_to: usize,
     },
     shared: {
@@ -96,7 +98,7 @@ const PROCESSOR: ImageSpec = ImageSpec::squashed(224);
 /// `BeitConfig`'s own.
 const CLASS: VitClass = VitClass { image: PROCESSOR, activation: Activation::Gelu, eps: 1e-12 };
 
-impl Part for Beit {
+impl Component for Beit {
     type Config = Config;
     const KIND: &'static str = "beit";
     const ABOUT: &'static str = "BEiT of any size: relative position bias per layer or shared, class token dropped";
@@ -148,10 +150,10 @@ impl Part for Beit {
 impl Config {
     /// What `config.json` says, in transformers' `BeitConfig` names; what this encoder cannot do is refused by name.
     fn of_file(file: &ModelConfig) -> Result<Self> {
-        let part = "the encoder beit";
-        file.expect_type(part, &["beit"])?;
+        let component = "the encoder beit";
+        file.expect_type(component, &["beit"])?;
         file.expect("num_channels", &[json!(3)])?;
-        file.refuse(part, &["quantization_config", "adapters"])?;
+        file.refuse(component, &["quantization_config", "adapters"])?;
         let activation = |name: String| {
             let unknown = || file.refusal("hidden_act", format!("supported is {}", Activation::NAMES));
             Activation::named(&name).ok_or_else(unknown)

@@ -2,7 +2,7 @@
 
 use super::ClipResnet;
 use anyhow::{Result, bail};
-use limber_core::{Part, WeightSource};
+use limber_core::{Component, WeightSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,10 +23,12 @@ pub struct Config {
     /// A preset: RN50, RN101, RN50x4, RN50x16 or RN50x64.
     pub model: Option<String>,
     /// Image side S in pixels.
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// Blocks of the four stages.
     pub layers: Option<[usize; 4]>,
     /// Channels after the stem; E is 32 times this.
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Mean a channel on the scale 0..1; CLIP's where it is not set.
     pub mean: Option<[f32; 3]>,
@@ -37,7 +39,7 @@ pub struct Config {
 /// Where the tower's tensors may stand.
 pub(super) const PREFIXES: [&str; 3] = ["visual", "module.visual", ""];
 
-impl Part for ClipResnet {
+impl Component for ClipResnet {
     type Config = Config;
     const KIND: &'static str = "clip-resnet";
     const ABOUT: &'static str =

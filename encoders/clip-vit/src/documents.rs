@@ -166,7 +166,7 @@ fn open_clip_image(preprocess: &ModelConfig) -> Result<ImageSpec> {
             Some(Value::Number(_)) => *slot = [preprocess.number(key)?.unwrap_or_default() as f32; 3],
             Some(_) => match preprocess.numbers(key)?.as_deref() {
                 Some([r, g, b]) => *slot = [*r as f32, *g as f32, *b as f32],
-                _ => return Err(preprocess.refusal(key, "allowed is one number a channel")),
+                _ => return Err(preprocess.refusal(key, "expected one number a channel")),
             },
         }
     }

@@ -17,7 +17,7 @@ use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::{VitBlock, led_by};
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Weights, register,
+    Encoder, EncoderComponent, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Weights, register,
 };
 
 mod documents;
@@ -57,7 +57,7 @@ enum Head {
     Pooled(LayerNorm, FrozenLinear),
 }
 
-impl EncoderPart for ClipVit {
+impl EncoderComponent for ClipVit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = Sizes::of(config)?;
         let clip = ImageSpec::clip(sizes.image_size);

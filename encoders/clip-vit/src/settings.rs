@@ -8,7 +8,7 @@ use super::shapes;
 use super::sizes::Sizes;
 use anyhow::{Result, bail};
 use limber_core::ops::Activation;
-use limber_core::{ImageSpec, Part, ResizeFilter, ResizeRule, WeightSource};
+use limber_core::{Component, ImageSpec, ResizeFilter, ResizeRule, WeightSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,36 +27,44 @@ pub struct Config {
     /// Whether patch tokens go through the layer norm that stands after the last block.
     pub post_norm: bool,
     /// Image side S in pixels. Positions are never interpolated: S / patch_size, rounded down, is what was trained.
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// Side of a patch in pixels.
+    #[schemars(range(min = 1))]
     pub patch_size: Option<usize>,
     /// Width E of the blocks.
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Blocks L.
+    #[schemars(range(min = 1))]
     pub layers: Option<usize>,
     /// Attention heads H.
+    #[schemars(range(min = 1))]
     pub heads: Option<usize>,
     /// Width of the blocks' MLPs.
+    #[schemars(range(min = 1))]
     pub mlp_width: Option<usize>,
     /// Width of the projection that `pool` gives.
+    #[schemars(range(min = 1))]
     pub projection: Option<usize>,
     /// The activation that the weights were trained with: quick_gelu for OpenAI's, gelu for most of open_clip's.
     pub activation: Option<Activation>,
-    /// Added to the variance in the layer norms; 1e-5 where nothing says otherwise.
+    /// Added to the variance in the layer norms; by default 1e-5.
     pub epsilon: Option<f64>,
     /// Whether a layer norm stands before the first block: all towers but CLIPA's.
     pub pre_norm: Option<bool>,
     /// Whether blocks scale what they add, as some of open_clip's do.
     pub layer_scale: Option<bool>,
-    /// Mean a channel on the scale 0..1; CLIP's where nothing says otherwise.
+    /// Mean a channel on the scale 0..1; by default CLIP's.
     pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; CLIP's where nothing says otherwise.
+    /// Standard deviation a channel on the scale 0..1; by default CLIP's.
     pub std: Option<[f32; 3]>,
-    /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
+    /// How the square is cut out of an image; by default shorter-side-crop.
     pub resize: Option<ResizeRule>,
-    /// What images are resized to before the square is cut out, S or more; S where nothing says otherwise.
+    /// What images are resized to before the square is cut out, S or more; by default S.
+    #[schemars(range(min = 1))]
     pub resize_to: Option<usize>,
-    /// The resampling filter; bicubic where nothing says otherwise.
+    /// The resampling filter; by default bicubic.
     pub filter: Option<ResizeFilter>,
     /// What random weights' deviations are multiplied with, transformers' setting of this name; 1.
     pub initializer_factor: Option<f32>,
@@ -67,14 +75,14 @@ pub struct Config {
 /// What the tensors or a document say of a tower.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Sizes, activation and norms; None where nothing is said.
+    /// Sizes, activation and norms; None where neither is set.
     pub config: Config,
     /// The side of the grid that positions were trained for.
     pub grid: Option<usize>,
     pub image: Option<ImageSpec>,
 }
 
-impl Part for ClipVit {
+impl Component for ClipVit {
     type Config = Config;
     const KIND: &'static str = "clip-vit";
     const ABOUT: &'static str = "CLIP's vision transformer: patch tokens of a layer, or the pooled projection";
@@ -213,7 +221,7 @@ impl Config {
         };
         let side = match (self.image_size, grid) {
             (Some(side), Some(grid)) if patch_size > 0 && side / patch_size != grid => bail!(
-                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, allowed is image_size {1} to {2}",
+                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, expected image_size {1} to {2}",
                 side / patch_size,
                 grid * patch_size,
                 (grid + 1) * patch_size - 1

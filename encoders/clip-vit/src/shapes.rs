@@ -54,7 +54,7 @@ pub(super) fn read(source: &dyn WeightSource, names: &Names) -> Result<Found> {
     })
 }
 
-/// Why these tensors are no tower that this part knows.
+/// Why these tensors are no tower that this component knows.
 pub(super) fn not_a_tower(source: &dyn WeightSource) -> Error {
     let tensors = source.tensors().unwrap_or_default();
     let any = |part: &str| tensors.keys().any(|name| name.contains(part));

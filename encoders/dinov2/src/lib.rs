@@ -17,7 +17,7 @@ use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::vit::{VitBlock, VitSizes, led_by};
 use limber_core::weights::ZEROS;
-use limber_core::{Encoder, EncoderPart, FeatureSpec, InputSpec, Weights, register};
+use limber_core::{Encoder, EncoderComponent, FeatureSpec, InputSpec, Weights, register};
 
 mod names;
 mod settings;
@@ -49,7 +49,7 @@ enum Give {
     ClassAndPatches,
 }
 
-impl EncoderPart for Dinov2 {
+impl EncoderComponent for Dinov2 {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = config.sizes()?;
         let features = FeatureSpec { tokens: sizes.tokens(), width: sizes.vit.width, kind: sizes.kind() };

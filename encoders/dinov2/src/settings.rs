@@ -11,7 +11,7 @@ use limber_core::spec::Augment;
 use limber_core::vit::{VitClass, VitSizes};
 use limber_core::weights::Init;
 use limber_core::{
-    FeatureKind, ImageSpec, ModelConfig, Part, ResizeFilter, ResizeRule, WeightSource, preprocessor, vit_settings,
+    Component, FeatureKind, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor, vit_settings,
 };
 use serde_json::json;
 
@@ -54,10 +54,12 @@ vit_settings! {
         num_register_tokens: usize,
         /// Whether positions are resized with antialiasing; in models with registers alone where it is not set.
         interpolate_antialias: bool,
-        /// Added to the side where the scale of that resize is computed: 0 as transformers has it; Meta's own code has 0.1 for
-        /// models without registers.
+        /// Added to the side where the scale of that resize is computed: 0 as transformers has it; Meta's own code has
+        /// 0.1 for models without registers.
         interpolate_offset: f64,
-        /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for others.
+        /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for
+        /// others.
+        #[schemars(range(min = 1))]
         resize_to: usize,
         /// Deviation of random weights; 0.02.
         initializer_range: f32,
@@ -66,7 +68,7 @@ vit_settings! {
     },
     shared: {
         model: "A preset: dinov2-small, -base, -large or -giant, or dinov2-with-registers-small, -base, -large or -giant.",
-        image_size: "Image side S in pixels; positions are resized to its patches. 224 where nothing says otherwise.",
+        image_size: "Image side S in pixels; positions are resized to its patches. By default 224.",
         trained_size: "The image side that the positions in the weights are for: `image_size` of config.json, 518 for Meta's weights.",
         layers: "Blocks L.",
         heads: "Heads H; E / 64 for weights without a config.json.",
@@ -76,10 +78,10 @@ vit_settings! {
             from L as -1; the last where it is not set.",
         post_norm: "Whether the tokens go through the layer norm that stands after the last block; where it is not set, those of the\n\
             last hidden state do (transformers' `last_hidden_state`), others do not (its `hidden_states`).",
-        mean: "Mean a channel on the scale 0..1; ImageNet's where nothing says otherwise.",
-        std: "Standard deviation a channel on the scale 0..1; ImageNet's where nothing says otherwise.",
-        resize: "How the square is cut out of an image; shorter-side-crop where nothing says otherwise.",
-        filter: "The resampling filter; bicubic where nothing says otherwise.",
+        mean: "Mean a channel on the scale 0..1; by default ImageNet's.",
+        std: "Standard deviation a channel on the scale 0..1; by default ImageNet's.",
+        resize: "How the square is cut out of an image; by default shorter-side-crop.",
+        filter: "The resampling filter; by default bicubic.",
     },
 }
 
@@ -124,7 +126,7 @@ impl Sizes {
     }
 }
 
-impl Part for Dinov2 {
+impl Component for Dinov2 {
     type Config = Config;
     const KIND: &'static str = "dinov2";
     const ABOUT: &'static str = "DINOv2 (small, base, large, giant), with or without registers: patch tokens";
@@ -206,10 +208,10 @@ impl Config {
 
     /// What `config.json` says, with the defaults of transformers' `Dinov2Config` and `Dinov2WithRegistersConfig`.
     fn fill_from_config(&mut self, config: &ModelConfig) -> Result<()> {
-        let part = "the encoder dinov2";
-        config.expect_type(part, &TYPES)?;
+        let component = "the encoder dinov2";
+        config.expect_type(component, &TYPES)?;
         config.expect("num_channels", &[json!(3)])?;
-        config.refuse(part, &["quantization_config", "head_dim"])?;
+        config.refuse(component, &["quantization_config", "head_dim"])?;
         let registers = config.model_type() == Some("dinov2_with_registers");
         if !registers {
             config.refuse("a model of type dinov2", &["num_register_tokens"])?;

@@ -13,8 +13,8 @@ use limber_core::ops::{Activation, PoolShape, average_pool, channels_last, max_p
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
-    Augment, Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule, Weights,
-    register,
+    Augment, Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule,
+    Weights, register,
 };
 use standardised::Shape;
 
@@ -37,7 +37,7 @@ pub struct NfResnet {
     blocks: Vec<Block>,
 }
 
-impl EncoderPart for NfResnet {
+impl EncoderComponent for NfResnet {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let Sizes { side, channels, .. } = config.sizes()?;
         let image = ImageSpec {

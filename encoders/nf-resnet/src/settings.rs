@@ -2,7 +2,7 @@
 
 use super::NfResnet;
 use anyhow::{Result, bail};
-use limber_core::{ModelConfig, Part, ResizeFilter, WeightSource};
+use limber_core::{Component, ModelConfig, ResizeFilter, WeightSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -49,6 +49,7 @@ pub struct Config {
     /// A preset: nf_resnet26, nf_resnet50 or nf_resnet101.
     pub model: Option<String>,
     /// Image side S in pixels.
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// One vector, the average over the image, or every cell of the last map as a token of its own.
     pub pool: bool,
@@ -57,6 +58,7 @@ pub struct Config {
     /// Channels of the four stages; E is the last.
     pub channels: Option<[usize; 4]>,
     /// Channels of the stem.
+    #[schemars(range(min = 1))]
     pub stem_width: Option<usize>,
     /// Mean a channel on the scale 0..1; 0 where it is not set, as LiMBeR feeds this tower, whatever `config.json`
     /// says. timm trained it with 0.485, 0.456, 0.406.
@@ -112,7 +114,7 @@ fn known() -> String {
     PRESETS.map(|p| p.name).join(", ")
 }
 
-impl Part for NfResnet {
+impl Component for NfResnet {
     type Config = Config;
     const KIND: &'static str = "nf-resnet";
     const ABOUT: &'static str = "timm's normaliser-free ResNet (nf_resnet26, nf_resnet50, nf_resnet101), pooled or not";

@@ -47,13 +47,13 @@ impl Cut {
 
 fn block(w: &Weights, index: usize, sizes: &Sizes) -> Result<VitBlock, WeightError> {
     let (e, inner) = (sizes.vit.width, sizes.inner);
-    let place = format!("encoder.layers.{index}");
+    let prefix = format!("encoder.layers.{index}");
     let linear = |name: &str, n_in: usize, n_out: usize| -> Result<FrozenLinear, WeightError> {
-        let name = format!("{place}.{name}");
+        let name = format!("{prefix}.{name}");
         let bias = init(&format!("{name}.bias"), &[n_out]);
         w.pp(&name).linear(n_in, n_out, init(&format!("{name}.weight"), &[n_out, n_in]), Some(bias))
     };
-    let norm = |name: &str| LayerNorm::load(&w.pp(format!("{place}.{name}")), e, sizes.vit.eps);
+    let norm = |name: &str| LayerNorm::load(&w.pp(format!("{prefix}.{name}")), e, sizes.vit.eps);
     Ok(VitBlock {
         norm1: norm("layer_norm1")?,
         q: linear("self_attn.q_proj", e, e)?,

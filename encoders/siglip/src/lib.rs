@@ -13,7 +13,7 @@ use candle_nn::Module;
 use candle_transformers::models::siglip::VisionModel;
 use limber_core::encoder::check_pixels;
 use limber_core::registry::EncoderSpecs;
-use limber_core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, InputSpec, Weights, candle_bridge, register};
+use limber_core::{Encoder, EncoderComponent, FeatureKind, FeatureSpec, InputSpec, Weights, candle_bridge, register};
 
 mod cut;
 mod names;
@@ -38,7 +38,7 @@ enum Tower {
     Raw(Cut),
 }
 
-impl EncoderPart for Siglip {
+impl EncoderComponent for Siglip {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = config.sizes()?;
         let (tokens, kind) = match sizes.pool {

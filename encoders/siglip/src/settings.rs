@@ -8,7 +8,7 @@ use limber_core::ops::Activation;
 use limber_core::settings::{fill, size};
 use limber_core::vit::{VitClass, VitSizes};
 use limber_core::{
-    ImageSpec, ModelConfig, Part, ResizeFilter, ResizeRule, WeightSource, model_config, preprocessor, vit_settings,
+    Component, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, model_config, preprocessor, vit_settings,
 };
 use serde_json::json;
 
@@ -26,6 +26,7 @@ vit_settings! {
     },
     own: {
         /// Width of the MLPs.
+        #[schemars(range(min = 1))]
         intermediate_size: usize,
         /// Whether the weights have an attention-pooling head; true.
         vision_use_head: bool,
@@ -43,10 +44,10 @@ vit_settings! {
             from L as -1; the last where it is not set.",
         post_norm: "Whether the tokens go through the layer norm that stands after the last block; where it is not set, those of the\n\
             last hidden state do (transformers' `last_hidden_state`), others do not (its `hidden_states`).",
-        mean: "Mean a channel on the scale 0..1; 0.5 where nothing says otherwise.",
-        std: "Standard deviation a channel on the scale 0..1; 0.5 where nothing says otherwise.",
-        resize: "How the square is cut out of an image; squash where nothing says otherwise.",
-        filter: "The resampling filter; bicubic where nothing says otherwise.",
+        mean: "Mean a channel on the scale 0..1; by default 0.5.",
+        std: "Standard deviation a channel on the scale 0..1; by default 0.5.",
+        resize: "How the square is cut out of an image; by default squash.",
+        filter: "The resampling filter; by default bicubic.",
     },
 }
 
@@ -82,7 +83,7 @@ impl Sizes {
     }
 }
 
-impl Part for Siglip {
+impl Component for Siglip {
     type Config = Config;
     const KIND: &'static str = "siglip";
     const ABOUT: &'static str = "SigLIP and fixed-resolution SigLIP 2 vision towers: patch tokens, or pooled";
@@ -159,17 +160,17 @@ impl Config {
 
     /// What `config.json` says, with the defaults of transformers' `SiglipVisionConfig`.
     fn fill_from_config(&mut self, config: &ModelConfig) -> Result<()> {
-        let part = "the encoder siglip";
+        let component = "the encoder siglip";
         if config.model_type() == Some("siglip2") {
             return Err(config.refusal(
                 "model_type",
                 "which is NaFlex, of images of any aspect ratio; the encoder siglip takes \"siglip\" and \"siglip_vision_model\", among them SigLIP 2 at a fixed resolution",
             ));
         }
-        config.expect_type(part, &TYPES)?;
-        config.refuse(part, &["quantization_config"])?;
+        config.expect_type(component, &TYPES)?;
+        config.refuse(component, &["quantization_config"])?;
         let vision = config.section("vision_config").unwrap_or_else(|| config.clone());
-        vision.expect_type(part, &TYPES)?;
+        vision.expect_type(component, &TYPES)?;
         vision.expect("num_channels", &[json!(3)])?;
         let [width, inner, layers, heads] = BASE;
         fill(&mut self.hidden_size, vision.size("hidden_size")?, width);

@@ -1,7 +1,8 @@
 //! A plugin in Rust: the example of its role under another name, with a manifest of its own.
 
-use crate::{File, Limber, Role, readme};
+use crate::{File, Limber, readme};
 use anyhow::{Result, ensure};
+use limber_core::registry::Role;
 
 /// The example of a role: its kind, its library, its test.
 macro_rules! example {

@@ -9,7 +9,7 @@ use limber_core::{FeatureKind, FeatureSpec};
 fn one_layer_has_plain_names() {
     let features = FeatureSpec { tokens: 5, width: 6, kind: FeatureKind::Patches };
     let source = RandomSource::new(1);
-    let context = PartContext { features, encoder: "clip-resnet", width: 4, decoder: "gptj", source: &source };
+    let context = StitchContext { features, encoder: "clip-resnet", width: 4, decoder: "gptj", source: &source };
     let config = Linear::tiny();
     let stitch = Linear::new(&config, &context, &Weights::random(1)).unwrap();
     assert_eq!(stitch.prefix_spec(5), Linear::specs(&config, &context).unwrap());

@@ -198,7 +198,7 @@ impl Case {
 
     /// `config.json` with `key` set to `value` is refused, before any weight is read, by a message with these parts.
     pub fn refuses(&self, key: &str, value: Value, expected: &[&str]) {
-        let registry = limber::parts::registry().unwrap();
+        let registry = limber::built_in::registry().unwrap();
         let changed = self.changed(&json!({ key: value }));
         let source = source(&registry, "decoder", self.kind, changed.path().to_str().unwrap());
         let message = format!("{:#}", registry.decoder(self.kind, json!({}), source.as_ref()).err().unwrap());
@@ -236,14 +236,14 @@ pub fn change(file: &Path, changes: &Value) {
 
 /// The kind `auto` finds the case's kind.
 pub fn told_by_its_folder(case: &Case) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", case.kind, &case.path());
     assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, case.kind, "{}", case.path());
 }
 
 /// A folder is not taken for the model that is named beside it.
 pub fn model_refused_beside(kind: &str, path: &str, model: &str, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, path);
     let message = registry.decoder(kind, json!({ "model": model }), source.as_ref()).err().unwrap().to_string();
     assert!(message.contains("config.json") && message.contains(expected), "{message}");
@@ -251,7 +251,7 @@ pub fn model_refused_beside(kind: &str, path: &str, model: &str, expected: &str)
 
 /// Settings over random weights that are refused, with a part of the message.
 pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, "random:1");
     let message = format!("{:#}", registry.decoder(kind, settings, source.as_ref()).err().unwrap());
     assert!(message.contains(expected), "{message}");
@@ -259,14 +259,15 @@ pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
 
 /// The resolved settings of a decoder over random weights.
 pub fn resolved(kind: &str, settings: Value) -> Value {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, "random:1");
     registry.decoder(kind, settings, source.as_ref()).unwrap().settings
 }
 
-/// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of `expected.json`.
+/// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of
+/// `expected.json`.
 pub fn drawn_as_in_transformers(case: &Case) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let (kind, lists) = (case.kind, lists(case.folder));
     let models = lists["initial"].as_array().unwrap();
     assert!(!models.is_empty());
@@ -316,14 +317,15 @@ pub fn edited(case: &Case, edit: impl Fn(&mut HashMap<String, Tensor>)) -> TempD
 
 /// A decoder built from a folder, or why not.
 pub fn build(kind: &str, folder: &Path) -> anyhow::Result<Box<dyn Decoder>> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, folder.to_str().unwrap());
     let prepared = registry.decoder(kind, json!({}), source.as_ref())?;
     prepared.build(&Weights::new(source, Device::Cpu, None))
 }
 
 /// Each variant of `expected.json`, a change of the case's `config.json` over its weights, gives the logits of
-/// `variants.safetensors`, all at once and step by step behind a prompt of 9. Null takes a key away, save those of `nulls`.
+/// `variants.safetensors`, all at once and step by step behind a prompt of 9. Null takes a key away, save those of
+/// `nulls`.
 pub fn variants_give_their_logits_and_steps(case: &Case, count: usize) {
     let lists = lists(case.folder);
     let file = folder(&format!("{}/variants.safetensors", case.folder));

@@ -1,4 +1,4 @@
-//! Random weights with which every branch of a part counts.
+//! Random weights with which every branch of a component counts.
 //!
 //! At the scale models are initialised with, attention is nearly uniform and biases are 0: a query that gets no
 //! gradient or a bias that is forgotten would drown in the tolerance.

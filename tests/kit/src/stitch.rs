@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker, PrepareStitchFn, PreparedStitch};
 use limber_core::weights::{FrozenData, Request, WeightError};
-use limber_core::{FeatureKind, FeatureSpec, Mode, PartContext, Stitch, WeightSource, Weights};
+use limber_core::{FeatureKind, FeatureSpec, Mode, Stitch, StitchContext, WeightSource, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -137,8 +137,8 @@ fn moved(stitch: &dyn Stitch) -> Result<BTreeMap<String, Var>> {
     Ok(variables)
 }
 
-fn context(source: &dyn WeightSource, features: FeatureSpec, width: usize) -> PartContext<'_> {
-    PartContext { features, encoder: ENCODER, width, decoder: DECODER, source }
+fn context(source: &dyn WeightSource, features: FeatureSpec, width: usize) -> StitchContext<'_> {
+    StitchContext { features, encoder: ENCODER, width, decoder: DECODER, source }
 }
 
 /// Variables as a checkpoint would list them.

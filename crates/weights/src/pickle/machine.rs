@@ -66,7 +66,7 @@ impl<'a> Machine<'a> {
             0x80 => {
                 let [protocol] = self.input.array()?;
                 if !(2..=5).contains(&protocol) {
-                    return Err(format!("pickle protocol {protocol}, allowed are 2 to 5"));
+                    return Err(format!("pickle protocol {protocol}, expected 2 to 5"));
                 }
             }
             // A frame only says how much to read at once.
@@ -266,7 +266,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The lowest place of the stack that is not closed off by a mark.
+    /// The lowest index of the stack that is not closed off by a mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -395,7 +395,7 @@ mod tests {
             (b"\x80\x02}](N]u.", "items are set in a list"),
             (b"\x80\x02}(]Nu.", "a list is no key of a dictionary"),
             (b"\x80\x02}(Nu.", "a key without its value"),
-            (b"\x80\x09N.", "pickle protocol 9, allowed are 2 to 5"),
+            (b"\x80\x09N.", "pickle protocol 9, expected 2 to 5"),
             (b"\x80\x02\xff.", "unknown opcode 0xff"),
             (b"\x80\x02cos", "ends in the middle of a name"),
             (b"\x80\x02ctorch\nFloatStorage\nK\x05\x85R.", "is called"),
