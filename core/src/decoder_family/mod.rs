@@ -3,8 +3,8 @@
 //! What all families share stands here: settings go before `config.json` or a model named in them, and these before the
 //! reference library's defaults; what does not fit is refused by name before any weight is read.
 
+mod declare;
 mod llama_like;
-mod settings;
 mod windows;
 
 pub use llama_like::{LlamaLike, LlamaSizes};
@@ -77,6 +77,11 @@ pub trait DecoderFamily: Send + Sync + 'static {
     /// Settings with the defaults of what is not set.
     fn filled(config: Self::Config) -> Self::Config {
         config.filled()
+    }
+
+    /// Settings with what follows from others, once all of them are laid over each other and filled.
+    fn derived(config: Self::Config) -> Self::Config {
+        config.derived()
     }
 
     /// The model of settings that are filled.
@@ -190,7 +195,7 @@ impl<F: DecoderFamily> Component for FamilyDecoder<F> {
         let found = document.as_ref().map(|config| described::<F>(config, source)).transpose()?;
         let found = document.as_ref().map(ModelConfig::location).zip(found.as_ref());
         let preset = preset.as_ref().map(|(name, preset)| (*name, preset));
-        let config = F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?).derived();
+        let config = F::derived(F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?));
         let plan = F::plan(&config);
         match found {
             Some((location, _)) => plan.with_context(|| location.to_string())?,
