@@ -2,7 +2,6 @@
 
 use super::golden::{Shapes, check_draws, encoder, folder, lists, relative, source, tensors};
 use candle_core::{Device, Tensor};
-use limber::core::spec::Augment;
 use limber::core::{Encoder, FeatureKind, ImageSpec, ResizeFilter, ResizeRule, WeightType, Weights};
 use serde_json::{Value, json};
 
@@ -72,15 +71,7 @@ fn matrices_are_rounded_to_the_type_that_is_wanted() {
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_class() {
     let spec = |path: &str, settings: Value| prepared("siglip", path, settings).0.input.image().unwrap();
-    let image = |side| ImageSpec {
-        side,
-        resize: ResizeRule::Squash,
-        resize_to: None,
-        filter: ResizeFilter::Bicubic,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        augment: Augment::None,
-    };
+    let image = |side| ImageSpec { resize: ResizeRule::Squash, mean: [0.5; 3], std: [0.5; 3], ..ImageSpec::clip(side) };
     assert_eq!(spec("siglip/both", json!({})), image(28));
     assert_eq!(spec("siglip/headless", json!({})), image(28));
     assert_eq!(

@@ -123,11 +123,8 @@ impl Dots for Q8<'_> {
 
     #[inline(always)]
     unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
-        if fresh {
-            // SAFETY: the trait's contract.
-            unsafe { self.widen::<I>(row, k, len, room) };
-        }
-        room
+        // SAFETY: the trait's contract.
+        unsafe { self.widened::<I>(row, k, len, room, fresh) }
     }
 
     #[inline(always)]
@@ -164,11 +161,8 @@ impl Dots for Q4<'_> {
 
     #[inline(always)]
     unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
-        if fresh {
-            // SAFETY: the trait's contract.
-            unsafe { self.widen::<I>(row, k, len, room) };
-        }
-        room
+        // SAFETY: the trait's contract.
+        unsafe { self.widened::<I>(row, k, len, room, fresh) }
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 //! What all families share stands here: settings go before `config.json` or a model named in them, and these before the
 //! reference library's defaults; what does not fit is refused by name before any weight is read.
 
+mod declare;
 mod llama_like;
-mod settings;
 mod windows;
 
 pub use llama_like::{LlamaLike, LlamaSizes};

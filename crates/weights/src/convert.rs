@@ -117,20 +117,6 @@ pub fn convert(
     Ok(summary)
 }
 
-/// Writes the decoder in `checkpoint` to the GGUF file `to`, which appears when it is complete.
-///
-/// # Errors
-/// As [`convert`], and a decoder, a setting or a tensor that the format cannot say.
-pub fn convert_to_gguf(
-    checkpoint: &Checkpoint,
-    documents: &DecoderDocuments,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
-    gguf::write(checkpoint, documents, to, options, progress)
-}
-
 /// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are
 /// read, and a quantised matrix cannot be transposed when it is loaded. None where all stay as they are.
 fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<BTreeMap<String, StoredTensor>>> {

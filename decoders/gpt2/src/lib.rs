@@ -12,7 +12,7 @@ use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Gpt2>);
@@ -121,14 +121,7 @@ impl DecoderFamily for Gpt2 {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let sizes = [
-            ("vocab_size", config.vocab_size),
-            ("n_embd", config.n_embd),
-            ("n_layer", config.n_layer),
-            ("n_head", config.n_head),
-            ("n_positions", config.n_positions),
-        ];
-        let spec = Self::spec(sizes, &config.eos_token_id)?;
+        let spec = Self::spec(keyed!(config: vocab_size, n_embd, n_layer, n_head, n_positions), &config.eos_token_id)?;
         let (width, heads) = (spec.width, spec.kv_heads);
         let std = Self::need("initializer_range", config.initializer_range)?;
         let (init, residual) = (Init::normal(std), Init::normal(std / (2.0 * spec.layers as f32).sqrt()));

@@ -13,7 +13,7 @@ use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Opt>);
@@ -134,14 +134,10 @@ impl DecoderFamily for Opt {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let sizes = [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("num_hidden_layers", config.num_hidden_layers),
-            ("num_attention_heads", config.num_attention_heads),
-            ("max_position_embeddings", config.max_position_embeddings),
-        ];
-        let blocks = Self::spec(sizes, &config.eos_token_id)?;
+        let blocks = Self::spec(
+            keyed!(config: vocab_size, hidden_size, num_hidden_layers, num_attention_heads, max_position_embeddings),
+            &config.eos_token_id,
+        )?;
         let (width, heads) = (blocks.width, blocks.kv_heads);
         let spec = DecoderSpec { width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?, ..blocks };
         let std = Self::need("init_std", config.init_std)?;

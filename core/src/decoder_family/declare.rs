@@ -38,3 +38,11 @@ macro_rules! family_settings {
         }
     };
 }
+
+/// Settings with their keys, for [`DecoderFamily::spec`](crate::DecoderFamily::spec): `keyed!(config: n_embd, n_head)`.
+#[macro_export]
+macro_rules! keyed {
+    ($config:ident: $($key:ident),*) => {
+        [$((stringify!($key), $config.$key)),*]
+    };
+}
