@@ -79,6 +79,11 @@ pub trait DecoderFamily: Send + Sync + 'static {
         config.filled()
     }
 
+    /// Settings with what follows from others, once all of them are laid over each other and filled.
+    fn derived(config: Self::Config) -> Self::Config {
+        config.derived()
+    }
+
     /// The model of settings that are filled.
     ///
     /// # Errors
@@ -190,7 +195,7 @@ impl<F: DecoderFamily> Component for FamilyDecoder<F> {
         let found = document.as_ref().map(|config| described::<F>(config, source)).transpose()?;
         let found = document.as_ref().map(ModelConfig::location).zip(found.as_ref());
         let preset = preset.as_ref().map(|(name, preset)| (*name, preset));
-        let config = F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?).derived();
+        let config = F::derived(F::filled(settings::layered(&own, preset, found, F::MAY_DIFFER)?));
         let plan = F::plan(&config);
         match found {
             Some((location, _)) => plan.with_context(|| location.to_string())?,

@@ -4,7 +4,7 @@
 //! bytes are written one by one, since safetensors files share nothing, and named in the summary.
 
 use super::checkpoint::Checkpoint;
-use super::gguf::{self, Architecture, DecoderDocuments, Form};
+use super::gguf::{self, Architecture, Form};
 use super::stored::StoredTensor;
 use super::torch;
 use super::write::{Planned, fill, header, sort};

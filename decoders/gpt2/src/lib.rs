@@ -8,7 +8,6 @@ use anyhow::Result;
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
@@ -110,10 +109,6 @@ impl DecoderFamily for Gpt2 {
         // `reorder_and_upcast_attn` is about half precision: scores are f32 here in any case.
         config.expect("is_causal", &[json!(true)])?;
         config.settings(&OTHER_NAMES, &[])
-    }
-
-    fn filled(config: Config) -> Config {
-        config.filled()
     }
 
     fn derived(config: Config) -> Config {

@@ -8,7 +8,6 @@ use anyhow::{Result, bail};
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
@@ -81,10 +80,6 @@ impl DecoderFamily for GptJ {
         }
         config.refuse("the decoder gptj", &["rope_scaling"])?;
         config.settings(&[], &[])
-    }
-
-    fn filled(config: Config) -> Config {
-        config.filled()
     }
 
     fn derived(config: Config) -> Config {
