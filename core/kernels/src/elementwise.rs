@@ -132,7 +132,7 @@ pub fn layer_norm_input_grad(
     rows: usize,
     d: usize,
 ) -> Result<(), ShapeError> {
-    let gradient = NormGrad(NormGradient::new(x, weight, eps, gy, gx, rows, d)?);
+    let gradient = NormGrad(NormGradient::new([x, weight, gy], gx, eps, rows, d)?);
     // SAFETY: lengths are checked; rows do not overlap.
     unsafe { for_rows(rows, d, gradient) };
     Ok(())

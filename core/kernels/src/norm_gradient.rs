@@ -19,11 +19,9 @@ pub(crate) struct NormGradient {
 impl NormGradient {
     /// The rows of slices whose lengths are checked.
     pub fn new(
-        x: &[f32],
-        weight: &[f32],
-        eps: f32,
-        gy: &[f32],
+        [x, weight, gy]: [&[f32]; 3],
         gx: &mut [f32],
+        eps: f32,
         rows: usize,
         d: usize,
     ) -> Result<Self, ShapeError> {

@@ -35,7 +35,7 @@ pub fn rms_norm_input_grad(
     rows: usize,
     d: usize,
 ) -> Result<(), ShapeError> {
-    let gradient = Gradient(NormGradient::new(x, weight, eps, gy, gx, rows, d)?);
+    let gradient = Gradient(NormGradient::new([x, weight, gy], gx, eps, rows, d)?);
     // SAFETY: lengths are checked; rows do not overlap.
     unsafe { for_rows(rows, d, gradient) };
     Ok(())

@@ -22,35 +22,32 @@ pub struct GptJ;
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
     Config {
-        /// Vocabulary size V.
-        #[schemars(range(min = 1))]
-        vocab_size: usize = 50_400,
-        /// Context length in positions.
-        #[schemars(range(min = 1))]
-        n_positions: usize = 2048,
-        /// LM width D.
-        #[schemars(range(min = 1))]
-        n_embd: usize = 4096,
-        /// Layers L.
-        #[schemars(range(min = 1))]
-        n_layer: usize = 28,
-        /// Heads H.
-        #[schemars(range(min = 1))]
-        n_head: usize = 16,
-        /// Elements of each head that the rotary embedding rotates.
-        #[schemars(range(min = 1))]
-        rotary_dim: usize = 64,
-        /// Width of the MLP; 4 D by default.
-        #[schemars(range(min = 1))]
-        n_inner: usize,
-        /// Epsilon of the layer norms.
-        layer_norm_epsilon: f64 = 1e-5,
-        /// Whether the head's matrix is the word embeddings'.
-        tie_word_embeddings: bool = false,
-        /// End-of-sequence id, or a list of them.
-        eos_token_id: TokenIds = TokenIds(vec![50_256]),
-        /// Standard deviation of random weights.
-        initializer_range: f32 = 0.02,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_400,
+            /// Context length in positions.
+            n_positions = 2048,
+            /// LM width D.
+            n_embd = 4096,
+            /// Layers L.
+            n_layer = 28,
+            /// Heads H.
+            n_head = 16,
+            /// Elements of each head that the rotary embedding rotates.
+            rotary_dim = 64,
+            /// Width of the MLP; 4 D by default.
+            n_inner,
+        },
+        own: {
+            /// Epsilon of the layer norms.
+            layer_norm_epsilon: f64 = 1e-5,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = false,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![50_256]),
+            /// Standard deviation of random weights.
+            initializer_range: f32 = 0.02,
+        },
     }
 }
 
