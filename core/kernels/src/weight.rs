@@ -284,20 +284,6 @@ impl<'a, F: BlockFormat> BlockRows<'a, F> {
     pub fn new(bytes: &'a [u8], n_in: usize) -> Self {
         Self { bytes, blocks: n_in / F::NUMBERS, format: PhantomData }
     }
-
-    /// Columns `k .. k + len` of a row, widened into `room`, where they are if not `fresh`.
-    ///
-    /// # Safety
-    ///
-    /// As [`Source::widen`].
-    #[inline(always)]
-    pub unsafe fn widened<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
-        if fresh {
-            // SAFETY: the caller's.
-            unsafe { self.widen::<I>(row, k, len, room) };
-        }
-        room
-    }
 }
 
 impl<F: BlockFormat> Source for BlockRows<'_, F> {

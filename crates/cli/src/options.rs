@@ -69,6 +69,25 @@ pub struct Network {
     pub offline: bool,
 }
 
+/// A config, and how text is sampled with it.
+#[derive(Debug, Args)]
+pub struct Sampled {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
+}
+
+impl Sampled {
+    /// The config with the flags over it.
+    ///
+    /// # Errors
+    /// As [`Shared::load`].
+    pub fn load(&self) -> Result<Config> {
+        self.shared.load(Some(&self.sampling))
+    }
+}
+
 /// How text is sampled; each lies over the config's section `generate`.
 #[derive(Debug, Clone, Args)]
 pub struct SamplingFlags {
