@@ -22,6 +22,8 @@ mod graph;
 pub mod hash;
 pub mod layers;
 pub mod model_config;
+#[cfg(test)]
+mod noise;
 pub mod ops;
 pub mod positions;
 pub mod preprocessor;

@@ -5,6 +5,7 @@
 
 mod expected;
 mod read;
+mod text;
 mod violations;
 mod words;
 

@@ -93,6 +93,14 @@ pub fn led_by(lead: &Tensor, patches: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[&lead.broadcast_as((patches.dim(0)?, k, e))?, patches], 1)
 }
 
+/// x `[B, N, E]` through `blocks`, one after the other.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn through(blocks: &[VitBlock], x: Tensor, heads: Heads) -> Result<Tensor> {
+    blocks.iter().try_fold(x, |x, block| block.forward(&x, heads, None))
+}
+
 fn scaled_residual<'a>(x: &'a Tensor, scale: &'a Option<Tensor>) -> Epilogue<'a> {
     Epilogue { scale: scale.as_ref(), ..Epilogue::residual(x) }
 }

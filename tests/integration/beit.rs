@@ -3,7 +3,7 @@
 use super::encoders::{prepared, settings_refused, weights_refused};
 use super::golden::{check_draws, encoder, folder, lists, relative, source, tensors};
 use candle_core::{Device, Tensor};
-use limber::core::{ResizeFilter, ResizeRule};
+use limber::core::{Encoder, ResizeFilter, ResizeRule};
 use limber::images::{PassOrder, preprocess};
 use serde_json::{Value, json};
 
@@ -19,48 +19,44 @@ fn patches(states: &Tensor) -> Tensor {
     states.narrow(1, 1, states.dim(1).unwrap() - 1).unwrap()
 }
 
+/// The tower of a case gives the patches of `states` for `image`.
+fn gives(model: &dyn Encoder, case: &str, image: &str, states: &str) {
+    let expected = tensors("beit");
+    let found = model.encode(&expected[&format!("{case}.{image}")]).unwrap();
+    let far = relative(&found, &patches(&expected[&format!("{case}.{states}")]));
+    assert!(far < CLOSE, "{case}, {states}: {far}");
+}
+
 #[test]
 fn every_form_gives_transformers_last_hidden_state() {
-    let expected = tensors("beit");
     for (case, side, tokens, ..) in CASES {
         let model = encoder("beit", &format!("beit/{case}"), json!({}));
         let (image, features) = (model.input_spec().image().unwrap(), model.feature_spec());
         assert_eq!((image.side, features.tokens, features.width), (side, tokens, 16), "{case}");
-        let found = model.encode(&expected[&format!("{case}.image")]).unwrap();
-        let far = relative(&found, &patches(&expected[&format!("{case}.last")]));
-        assert!(far < CLOSE, "{case}: {far}");
+        gives(model.as_ref(), case, "image", "last");
     }
 }
 
 #[test]
 fn any_layer_is_transformers_hidden_state() {
-    let expected = tensors("beit");
     for (case, ..) in CASES {
         for layer in -4..=3i64 {
             let model = encoder("beit", &format!("beit/{case}"), json!({"layer": layer}));
-            let found = model.encode(&expected[&format!("{case}.image")]).unwrap();
-            let state = &expected[&format!("{case}.hidden.{}", layer.rem_euclid(4))];
-            let far = relative(&found, &patches(state));
-            assert!(far < CLOSE, "{case} layer {layer}: {far}");
+            gives(model.as_ref(), case, "image", &format!("hidden.{}", layer.rem_euclid(4)));
         }
         if case == "absolute" || case == "both" {
             let model = encoder("beit", &format!("beit/{case}"), json!({"layer": -1, "post_norm": true}));
-            let found = model.encode(&expected[&format!("{case}.image")]).unwrap();
-            let far = relative(&found, &patches(&expected[&format!("{case}.last")]));
-            assert!(far < CLOSE, "{case} with the last norm: {far}");
+            gives(model.as_ref(), case, "image", "last");
         }
     }
 }
 
 #[test]
 fn position_tables_are_resized_for_another_image_size() {
-    let expected = tensors("beit");
     for (case, _, _, side, tokens) in CASES {
         let model = encoder("beit", &format!("beit/{case}"), json!({"image_size": side}));
         assert_eq!(model.feature_spec().tokens, tokens, "{case}");
-        let found = model.encode(&expected[&format!("{case}.other.image")]).unwrap();
-        let far = relative(&found, &patches(&expected[&format!("{case}.other.last")]));
-        assert!(far < CLOSE, "{case}: {far}");
+        gives(model.as_ref(), case, "other.image", "other.last");
     }
 }
 

@@ -182,30 +182,41 @@ impl Paper {
 
     /// A tower of width E, patches of side P, a grid of G x G and L blocks under OpenAI's names.
     fn openai(e: usize, p: usize, g: usize, l: usize) -> Self {
-        let mut paper = Self::new(&[
-            ("visual.class_embedding", &[e]),
-            ("visual.conv1.weight", &[e, 3, p, p]),
-            ("visual.positional_embedding", &[g * g + 1, e]),
-            ("visual.ln_pre.weight", &[e]),
-            ("visual.proj", &[e, 512]),
-        ]);
-        for i in 0..l {
-            paper.tensors.insert(format!("visual.transformer.resblocks.{i}.mlp.c_fc.weight"), vec![4 * e, e]);
-        }
-        paper
+        let names = ["class_embedding", "conv1.weight", "positional_embedding", "ln_pre.weight"];
+        let fc1 = |i| format!("transformer.resblocks.{i}.mlp.c_fc.weight");
+        Self::tower("visual", names, fc1, ("visual.proj", [e, 512]), [e, p, g, l])
     }
 
     /// The same under Hugging Face's names.
     fn hugging_face(e: usize, p: usize, g: usize, l: usize) -> Self {
+        let names = [
+            "embeddings.class_embedding",
+            "embeddings.patch_embedding.weight",
+            "embeddings.position_embedding.weight",
+            "pre_layrnorm.weight",
+        ];
+        let fc1 = |i| format!("encoder.layers.{i}.mlp.fc1.weight");
+        Self::tower("vision_model", names, fc1, ("visual_projection.weight", [512, e]), [e, p, g, l])
+    }
+
+    /// A tower of these sizes; `names` are those of the class token, the patches, the positions and the first norm.
+    fn tower(
+        prefix: &str,
+        names: [&str; 4],
+        fc1: impl Fn(usize) -> String,
+        (projection, shape): (&str, [usize; 2]),
+        [e, p, g, l]: [usize; 4],
+    ) -> Self {
+        let [class, patches, positions, norm] = names.map(|name| format!("{prefix}.{name}"));
         let mut paper = Self::new(&[
-            ("vision_model.embeddings.class_embedding", &[e]),
-            ("vision_model.embeddings.patch_embedding.weight", &[e, 3, p, p]),
-            ("vision_model.embeddings.position_embedding.weight", &[g * g + 1, e]),
-            ("vision_model.pre_layrnorm.weight", &[e]),
-            ("visual_projection.weight", &[512, e]),
+            (&class, &[e]),
+            (&patches, &[e, 3, p, p]),
+            (&positions, &[g * g + 1, e]),
+            (&norm, &[e]),
+            (projection, &shape),
         ]);
         for i in 0..l {
-            paper.tensors.insert(format!("vision_model.encoder.layers.{i}.mlp.fc1.weight"), vec![4 * e, e]);
+            paper.tensors.insert(format!("{prefix}.{}", fc1(i)), vec![4 * e, e]);
         }
         paper
     }

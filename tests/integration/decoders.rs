@@ -104,39 +104,26 @@ fn every_form_gives_transformers_logits() {
     FORMS.iter().for_each(|(case, logits)| case.gives(logits));
 }
 
-#[test]
-fn the_whole_context_and_not_one_more() {
-    each(Case::fills_its_context);
+/// Tests that hold every model to one thing each.
+macro_rules! every_model {
+    ($($name:ident: $check:path,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                each($check);
+            }
+        )*
+    };
 }
 
-#[test]
-fn a_prefix_of_embeddings() {
-    each(Case::continues_a_prefix);
-}
-
-#[test]
-fn step_by_step_over_a_cache() {
-    each(Case::steps_over_a_cache);
-}
-
-#[test]
-fn rows_of_different_lengths_in_one_batch() {
-    each(Case::generates_batches_as_singles);
-}
-
-#[test]
-fn keys_that_a_mask_hides() {
-    each(Case::hides_keys);
-}
-
-#[test]
-fn hidden_states_and_attention() {
-    each(Case::shows_hidden_states_and_attention);
-}
-
-#[test]
-fn the_gradient_of_a_training_step() {
-    each(Case::trains_what_stands_before_it);
+every_model! {
+    the_whole_context_and_not_one_more: Case::fills_its_context,
+    a_prefix_of_embeddings: Case::continues_a_prefix,
+    step_by_step_over_a_cache: Case::steps_over_a_cache,
+    rows_of_different_lengths_in_one_batch: Case::generates_batches_as_singles,
+    keys_that_a_mask_hides: Case::hides_keys,
+    hidden_states_and_attention: Case::shows_hidden_states_and_attention,
+    the_gradient_of_a_training_step: Case::trains_what_stands_before_it,
 }
 
 #[test]

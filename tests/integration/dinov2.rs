@@ -1,10 +1,11 @@
 //! DINOv2 against transformers: `tests/golden/dinov2`, every form a checkpoint comes in.
 
+use super::encoders::{prepared, settings_refused, weights_refused};
 use super::golden::{Shapes, check_draws, encoder, lists, relative, source, tensors};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use limber::core::positions::Bicubic;
 use limber::core::spec::Augment;
-use limber::core::{FeatureKind, ImageSpec, ResizeFilter, ResizeRule, Weights};
+use limber::core::{FeatureKind, ImageSpec, ResizeFilter, ResizeRule};
 use serde_json::{Value, json};
 
 /// Two blocks in f32, summed in another order.

@@ -33,7 +33,7 @@ pub fn prepared(kind: &str, path: &str, settings: Value) -> (EncoderSpecs, Value
 }
 
 /// Over random weights, `settings` give an image of this side, and this many tokens of this width.
-pub fn preset_gives(kind: &str, settings: Value, expected: [usize; 3]) {
+fn preset_gives(kind: &str, settings: Value, expected: [usize; 3]) {
     let (spec, _) = prepared(kind, "random:1", settings.clone());
     let found = [spec.input.image().unwrap().side, spec.features.tokens, spec.features.width];
     assert_eq!(found, expected, "{settings}");
@@ -68,6 +68,36 @@ fn the_kind_auto_is_told_by_what_lies_beside_the_weights() {
             let source = source(&registry, "encoder", kind, &format!("{folder}/{form}"));
             assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, kind, "{form}");
         }
+    }
+}
+
+#[test]
+fn presets_have_the_sizes_of_the_paper() {
+    for (model, sizes) in [
+        ("RN50", [224, 49, 2048]),
+        ("RN101", [224, 49, 2048]),
+        ("RN50x4", [288, 81, 2560]),
+        ("RN50x16", [384, 144, 3072]),
+        ("RN50x64", [448, 196, 4096]),
+    ] {
+        preset_gives("clip-resnet", json!({"model": model}), sizes);
+    }
+}
+
+#[test]
+fn presets_are_googles_models() {
+    for (model, [side, tokens, width]) in [
+        ("siglip-base-patch16-224", [224, 196, 768]),
+        ("google/siglip-base-patch16-384", [384, 576, 768]),
+        ("siglip-large-patch16-256", [256, 256, 1024]),
+        ("siglip-large-patch16-384", [384, 576, 1024]),
+        // 27 patches of 14 pixels a side; six pixels are left over.
+        ("siglip-so400m-patch14-384", [384, 729, 1152]),
+        ("siglip2-base-patch32-256", [256, 64, 768]),
+        ("siglip2-giant-opt-patch16-384", [384, 576, 1536]),
+    ] {
+        preset_gives("siglip", json!({"model": model}), [side, tokens, width]);
+        preset_gives("siglip", json!({"model": model, "pool": true}), [side, 1, width]);
     }
 }
 

@@ -1,8 +1,8 @@
 //! SigLIP against transformers: `tests/golden/siglip`, through candle-transformers' model and core's blocks.
 
+use super::encoders::{prepared, settings_refused, weights_refused};
 use super::golden::{Shapes, check_draws, encoder, folder, lists, relative, source, tensors};
 use candle_core::{Device, Tensor};
-use limber::core::spec::Augment;
 use limber::core::{Encoder, FeatureKind, ImageSpec, ResizeFilter, ResizeRule, WeightType, Weights};
 use serde_json::{Value, json};
 
@@ -72,15 +72,7 @@ fn matrices_are_rounded_to_the_type_that_is_wanted() {
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_class() {
     let spec = |path: &str, settings: Value| prepared("siglip", path, settings).0.input.image().unwrap();
-    let image = |side| ImageSpec {
-        side,
-        resize: ResizeRule::Squash,
-        resize_to: None,
-        filter: ResizeFilter::Bicubic,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        augment: Augment::None,
-    };
+    let image = |side| ImageSpec { resize: ResizeRule::Squash, mean: [0.5; 3], std: [0.5; 3], ..ImageSpec::clip(side) };
     assert_eq!(spec("siglip/both", json!({})), image(28));
     assert_eq!(spec("siglip/headless", json!({})), image(28));
     assert_eq!(
@@ -88,22 +80,6 @@ fn pixels_are_those_of_the_file_or_of_the_class() {
         ImageSpec { filter: ResizeFilter::Bilinear, ..image(40) }
     );
     assert_eq!(spec("random:1", json!({"model": "siglip-base-patch16-384"})), image(384));
-}
-
-#[test]
-fn presets_are_googles_models() {
-    let check = |model: &str, side: usize, tokens: usize, width: usize| {
-        preset_gives("siglip", json!({"model": model}), [side, tokens, width]);
-        preset_gives("siglip", json!({"model": model, "pool": true}), [side, 1, width]);
-    };
-    check("siglip-base-patch16-224", 224, 196, 768);
-    check("google/siglip-base-patch16-384", 384, 576, 768);
-    check("siglip-large-patch16-256", 256, 256, 1024);
-    check("siglip-large-patch16-384", 384, 576, 1024);
-    // 27 patches of 14 pixels a side; six pixels are left over.
-    check("siglip-so400m-patch14-384", 384, 729, 1152);
-    check("siglip2-base-patch32-256", 256, 64, 768);
-    check("siglip2-giant-opt-patch16-384", 384, 576, 1536);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use crate::gemm::{Target, tiles};
 use crate::isa::{Isa, Kernel};
 use crate::quant::{Q8_0_BYTES, half_at};
-use crate::weight::{Dense, Element, Q4, Q8, Source};
+use crate::weight::{BlockFormat, BlockRows, Dense, Element, Q4Format, Q8Format, Source};
 use std::mem::MaybeUninit;
 
 /// Bytes ahead of its use that a weight is asked for: measured best on Zen 4, where the
@@ -117,7 +117,22 @@ impl<T: Element> Dots for Dense<T> {
     }
 }
 
-impl Dots for Q8<'_> {
+/// Blocks whose rows can be multiplied without widening them first, or piece by piece.
+///
+/// # Safety
+///
+/// As [`Dots::single`].
+trait BlockDots: BlockFormat {
+    unsafe fn single<I: Isa, const W: usize>(
+        rows: BlockRows<'_, Self>,
+        row: usize,
+        step: usize,
+        x: *const f32,
+        n_in: usize,
+    ) -> [f32; W];
+}
+
+impl<F: BlockDots> Dots for BlockRows<'_, F> {
     type As = f32;
     const STEP: usize = 256;
 
@@ -131,15 +146,29 @@ impl Dots for Q8<'_> {
     }
 
     #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, _: usize) -> [f32; W] {
-        let start = self.bytes.as_ptr();
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
+        // SAFETY: the trait's contract.
+        unsafe { F::single::<I, W>(self, row, step, x, n_in) }
+    }
+}
+
+impl BlockDots for Q8Format {
+    #[inline(always)]
+    unsafe fn single<I: Isa, const W: usize>(
+        rows: BlockRows<'_, Self>,
+        row: usize,
+        step: usize,
+        x: *const f32,
+        _: usize,
+    ) -> [f32; W] {
+        let start = rows.bytes.as_ptr();
         // SAFETY: the trait's contract.
         unsafe {
             let mut acc = [[I::splat(0.0); 1]; W];
-            for b in 0..self.blocks {
+            for b in 0..rows.blocks {
                 let x = x.add(32 * b);
                 for (j, acc) in acc.iter_mut().enumerate() {
-                    let block = start.add(((row + j * step) * self.blocks + b) * Q8_0_BYTES);
+                    let block = start.add(((row + j * step) * rows.blocks + b) * Q8_0_BYTES);
                     if b % 2 == 0 {
                         I::prefetch(block.wrapping_add(AHEAD));
                     }
@@ -158,28 +187,22 @@ impl Dots for Q8<'_> {
     }
 }
 
-impl Dots for Q4<'_> {
-    type As = f32;
-    const STEP: usize = 256;
-
+impl BlockDots for Q4Format {
     #[inline(always)]
-    unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
-        if fresh {
-            // SAFETY: the trait's contract.
-            unsafe { self.widen::<I>(row, k, len, room) };
-        }
-        room
-    }
-
-    #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
+    unsafe fn single<I: Isa, const W: usize>(
+        rows: BlockRows<'_, Self>,
+        row: usize,
+        step: usize,
+        x: *const f32,
+        n_in: usize,
+    ) -> [f32; W] {
         let mut room = [[0f32; 256]; W];
         // SAFETY: the trait's contract.
         unsafe {
             let mut acc = [[I::splat(0.0); 1]; W];
             for k in (0..n_in).step_by(256) {
                 for (j, room) in room.iter_mut().enumerate() {
-                    self.widen::<I>(row + j * step, k, 256, room.as_mut_ptr());
+                    rows.widen::<I>(row + j * step, k, 256, room.as_mut_ptr());
                 }
                 let mut w = [std::ptr::null(); W];
                 for (w, room) in w.iter_mut().zip(&room) {

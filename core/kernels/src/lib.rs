@@ -21,6 +21,7 @@ mod isa;
 mod linear;
 mod math;
 mod mlp;
+mod norm_gradient;
 mod parallel;
 mod pool;
 mod probe;

@@ -47,11 +47,11 @@ macro_rules! with_source {
                 $body
             }
             Weight::Q8_0(w) => {
-                let $s = Q8 { bytes: w, blocks: $n_in / 32 };
+                let $s = Q8::new(w, $n_in);
                 $body
             }
             Weight::Q4K(w) => {
-                let $s = Q4 { bytes: w, blocks: $n_in / 256 };
+                let $s = Q4::new(w, $n_in);
                 $body
             }
         }

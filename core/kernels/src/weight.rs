@@ -6,6 +6,7 @@ use crate::isa::Isa;
 use crate::quant::{self, Q4K_BYTES, Q8_0_BYTES};
 use crate::shape::{ShapeError, check_elements, check_len, elements};
 use half::{bf16, f16};
+use std::marker::PhantomData;
 
 /// A frozen matrix `[n_out, n_in]`, row-major, in the type it is stored in.
 #[derive(Clone, Copy, Debug)]
@@ -224,62 +225,82 @@ impl<T: Element> Source for Dense<T> {
     }
 }
 
-/// Rows of q8_0 blocks.
+/// How numbers are coded in blocks.
+///
+/// # Safety
+///
+/// `widen` reads `BYTES` bytes of a block, and `dst` has room for `NUMBERS`; it must be `#[inline(always)]`.
+pub(crate) trait BlockFormat: Copy + Send + Sync {
+    const NUMBERS: usize;
+    const BYTES: usize;
+    unsafe fn widen<I: Isa>(block: *const u8, dst: *mut f32);
+}
+
+/// q8_0: 32 numbers in 34 bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Q8<'a> {
+pub(crate) struct Q8Format;
+
+impl BlockFormat for Q8Format {
+    const NUMBERS: usize = 32;
+    const BYTES: usize = Q8_0_BYTES;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(block: *const u8, dst: *mut f32) {
+        // SAFETY: the trait's contract.
+        unsafe { quant::widen_q8_0::<I>(block, dst) }
+    }
+}
+
+/// q4_k: super-blocks of 256 numbers in 144 bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Q4Format;
+
+impl BlockFormat for Q4Format {
+    const NUMBERS: usize = 256;
+    const BYTES: usize = Q4K_BYTES;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(block: *const u8, dst: *mut f32) {
+        // SAFETY: the trait's contract.
+        unsafe { quant::widen_q4_k::<I>(block, dst) }
+    }
+}
+
+/// Rows of blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockRows<'a, F> {
     pub bytes: &'a [u8],
     /// Blocks in a row.
     pub blocks: usize,
+    format: PhantomData<F>,
 }
 
-impl Source for Q8<'_> {
-    const BLOCK: usize = 32;
-    #[inline(always)]
-    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
-        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 32) * Q8_0_BYTES);
-        let bytes = len.div_ceil(32) * Q8_0_BYTES;
-        PrefetchRegion { start, stride: self.blocks * Q8_0_BYTES, count: rows, bytes }
-    }
-    #[inline(always)]
-    unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
-        let first = row * self.blocks + k / 32;
-        debug_assert!((first + len / 32) * Q8_0_BYTES <= self.bytes.len());
-        for i in 0..len / 32 {
-            // SAFETY: the trait's contract; the length of a weight is checked on entry.
-            unsafe {
-                let block = self.bytes.as_ptr().add((first + i) * Q8_0_BYTES);
-                quant::widen_q8_0::<I>(block, dst.add(32 * i));
-            }
-        }
-    }
-}
-
+/// Rows of q8_0 blocks.
+pub(crate) type Q8<'a> = BlockRows<'a, Q8Format>;
 /// Rows of q4_k super-blocks.
-#[derive(Clone, Copy)]
-pub(crate) struct Q4<'a> {
-    pub bytes: &'a [u8],
-    /// Super-blocks in a row.
-    pub blocks: usize,
+pub(crate) type Q4<'a> = BlockRows<'a, Q4Format>;
+
+impl<'a, F: BlockFormat> BlockRows<'a, F> {
+    /// Rows of `n_in` numbers each.
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8], n_in: usize) -> Self {
+        Self { bytes, blocks: n_in / F::NUMBERS, format: PhantomData }
+    }
 }
 
-impl Source for Q4<'_> {
-    const BLOCK: usize = 256;
+impl<F: BlockFormat> Source for BlockRows<'_, F> {
+    const BLOCK: usize = F::NUMBERS;
     #[inline(always)]
     fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
-        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 256) * Q4K_BYTES);
-        let bytes = len.div_ceil(256) * Q4K_BYTES;
-        PrefetchRegion { start, stride: self.blocks * Q4K_BYTES, count: rows, bytes }
+        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / F::NUMBERS) * F::BYTES);
+        let bytes = len.div_ceil(F::NUMBERS) * F::BYTES;
+        PrefetchRegion { start, stride: self.blocks * F::BYTES, count: rows, bytes }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
-        let first = row * self.blocks + k / 256;
-        debug_assert!((first + len / 256) * Q4K_BYTES <= self.bytes.len());
-        for i in 0..len / 256 {
+        let first = row * self.blocks + k / F::NUMBERS;
+        debug_assert!((first + len / F::NUMBERS) * F::BYTES <= self.bytes.len());
+        for i in 0..len / F::NUMBERS {
             // SAFETY: the trait's contract; the length of a weight is checked on entry.
-            unsafe {
-                let block = self.bytes.as_ptr().add((first + i) * Q4K_BYTES);
-                quant::widen_q4_k::<I>(block, dst.add(256 * i));
-            }
+            unsafe { F::widen::<I>(self.bytes.as_ptr().add((first + i) * F::BYTES), dst.add(F::NUMBERS * i)) }
         }
     }
 }

@@ -325,3 +325,18 @@ fn gradients_equal_finite_differences() {
         }
     }
 }
+
+#[test]
+fn settings_out_of_range() {
+    let check = |settings: ProjectorSettings, expected: &str| {
+        let message = settings.check().unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    };
+    for dropout in [-0.1, 1.0, f64::NAN] {
+        check(ProjectorSettings { dropout, ..SINGLE }, "linear: dropout");
+        check(ProjectorSettings { dropout, ..SEQUENTIAL }, "mlp: dropout");
+    }
+    check(ProjectorSettings { tokens: Some(0), ..SINGLE }, "linear: tokens 0 is not allowed, expected at least 1");
+    check(ProjectorSettings { layers: Some(0), ..SEQUENTIAL }, "layers 0");
+    check(ProjectorSettings { hidden: Some(0), ..SEQUENTIAL }, "width 0");
+}

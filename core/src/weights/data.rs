@@ -3,6 +3,7 @@
 use super::WeightType;
 use bytemuck::Pod;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -194,30 +195,11 @@ impl FrozenData {
         if self.dtype == dtype {
             return self;
         }
-        use rayon::prelude::*;
-        const BLOCK: usize = 1 << 16;
         let n = self.elements();
-        let blocks = |i: usize| self.to_f32(i * BLOCK..((i + 1) * BLOCK).min(n));
         match dtype {
-            WeightType::F32 => {
-                let mut out = vec![0f32; n];
-                out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, o)| o.copy_from_slice(&blocks(i)));
-                Self::from_f32(out, &self.shape)
-            }
-            WeightType::F16 => {
-                let mut out = vec![f16::ZERO; n];
-                out.par_chunks_mut(BLOCK)
-                    .enumerate()
-                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = f16::from_f32(x)));
-                Self::from_f16(out, &self.shape)
-            }
-            WeightType::Bf16 => {
-                let mut out = vec![bf16::ZERO; n];
-                out.par_chunks_mut(BLOCK)
-                    .enumerate()
-                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = bf16::from_f32(x)));
-                Self::from_bf16(out, &self.shape)
-            }
+            WeightType::F32 => Self::from_f32(self.rounded(|x| x), &self.shape),
+            WeightType::F16 => Self::from_f16(self.rounded(f16::from_f32), &self.shape),
+            WeightType::Bf16 => Self::from_bf16(self.rounded(bf16::from_f32), &self.shape),
             WeightType::Q8_0 | WeightType::Q4K => {
                 let coder = match dtype {
                     WeightType::Q8_0 => limber_kernels::quantize_q8_0,
@@ -234,7 +216,20 @@ impl FrozenData {
             }
         }
     }
+
+    /// All elements, each as `round` gives it, on all threads.
+    fn rounded<T: Copy + Default + Send>(&self, round: impl Fn(f32) -> T + Sync) -> Vec<T> {
+        let mut out = vec![T::default(); self.elements()];
+        out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, part)| {
+            let values = self.to_f32(i * BLOCK..i * BLOCK + part.len());
+            part.iter_mut().zip(values).for_each(|(to, x)| *to = round(x));
+        });
+        out
+    }
 }
+
+/// Elements that a thread converts at a time.
+const BLOCK: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {

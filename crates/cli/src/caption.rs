@@ -1,6 +1,6 @@
 //! `limber caption [--config C] IMAGE...`
 
-use super::options::{SamplingFlags, Shared, text};
+use super::options::{Sampled, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -15,9 +15,7 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    shared: Shared,
-    #[command(flatten)]
-    sampling: SamplingFlags,
+    sampled: Sampled,
     /// Text after the image [default: the config's]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -50,16 +48,16 @@ pub(super) struct Seconds {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
-    let mut config = arguments.shared.load(Some(&arguments.sampling))?;
+    let mut config = arguments.sampled.load()?;
     if let Some(prompt) = &arguments.prompt {
         config.prompt = prompt.clone();
     }
     let prompt = Prompt::caption(&config.prompt)?;
     Sampling::of(&config).check()?;
-    let model = arguments.shared.model(&config)?;
+    let model = arguments.sampled.shared.model(&config)?;
     let load_s = start.elapsed().as_secs_f64();
     let mut request = Request::of(&model, &config);
-    if arguments.sampling.stream {
+    if arguments.sampled.sampling.stream {
         request.batch = 1;
     }
     let mut captions = Captions {
@@ -72,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rows: Vec::new(),
         printed: 0,
         failed: 0,
-        stream: Stream::new(&model, arguments.sampling.stream)?,
+        stream: Stream::new(&model, arguments.sampled.sampling.stream)?,
     };
     generation::run(model.decoder(), &request, &mut captions)?;
     if captions.failed > 0 {
@@ -139,12 +137,12 @@ impl RequestSource for Captions<'_> {
         self.rows[row].generation = Some(generation);
         while let Some(Row { name, encode_s, generation: Some(generation) }) = self.rows.get(self.printed) {
             self.printed += 1;
-            if self.arguments.sampling.stream {
+            if self.arguments.sampled.sampling.stream {
                 self.stream.end()?;
                 continue;
             }
             let text = self.model.tokenizer().decode(&generation.tokens, true)?.trim().to_string();
-            if self.arguments.shared.json {
+            if self.arguments.sampled.shared.json {
                 output::json(&Line {
                     image: name,
                     prompt: self.text,

@@ -3,20 +3,14 @@
 use super::options::Plugins;
 use super::output;
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use limber_config as config;
 use limber_pipeline::plugins;
 use serde_json::json;
 use std::path::PathBuf;
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Print the resolved config: files merged, defaults filled in
     Show {
         /// Config file
@@ -47,8 +41,8 @@ enum Command {
     },
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+pub fn run(command: &Command) -> Result<()> {
+    match command {
         Command::Show { file, set, json } => {
             let loaded = config::load(file, set)?;
             for note in &loaded.notes {

@@ -58,11 +58,13 @@ enum Command {
     /// Print the JSON Schema of a component's settings or of a section of a config
     Describe(components::DescribeArguments),
     /// Show or check config files, or print their JSON Schema
-    Config(config::Arguments),
+    #[command(subcommand)]
+    Config(config::Command),
     /// Convert a checkpoint to one safetensors, PyTorch or GGUF file
     Convert(convert::Arguments),
     /// Create, list or check plugins (dynamic libraries with additional components)
-    Plugin(plugin::Arguments),
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Download weights from the Hugging Face hub into its standard cache
     Pull(pull::Arguments),
     /// Measure the speed of each stage relative to the roofline of this machine
@@ -112,9 +114,9 @@ fn run(command: Command) -> Result<()> {
         Command::Fit(arguments) => fit::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),
         Command::Describe(arguments) => components::describe(&arguments),
-        Command::Config(arguments) => config::run(&arguments),
+        Command::Config(command) => config::run(&command),
         Command::Convert(arguments) => convert::run(&arguments),
-        Command::Plugin(arguments) => plugin::run(&arguments),
+        Command::Plugin(command) => plugin::run(&command),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),

@@ -69,6 +69,25 @@ pub struct Network {
     pub offline: bool,
 }
 
+/// A config, and how text is sampled with it.
+#[derive(Debug, Args)]
+pub struct Sampled {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
+}
+
+impl Sampled {
+    /// The config with the flags over it.
+    ///
+    /// # Errors
+    /// As [`Shared::load`].
+    pub fn load(&self) -> Result<Config> {
+        self.shared.load(Some(&self.sampling))
+    }
+}
+
 /// How text is sampled; each lies over the config's section `generate`.
 #[derive(Debug, Clone, Args)]
 pub struct SamplingFlags {
@@ -238,14 +257,20 @@ impl Shared {
         self.network.ensure(&needs::of_config(config, registry, depth)?)
     }
 
-    /// The registry of a config, after what the cache lacks of its weights was downloaded as far as `depth` needs it.
-    ///
-    /// # Errors
-    /// As [`Self::bring`].
-    fn registry(&self, config: &Config, depth: Depth) -> Result<Registry> {
+    /// What `load` makes of a config, after what the cache lacks of its weights was downloaded as far as `depth` needs
+    /// it; `offline` forbids it the network where that is wanted.
+    fn loaded<T>(
+        &self,
+        config: &Config,
+        depth: Depth,
+        load: fn(&Config, &Registry) -> Result<T>,
+        offline: fn(&mut T, bool),
+    ) -> Result<T> {
         let registry = plugins::registry(config)?;
         self.bring(config, &registry, depth)?;
-        Ok(registry)
+        let mut loaded = load(config, &registry)?;
+        offline(&mut loaded, self.is_offline());
+        Ok(loaded)
     }
 
     /// A config's whole model.
@@ -253,9 +278,7 @@ impl Shared {
     /// # Errors
     /// As [`Model::load`], and weights that cannot be had; so for the other depths.
     pub fn model(&self, config: &Config) -> Result<Model> {
-        let mut model = Model::load(config, &self.registry(config, Depth::Text)?)?;
-        model.offline(self.is_offline());
-        Ok(model)
+        self.loaded(config, Depth::Text, Model::load, Model::offline)
     }
 
     /// A config's encoder and stitch.
@@ -263,9 +286,7 @@ impl Shared {
     /// # Errors
     /// As [`Self::model`].
     pub fn prefix_encoder(&self, config: &Config) -> Result<PrefixEncoder> {
-        let mut prefix = PrefixEncoder::load(config, &self.registry(config, Depth::Prefix)?)?;
-        prefix.offline(self.is_offline());
-        Ok(prefix)
+        self.loaded(config, Depth::Prefix, PrefixEncoder::load, PrefixEncoder::offline)
     }
 
     /// A config's encoder.
@@ -273,9 +294,7 @@ impl Shared {
     /// # Errors
     /// As [`Self::model`].
     pub fn vision(&self, config: &Config) -> Result<VisionEncoder> {
-        let mut vision = VisionEncoder::load(config, &self.registry(config, Depth::Features)?)?;
-        vision.offline(self.is_offline());
-        Ok(vision)
+        self.loaded(config, Depth::Features, VisionEncoder::load, VisionEncoder::offline)
     }
 
     /// A config's preparation of images.
@@ -283,9 +302,7 @@ impl Shared {
     /// # Errors
     /// As [`Self::model`].
     pub fn preprocessor(&self, config: &Config) -> Result<Preprocessor> {
-        let mut preprocessor = Preprocessor::load(config, &self.registry(config, Depth::Pixels)?)?;
-        preprocessor.offline(self.is_offline());
-        Ok(preprocessor)
+        self.loaded(config, Depth::Pixels, Preprocessor::load, Preprocessor::offline)
     }
 
     fn is_offline(&self) -> bool {

@@ -5,7 +5,7 @@ use super::options::{Plugins, ROLES, one_of};
 use super::output;
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Subcommand, ValueEnum};
+use clap::{CommandFactory, Subcommand, ValueEnum};
 use limber_core::registry::Role;
 use limber_pipeline::plugins;
 use limber_plugin_host::Library;
@@ -13,14 +13,8 @@ use limber_plugin_template::{Language, Limber, Template};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Create a plugin that builds and passes its own test
     New {
         /// Name of the folder, of the plugin and of its component's kind
@@ -57,15 +51,15 @@ enum Command {
 
 /// What `--language` names.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum WrittenIn {
+pub enum WrittenIn {
     /// A crate that uses the SDK
     Rust,
     /// A C source file that uses the header
     C,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+pub fn run(command: &Command) -> Result<()> {
+    match command {
         Command::New { name, kind, language, limber } => {
             let language = match (language, limber) {
                 (WrittenIn::C, _) => Language::C,

@@ -57,3 +57,14 @@ pub fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()>
 pub fn read_some_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, bytes, start)
 }
+
+/// A file of `before`, zeros up to 64 MiB that take no disk, and `after`.
+#[cfg(test)]
+pub(crate) fn sparse(before: &str, after: &str) -> tempfile::NamedTempFile {
+    use std::io::{Seek, SeekFrom, Write};
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(before.as_bytes()).unwrap();
+    file.seek(SeekFrom::Start(64 << 20)).unwrap();
+    file.write_all(after.as_bytes()).unwrap();
+    file
+}

@@ -123,7 +123,7 @@ impl Dataset for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Seek, SeekFrom, Write};
+    use crate::span::sparse;
 
     /// The image and the caption, or what is wrong, of each row of a table.
     fn rows(name: &str, text: &str) -> Vec<Result<(String, String), String>> {
@@ -152,21 +152,16 @@ mod tests {
 
     #[test]
     fn a_row_beyond_the_limit_is_an_item_that_cannot_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data.csv");
-        // Sparse: no disk is used.
-        let mut file = File::create(&path).unwrap();
-        file.write_all(b"image,caption\na.jpg,").unwrap();
-        file.seek(SeekFrom::Start(64 << 20)).unwrap();
-        file.write_all(b"\nb.jpg,c\n").unwrap();
-        let table = open(&path).unwrap();
+        let file = sparse("image,caption\na.jpg,", "\nb.jpg,c\n");
+        let table = open(file.path()).unwrap();
         assert_eq!(table.len(), 2);
         let message = table.item(0).unwrap_err().to_string();
         assert!(message.ends_with("row 1: 67108851 bytes, expected at most 16777216"), "{message}");
         assert_eq!(table.item(1).unwrap().key, "b.jpg");
         // The header as well.
-        File::create(&path).unwrap().set_len(64 << 20).unwrap();
-        let message = open(&path).err().unwrap().to_string();
+        file.as_file().set_len(0).unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        let message = open(file.path()).err().unwrap().to_string();
         assert!(message.ends_with("a header of 67108864 bytes, expected at most 16777216"), "{message}");
     }
 }

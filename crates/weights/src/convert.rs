@@ -4,7 +4,7 @@
 //! bytes are written one by one, since safetensors files share nothing, and named in the summary.
 
 use super::checkpoint::Checkpoint;
-use super::gguf::{self, Architecture, DecoderDocuments, Form};
+use super::gguf::{self, Architecture, Form};
 use super::stored::StoredTensor;
 use super::torch;
 use super::write::{Planned, fill, header, sort};
@@ -115,20 +115,6 @@ pub fn convert(
         planned.iter().try_for_each(|part| each(part, file))
     })?;
     Ok(summary)
-}
-
-/// Writes the decoder in `checkpoint` to the GGUF file `to`, which appears when it is complete.
-///
-/// # Errors
-/// As [`convert`], and a decoder, a setting or a tensor that the format cannot say.
-pub fn convert_to_gguf(
-    checkpoint: &Checkpoint,
-    documents: &DecoderDocuments,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
-    gguf::write(checkpoint, documents, to, options, progress)
 }
 
 /// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are

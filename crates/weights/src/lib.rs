@@ -29,8 +29,8 @@ mod torch;
 mod write;
 
 pub use checkpoint::{Checkpoint, Contents};
-pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert, convert_to_gguf};
-pub use gguf::DecoderDocuments;
+pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert};
+pub use gguf::{DecoderDocuments, write as convert_to_gguf};
 pub use mapped::map;
 pub use safetensors::read as read_safetensors;
 pub use spec::WeightSpec;

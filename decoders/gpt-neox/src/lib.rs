@@ -11,7 +11,7 @@ use limber_core::decoder_block::{
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::ops::{CausalAttention, Heads, NormKind};
 use limber_core::rope::rotary;
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, keyed, register};
 
 mod settings;
 
@@ -45,14 +45,10 @@ impl DecoderFamily for GptNeox {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let sizes = [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("num_hidden_layers", config.num_hidden_layers),
-            ("num_attention_heads", config.num_attention_heads),
-            ("max_position_embeddings", config.max_position_embeddings),
-        ];
-        let spec = Self::spec(sizes, &config.eos_token_id)?;
+        let spec = Self::spec(
+            keyed!(config: vocab_size, hidden_size, num_hidden_layers, num_attention_heads, max_position_embeddings),
+            &config.eos_token_id,
+        )?;
         let (width, heads, dim, positions) = (spec.width, spec.kv_heads, spec.head_dim, spec.context);
         let pct = Self::need("rotary_pct", config.rotary_pct)?;
         // Rounded down as in transformers, whose frequencies then round an odd number up.

@@ -11,45 +11,43 @@ family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
     Config {
         /// A model by name, such as pythia-410m or gpt-neox-20b, for weights without `config.json`.
-        model: String,
-        /// Vocabulary size V.
-        #[schemars(range(min = 1))]
-        vocab_size: usize,
-        /// LM width D.
-        #[schemars(range(min = 1))]
-        hidden_size: usize,
-        /// Width of the MLP.
-        #[schemars(range(min = 1))]
-        intermediate_size: usize,
-        /// Layers L.
-        #[schemars(range(min = 1))]
-        num_hidden_layers: usize,
-        /// Heads H.
-        #[schemars(range(min = 1))]
-        num_attention_heads: usize,
-        /// Context length in positions.
-        #[schemars(range(min = 1))]
-        max_position_embeddings: usize,
-        /// The MLP's activation.
-        hidden_act: Activation = Activation::Gelu,
-        /// Epsilon of the layer norms.
-        layer_norm_eps: f64 = 1e-5,
-        /// Component of each head that the rotary embedding rotates.
-        rotary_pct: f64 = 0.25,
-        /// Base of the rotary frequencies.
-        rotary_emb_base: f64 = 10_000.0,
-        /// Scaling of the rotary frequencies.
-        rope_scaling: RopeScaling,
-        /// Whether attention and MLP stand side by side.
-        use_parallel_residual: bool = true,
-        /// Whether the attention's matrices have biases.
-        attention_bias: bool = true,
-        /// Whether the head's matrix is the word embeddings'.
-        tie_word_embeddings: bool = false,
-        /// End-of-sequence id, or a list of them.
-        eos_token_id: TokenIds = TokenIds(vec![]),
-        /// Standard deviation of random weights.
-        initializer_range: f32 = 0.02,
+        model,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size,
+            /// LM width D.
+            hidden_size,
+            /// Width of the MLP.
+            intermediate_size,
+            /// Layers L.
+            num_hidden_layers,
+            /// Heads H.
+            num_attention_heads,
+            /// Context length in positions.
+            max_position_embeddings,
+        },
+        own: {
+            /// The MLP's activation.
+            hidden_act: Activation = Activation::Gelu,
+            /// Epsilon of the layer norms.
+            layer_norm_eps: f64 = 1e-5,
+            /// Component of each head that the rotary embedding rotates.
+            rotary_pct: f64 = 0.25,
+            /// Base of the rotary frequencies.
+            rotary_emb_base: f64 = 10_000.0,
+            /// Scaling of the rotary frequencies.
+            rope_scaling: RopeScaling,
+            /// Whether attention and MLP stand side by side.
+            use_parallel_residual: bool = true,
+            /// Whether the attention's matrices have biases.
+            attention_bias: bool = true,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = false,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![]),
+            /// Standard deviation of random weights.
+            initializer_range: f32 = 0.02,
+        },
     }
 }
 

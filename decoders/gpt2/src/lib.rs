@@ -8,11 +8,10 @@ use anyhow::Result;
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Gpt2>);
@@ -41,39 +40,37 @@ family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
     Config {
         /// A model by name, for weights without `config.json`: gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2.
-        model: String,
-        /// Vocabulary size V.
-        #[schemars(range(min = 1))]
-        vocab_size: usize = 50_257,
-        /// Context length in positions.
-        #[schemars(range(min = 1))]
-        n_positions: usize = 1024,
-        /// LM width D.
-        #[schemars(range(min = 1))]
-        n_embd: usize = 768,
-        /// Layers L.
-        #[schemars(range(min = 1))]
-        n_layer: usize = 12,
-        /// Heads H.
-        #[schemars(range(min = 1))]
-        n_head: usize = 12,
-        /// Width of the MLP; 4 D by default.
-        #[schemars(range(min = 1))]
-        n_inner: usize,
-        /// The MLP's activation.
-        activation_function: Activation = Activation::GeluNew,
-        /// Epsilon of the layer norms.
-        layer_norm_epsilon: f64 = 1e-5,
-        /// Whether scores are divided by the square root of a head's width.
-        scale_attn_weights: bool = true,
-        /// Whether the scores of layer i, counted from 0, are divided by i + 1 as well.
-        scale_attn_by_inverse_layer_idx: bool = false,
-        /// Whether the head's matrix is the word embeddings'.
-        tie_word_embeddings: bool = true,
-        /// End-of-sequence id, or a list of them.
-        eos_token_id: TokenIds = TokenIds(vec![50_256]),
-        /// Standard deviation of random weights; those that write to the residual stream have it over sqrt(2 L).
-        initializer_range: f32 = 0.02,
+        model,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_257,
+            /// Context length in positions.
+            n_positions = 1024,
+            /// LM width D.
+            n_embd = 768,
+            /// Layers L.
+            n_layer = 12,
+            /// Heads H.
+            n_head = 12,
+            /// Width of the MLP; 4 D by default.
+            n_inner,
+        },
+        own: {
+            /// The MLP's activation.
+            activation_function: Activation = Activation::GeluNew,
+            /// Epsilon of the layer norms.
+            layer_norm_epsilon: f64 = 1e-5,
+            /// Whether scores are divided by the square root of a head's width.
+            scale_attn_weights: bool = true,
+            /// Whether the scores of layer i, counted from 0, are divided by i + 1 as well.
+            scale_attn_by_inverse_layer_idx: bool = false,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = true,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![50_256]),
+            /// Standard deviation of random weights; those that write to the residual stream have it over sqrt(2 L).
+            initializer_range: f32 = 0.02,
+        },
     }
 }
 
@@ -112,23 +109,12 @@ impl DecoderFamily for Gpt2 {
         config.settings(&OTHER_NAMES, &[])
     }
 
-    fn filled(config: Config) -> Config {
-        config.filled()
-    }
-
     fn derived(config: Config) -> Config {
         Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let sizes = [
-            ("vocab_size", config.vocab_size),
-            ("n_embd", config.n_embd),
-            ("n_layer", config.n_layer),
-            ("n_head", config.n_head),
-            ("n_positions", config.n_positions),
-        ];
-        let spec = Self::spec(sizes, &config.eos_token_id)?;
+        let spec = Self::spec(keyed!(config: vocab_size, n_embd, n_layer, n_head, n_positions), &config.eos_token_id)?;
         let (width, heads) = (spec.width, spec.kv_heads);
         let std = Self::need("initializer_range", config.initializer_range)?;
         let (init, residual) = (Init::normal(std), Init::normal(std / (2.0 * spec.layers as f32).sqrt()));

@@ -8,11 +8,10 @@ use anyhow::{Result, bail};
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<GptJ>);
@@ -23,35 +22,32 @@ pub struct GptJ;
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
     Config {
-        /// Vocabulary size V.
-        #[schemars(range(min = 1))]
-        vocab_size: usize = 50_400,
-        /// Context length in positions.
-        #[schemars(range(min = 1))]
-        n_positions: usize = 2048,
-        /// LM width D.
-        #[schemars(range(min = 1))]
-        n_embd: usize = 4096,
-        /// Layers L.
-        #[schemars(range(min = 1))]
-        n_layer: usize = 28,
-        /// Heads H.
-        #[schemars(range(min = 1))]
-        n_head: usize = 16,
-        /// Elements of each head that the rotary embedding rotates.
-        #[schemars(range(min = 1))]
-        rotary_dim: usize = 64,
-        /// Width of the MLP; 4 D by default.
-        #[schemars(range(min = 1))]
-        n_inner: usize,
-        /// Epsilon of the layer norms.
-        layer_norm_epsilon: f64 = 1e-5,
-        /// Whether the head's matrix is the word embeddings'.
-        tie_word_embeddings: bool = false,
-        /// End-of-sequence id, or a list of them.
-        eos_token_id: TokenIds = TokenIds(vec![50_256]),
-        /// Standard deviation of random weights.
-        initializer_range: f32 = 0.02,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_400,
+            /// Context length in positions.
+            n_positions = 2048,
+            /// LM width D.
+            n_embd = 4096,
+            /// Layers L.
+            n_layer = 28,
+            /// Heads H.
+            n_head = 16,
+            /// Elements of each head that the rotary embedding rotates.
+            rotary_dim = 64,
+            /// Width of the MLP; 4 D by default.
+            n_inner,
+        },
+        own: {
+            /// Epsilon of the layer norms.
+            layer_norm_epsilon: f64 = 1e-5,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = false,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![50_256]),
+            /// Standard deviation of random weights.
+            initializer_range: f32 = 0.02,
+        },
     }
 }
 
@@ -83,23 +79,12 @@ impl DecoderFamily for GptJ {
         config.settings(&[], &[])
     }
 
-    fn filled(config: Config) -> Config {
-        config.filled()
-    }
-
     fn derived(config: Config) -> Config {
         Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let sizes = [
-            ("vocab_size", config.vocab_size),
-            ("n_embd", config.n_embd),
-            ("n_layer", config.n_layer),
-            ("n_head", config.n_head),
-            ("n_positions", config.n_positions),
-        ];
-        let spec = Self::spec(sizes, &config.eos_token_id)?;
+        let spec = Self::spec(keyed!(config: vocab_size, n_embd, n_layer, n_head, n_positions), &config.eos_token_id)?;
         let (width, heads, dim) = (spec.width, spec.kv_heads, spec.head_dim);
         let rotary = Self::size("rotary_dim", config.rotary_dim)?;
         if rotary % 2 != 0 || rotary > dim {

@@ -13,7 +13,7 @@ use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, register};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Opt>);
@@ -37,46 +37,43 @@ family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
     Config {
         /// A model by name, opt-125m to opt-66b, for weights without `config.json`.
-        model: String,
-        /// Vocabulary size V.
-        #[schemars(range(min = 1))]
-        vocab_size: usize = 50_272,
-        /// Width of the blocks.
-        #[schemars(range(min = 1))]
-        hidden_size: usize = 768,
-        /// LM width D, that of the word embeddings and of a stitch's prefix; that of the blocks by default.
-        #[schemars(range(min = 1))]
-        word_embed_proj_dim: usize,
-        /// Layers L.
-        #[schemars(range(min = 1))]
-        num_hidden_layers: usize = 12,
-        /// Heads H.
-        #[schemars(range(min = 1))]
-        num_attention_heads: usize = 12,
-        /// Width of the MLP.
-        #[schemars(range(min = 1))]
-        ffn_dim: usize = 3072,
-        /// Context length in positions; the table has two entries more.
-        #[schemars(range(min = 1))]
-        max_position_embeddings: usize = 2048,
-        /// The MLP's activation.
-        activation_function: Activation = Activation::Relu,
-        /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the
-        /// end.
-        do_layer_norm_before: bool = true,
-        /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
-        #[serde(rename = "_remove_final_layer_norm")]
-        remove_final_layer_norm: bool = false,
-        /// Whether attention and MLP have biases.
-        enable_bias: bool = true,
-        /// Whether layer norms have parameters.
-        layer_norm_elementwise_affine: bool = true,
-        /// Whether the head's matrix is the word embeddings'.
-        tie_word_embeddings: bool = true,
-        /// End-of-sequence id, or a list of them.
-        eos_token_id: TokenIds = TokenIds(vec![2]),
-        /// Standard deviation of random weights.
-        init_std: f32 = 0.02,
+        model,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_272,
+            /// Width of the blocks.
+            hidden_size = 768,
+            /// LM width D, that of the word embeddings and of a stitch's prefix; that of the blocks by default.
+            word_embed_proj_dim,
+            /// Layers L.
+            num_hidden_layers = 12,
+            /// Heads H.
+            num_attention_heads = 12,
+            /// Width of the MLP.
+            ffn_dim = 3072,
+            /// Context length in positions; the table has two entries more.
+            max_position_embeddings = 2048,
+        },
+        own: {
+            /// The MLP's activation.
+            activation_function: Activation = Activation::Relu,
+            /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the
+            /// end.
+            do_layer_norm_before: bool = true,
+            /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
+            #[serde(rename = "_remove_final_layer_norm")]
+            remove_final_layer_norm: bool = false,
+            /// Whether attention and MLP have biases.
+            enable_bias: bool = true,
+            /// Whether layer norms have parameters.
+            layer_norm_elementwise_affine: bool = true,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = true,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![2]),
+            /// Standard deviation of random weights.
+            init_std: f32 = 0.02,
+        },
     }
 }
 
@@ -134,14 +131,10 @@ impl DecoderFamily for Opt {
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let sizes = [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("num_hidden_layers", config.num_hidden_layers),
-            ("num_attention_heads", config.num_attention_heads),
-            ("max_position_embeddings", config.max_position_embeddings),
-        ];
-        let blocks = Self::spec(sizes, &config.eos_token_id)?;
+        let blocks = Self::spec(
+            keyed!(config: vocab_size, hidden_size, num_hidden_layers, num_attention_heads, max_position_embeddings),
+            &config.eos_token_id,
+        )?;
         let (width, heads) = (blocks.width, blocks.kv_heads);
         let spec = DecoderSpec { width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?, ..blocks };
         let std = Self::need("init_std", config.init_std)?;

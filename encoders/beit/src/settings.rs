@@ -6,7 +6,7 @@ use limber_core::ops::Activation;
 use limber_core::settings::{self, size};
 use limber_core::vit::{VitClass, VitSizes};
 use limber_core::{
-    Component, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, model_config, preprocessor, vit_settings,
+    Component, ImageSpec, ModelConfig, ResizeFilter, WeightSource, model_config, preprocessor, vit_settings,
 };
 use serde_json::{Value, json};
 

@@ -15,7 +15,7 @@ use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
-use limber_core::vit::{VitBlock, led_by};
+use limber_core::vit::{VitBlock, led_by, through};
 use limber_core::{
     Encoder, EncoderComponent, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Weights, register,
 };
@@ -125,9 +125,7 @@ impl Encoder for ClipVit {
         if let Some(norm) = &self.pre_norm {
             x = norm.forward(&x)?;
         }
-        for block in &self.blocks {
-            x = block.forward(&x, self.heads, None)?;
-        }
+        let x = through(&self.blocks, x, self.heads)?;
         match &self.head {
             Head::Patches(norm) => {
                 let patches = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;

@@ -15,7 +15,7 @@ use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
-use limber_core::vit::{VitBlock, VitSizes, led_by};
+use limber_core::vit::{VitBlock, VitSizes, led_by, through};
 use limber_core::weights::ZEROS;
 use limber_core::{Encoder, EncoderComponent, FeatureSpec, InputSpec, Weights, register};
 
@@ -99,10 +99,8 @@ impl Encoder for Dinov2 {
         check_pixels(pixels, &self.specs.input)?;
         let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
         let (first, n) = (self.lead.dim(1)?, patches.dim(1)?);
-        let mut x = led_by(&self.lead, &patches.broadcast_add(&self.positions)?)?; // [B, 1 + R + N, E]
-        for block in &self.blocks {
-            x = block.forward(&x, self.heads, None)?;
-        }
+        let x = led_by(&self.lead, &patches.broadcast_add(&self.positions)?)?; // [B, 1 + R + N, E]
+        let x = through(&self.blocks, x, self.heads)?;
         let x = match self.give {
             Give::Patches => x.narrow(1, first, n)?,
             Give::Class => x.narrow(1, 0, 1)?,

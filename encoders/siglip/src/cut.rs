@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use limber_core::Weights;
 use limber_core::frozen::{FrozenConv, FrozenLinear};
 use limber_core::ops::{Heads, LayerNorm};
-use limber_core::vit::VitBlock;
+use limber_core::vit::{VitBlock, through};
 use limber_core::weights::WeightError;
 
 /// Embeddings and the blocks up to the hidden state.
@@ -37,11 +37,7 @@ impl Cut {
     /// Pixels `[B, 3, S, S]` to `[B, N, E]`.
     pub fn forward(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         let patches = self.patches.forward(pixels)?.flatten_from(2)?.transpose(1, 2)?;
-        let mut x = patches.broadcast_add(&self.positions)?;
-        for block in &self.blocks {
-            x = block.forward(&x, self.heads, None)?;
-        }
-        x.contiguous()
+        through(&self.blocks, patches.broadcast_add(&self.positions)?, self.heads)?.contiguous()
     }
 }
 

@@ -7,9 +7,7 @@ use candle_transformers::models::siglip::VisionConfig;
 use limber_core::ops::Activation;
 use limber_core::settings::{fill, size};
 use limber_core::vit::{VitClass, VitSizes};
-use limber_core::{
-    Component, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, model_config, preprocessor, vit_settings,
-};
+use limber_core::{Component, ImageSpec, ModelConfig, WeightSource, model_config, preprocessor, vit_settings};
 use serde_json::json;
 
 /// Transformers' `model_type`s. `siglip2` is NaFlex, which takes images of any aspect ratio.

@@ -18,7 +18,7 @@ pub(crate) fn files(name: &str, role: Role, limber: &Limber) -> Result<Vec<File>
         Role::Stitch => example!("resampler", "stitch"),
     };
     ensure!(
-        library.contains("export_plugin!") && test.contains("#[test]"),
+        library.contains("export_plugin!") && test.contains("plugin_conforms!"),
         "this limber was built from a checkout without symbolic links (git config core.symlinks true)"
     );
     let crate_name = name.replace('-', "_");

@@ -17,8 +17,7 @@ mod write;
 
 pub(super) use header::MAGIC;
 pub(super) use names::{Architecture, Form};
-pub use write::DecoderDocuments;
-pub(super) use write::write;
+pub use write::{DecoderDocuments, write};
 
 use super::checkpoint::Contents;
 use super::stored::{Element, Shuffled, Storage, StoredTensor};

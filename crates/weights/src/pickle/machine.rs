@@ -308,31 +308,30 @@ impl<'a> Machine<'a> {
 
     fn append(&mut self, new: Vec<Value<'a>>) -> Step<()> {
         self.charge(new.len())?;
-        let list = self.top()?;
-        match list {
-            Value::Node(at) => match &mut self.nodes[at] {
-                Node::List(items) => items.extend(new),
-                _ => return Err(format!("items are appended to {}", list.kind(&self.nodes))),
-            },
-            Value::Inert => {}
-            _ => return Err(format!("items are appended to {}", list.kind(&self.nodes))),
-        }
-        Ok(())
+        self.add_to_top("items are appended to", |node| match node {
+            Node::List(items) => Some(items.extend(new)),
+            _ => None,
+        })
     }
 
     fn set_items(&mut self, items: &[Value<'a>]) -> Step<()> {
         let new = self.pair_up(items)?;
         self.charge(new.len())?;
-        let dict = self.top()?;
-        match dict {
-            Value::Node(at) => match &mut self.nodes[at] {
-                Node::Dict(pairs) => pairs.extend(new),
-                _ => return Err(format!("items are set in {}", dict.kind(&self.nodes))),
-            },
-            Value::Inert => {}
-            _ => return Err(format!("items are set in {}", dict.kind(&self.nodes))),
-        }
-        Ok(())
+        self.add_to_top("items are set in", |node| match node {
+            Node::Dict(pairs) => Some(pairs.extend(new)),
+            _ => None,
+        })
+    }
+
+    /// `add` to the value on top, unless it is inert; None where it is of another kind.
+    fn add_to_top(&mut self, what: &str, add: impl FnOnce(&mut Node<'a>) -> Option<()>) -> Step<()> {
+        let top = self.top()?;
+        let added = match top {
+            Value::Node(at) => add(&mut self.nodes[at]),
+            Value::Inert => Some(()),
+            _ => None,
+        };
+        added.ok_or_else(|| format!("{what} {}", top.kind(&self.nodes)))
     }
 
     fn text(&mut self, width: usize) -> Step<()> {
