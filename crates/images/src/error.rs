@@ -63,6 +63,18 @@ pub enum ImageError {
         /// Most pixels allowed.
         limit: u64,
     },
+    /// The header asks for a longer side than is allowed.
+    #[error("{format} image of {width} x {height} pixels has a side over the limit of {limit} pixels")]
+    SideTooLong {
+        /// The image's format.
+        format: Format,
+        /// Width that the header claims.
+        width: u64,
+        /// Height that the header claims.
+        height: u64,
+        /// Longest side allowed.
+        limit: u64,
+    },
     /// The encoded image is larger than allowed.
     #[error("image of {bytes} bytes or more is over the limit of {limit} bytes")]
     TooManyBytes {
