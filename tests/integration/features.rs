@@ -47,7 +47,7 @@ fn refused(name: &str, expected: &[&str]) {
 #[test]
 fn what_is_no_array_of_features_is_refused() {
     let bad = |name: &str, expected: &[&str]| refused(&path(&format!("bad/{name}")), expected);
-    let fits = "allowed is [3, 4], tokens x width, as the encoder's settings say";
+    let fits = "expected [3, 4], tokens x width, as the encoder's settings say";
     bad("complex.npy", &["'<c8'", "floats and integers"]);
     bad("text.npy", &["shape [1, 2] does not fit"]);
     bad("objects.npy", &["shape [2, 2] does not fit"]);
@@ -71,10 +71,10 @@ fn what_is_no_array_of_features_is_refused() {
     good("absent.npy", &["cannot read the features"]);
     good("absent.npz#a", &["cannot read the features"]);
     refused(&format!("{}/tests/golden/features", crate::ROOT), &["not a regular file"]);
-    refused("Cargo.toml", &["in no known format", "allowed are .npy, .npz and safetensors"]);
+    refused("Cargo.toml", &["in no known format", "expected .npy, .npz or safetensors"]);
     refused("http://127.0.0.1:9/a.npy", &["not from addresses"]);
     let message = format!("{:#}", read(&path("good/batch.npy"), 1, 4).unwrap_err());
-    assert!(message.contains("allowed is [1, 4] or [4]"), "{message}");
+    assert!(message.contains("expected [1, 4] or [4]"), "{message}");
 }
 
 #[test]

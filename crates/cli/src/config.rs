@@ -5,7 +5,7 @@ use super::options::{Network, Plugins};
 use super::output;
 use super::progress::Downloads;
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use limber_config as config;
 use limber_pipeline::model::Depth;
 use limber_pipeline::overview::{Overview, overview};
@@ -14,53 +14,47 @@ use limber_weights::hub;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Prints the resolved tree: files merged, defaults filled in
+pub enum Command {
+    /// Print the resolved config: files merged, defaults filled in
     Show {
-        /// A config file, or the name of a shipped one
+        /// Config file, or the name of a shipped one
         file: PathBuf,
-        /// Overrides one key, e.g. --set encoder.weights=random:1
+        /// Override a key, e.g. --set encoder.weights=random:1; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Prints JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Prints the JSON Schema of a config file, with the settings of every component; editors read it
+    /// Print the JSON Schema of a config file with the settings of every component, for editors
     Schema {
         #[command(flatten)]
         plugins: Plugins,
     },
-    /// Lists the configs that ship with the program and go by their names
+    /// List the configs that ship with the program and go by their names
     List,
-    /// Lists every problem of config files
+    /// List every problem of config files
     Check {
         /// Config files, or names of shipped ones
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Opens weights and data as well, and prints the shapes from end to end
+        /// Open weights and data as well, and print the shapes from end to end
         #[arg(long)]
         deep: bool,
         #[command(flatten)]
         network: Network,
-        /// Overrides one key, e.g. --set encoder.weights=random:1
+        /// Override a key, e.g. --set encoder.weights=random:1; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Prints one JSON object a line
+        /// Print JSON, one object per line
         #[arg(long)]
         json: bool,
     },
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+pub fn run(command: &Command) -> Result<()> {
+    match command {
         Command::Show { file, set, json } => {
             let loaded = config::load(file, set)?;
             for note in &loaded.notes {
@@ -107,9 +101,10 @@ fn look(file: &Path, sets: &[String], network: &Network) -> Result<Overview> {
 fn check(files: &[PathBuf], sets: &[String], deep: Option<&Network>, as_json: bool) -> Result<()> {
     let mut bad = 0;
     for file in files {
-        let report = config::check_file(file, sets, &|named, folder| {
+        let registry = |named: &[config::Plugin], folder: &std::path::Path| {
             plugins::registry_with(&plugins::libraries(named, folder)?)
-        });
+        };
+        let report = config::check_file(file, sets, &registry, &|device| limber_pipeline::device(device).map(drop));
         let mut problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
         let mut notes: Vec<String> = report.notes.iter().map(ToString::to_string).collect();
         let mut shapes = None;

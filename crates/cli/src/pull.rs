@@ -16,18 +16,18 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A repository, or one file or folder of it: hf:owner/name[@revision][/file]; or a file: https://host/path/file
+    /// Repository, or one file or folder of it: hf:owner/name[@revision][/file]; or one file: https://host/path/file
     #[arg(value_name = "WEIGHTS", required_unless_present = "config")]
     weights: Vec<String>,
-    /// Config file (YAML or TOML), or the name of a shipped one: all that its components read
+    /// Config file in YAML or TOML, or the name of a shipped one: download everything that its components read
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Overrides one key of the config, e.g. --set decoder.weights=hf:EleutherAI/pythia-410m; may be given several times
+    /// Override a key of the config, e.g. --set decoder.weights=hf:EleutherAI/pythia-410m; may be repeated
     #[arg(long, value_name = "KEY=VALUE", requires = "config")]
     set: Vec<String>,
     #[command(flatten)]
     network: Network,
-    /// Prints one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }

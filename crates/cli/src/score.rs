@@ -1,6 +1,6 @@
 //! `limber score --config C --image A --prompt P --text T`: log-probability of every token of T.
 
-use super::options::{Shared, all_are_there, text};
+use super::options::{Images, Shared, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -14,13 +14,13 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(flatten)]
     shared: Shared,
-    /// An image, once for every <image> mark of the prompt; one image needs no mark and comes first
+    /// Image file, one for each <image> placeholder of the prompt; a single image needs no placeholder and comes first
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// Text between the image and the text that is scored; the config's prompt where nothing is said
+    /// Text between the image and the scored text [default: the config's prompt]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// The text whose tokens are scored
+    /// Text whose tokens are scored
     #[arg(long, value_name = "TEXT")]
     text: String,
 }
@@ -46,8 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )
     }
     let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
-    all_are_there(&arguments.image)?;
-    let model = arguments.shared.model(&config)?;
+    let model = arguments.shared.model(&config, Images::All(&arguments.image))?;
     let tokens = model.tokenizer().encode(&arguments.text)?;
     if tokens.is_empty() {
         bail!("the text {:?} has no token to score", arguments.text)

@@ -97,7 +97,7 @@ data: {format: webdataset, path: 'no/{0..3}.tar', features: no/features}
     #[test]
     fn everything_that_is_not_there_is_told_at_once() {
         let config = load_text("c.yaml", CONFIG, Path::new("base"), &[]).unwrap().config;
-        let registry = crate::parts::registry().unwrap();
+        let registry = crate::built_in::registry().unwrap();
         let message = check_training(&config, &registry).unwrap_err().to_string();
         let lines: Vec<&str> = message.lines().collect();
         assert_eq!(

@@ -3,7 +3,7 @@
 //! Weights are opened and asked for every tensor by name and shape; what is mapped into memory is not read. Where weights
 //! are still to be downloaded, the documents beside them tell the sizes, or else the settings do.
 
-use crate::components::{device, open_weights};
+use crate::components::open_weights;
 use crate::missing;
 use crate::model::Depth;
 use crate::stitch_file::StitchMetadata;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use limber_config::{Config, Section, Start};
 use limber_core::random::RandomSource;
-use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, Role};
+use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, Role, StitchContext};
 use limber_core::weights::{FrozenData, Request, WeightError};
 use limber_core::{InputSpec, Registry, WeightSource, Weights};
 use limber_data as data;
@@ -35,9 +35,6 @@ pub struct Overview {
 pub fn overview(config: &Config, registry: &Registry) -> Overview {
     let mut found = Overview::default();
     let mut config = config.clone();
-    if let Err(error) = device(config.device) {
-        found.problems.push(format!("key \"device\": {error:#}"));
-    }
     stitch_to_come(&mut config, &mut found);
     found.problems.extend(missing::weights_and_tokenizer(&config, registry, Depth::Text));
     let is_here = |role: Role| {
@@ -170,7 +167,7 @@ fn stitch(
 ) -> Result<String> {
     let section = &config.stitch;
     let (entry, source, _) = opened(Role::Stitch, section, config, registry, notes)?;
-    let context = PartContext {
+    let context = StitchContext {
         features: encoder.spec.features,
         encoder: &encoder.kind,
         width: decoder.spec.width,
@@ -293,7 +290,7 @@ mod tests {
     fn shapes_are_told_from_end_to_end() {
         let of = |text: &str| {
             let config = load_text("c.yaml", text, Path::new("."), &[]).unwrap().config;
-            overview(&config, &crate::parts::registry().unwrap())
+            overview(&config, &crate::built_in::registry().unwrap())
         };
         let decoder = "decoder: {kind: gptj, n_embd: 32, n_head: 4, rotary_dim: 4, n_layer: 2, vocab_size: 300, weights: 'random:1'}";
         let found =
@@ -308,9 +305,9 @@ mod tests {
         );
         let found = of(&format!(
             "encoder: {{kind: features, tokens: 3, width: 12}}\nstitch: {{kind: linear, weights: no.ckpt, tokens: 4}}\n{decoder}\n\
-             train: {{start: random}}\ndata: {{format: jsonl, path: no.jsonl}}\ndevice: cuda:99"
+             train: {{start: random}}\ndata: {{format: jsonl, path: no.jsonl}}"
         ));
-        let expected = ["key \"device\": ", "section \"stitch\": ", "section \"data\", key \"path\": there is no file"];
+        let expected = ["section \"stitch\": ", "section \"data\", key \"path\": there is no file"];
         assert_eq!(found.problems.len(), expected.len(), "{found:?}");
         for (problem, start) in found.problems.iter().zip(expected) {
             assert!(problem.starts_with(start), "{found:?}");

@@ -139,17 +139,17 @@ pub fn restore(
     let Some((_, newest)) = steps(output)?.pop() else {
         bail!("{} holds no checkpoint to resume from", checkpoints(output).display())
     };
-    let place = || format!("cannot resume from {}", newest.display());
-    let text = fs::read_to_string(newest.join("state.json")).with_context(place)?;
-    let state: State = serde_json::from_str(&text).with_context(place)?;
+    let context = || format!("cannot resume from {}", newest.display());
+    let text = fs::read_to_string(newest.join("state.json")).with_context(context)?;
+    let state: State = serde_json::from_str(&text).with_context(context)?;
     if state.ranks != ranks {
         bail!(
             "{}: it trained with {} processes and has {ranks} now; a resumed run keeps their number",
-            place(),
+            context(),
             state.ranks
         )
     }
-    let saved = config::load(&newest.join(CONFIG), &[]).with_context(place)?;
+    let saved = config::load(&newest.join(CONFIG), &[]).with_context(context)?;
     let is_free = |key: &str| {
         let below = |free: &str| key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         FREE.iter().any(|free| below(free))
@@ -160,35 +160,35 @@ pub fn restore(
     let as_written = differences(&saved, &config.to_value());
     let is_other = |found: &&Difference| !is_free(&found.key) && as_written.iter().any(|other| other.key == found.key);
     if let Some(found) = differing.iter().filter(is_other).find(|found| found.key == "train.steps") {
-        check_steps(found, config, output).with_context(place)?;
+        check_steps(found, config, output).with_context(context)?;
     }
     let is_wrong = |found: &&Difference| is_other(found) && found.key != "train.steps";
     if let Some(Difference { key, before, now }) = differing.iter().find(is_wrong) {
         bail!(
             "{}: {key} was {before} and is {now} now; a resumed run keeps its settings (allowed to change: {})",
-            place(),
+            context(),
             FREE.join(", ")
         )
     }
     if let Some(steps) = config.train.as_ref().map(|train| train.steps).filter(|steps| state.step > *steps) {
-        bail!("{}: it stands after step {}, beyond train.steps, which is {steps}", place(), state.step)
+        bail!("{}: it stands after step {}, beyond train.steps, which is {steps}", context(), state.step)
     }
     let open = |name: &str| weights::open(&path_spec(&newest.join(name))?, &[], Path::new(""));
-    let stitch = open(STITCH).with_context(place)?;
-    let moments = open("optimizer.safetensors").with_context(place)?;
+    let stitch = open(STITCH).with_context(context)?;
+    let moments = open("optimizer.safetensors").with_context(context)?;
     let is_standardised = config.train.as_ref().is_some_and(|train| train.standardise);
     for (name, var) in optimizer.variables() {
         let values = match is_standardised {
             true => read(moments.as_ref(), &format!("value.{name}"), var.dims()),
             false => read(stitch.as_ref(), name, var.dims()),
         };
-        var.set(&Tensor::from_vec(values.with_context(place)?, var.shape(), var.device())?)?;
+        var.set(&Tensor::from_vec(values.with_context(context)?, var.shape(), var.device())?)?;
     }
-    optimizer.restore(state.step as u64, |name, shape| read(moments.as_ref(), name, shape)).with_context(place)?;
+    optimizer.restore(state.step as u64, |name, shape| read(moments.as_ref(), name, shape)).with_context(context)?;
     let width = model.feature_spec().width;
-    let of = |name: &str| read(moments.as_ref(), &format!("standard.{name}"), &[width]).with_context(place);
+    let of = |name: &str| read(moments.as_ref(), &format!("standard.{name}"), &[width]).with_context(context);
     let standard = match is_standardised {
-        true => Some(Standard::new(of("mean")?, of("deviation")?, model.device()).with_context(place)?),
+        true => Some(Standard::new(of("mean")?, of("deviation")?, model.device()).with_context(context)?),
         false => None,
     };
     Ok((state, standard))

@@ -4,8 +4,8 @@
 //! measured in `docs/training.md`: 8 numbers a position and block at width D where matrix products are kept, some 20 where
 //! all is, the block's input alone where all is computed again, and one block's own beside it.
 
-use limber_config::{Recompute, Train};
-use limber_core::DecoderSpec;
+use limber_config::Train;
+use limber_core::{Checkpointing, DecoderSpec};
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -28,9 +28,9 @@ pub fn expected(train: &Train, decoder: &DecoderSpec, sizes: Sizes) -> u64 {
     let Sizes { weights, parameters, positions, targets } = sizes;
     let (batch, width, layers) = (train.batch as u64, decoder.width as u64, decoder.layers as u64);
     let factor = match train.recompute {
-        Recompute::All => 1,
-        Recompute::Cheap => 8,
-        Recompute::Nothing => 20,
+        Checkpointing::Full => 1,
+        Checkpointing::Selective => 8,
+        Checkpointing::None => 20,
     };
     let of_blocks = batch.saturating_mul(positions).saturating_mul(width * F32).saturating_mul(factor * layers + 20);
     // The logits, what the loss keeps of them, and their gradient.
@@ -52,8 +52,8 @@ mod tests {
         let of = |recompute| expected(&Train { batch: 2, recompute, ..Train::default() }, &decoder, sizes);
         // 2 x 5 positions of 10 numbers a block and factor; 2 x 3 rows of 100 logits, three times; four numbers a parameter.
         let rest = 1000 + 2 * 3 * 100 * 4 * 3 + 7 * 16;
-        assert_eq!(of(Recompute::All), rest + 2 * 5 * 40 * (30 + 20));
-        assert_eq!(of(Recompute::Cheap), rest + 2 * 5 * 40 * (8 * 30 + 20));
-        assert_eq!(of(Recompute::Nothing), rest + 2 * 5 * 40 * (20 * 30 + 20));
+        assert_eq!(of(Checkpointing::Full), rest + 2 * 5 * 40 * (30 + 20));
+        assert_eq!(of(Checkpointing::Selective), rest + 2 * 5 * 40 * (8 * 30 + 20));
+        assert_eq!(of(Checkpointing::None), rest + 2 * 5 * 40 * (20 * 30 + 20));
     }
 }

@@ -80,7 +80,7 @@ pub fn without_start(config: &Config) -> Config {
 /// Fits the stitch of `config` to its data and saves it at `out`; `watch` hears of every item.
 ///
 /// # Errors
-/// A stitch that is no bare linear map, features without a unique solution, what parts, data and disk report.
+/// A stitch that is no plain linear map, features without a unique solution, what components, data and disk report.
 pub fn fit(
     config: &Config,
     registry: &Registry,
@@ -118,7 +118,7 @@ pub fn fit_into(
     else {
         let names: Vec<&str> = variables.keys().map(String::as_str).collect();
         bail!(
-            "a fit gives a bare linear map, but the stitch {kind:?} has {}; allowed is the kind \"linear\" without layer_norm",
+            "a fit gives a plain linear map, but the stitch {kind:?} has {}; expected the kind \"linear\" without layer_norm",
             names.join(", ")
         )
     };
@@ -137,7 +137,7 @@ pub fn fit_into(
             let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
             let first = done;
             done += samples.len();
-            // What stands in for an item that cannot be read has its own place.
+            // What stands in for an item that cannot be read has its own position.
             let samples: Vec<_> = (first..).zip(samples).filter(|(_, sample)| sample.skipped.is_empty()).collect();
             skipped = done - sums.count() - held.count() - samples.len();
             if skipped as f64 > settings.max_skipped * items as f64 {

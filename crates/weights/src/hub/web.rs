@@ -5,7 +5,7 @@
 //! there is used as it is; [`pull`] asks the server whether it has another one now.
 
 use super::super::spec::WebFile;
-use super::cache::Place;
+use super::cache::CachedRepository;
 use super::{Pulled, PulledFile, Report, Settings};
 use anyhow::Result;
 use limber_core::hash;
@@ -16,18 +16,18 @@ const FOLDER: &str = "limber--files";
 
 /// Where a file belongs.
 struct Home {
-    place: Place,
+    cached: CachedRepository,
     /// What stands where repositories have a commit.
     snapshot: String,
     path: PathBuf,
 }
 
 fn home(file: &WebFile, cache: &Path) -> Home {
-    let place = Place { cache: cache.to_path_buf(), name: FOLDER.to_string() };
+    let cached = CachedRepository { cache: cache.to_path_buf(), name: FOLDER.to_string() };
     let snapshot =
         hash::short(&[file.address.as_bytes(), b"\n", file.sha256.as_deref().unwrap_or_default().as_bytes()]);
-    let path = place.snapshot(&snapshot).join(file.name());
-    Home { place, snapshot, path }
+    let path = cached.snapshot(&snapshot).join(file.name());
+    Home { cached, snapshot, path }
 }
 
 /// The file in the cache.
@@ -102,8 +102,8 @@ fn bring(file: &WebFile, settings: &Settings, report: Report) -> Result<bool> {
             None => hash::short(&[file.address.as_bytes(), b"\n", version.as_bytes()]),
         };
         let metadata = Metadata { etag, sha256: file.sha256.clone(), ..asked };
-        let (place, commit, number) = (&home.place, home.snapshot.as_str(), (1, 1));
-        let job = Job { place, commit, file: file.name(), url: &file.address, metadata: &metadata, subject, number };
+        let (cached, commit, number) = (&home.cached, home.snapshot.as_str(), (1, 1));
+        let job = Job { cached, commit, file: file.name(), url: &file.address, metadata: &metadata, subject, number };
         client.download(&job, report)
     };
     run()
