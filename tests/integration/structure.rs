@@ -87,7 +87,7 @@ const CRATES: [(&str, &[&str], &[PackageKind]); 12] = [
     ("weights", &[], &[]),
     ("images", &[], &[]),
     ("text", &[], &[]),
-    ("config", &["weights"], &[Place::Configs]),
+    ("config", &["weights"], &[PackageKind::Configs]),
     ("data", &["config", "weights"], &[]),
     (
         "pipeline",

@@ -66,7 +66,7 @@ pub fn data_sets(config: &Config) -> Vec<String> {
             missing.push(absent(&place("path"), &data.path, &config.folder));
         }
         if let Some(features) = data.features.as_ref().filter(|features| !config.resolve(features).exists()) {
-            missing.push(format!("{}: {}: no such folder", place("features"), config.resolve(features).display()));
+            missing.push(format!("{}: {}: no such folder; `limber encode --data` makes it", place("features"), config.resolve(features).display()));
         }
     }
     missing
@@ -105,7 +105,7 @@ data: {format: webdataset, path: 'no/{0..3}.tar', features: no/features}
             [
                 "section \"encoder\", key \"weights\": there is no file or folder \"base/no/encoder\"",
                 "section \"decoder\", key \"tokenizer\": there is no file or folder \"base/no/tokenizer\"",
-                "section \"data\", key \"features\": base/no/features: no such folder",
+                "section \"data\", key \"features\": base/no/features: no such folder; `limber encode --data` makes it",
                 "section \"train.validate.data\", key \"path\": there is no file or folder \"base/no/held.jsonl\"",
             ]
         );
