@@ -153,7 +153,7 @@ fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     MISTRAL.refuses(
         "sliding_window",
         json!(0),
-        &["sliding_window is 0, which is not allowed, expected a whole number, at least 1"],
+        &["sliding_window is 0, expected at least 1"],
     );
     QWEN2.refuses("attention_bias", json!(false), &["attention_bias is false", "supported is true"]);
     QWEN2.refuses("use_mrope", json!(true), &["use_mrope is true"]);
