@@ -355,15 +355,15 @@ fn config_check_asks_components_and_device() {
         assert_eq!((output.status.code(), problems.lines().count()), (Some(1), 1), "{problems}");
         assert!(problems.contains(expected), "{problems}");
     };
-    check(&["stitch.dropout=2"], "key \"dropout\": value 2 is not allowed, expected a number, at least 0, below 1");
+    check(&["stitch.dropout=2"], "key \"dropout\": value 2 is not allowed, expected a number, at least 0 and below 1");
     check(&["encoder.image_size=0"], "key \"image_size\": value 0 is not allowed, expected a whole number, at least 1");
     check(&["decoder.n_head=0"], "key \"n_head\": value 0 is not allowed, expected a whole number, at least 1");
     check(&["device=cuda:9"], "key \"device\": ");
     // Random weights have no document beside them, so that the settings tell all sizes.
     let random = ["decoder.weights=random:1", "decoder.n_embd=30", "decoder.n_head=4"];
     check(&random, "section \"decoder\": gptj: n_embd 30 is not a multiple of n_head 4");
-    let pooled = ["encoder.weights=random:1", "decoder.weights=random:1", "stitch.tokens=2"];
-    check(&pooled, "section \"stitch\": ");
+    let all = ["encoder.weights=random:1", "encoder.model=RN50", "decoder.weights=random:1", "stitch.tokens=2"];
+    check(&all, "section \"stitch\": ");
 }
 
 #[test]

@@ -407,16 +407,16 @@ fn unsafe_code_stays_where_it_is_allowed() {
             if !forms.iter().any(|form| code.contains(form.as_str())) {
                 continue;
             }
-            let kind_of = format!("{path}:{}", i + 1);
+            let location = format!("{path}:{}", i + 1);
             let in_main = ["set_var(", "mallopt(", "extern \"C\""];
             if path == "crates/cli/src/main.rs" && in_main.iter().any(|call| code.contains(call)) {
                 continue;
             }
             assert!(
                 code.contains("Mmap::map("),
-                "{kind_of}: {word} is allowed in core/kernels, plugins, the one mmap call, main's set_var and mallopt"
+                "{location}: {word} is allowed in core/kernels, plugins, the one mmap call, main's set_var and mallopt"
             );
-            maps.push(kind_of);
+            maps.push(location);
         }
     }
     assert!(maps.len() <= 1, "one module maps files, here are {maps:?}");
