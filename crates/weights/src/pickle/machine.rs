@@ -309,8 +309,11 @@ impl<'a> Machine<'a> {
     fn append(&mut self, new: Vec<Value<'a>>) -> Step<()> {
         self.charge(new.len())?;
         self.add_to_top("items are appended to", |node| match node {
-            Node::List(items) => Some(items.extend(new)),
-            _ => None,
+            Node::List(items) => {
+                items.extend(new);
+                true
+            }
+            _ => false,
         })
     }
 
@@ -318,20 +321,23 @@ impl<'a> Machine<'a> {
         let new = self.pair_up(items)?;
         self.charge(new.len())?;
         self.add_to_top("items are set in", |node| match node {
-            Node::Dict(pairs) => Some(pairs.extend(new)),
-            _ => None,
+            Node::Dict(pairs) => {
+                pairs.extend(new);
+                true
+            }
+            _ => false,
         })
     }
 
-    /// `add` to the value on top, unless it is inert; None where it is of another kind.
-    fn add_to_top(&mut self, what: &str, add: impl FnOnce(&mut Node<'a>) -> Option<()>) -> Step<()> {
+    /// `add`s to the value on top, unless it is inert; `add` says whether it is of the kind that it adds to.
+    fn add_to_top(&mut self, what: &str, add: impl FnOnce(&mut Node<'a>) -> bool) -> Step<()> {
         let top = self.top()?;
         let added = match top {
             Value::Node(at) => add(&mut self.nodes[at]),
-            Value::Inert => Some(()),
-            _ => None,
+            Value::Inert => true,
+            _ => false,
         };
-        added.ok_or_else(|| format!("{what} {}", top.kind(&self.nodes)))
+        if added { Ok(()) } else { Err(format!("{what} {}", top.kind(&self.nodes))) }
     }
 
     fn text(&mut self, width: usize) -> Step<()> {
