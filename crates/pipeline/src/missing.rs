@@ -66,7 +66,11 @@ pub fn data_sets(config: &Config) -> Vec<String> {
             missing.push(absent(&place("path"), &data.path, &config.folder));
         }
         if let Some(features) = data.features.as_ref().filter(|features| !config.resolve(features).exists()) {
-            missing.push(format!("{}: {}: no such folder; `limber encode --data` makes it", place("features"), config.resolve(features).display()));
+            missing.push(format!(
+                "{}: {}: no such folder; `limber encode --data` makes it",
+                place("features"),
+                config.resolve(features).display()
+            ));
         }
     }
     missing
