@@ -114,6 +114,18 @@ pub(crate) fn prepare_decoder(config: &Config, registry: &Registry, device: &Dev
 /// The prepared stitch, and what its checkpoint says of itself.
 pub(crate) type ReadyStitch = (Ready<PreparedStitch>, Option<StitchMetadata>);
 
+/// Whether the demo's stitch maps width `e` to `d`: that of the demo's components in other files, which it belongs to.
+fn is_demos_size(kind: &str, e: usize, d: usize) -> bool {
+    #[cfg(feature = "demo")]
+    return limber_demo::source(Role::Stitch, kind)
+        .is_ok_and(|source| source.tensors().is_some_and(|all| all.get("weight") == Some(&vec![d, e])));
+    #[cfg(not(feature = "demo"))]
+    {
+        let _ = (kind, e, d);
+        false
+    }
+}
+
 pub(crate) fn prepare_stitch(
     config: &Config,
     registry: &Registry,
@@ -123,7 +135,8 @@ pub(crate) fn prepare_stitch(
 ) -> Result<ReadyStitch> {
     let section = &config.stitch;
     let is_demo = config.encoder.weights.is_none() && config.decoder.weights.is_none();
-    if section.weights.is_none() && !is_demo && registry.get(Role::Stitch, &section.kind)?.needs_weights {
+    let fits_demo = is_demo || is_demos_size(&section.kind, encoder.spec.features.width, decoder.spec.width);
+    if section.weights.is_none() && !fits_demo && registry.get(Role::Stitch, &section.kind)?.needs_weights {
         let (n, e) = (encoder.spec.features.tokens, encoder.spec.features.width);
         bail!(
             "it names no weights, and encoder {} gives {n} x {e} and decoder {} takes {}, for which there is no stitch yet: \
