@@ -226,6 +226,22 @@ fn a_run_tells_what_it_is_and_warns() {
     ] {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
+    // A start at the words' norm, on features as they are and standardised.
+    for (name, standardise) in [("norm", false), ("both", true)] {
+        let changes = [
+            ("/train/steps", json!(1)),
+            ("/train/start", json!("random")),
+            ("/train/match_norm", json!(true)),
+            ("/train/standardise", json!(standardise)),
+        ];
+        let path = config(&place.path().join(name), &changes);
+        let message = stderr(&limber(&["train", "--config", path.to_str().unwrap()]));
+        let norm = |what: &str| {
+            let text = message.split_once(&format!("{what} norm ")).unwrap().1;
+            text.split([',', '\n']).next().unwrap().parse::<f64>().unwrap()
+        };
+        assert!((norm("prefix") - norm("word")).abs() <= 0.01 && norm("word") > 0.1, "{message}");
+    }
 }
 
 #[test]
