@@ -236,7 +236,8 @@ impl Draft {
 
 /// The config of this name that ships with the program, where there is no such file.
 fn shipped(path: &Path) -> Option<&'static str> {
-    if path.exists() { None } else { limber_configs::named(path.to_str()?) }
+    // A folder of that name is none that could be meant.
+    if path.exists() && !path.is_dir() { None } else { limber_configs::named(path.to_str()?) }
 }
 
 /// What is said of a file that is not there: a bare name may have been meant for a config that ships.
