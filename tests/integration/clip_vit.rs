@@ -521,8 +521,12 @@ fn settings_that_cannot_be() {
     check(random, sizes("activation", json!("mish")), "\"activation\"");
     check(random, sizes("depth", json!(3)), "key \"depth\": unknown key");
     check(random, sizes("heads", json!(5)), "5 heads do not divide the width 768");
-    check(random, sizes("heads", json!(0)), "heads 0 is not allowed, it must be above 0");
-    check(random, sizes("patch_size", json!(0)), "patch_size 0 is not allowed");
+    check(
+        random,
+        sizes("heads", json!(0)),
+        "key \"heads\": value 0 is not allowed, expected a whole number, at least 1",
+    );
+    check(random, sizes("patch_size", json!(0)), "key \"patch_size\": value 0 is not allowed");
     check(random, sizes("patch_size", json!(225)), "patch_size 225 is not allowed, the image has 224 pixels a side");
     check(
         random,

@@ -382,7 +382,7 @@ fn every_wrong_use_has_its_message() {
     let images = config(&temp.path().join("c"), &base);
     let out = temp.path().join("out");
     refused(&images, &out, &["--rank", "2", "--world", "2"], &["--rank 2 is not allowed, must be below --world 2"]);
-    refused(&images, &out, &["--layout", "npy", "--precision", "bf16"], &["NumPy has no bf16", "f16 and f32"]);
+    refused(&images, &out, &["--layout", "npy", "--precision", "bf16"], &["NumPy has no bf16", "f16 or f32"]);
     let strict = config(&temp.path().join("strict"), &with(&base, &[("/data/max_skipped", json!(0.001))]));
     refused(&strict, &out, &[], &["could not be read", "data.max_skipped 0.001", "skipped.jsonl"]);
     assert!(fs::read_to_string(out.join("skipped.jsonl")).unwrap().contains("005.png"));

@@ -238,7 +238,7 @@ fn what_cannot_be_evaluated_is_refused() {
     caption(&["--limit", "0"], &["--limit 0 is not allowed"]);
     caption(&["--stream"], &["--stream is not allowed here"]);
     caption(&["--images", &out], &["no image \"images/00000/00000000.png\" in this folder"]);
-    caption(&["--limit", "1", "--shuffle-images"], &["all items have one image"]);
+    caption(&["--limit", "1", "--shuffle-images"], &["all items have the same image"]);
     assert!(!Path::new(&out).exists());
     stdout(&["eval", "caption", "--data", &data, "--out", &out, "--limit", "2"]);
     caption(&["--limit", "2"], &["holds predictions; --resume goes on with them, or name another folder"]);

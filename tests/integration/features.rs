@@ -236,7 +236,7 @@ fn the_program_refuses_what_does_not_go_with_features() {
     let a = scene(0);
     let sets = sets(4, 768);
     let with = |start: &[&'static str], rest: &[&str], expected: &[&str]| fails(&words(start, &sets, rest), expected);
-    with(&["caption"], &[&a], &[&a, "in no known format", ".npy, .npz and safetensors"]);
+    with(&["caption"], &[&a], &[&a, "in no known format", ".npy, .npz or safetensors"]);
     with(&["caption"], &[&path("good/batch.npy")], &["batch.npy", "shape [1, 3, 4] does not fit", "[4, 768]"]);
     with(
         &["encode", "--stage", "pixels", "--out", "x.safetensors"],

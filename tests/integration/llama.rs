@@ -150,11 +150,7 @@ fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     LLAMA.refuses("rope_parameters", json!({"rope_theta": 0.5}), &["rope_theta is 0.5, expected a number above 1"]);
     MISTRAL.refuses("layer_types", json!(["full_attention"]), &["layer_types", "a mistral does not support"]);
     MISTRAL.refuses("attention_bias", json!(true), &["attention_bias is true"]);
-    MISTRAL.refuses(
-        "sliding_window",
-        json!(0),
-        &["sliding_window is 0, which is not allowed, expected a whole number, at least 1"],
-    );
+    MISTRAL.refuses("sliding_window", json!(0), &["sliding_window is 0, expected at least 1"]);
     QWEN2.refuses("attention_bias", json!(false), &["attention_bias is false", "supported is true"]);
     QWEN2.refuses("use_mrope", json!(true), &["use_mrope is true"]);
     QWEN2.refuses("layer_types", json!(["full_attention"]), &["layer_types has 1 entries for 2 layers"]);

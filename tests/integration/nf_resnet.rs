@@ -84,7 +84,7 @@ fn settings_that_cannot_be() {
         &["unknown nf-resnet model \"nf_resnet52\"; known models: nf_resnet26, nf_resnet50, nf_resnet101"],
     );
     check("random:1", json!({}), &["no model is set", "cannot be read off random:1", "nf_resnet50"]);
-    check("random:1", json!({"model": "nf_resnet50", "image_size": 0}), &["image_size 0", "at least 1"]);
+    check("random:1", json!({"model": "nf_resnet50", "image_size": 0}), &["key \"image_size\": value 0", "at least 1"]);
     check("random:1", json!({"model": "nf_resnet50", "depths": [1, 0, 1, 1]}), &["[1, 0, 1, 1]", "at least 1"]);
     check("random:1", json!({"model": "nf_resnet50", "std": [1, 0, 1]}), &["std [1.0, 0.0, 1.0]", "above 0"]);
     check("random:1", json!({"model": "nf_resnet50", "deep": 3}), &["key \"deep\": unknown key", "stem_width"]);
