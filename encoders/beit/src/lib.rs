@@ -125,7 +125,7 @@ impl EncoderPart for Beit {
         Ok(Self {
             specs,
             heads,
-            patches: FrozenConv::new(kernel, Some(bias), s.patch, 0)?,
+            patches: FrozenConv::on(kernel, Some(bias), s.patch, 0, weights.backend())?,
             class,
             positions,
             blocks,

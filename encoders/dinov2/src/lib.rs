@@ -92,7 +92,8 @@ impl EncoderPart for Dinov2 {
 
         let conv = w.pp(names.patches);
         let kernel = conv.tensor("weight", &[e, 3, sizes.patch, sizes.patch], sizes.init())?;
-        let patches = FrozenConv::new(kernel, Some(conv.tensor("bias", &[e], ZEROS)?), sizes.patch, 0)?;
+        let bias = conv.tensor("bias", &[e], ZEROS)?;
+        let patches = FrozenConv::on(kernel, Some(bias), sizes.patch, 0, weights.backend())?;
 
         let table = w.tensor(names.positions, &[1, trained * trained + 1, e], sizes.init())?.squeeze(0)?;
         let class = w.tensor(names.class, &[1, 1, e], sizes.init())?;

@@ -28,7 +28,7 @@ impl Cut {
         let bias = tensor("embeddings.patch_embedding.bias", &[e])?;
         let dim = e / sizes.heads;
         Ok(Self {
-            patches: FrozenConv::new(kernel, Some(bias), p, 0)?,
+            patches: FrozenConv::on(kernel, Some(bias), p, 0, w.backend())?,
             positions: names::positions(w, sizes)?.unsqueeze(0)?,
             blocks: (0..sizes.layer).map(|i| block(w, i, sizes)).collect::<Result<_, _>>()?,
             heads: Heads { queries: sizes.heads, keys: sizes.heads, dim, scale: 1.0 / (dim as f64).sqrt() },
