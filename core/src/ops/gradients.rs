@@ -300,6 +300,7 @@ fn attention_of_every_token_equals_the_composed_one() {
         let (q, k, v) = (random(&[2, n, 4, 6], 1), random(&[2, n, 4, 6], 2), random(&[2, n, 4, 6], 3));
         let bias = grid.map(bias);
         let ours = attend_all(&q, &k, &v, heads, bias.as_ref()).unwrap();
+        let candles = attend_all_on(Backend::Candle, [&q, &k, &v], heads, bias.as_ref()).unwrap();
         let heads_first = |x: &Tensor| x.transpose(1, 2).unwrap().contiguous().unwrap();
         let (q, k, v) = (heads_first(&q), heads_first(&k), heads_first(&v));
         let mut scores = (q.matmul(&k.t().unwrap().contiguous().unwrap()).unwrap() * 0.4).unwrap();
@@ -307,8 +308,10 @@ fn attention_of_every_token_equals_the_composed_one() {
             scores = scores.broadcast_add(&bias.expanded(&Device::Cpu).unwrap()).unwrap();
         }
         let expected = softmax(&scores).unwrap().matmul(&v).unwrap().transpose(1, 2).unwrap();
+        let expected = expected.contiguous().unwrap().reshape((2, n, 24)).unwrap();
         // Sums of up to 50 terms of order 1 in f32.
-        assert!(largest(&ours, &expected.contiguous().unwrap().reshape((2, n, 24)).unwrap()) < 1e-5, "{n} {grid:?}");
+        assert!(largest(&ours, &expected) < 1e-5, "{n} {grid:?}");
+        assert!(largest(&candles, &expected) < 1e-5, "{n} {grid:?}");
     }
     let q = random(&[1, 6, 4, 6], 1);
     let message = attend_all(&q, &q, &q, heads, Some(&bias(2))).unwrap_err().to_string();

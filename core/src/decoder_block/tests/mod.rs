@@ -7,7 +7,7 @@ use crate::cache::CacheOptions;
 use crate::decoder::{Checkpointing, Decoder, LogitPositions};
 use crate::decoder_model::{DecoderModel, HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use crate::ops::{
-    Activation, COMPUTED, CausalAttention, Heads, LinearBias, NormKind, Rotary, RotaryStyle, alibi_slopes,
+    Activation, COMPUTED, CausalAttention, Growth, Heads, LinearBias, NormKind, Rotary, RotaryStyle, alibi_slopes,
 };
 use crate::random::RandomSource;
 use crate::spec::DecoderSpec;
@@ -286,6 +286,21 @@ fn composed_attention_is_computed_once_forward_and_once_backward() {
         gradient(&model, &x, &mut run(LogitPositions::All, checkpointing));
         // Two layers.
         assert_eq!(COMPUTED.get(), 4, "{checkpointing:?}");
+    }
+}
+
+#[test]
+fn frequencies_that_grow_with_a_row_are_those_of_its_own_length_in_the_backward_pass() {
+    // One row is longer than what the model was trained with, the other is padded beyond it.
+    let growth = Growth { dim: 6, base: 100.0, factor: 2.0, trained: T - 2 };
+    let block = attention(|a| a.rotary = Some(Rotary::new(6, 16, 100.0, RotaryStyle::Half).with_growth(growth)));
+    for backend in [Backend::Kernels, Backend::Candle] {
+        let (model, x) = (load(&block, backend), Var::from_tensor(&embeds(1)).unwrap());
+        let of = |checkpointing| gradient(&model, &x, &mut run(LogitPositions::All, checkpointing)).0;
+        for checkpointing in [Checkpointing::Full, Checkpointing::Selective] {
+            assert!(largest(&of(checkpointing), &of(Checkpointing::None)) < 2e-5, "{backend:?}, {checkpointing:?}");
+        }
+        assert!(model.supports_prefix_reuse(T - 2) && !model.supports_prefix_reuse(T - 1));
     }
 }
 
