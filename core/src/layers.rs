@@ -12,7 +12,7 @@ use crate::spec::DecoderSpec;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// One block of a decoder of another build than [`DecoderBlock`](crate::DecoderBlock).
+/// One block of a decoder that is no plan: of a build of its own, or a [`DecoderBlock`](crate::DecoderBlock) among such.
 pub trait Layer: Send + Sync + 'static {
     /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; row b starts at position `past[b]`.
     ///
