@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 const INIT: Init = Init::Normal { mean: 0.0, std: 0.3 };
 mod fields;
+mod formula;
 mod layer;
 
 const T: usize = 7;
