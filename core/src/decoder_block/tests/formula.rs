@@ -41,6 +41,17 @@ fn written_out(block: &BlockPlan, w: &Weights, x: &Tensor) -> candle_core::Resul
                     [head(&all, places[0])?, head(&all, places[1])?, head(&all, places[2])?]
                 }
             };
+            let [q, k] = match &block.attention.query_key_norm {
+                None => [q, k],
+                Some(names) => {
+                    let own = |name: &str, head: usize, x: &Tensor| -> candle_core::Result<Tensor> {
+                        let gain = w.pp(format!("{name}.norms.{head}")).tensor("weight", &[dim], ONES).unwrap();
+                        let size = (x.sqr()?.mean_keepdim(1)? + names.norm.eps)?.sqrt()?;
+                        x.broadcast_div(&size)?.broadcast_mul(&gain)
+                    };
+                    [own(names.q, i, &q)?, own(names.k, i / group, &k)?]
+                }
+            };
             heads.push(softmax(&((q.matmul(&k.t()?)? * scale)? + &unseen)?)?.matmul(&v)?);
         }
         linear(&block.attention.out, &Tensor::cat(&heads, 1)?, block.width)
@@ -82,6 +93,11 @@ fn blocks_are_what_their_formula_says() {
         ("norms after the branches", with(norms(None, Some("a1"), None), norms(None, Some("a2"), None))),
         ("grouped", projected(FusedLayout::Grouped, 2)),
         ("concatenated", projected(FusedLayout::Concatenated, 2)),
+        ("a norm for each head", {
+            let mut block = query_key_norm(NormScope::EachHead, NormKind::Rms);
+            block.attention.rotary = None;
+            block
+        }),
         ("parallel of one norm", parallel.clone()),
         (
             "parallel of two norms, scaled",

@@ -280,6 +280,20 @@ fn every_way_of_checkpointing_gives_the_gradient_on_both_backends() {
 }
 
 #[test]
+fn hidden_states_that_were_asked_for_are_whole_after_the_backward_pass() {
+    let (model, x) = (load(&base(), Backend::Kernels), Var::from_tensor(&embeds(1)).unwrap());
+    for checkpointing in [Checkpointing::Full, Checkpointing::Selective] {
+        let mut run = run(LogitPositions::All, checkpointing);
+        run.taps.want_hidden = true;
+        gradient(&model, &x, &mut run);
+        assert_eq!(run.taps.hidden.len(), 3);
+        for hidden in &run.taps.hidden {
+            assert_eq!(hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap().len(), hidden.elem_count());
+        }
+    }
+}
+
+#[test]
 fn composed_attention_is_computed_once_forward_and_once_backward() {
     let (model, x) = (load(&base(), Backend::Candle), Var::from_tensor(&embeds(1)).unwrap());
     for checkpointing in [Checkpointing::None, Checkpointing::Full, Checkpointing::Selective] {
