@@ -11,8 +11,8 @@ const LARGEST: f32 = 7.905_311;
 /// The numerator's coefficients of x^13 down to x, and the denominator's of x^6 down to 1.
 const NUMERATOR: [f32; 7] = [
     -2.760_768_5e-16,
-    2.000_187_9e-13,
-    -8.604_671_5e-11,
+    2.000_188e-13,
+    -8.604_672e-11,
     5.122_297_1e-8,
     1.485_722_4e-5,
     6.372_619_3e-4,
