@@ -9,15 +9,8 @@ use crate::math::{Binary, Unary};
 /// Beyond this tanh is 1 in f32.
 const LARGEST: f32 = 7.905_311;
 /// The numerator's coefficients of x^13 down to x, and the denominator's of x^6 down to 1.
-const NUMERATOR: [f32; 7] = [
-    -2.760_768_5e-16,
-    2.000_188e-13,
-    -8.604_672e-11,
-    5.122_297_1e-8,
-    1.485_722_4e-5,
-    6.372_619_3e-4,
-    4.893_524_6e-3,
-];
+const NUMERATOR: [f32; 7] =
+    [-2.760_768_5e-16, 2.000_188e-13, -8.604_672e-11, 5.122_297_1e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_524_6e-3];
 const DENOMINATOR: [f32; 4] = [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3];
 
 /// `tanh(x)`.

@@ -409,7 +409,8 @@ fn gradients(sizes: [usize; 5], window: Option<usize>, masked: bool, cap: Option
     let slopes: Vec<f32> = (0..h).map(|head| 0.3 / (1 + head) as f32).collect();
     let each = noise(h * t, 5);
     // A number a head and key, the same for every query, as some models have their slopes.
-    let (added, biases): (_, Box<dyn Fn(usize, usize, usize) -> f64>) = match bias {
+    type Biases<'a> = Box<dyn Fn(usize, usize, usize) -> f64 + 'a>;
+    let (added, biases): (_, Biases) = match bias {
         "slopes" => (
             Some(ScoreBias::Slopes(&slopes)),
             Box::new(|head, at, key| -f64::from(slopes[head]) * (at as f64 - key as f64)),
