@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(of(None, Some(3)).unwrap(), [None, Some(3)]);
         let message = |types, width| of(types, width).unwrap_err().to_string();
         assert_eq!(message(Some(&types[..1]), Some(3)), "toy: layer_types has 1 entries for 2 layers");
-        assert_eq!(message(None, Some(0)), "toy: sliding_window is 0, allowed is 1 and above");
+        assert_eq!(message(None, Some(0)), "toy: sliding_window is 0, expected at least 1");
         assert_eq!(message(None, None), "toy: layers have a window, but sliding_window is not set");
     }
 }
