@@ -26,6 +26,6 @@ pub use image_source::Image;
 pub use language::LanguageModel;
 pub use model::{Depth, Model};
 pub use prefix::PrefixEncoder;
-pub use preprocessor::Preprocessor;
+pub use preprocessor::{Preprocessor, Thumbnail};
 pub use reading::{Inputs, Reader};
 pub use vision::VisionEncoder;

@@ -4,7 +4,6 @@
 //! step alone, so that a run that was cut short goes on bit for bit.
 
 mod checkpoint;
-mod curve;
 mod events;
 pub mod fit;
 mod log;
@@ -112,7 +111,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         state = checkpoint::restore(&output, &mut optimizer, config, ranks.size())?;
     }
     agree(ranks, config, &optimizer, state.step)?;
-    let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step)).transpose()?;
+    let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step, config)).transpose()?;
     let order = Order::new(set.len(), settings.seed, data.shuffle).share(ranks.rank(), ranks.size(), settings.batch);
     let per_step = (settings.batch * settings.accumulate) as u64;
     let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
@@ -154,7 +153,9 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     })?;
     let stitch = output.join("stitch.safetensors");
     if ranks.rank() == 0 {
-        log::draw(&output)?;
+        if let Some(log) = &mut log {
+            log.end(run.state.step)?;
+        }
         weights::save(
             &stitch,
             &checkpoint::tensors(run.optimizer.variables())?,

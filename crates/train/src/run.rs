@@ -1,7 +1,7 @@
 //! A run under way: the step over all processes, what it logs, and its checkpoints.
 
 use super::checkpoint::{self, State};
-use super::log::{Log, Record};
+use super::log::{self, Log, Record};
 use super::optimizer::{self, Gradients, Optimizer};
 use super::ranks::Ranks;
 use super::schedule::learning_rate;
@@ -173,7 +173,7 @@ impl Run<'_> {
         Ok(samples)
     }
 
-    /// Writes a checkpoint, in rank 0; where it is.
+    /// Writes a checkpoint and the picture of the losses, in rank 0; where the checkpoint is.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -182,8 +182,11 @@ impl Run<'_> {
             return Ok(checkpoint::place(self.output, self.state.step));
         }
         let metadata = self.model.prefix_encoder().stitch_metadata();
-        checkpoint::save(self.output, self.settings.keep, &self.optimizer, metadata, &self.state, self.config)
-            .context("cannot save a checkpoint")
+        let saved =
+            checkpoint::save(self.output, self.settings.keep, &self.optimizer, metadata, &self.state, self.config)
+                .context("cannot save a checkpoint")?;
+        log::draw(self.output)?;
+        Ok(saved)
     }
 }
 
