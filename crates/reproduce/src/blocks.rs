@@ -3,7 +3,7 @@
 use limber_charts::escaped;
 use std::fmt::Write;
 
-/// One part of a report.
+/// One block of a report.
 pub enum Block {
     /// A heading of level 1 to 3.
     Heading(usize, String),

@@ -2,7 +2,7 @@
 
 use super::super::sharded;
 use super::super::spec::WeightSpec;
-use super::cache::{DEFAULT_REVISION, Place};
+use super::cache::{CachedRepository, DEFAULT_REVISION};
 use anyhow::{Result, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::Role;
@@ -54,7 +54,7 @@ impl Wanted {
     }
 }
 
-/// A spec that names a repository, and its place in the cache.
+/// A spec that names a repository, and its folder in the cache.
 #[derive(Debug, Clone)]
 pub struct Named<'a> {
     /// The spec itself, for messages.
@@ -65,8 +65,8 @@ pub struct Named<'a> {
     pub revision: &'a str,
     /// A file or folder in the repository.
     pub file: Option<&'a str>,
-    /// Its place.
-    pub place: Place,
+    /// Its folder in the cache.
+    pub cached: CachedRepository,
 }
 
 /// What is not in the cache.
@@ -83,19 +83,19 @@ pub enum Lack {
 }
 
 impl<'a> Named<'a> {
-    /// The place of `spec` in `cache`.
+    /// The folder of `spec` in `cache`.
     ///
     /// # Errors
     /// A spec that is not on the hub.
     pub fn new(spec: &'a WeightSpec, cache: &Path) -> Result<Self> {
         let WeightSpec::Hub { repository, revision, file } = spec else { bail!("{spec} is not on the hub") };
         let revision = revision.as_deref().unwrap_or(DEFAULT_REVISION);
-        Ok(Self { spec, repository, revision, file: file.as_deref(), place: Place::new(cache, repository) })
+        Ok(Self { spec, repository, revision, file: file.as_deref(), cached: CachedRepository::new(cache, repository) })
     }
 
     /// The snapshot at the commit that the revision is known to stand for.
     pub fn snapshot(&self) -> PathBuf {
-        self.place.snapshot(&self.place.commit(self.revision))
+        self.cached.snapshot(&self.cached.commit(self.revision))
     }
 
     /// The folder in the repository where documents lie, and the names that its weights may have.
@@ -119,7 +119,7 @@ impl<'a> Named<'a> {
         if !missing.is_empty() {
             return Lack::Shards(missing);
         }
-        let absent = self.place.no_exist(&self.place.commit(self.revision));
+        let absent = self.cached.no_exist(&self.cached.commit(self.revision));
         let beside = wanted.beside.iter().map(|name| inside(folder, name));
         let unknown: Vec<String> = beside.filter(|name| !there(name) && !absent.join(name).exists()).collect();
         if unknown.is_empty() { Lack::Nothing } else { Lack::Beside(unknown) }
@@ -146,7 +146,7 @@ impl<'a> Named<'a> {
             Lack::Nothing => self.file.unwrap_or_default().to_string(),
         };
         let snapshot = self.snapshot();
-        let place = match self.file {
+        let cached = match self.file {
             Some(file) => snapshot.join(file),
             None => snapshot.join(""),
         };
@@ -162,7 +162,7 @@ impl<'a> Named<'a> {
             cache.display(),
             self.repository,
             self.revision,
-            place.display(),
+            cached.display(),
         )
     }
 }
