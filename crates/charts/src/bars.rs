@@ -8,7 +8,7 @@ use super::{Frame, Interval, Key};
 /// Degrees by which names rise that have no room side by side.
 const SLANT: f64 = 35.0;
 
-/// Bars that stand together, one for each key; None leaves its place empty.
+/// Bars that stand together, one for each key; None draws nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group<'a> {
     /// The name under the bars.
@@ -50,8 +50,8 @@ pub fn bars(frame: &Frame, keys: &[Key], groups: &[Group]) -> String {
     for (n, group) in groups.iter().enumerate() {
         let (bars, wide) = (drawn(group), wide(group));
         let middle = left + (n as f64 + 0.5) * room;
-        for (place, (key, bar)) in bars.iter().enumerate() {
-            let x = middle + (place as f64 - 0.5 * (bars.len() - 1) as f64) * wide;
+        for (at, (key, bar)) in bars.iter().enumerate() {
+            let x = middle + (at as f64 - 0.5 * (bars.len() - 1) as f64) * wide;
             let (from, to) = (y(bar.value.max(0.0)), y(bar.value.min(0.0)));
             canvas.add(&format!(
                 "<rect class=\"f{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",

@@ -22,7 +22,7 @@ pub enum Line {
 /// Points in the order of x, and how they are drawn; what is not finite is a gap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve<'a> {
-    /// Its place in the legend.
+    /// Its entry in the legend.
     pub key: Key<'a>,
     /// How it is drawn.
     pub line: Line,
@@ -162,9 +162,9 @@ mod tests {
         // Loss 1 to 6 over 300 pixels; 10 steps over what the label of a single digit leaves.
         let left = 20.0 + 0.64 * TEXT;
         let x = |step: f64| short(left + (780.0 - left) * step / 10.0);
-        for part in [format!("d=\"M{} 88L{} 118L", x(0.0), x(1.0)), "L780 388\"".into(), "cx=\"780\" cy=\"268\"".into()]
+        for expected in [format!("d=\"M{} 88L{} 118L", x(0.0), x(1.0)), "L780 388\"".into(), "cx=\"780\" cy=\"268\"".into()]
         {
-            assert!(picture.contains(&part), "{part} in {picture}");
+            assert!(picture.contains(&expected), "{expected} in {picture}");
         }
     }
 

@@ -45,9 +45,9 @@ fn texts(picture: &str) -> Vec<([Point; 4], String)> {
     all
 }
 
-/// Whether two rectangles meet: no side of either parts them.
+/// Whether two rectangles meet: no side of either separates them.
 fn meet(a: &[Point; 4], b: &[Point; 4]) -> bool {
-    let parts = |side: (Point, Point)| {
+    let separates = |side: (Point, Point)| {
         let normal = (side.1.1 - side.0.1, side.0.0 - side.1.0);
         let along = |shape: &[Point; 4]| {
             let all = shape.iter().map(|p| p.0 * normal.0 + p.1 * normal.1);
@@ -56,7 +56,7 @@ fn meet(a: &[Point; 4], b: &[Point; 4]) -> bool {
         let ((low_a, high_a), (low_b, high_b)) = (along(a), along(b));
         high_a <= low_b || high_b <= low_a
     };
-    !(0..4).any(|i| parts((a[i], a[(i + 1) % 4])) || parts((b[i], b[(i + 1) % 4])))
+    !(0..4).any(|i| separates((a[i], a[(i + 1) % 4])) || separates((b[i], b[(i + 1) % 4])))
 }
 
 /// What is wrong with a picture.

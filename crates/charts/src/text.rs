@@ -35,7 +35,7 @@ pub fn wrapped(text: &str, size: f64, room: f64) -> Vec<String> {
     lines
 }
 
-/// Text for XML and HTML, between tags and in attributes; what XML 1.0 has no place for is left out.
+/// Text for XML and HTML, between tags and in attributes; what XML 1.0 does not allow is left out.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -148,16 +148,16 @@ fn colour(condition: &Condition) -> Colour {
     own(twin.map_or(condition.name, |c| c.name))
 }
 
-/// The mean loss over the seeds in [`POINTS`] parts of the steps, at the last step of each.
+/// The mean loss over the seeds in [`POINTS`] equal pieces of the steps, at the last step of each.
 fn mean(logs: &[&Vec<f64>]) -> Vec<(f64, f64)> {
     let steps = logs.iter().map(|log| log.len()).min().unwrap_or(0);
     let points = POINTS.min(steps);
-    let part = |point: usize| {
+    let piece = |point: usize| {
         let (from, to) = (point * steps / points, (point + 1) * steps / points);
         let sum: f64 = logs.iter().flat_map(|log| &log[from..to]).sum();
         (to as f64, sum / (logs.len() * (to - from)) as f64)
     };
-    (0..points).map(part).collect()
+    (0..points).map(piece).collect()
 }
 
 #[cfg(test)]
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_curve_is_the_mean_over_seeds_and_parts() {
+    fn a_curve_is_the_mean_over_seeds_and_pieces() {
         let first: Vec<f64> = (0..400).map(f64::from).collect();
         let second = vec![0.0; 400];
         let curve = mean(&[&first, &second]);

@@ -116,7 +116,7 @@ fn text(table: &Table, [first, second]: &[ScoreName; 2]) -> String {
     format!("{} {relation} {}{difference}", score(first), score(second))
 }
 
-/// The rules for every finding that this experiment can speak to, with these numbers of solved questions.
+/// The rules for every finding that this experiment can speak to, with these numbers of few-shot examples.
 pub fn rules(shots: &[usize]) -> Vec<Rule> {
     let captions = |a: &str, b: &str| [ScoreName::new(a, CAPTIONS), ScoreName::new(b, CAPTIONS)];
     let scores = |a: (&str, &str), b: (&str, &str)| [ScoreName::new(a.0, a.1), ScoreName::new(b.0, b.1)];
@@ -162,7 +162,7 @@ pub fn rules(shots: &[usize]) -> Vec<Rule> {
         },
         Rule {
             name: "examples help",
-            claim: "Solved questions in front of the one that is asked help.",
+            claim: "Few-shot examples help.",
             rule: "The accuracy of CLIP with the most examples is above that with the fewest.",
             pairs: vec![scores(("clip", &most), ("clip", &fewest))],
         },

@@ -237,7 +237,7 @@ fn footer(plan: &Plan, day: &str) -> Block {
     ])
 }
 
-/// The words that were said, each with whether it is part of the longest sequence that they share with the truth.
+/// The words that were said, each with whether it belongs to the longest sequence that they share with the truth.
 fn compared(said: &str, truth: &str) -> Vec<(String, bool)> {
     let (said, truth): (Vec<&str>, Vec<&str>) = (said.split_whitespace().collect(), truth.split_whitespace().collect());
     // longest[i][j]: words that said[i..] and truth[j..] share in order.

@@ -124,7 +124,7 @@ impl<'a> Validation<'a> {
         said.collect()
     }
 
-    /// The image of the sample at a place, None where another item stands in for it, or where there is none but features.
+    /// The image of the sample at a position, None where another item stands in for it, or where there is none but features.
     fn image(&self, model: &Model, at: u64, name: &str) -> Option<Thumbnail> {
         let item = self.set.item(self.order.at(at).0).ok().filter(|item| item.name == name)?;
         model.preprocessor().thumbnail(&item.image, SIDE).ok()

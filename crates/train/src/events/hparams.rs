@@ -85,7 +85,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn settings_have_flat_keys_and_no_places() {
+    fn settings_have_flat_keys_and_no_paths() {
         let tree = json!({
             "encoder": {"kind": "features", "tokens": 4, "width": 8},
             "stitch": {"kind": "linear", "dropout": 0.1},
