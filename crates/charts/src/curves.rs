@@ -162,7 +162,8 @@ mod tests {
         // Loss 1 to 6 over 300 pixels; 10 steps over what the label of a single digit leaves.
         let left = 20.0 + 0.64 * TEXT;
         let x = |step: f64| short(left + (780.0 - left) * step / 10.0);
-        for expected in [format!("d=\"M{} 88L{} 118L", x(0.0), x(1.0)), "L780 388\"".into(), "cx=\"780\" cy=\"268\"".into()]
+        for expected in
+            [format!("d=\"M{} 88L{} 118L", x(0.0), x(1.0)), "L780 388\"".into(), "cx=\"780\" cy=\"268\"".into()]
         {
             assert!(picture.contains(&expected), "{expected} in {picture}");
         }

@@ -5,6 +5,7 @@ use super::findings::{CAPTIONS, Verdict, rules, title};
 use super::measure::{CLASSES, ScoreName, TEXT_ALONE, Table, accuracy};
 use super::plan::Plan;
 use limber_charts::{Colour, Curve, Frame, Group, Interval, Key, Line, NARROW, Row, WIDE, bars, curves, forest};
+use limber_eval::metrics::statistics::Comparison;
 use std::collections::BTreeMap;
 
 /// Points of a loss curve.
@@ -94,9 +95,7 @@ fn differences(plan: &Plan, table: &Table, width: f64, of_captions: bool) -> Str
             Verdict::Fails => 1,
             Verdict::Open | Verdict::Untested => 2,
         };
-        let one = |c: limber_eval::metrics::statistics::Comparison| {
-            (key, Interval { value: c.difference, low: c.interval.low, high: c.interval.high })
-        };
+        let one = |c: Comparison| (key, Interval { value: c.difference, low: c.interval.low, high: c.interval.high });
         Row { name, intervals: found.map(one).into_iter().collect() }
     };
     let rows: Vec<Row> = pairs.iter().zip(names.iter().map(String::as_str)).map(row).collect();

@@ -168,8 +168,8 @@ fn comparisons(measures: &BTreeMap<&str, Scores>, plan: &Plan) -> Vec<Compared> 
         .collect();
     let both: Vec<(&Measure, &Measure)> = found.iter().map(|(_, both)| *both).collect();
     let compared = compare(&both, resampling(plan));
-    let one = |(([first, second], _), comparison)| Compared { first, second, comparison };
-    found.into_iter().zip(compared).map(one).collect()
+    let pairs = found.into_iter().map(|(pair, _)| pair).zip(compared);
+    pairs.map(|([first, second], comparison)| Compared { first, second, comparison }).collect()
 }
 
 /// What a condition said, measured: all seeds in one list, seed by seed, so that what is counted over a set is counted over

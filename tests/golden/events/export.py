@@ -60,11 +60,16 @@ def session_start(time):
 
 
 def session_end(time):
-    return hparams("_hparams_/session_end_info", session_end_info=plugin_data_pb2.SessionEndInfo(status="STATUS_SUCCESS", end_time_secs=time))
+    data = plugin_data_pb2.SessionEndInfo(status="STATUS_SUCCESS", end_time_secs=time)
+    return hparams("_hparams_/session_end_info", session_end_info=data)
 
 
 def hparams(tag, **data):
-    return summary_v2._summary_pb(tag, plugin_data_pb2.HParamsPluginData(**data))
+    data = plugin_data_pb2.HParamsPluginData(**data)
+    summary = summary_v2._summary_pb(tag, data)
+    # The entries of a map have no order of their own.
+    summary.value[0].metadata.plugin_data.content = data.SerializeToString(deterministic=True)
+    return summary
 
 
 def main():

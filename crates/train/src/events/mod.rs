@@ -193,14 +193,14 @@ mod tests {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/events/expected.tfevents");
         let golden = std::fs::read(golden).unwrap();
         let caption = "| image | said |\n|---|---|\n| a.png | a red circle é |";
-        let settings = [
+        let settings: [(String, serde_json::Value); 5] = [
             ("encoder.kind".to_string(), "features".into()),
             ("data.shuffle".to_string(), false.into()),
             ("stitch.bias".to_string(), true.into()),
             ("train.lr".to_string(), 0.25.into()),
             ("train.warmup".to_string(), 0.into()),
         ];
-        let settings = settings.into();
+        let settings = std::collections::BTreeMap::from(settings);
         let all = [
             version(1.5),
             numbers(2.25, 0, &[("train/loss", 3.75), ("train/lr", 0.0)]),
