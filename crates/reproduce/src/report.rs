@@ -128,7 +128,7 @@ fn blocks(
         row.extend(values(table, name, &shots));
         row
     };
-    let mut rows: Vec<Vec<Cell>> = CONDITIONS.iter().map(|c| of(c.title, c.name)).collect();
+    let mut rows: Vec<Vec<String>> = CONDITIONS.iter().map(|c| of(c.title, c.name)).collect();
     rows.push(of("text alone", TEXT_ALONE));
     all.push(Block::Table(head, rows));
     all.push(Block::Picture("answers".into(), "VQA accuracy of every encoder by the number of examples".into()));
