@@ -50,7 +50,10 @@ pub fn curves(frame: &Frame, all: &[Curve]) -> String {
     let labels: Vec<(f64, String)> = y_axis.ticks().into_iter().map(|v| (v, y_axis.label(v))).collect();
     let left = EDGE + 8.0 + labels.iter().map(|(_, label)| width(label, TEXT)).fold(0.0, f64::max);
     let plot = (left, frame.width - EDGE - 8.0);
-    let x_axis = horizontal(drawn().map(|p| p.0), plot, false);
+    // Steps are counted from 0, although the first that has a value is 1.
+    let (low, high) = drawn().fold((f64::INFINITY, 0.0f64), |(l, h), p| (l.min(p.0), h.max(p.0)));
+    let zero = (low >= 0.0 && low <= 0.1 * high).then_some(0.0);
+    let x_axis = horizontal(drawn().map(|p| p.0).chain(zero), plot, false);
     if !frame.y.is_empty() {
         canvas.text(EDGE, canvas.y + 0.5 * LINE, Anchor::Start, "quiet", frame.y);
         canvas.y += LINE + 4.0;
@@ -166,6 +169,15 @@ mod tests {
             [format!("d=\"M{} 88L{} 118L", x(0.0), x(1.0)), "L780 388\"".into(), "cx=\"780\" cy=\"268\"".into()]
         {
             assert!(picture.contains(&expected), "{expected} in {picture}");
+        }
+    }
+
+    #[test]
+    fn steps_are_counted_from_zero_unless_they_begin_late() {
+        for (first, expected) in [(1.0, ">0<"), (800.0, ">850<")] {
+            let picture = curves(&FRAME, &[curve(&[(first, 1.0), (1000.0, 2.0)], Line::Full)]);
+            let ticks = picture.lines().filter(|l| l.contains("text-anchor=\"middle\"")).collect::<String>();
+            assert!(ticks.contains(expected) && ticks.contains(">1,000<"), "{first}: {ticks}");
         }
     }
 
