@@ -19,7 +19,7 @@ pub const FEW_ROWS: usize = 16;
 /// Whether weight rows are dotted as they lie: also for up to twice [`FEW_ROWS`], if weights
 /// need no decoding and the activations stay in a core's own cache.
 fn are_few(jobs: &[Job], rows: usize, n_in: usize) -> bool {
-    let coded = |job: &Job| matches!(job.weight, Weight::Q8_0(_) | Weight::Q4K(_));
+    let coded = |job: &Job| matches!(job.weight, Weight::Q8_0(_) | Weight::Q4K(_) | Weight::Blocks(..));
     let small = rows <= 2 * FEW_ROWS && rows * n_in <= 1 << 17;
     rows <= FEW_ROWS || small && !jobs.iter().any(coded)
 }
@@ -52,6 +52,14 @@ macro_rules! with_source {
             }
             Weight::Q4K(w) => {
                 let $s = Q4 { bytes: w, blocks: $n_in / 256 };
+                $body
+            }
+            Weight::Blocks(format, w) if format.numbers() == 32 => {
+                let $s = $crate::blocks::BlockRows::<32> { format, bytes: w, blocks: $n_in / 32 };
+                $body
+            }
+            Weight::Blocks(format, w) => {
+                let $s = $crate::blocks::BlockRows::<256> { format, bytes: w, blocks: $n_in / 256 };
                 $body
             }
         }

@@ -45,7 +45,7 @@ pub enum WeightError {
         expected: Vec<usize>,
     },
     /// The tensor's element type cannot hold weights.
-    #[error("{source_label}: tensor {name:?} has type {found}, allowed are f64, f32, f16, bf16, q8_0, q4_k")]
+    #[error("{source_label}: tensor {name:?} has type {found}, allowed are f64, f32, f16, bf16 and GGUF's blocks")]
     Type {
         /// The full name.
         name: String,
