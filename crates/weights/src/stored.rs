@@ -155,7 +155,14 @@ impl StoredTensor {
     pub fn zeros(n: usize) -> Self {
         let bytes = vec![0u8; n * 4];
         let (shape, window) = (vec![n], 0..bytes.len());
-        Self { element: Element::F32, shape, strides: None, window, swapped: false, storage: Storage::Plain(Arc::new(bytes)) }
+        Self {
+            element: Element::F32,
+            shape,
+            strides: None,
+            window,
+            swapped: false,
+            storage: Storage::Plain(Arc::new(bytes)),
+        }
     }
 
     /// Number of elements; constructors have checked that it does not overflow.

@@ -106,7 +106,8 @@ pub(super) fn describe(
 /// The ids that end a text where a file lists no tokens.
 fn ends(header: &Header) -> Vec<u32> {
     let id = |name: &str| header.metadata.get(format!("tokenizer.ggml.{name}_token_id").as_str())?.whole();
-    let mut out: Vec<u32> = ["eos", "eot", "eom"].into_iter().filter_map(|name| u32::try_from(id(name)?).ok()).collect();
+    let mut out: Vec<u32> =
+        ["eos", "eot", "eom"].into_iter().filter_map(|name| u32::try_from(id(name)?).ok()).collect();
     out.dedup();
     out
 }

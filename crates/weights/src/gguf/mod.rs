@@ -93,11 +93,7 @@ pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
 }
 
 /// Zeros for the biases that a file leaves out beside others of their kind: llama.cpp adds whichever is there.
-fn complete_biases(
-    contents: &mut Contents,
-    config: &serde_json::Map<String, serde_json::Value>,
-    layer: &str,
-) {
+fn complete_biases(contents: &mut Contents, config: &serde_json::Map<String, serde_json::Value>, layer: &str) {
     for (key, names) in BIASES {
         if config.get(key) != Some(&serde_json::Value::Bool(true)) {
             continue;

@@ -232,10 +232,9 @@ fn tokens(checkpoint: &Checkpoint, documents: &DecoderDocuments) -> Result<Vec<E
     let DecoderDocuments { settings, tokenizer } = documents;
     let vocab = settings.get("vocab_size").and_then(Json::as_u64).unwrap_or(0) as usize;
     let mut out = match tokenizer {
-        Some(text) => {
-            tokenizer::entries(text, vocab).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?
-        }
-        None => Vec::new(),
+        Some(text) => tokenizer::entries(text, vocab).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?,
+        // llama.cpp opens such a file too, for ids alone.
+        None => vec![("tokenizer.ggml.model".to_string(), Value::Text("none".into()))],
     };
     let eos = settings.get("eos_token_id");
     let ids: Vec<u64> = match eos {

@@ -83,17 +83,7 @@ pub const SPLITTERS: &[Splitter] = &[
     ),
     bytes(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[LLAMA3]),
     bytes(
-        &[
-            "qwen2",
-            "deepseek-r1-qwen",
-            "kormo",
-            "f2llmv2",
-            "stablelm2",
-            "megrez",
-            "hunyuan",
-            "solar-open",
-            "grok-2",
-        ],
+        &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "megrez", "hunyuan", "solar-open", "grok-2"],
         &[QWEN2],
     ),
     bytes(
@@ -102,10 +92,7 @@ pub const SPLITTERS: &[Splitter] = &[
             r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         ],
     ),
-    bytes(
-        &["ufakzeka"],
-        &[r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
-    ),
+    bytes(&["ufakzeka"], &[r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
     bytes(&["laguna"], &[LINES, QWEN2]),
     whole(
         &["minicpm5"],
@@ -131,10 +118,7 @@ pub const SPLITTERS: &[Splitter] = &[
             r"\p{N}+",
         ],
     ),
-    bytes(
-        &["deepseek-coder"],
-        &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", r"\p{N}"],
-    ),
+    bytes(&["deepseek-coder"], &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", r"\p{N}"]),
     bytes(&["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"], &[r"\p{N}{1,3}", HAN_KANA, DEEPSEEK3]),
     bytes(
         &["spark2_5"],

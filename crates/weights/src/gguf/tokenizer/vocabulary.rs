@@ -84,8 +84,12 @@ impl<'a> Vocabulary<'a> {
         let named = |(id, text): (usize, String)| if text.is_empty() { format!("[EMPTY_{id}]") } else { text };
         let texts: Vec<String> = texts.into_iter().enumerate().map(named).collect();
         let numbers = |list: &List| list.iter().map(|v| v.signed().unwrap_or(1)).collect::<Vec<_>>();
-        let mut kinds: Vec<Kind> =
-            list("tokenizer.ggml.token_type").map(numbers).unwrap_or_default().into_iter().map(Kind::numbered).collect();
+        let mut kinds: Vec<Kind> = list("tokenizer.ggml.token_type")
+            .map(numbers)
+            .unwrap_or_default()
+            .into_iter()
+            .map(Kind::numbered)
+            .collect();
         kinds.resize(texts.len(), Kind::Normal);
         let scores = list("tokenizer.ggml.scores");
         let scores: Vec<f64> = scores.into_iter().flat_map(List::iter).map(|v| v.real().unwrap_or(0.0)).collect();
