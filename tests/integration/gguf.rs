@@ -205,6 +205,21 @@ fn the_demo_speaks_from_a_gguf_file() {
     assert_eq!((&ours["text"], &ours["tokens"]), (&own["text"], &own["tokens"]));
     let auto = stdout(&["caption", "--set", &set, "--set", "decoder.kind=auto", &scene]);
     assert_eq!(auto.trim(), own["text"]);
+    // The third of these tokens as the end of a turn, under whatever name: decoding stops there.
+    let bytes = std::fs::read(&out).unwrap();
+    let key = b"tokenizer.ggml.eos_token_id";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
+    let tokens = own["tokens"].as_array().unwrap();
+    let third = tokens[2].as_u64().unwrap() as u32;
+    for name in [b"eot", b"eom"] {
+        let mut bytes = bytes.clone();
+        bytes[at + 15..at + 18].copy_from_slice(name);
+        bytes[at + 31..at + 35].copy_from_slice(&third.to_le_bytes());
+        std::fs::write(&out, bytes).unwrap();
+        let line = &lines(&["caption", "--json", "--set", &set, &scene])[0];
+        let until = tokens.iter().position(|id| *id == json!(third)).unwrap();
+        assert_eq!((&line["finish"], line["tokens"].as_array().unwrap().as_slice()), (&json!("eos"), &tokens[..until]));
+    }
 }
 
 #[test]

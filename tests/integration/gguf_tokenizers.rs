@@ -144,3 +144,56 @@ fn unknown_names_are_refused_and_ends_of_turns_end_a_text() {
         assert_eq!(ids, serde_json::json!([own, own - 1]), "{key}");
     }
 }
+
+#[test]
+fn a_missing_splitter_is_warned_of_once_and_the_right_name_is_written() {
+    let file = std::fs::read(folder("gguf_tokenizers").join("bytes.gguf")).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let (path, out) = (place.path().join("m.gguf"), place.path().join("out.gguf"));
+    let at = file.windows(20).position(|w| w == b"tokenizer.ggml.pre\x08\0").unwrap();
+    let missing = [&file[..at + 17], b"x", &file[at + 18..]].concat();
+    for (bytes, warning, name) in [
+        (missing, "tokenizer.ggml.pre is missing", "default"),
+        (file.clone(), "tokenizer.ggml.pre is \"default\"", "default"),
+        (with_text(&file, "tokenizer.ggml.pre", "default", "starcoder"), "", "smollm"),
+        (with_text(&file, "tokenizer.ggml.pre", "default", "tekken"), "", "tekken"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let output = super::program::limber(&["convert", path.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        let warnings = message.matches("WARN").count();
+        assert_eq!(warnings, usize::from(!warning.is_empty()), "{message}");
+        assert!(message.contains(warning), "{message}");
+        let written = std::fs::read(&out).unwrap();
+        let entry = [b"tokenizer.ggml.pre\x08\0\0\0".as_slice(), &(name.len() as u64).to_le_bytes(), name.as_bytes()];
+        let entry = entry.concat();
+        assert!(written.windows(entry.len()).any(|w| w == entry), "{name}");
+    }
+}
+
+#[test]
+fn models_of_sentencepiece_are_written_and_read_again() {
+    let expected = lists("gguf_tokenizers");
+    let texts = texts(&expected, "texts");
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out.gguf");
+    for name in ["merged", "plain"] {
+        let from = folder("gguf_tokenizers").join(format!("{name}.gguf"));
+        super::program::stdout(&["convert", from.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        // Without the whole tokenizer.json, that is as llama.cpp reads it.
+        let mut written = std::fs::read(&out).unwrap();
+        let whole = b"tokenizer.huggingface.json";
+        let at = written.windows(whole.len()).position(|w| w == whole).unwrap();
+        written[at] = b'x';
+        std::fs::write(&out, written).unwrap();
+        let tokenizer = Tokenizer::from_source(open(&out).as_ref()).unwrap();
+        let list = expected["llama.cpp"][format!("{name}.gguf")].as_u64().unwrap();
+        check(name, &tokenizer, &texts, &expected["lists"][list as usize]);
+    }
+    let from = folder("gguf_tokenizers").join("unigram.gguf");
+    super::program::fails(
+        &["convert", from.to_str().unwrap(), "--out", out.to_str().unwrap()],
+        &["a model of the type \"Unigram\", which is not written to GGUF"],
+    );
+}

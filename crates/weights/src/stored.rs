@@ -37,7 +37,7 @@ const ELEMENTS: &[(&str, usize)] = &[
     ("F6_E2M3", 6),
     ("F6_E3M2", 6),
     ("F4", 4),
-    // Blocks of GGUF; a number of theirs has no bits of its own. All but the two that ggml computes with can be weights.
+    // Blocks of GGUF; a number of theirs has no bits of its own. Those that ggml computes with alone, and the last two, are no weights here.
     ("Q8_0", 0),
     ("Q4_K", 0),
     ("Q4_0", 0),
@@ -62,6 +62,8 @@ const ELEMENTS: &[(&str, usize)] = &[
     ("TQ1_0", 0),
     ("TQ2_0", 0),
     ("MXFP4", 0),
+    ("NVFP4", 0),
+    ("Q1_0", 0),
 ];
 
 impl Element {

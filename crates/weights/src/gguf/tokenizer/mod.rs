@@ -5,6 +5,7 @@
 //! SentencePiece with bytes to fall back to (`llama`), unigram models (`t5`).
 //! Source followed: llama.cpp's `src/llama-vocab.cpp`.
 
+mod charsmap;
 mod read;
 mod splitters;
 mod vocabulary;
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The whole `tokenizer.json`.
 const WHOLE: &str = "tokenizer.huggingface.json";
+/// The merges of a BPE.
+const MERGES: &str = "tokenizer.ggml.merges";
 /// Files that say nothing where the file says all: another model's may lie in the same folder.
 const SILENT: [&str; 5] =
     ["special_tokens_map.json", "added_tokens.json", "generation_config.json", "vocab.json", "merges.txt"];
@@ -39,6 +42,11 @@ pub(super) fn documents(bytes: SharedBytes) -> Documents {
             let whole = header.metadata.get(WHOLE).and_then(|v| v.text());
             return Ok(whole.filter(|_| name == "tokenizer.json").map(str::to_string));
         };
+        // A list of tokens alone is no tokenizer.
+        let is_bare = vocabulary.text("tokenizer.ggml.model") == Some("gpt2") && vocabulary.list(MERGES).is_none();
+        if is_bare && vocabulary.text(WHOLE).is_none() {
+            return Ok(None);
+        }
         let warn = |message: &str| {
             if !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!("{message}");

@@ -2,6 +2,7 @@
 
 use super::splitters::{self, Splitter};
 use super::vocabulary::{Kind, Vocabulary};
+use super::{MERGES, charsmap};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
@@ -67,8 +68,8 @@ type Parts = [Json; 4];
 /// A BPE whose merges the file lists.
 fn byte_pairs(vocabulary: &Vocabulary, splitter: &Splitter) -> Result<Parts, String> {
     let ids = ids(vocabulary);
-    let merges = vocabulary.list("tokenizer.ggml.merges").and_then(|list| list.texts());
-    let merges = merges.ok_or("tokenizer.ggml.merges is missing or no list of texts")?;
+    let merges = vocabulary.list(MERGES).and_then(|list| list.texts());
+    let merges = merges.ok_or_else(|| format!("{MERGES} is missing or no list of texts"))?;
     // A merge of what is no token is never made.
     let known = |(left, right): &(&str, &str)| {
         [*left, *right, &format!("{left}{right}")].iter().all(|text| ids.contains_key(*text))
@@ -125,7 +126,7 @@ fn merged(vocabulary: &Vocabulary) -> Parts {
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.len().cmp(&b.2.len())));
     let merges: Vec<Json> = merges.iter().map(|(_, _, left, right)| json!([left, right])).collect();
     let has_bytes = vocabulary.kinds.contains(&Kind::Byte);
-    let unknown = vocabulary.special("unknown").map(|id| vocabulary.texts[id as usize].as_str());
+    let unknown = vocabulary.unknown().map(|id| vocabulary.texts[id as usize].as_str());
     let model = json!({
         "type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null,
         "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": has_bytes, "ignore_merges": false,
@@ -140,8 +141,7 @@ fn unigram(vocabulary: &Vocabulary) -> Result<Parts, String> {
     if vocabulary.scores.is_empty() {
         return Err("tokenizer.ggml.scores is missing or shorter than the list of tokens".into());
     }
-    let unknown = vocabulary.special("unknown");
-    let unknown = unknown.or_else(|| vocabulary.kinds.iter().position(|kind| *kind == Kind::Unknown).map(|i| i as u32));
+    let unknown = vocabulary.unknown();
     let pieces: Vec<Json> =
         vocabulary.texts.iter().zip(&vocabulary.scores).map(|(text, score)| json!([text, score])).collect();
     let model = json!({"type": "Unigram", "unk_id": unknown, "vocab": pieces, "byte_fallback": vocabulary.kinds.contains(&Kind::Byte)});
@@ -149,6 +149,7 @@ fn unigram(vocabulary: &Vocabulary) -> Result<Parts, String> {
     if let Some(map) = vocabulary.list("tokenizer.ggml.precompiled_charsmap") {
         let bytes: Vec<u8> = map.iter().map(|v| v.signed().unwrap_or(0) as u8).collect();
         if !bytes.is_empty() {
+            charsmap::check(&bytes)?;
             normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(&bytes)}));
         }
     }

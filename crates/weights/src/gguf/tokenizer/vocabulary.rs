@@ -92,15 +92,31 @@ impl<'a> Vocabulary<'a> {
             .collect();
         kinds.resize(texts.len(), Kind::Normal);
         let scores = list("tokenizer.ggml.scores");
-        let scores: Vec<f64> = scores.into_iter().flat_map(List::iter).map(|v| v.real().unwrap_or(0.0)).collect();
+        // As f32, so that sums of them that should be equal are.
+        let exact = |v: Value| f64::from(v.real().unwrap_or(0.0) as f32);
+        let scores: Vec<f64> = scores.into_iter().flat_map(List::iter).map(exact).collect();
         let scores = if scores.len() < texts.len() { Vec::new() } else { scores };
         Some(Self { texts, kinds, scores, header })
     }
 
-    /// The id that the entry `tokenizer.ggml.NAME_token_id` gives, if there is such a token.
+    /// The id that the entry `tokenizer.ggml.NAME_token_id` gives, if there is such a token; models of SentencePiece have
+    /// usual ones, as llama.cpp takes them.
     pub fn special(&self, name: &str) -> Option<u32> {
-        let id = self.header.metadata.get(format!("tokenizer.ggml.{name}_token_id").as_str())?.whole()?;
+        let given = self.header.metadata.get(format!("tokenizer.ggml.{name}_token_id").as_str());
+        let id = match (given, self.text("tokenizer.ggml.model"), name) {
+            (Some(id), ..) => id.whole()?,
+            (None, Some("llama"), "unknown") => 0,
+            (None, Some("llama"), "bos") | (None, Some("t5"), "eos") => 1,
+            (None, Some("llama"), "eos") | (None, Some("t5"), "unknown") => 2,
+            _ => return None,
+        };
         u32::try_from(id).ok().filter(|id| (*id as usize) < self.texts.len())
+    }
+
+    /// The token for what is none: the one that the file names, or whose kind says so.
+    pub fn unknown(&self) -> Option<u32> {
+        let by_kind = || self.kinds.iter().position(|kind| *kind == Kind::Unknown).map(|id| id as u32);
+        self.special("unknown").or_else(by_kind)
     }
 
     /// The ids that end a text, that of the end of text first: what the file says is the end of a text, of a turn, of a
