@@ -77,7 +77,7 @@ fn byte_level_tokenizers_split_as_llama_cpp_does_under_every_name() {
 fn sentencepiece_models_give_the_ids_of_llama_cpp_and_transformers() {
     let expected = lists("gguf_tokenizers");
     let texts: Vec<String> = [texts(&expected, "texts"), texts(&expected, "marked")].concat();
-    for name in ["merged", "plain", "unigram"] {
+    for (name, eos) in [("merged", 2), ("plain", 2), ("unigram", 2), ("characters", 1)] {
         let source = open(&folder("gguf_tokenizers").join(format!("{name}.gguf")));
         let tokenizer = Tokenizer::from_source(source.as_ref()).unwrap();
         let list = |group: &str, name: &str| expected[group][name].as_u64().map(|at| &expected["lists"][at as usize]);
@@ -85,7 +85,7 @@ fn sentencepiece_models_give_the_ids_of_llama_cpp_and_transformers() {
         if let Some(ids) = list("sentencepiece", name) {
             check(name, &tokenizer, &texts, ids);
         }
-        assert_eq!((tokenizer.eos(), tokenizer.token_id("<|extra|>").is_some()), (Some(2), true));
+        assert_eq!((tokenizer.eos(), tokenizer.token_id("<|extra|>").is_some()), (Some(eos), true));
         if name == "unigram" {
             continue;
         }

@@ -5,7 +5,7 @@ Run: `npm i --ignore-scripts node-llama-cpp@3.21.1` in some folder, then
 
 `bytes.gguf` is a byte-level BPE whose merges were learned on the texts themselves with nothing split off, so that every cut of
 a splitter shows in the ids; it is given to llama.cpp once under each name of `tokenizer.ggml.pre`.
-`merged.gguf`, `plain.gguf` and `unigram.gguf` are models of SentencePiece.
+`merged.gguf`, `plain.gguf` and `unigram.gguf` are models of SentencePiece, `characters.gguf` is of Gemma 4's kind.
 """
 
 import json
@@ -105,6 +105,31 @@ def byte_level(path, tokens, merges, pre):
     end_file(writer)
 
 
+def characters(path):
+    """A BPE over characters with bytes for what is no token, of Gemma 4's kind."""
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Replace(" ", "\u2581")
+    # Merges do not reach over line ends; rare characters are left to the bytes.
+    trained.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\n]+|[\n]+"), "isolated")
+    trainer = trainers.BpeTrainer(vocab_size=900, limit_alphabet=150, show_progress=False, max_token_length=10)
+    trained.train_from_iterator(TEXTS, trainer)
+    tree = json.loads(trained.to_str())["model"]
+    tokens = sorted(tree["vocab"], key=tree["vocab"].get)
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    kinds = [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.UNKNOWN] + [gguf.TokenType.BYTE] * 256
+    kinds += [gguf.TokenType.NORMAL] * len(tokens) + [gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED]
+    all_tokens = special + [f"<0x{i:02X}>" for i in range(256)] + tokens + SPECIAL
+    writer = start_file(path, len(all_tokens))
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list(all_tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in tree["merges"]])
+    writer.add_eos_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_unk_token_id(3)
+    end_file(writer)
+
+
 def sentence_piece(path, kind, prefix, folder):
     model = f"{folder}/{kind}{int(prefix)}"
     (Path(folder) / "corpus.txt").write_text("\n".join(t.replace("\n", " ") for t in TEXTS if t.strip()))
@@ -199,6 +224,8 @@ def main():
             if kind == "bpe":
                 made = of_proto(pieces, prefix)
                 out["sentencepiece"][name] = [made.encode(text).ids for text in TEXTS + MARKED]
+        characters(HERE / "characters.gguf")
+        jobs["characters.gguf"] = str(HERE / "characters.gguf")
         script = Path(os.environ["NODE_LLAMA_CPP"]) / "limber_tokenize.mjs"
         script.write_text((HERE / "tokenize.mjs").read_text())
         job = json.dumps({"texts": TEXTS + MARKED, "files": jobs})
