@@ -1,13 +1,13 @@
 //! An encoder of one's own between the built-in components: `cargo run --release --example custom_encoder -- IMAGE`.
 
 use limber::core::registry::{EncoderSpecs, Origin};
-use limber::core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, Weights};
-use limber::{Captioner, Result, config::load_text, parts};
+use limber::core::{Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Weights};
+use limber::{Captioner, Result, built_in, config::load_text};
 
 /// The mean colour of an image, one token of width 3.
 struct MeanColour;
 
-impl Part for MeanColour {
+impl Component for MeanColour {
     type Config = std::collections::BTreeMap<String, String>;
     const KIND: &'static str = "mean-colour";
     const ABOUT: &'static str = "mean colour of an image";
@@ -17,7 +17,7 @@ impl Part for MeanColour {
     }
 }
 
-impl EncoderPart for MeanColour {
+impl EncoderComponent for MeanColour {
     fn specs(_: &Self::Config) -> Result<EncoderSpecs> {
         Ok(MeanColour.spec())
     }
@@ -37,7 +37,7 @@ impl Encoder for MeanColour {
 }
 
 fn main() -> Result<()> {
-    let mut registry = parts::registry()?;
+    let mut registry = built_in::registry()?;
     registry.insert_encoder::<MeanColour>(Origin::BuiltIn { package: "example".into(), version: "0".into() })?;
     let text = "encoder: {kind: mean-colour}\nstitch: {kind: linear, weights: 'random:1'}\ndecoder: {kind: gptj}";
     let config = load_text("example.yaml", text, ".".as_ref(), &["generate.max_tokens=8".to_string()])?.config;

@@ -48,7 +48,7 @@ pub use limber_eval as eval;
 pub use limber_images as images;
 pub use limber_pipeline::{
     Caption, Captioner, Depth, Image, LanguageModel, Model, Open, PrefixEncoder, Preprocessor, Score, VisionEncoder,
-    encode, generation, model, needs, parts, plugins, stitch_file,
+    built_in, encode, generation, model, needs, plugins, stitch_file,
 };
 pub use limber_text as text;
 pub use limber_train as train;

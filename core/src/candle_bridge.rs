@@ -1,4 +1,4 @@
-//! Models of candle's own crates over limber's weights: a `VarBuilder` whose tensors a part's function answers.
+//! Models of candle's own crates over limber's weights: a `VarBuilder` whose tensors a component's function answers.
 //!
 //! Such models multiply dense f32 tensors, so what they read is copied out of the mapped file; [`matrix`] still honours
 //! the type that the weights are wanted in.
@@ -40,7 +40,7 @@ where
     F: Fn(&Weights, &str, &[usize]) -> Result<Tensor, WeightError> + Send + Sync,
 {
     fn get(&self, shape: Shape, name: &str, _: candle_nn::Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        // The message alone: a user's mistake is no place for a backtrace.
+        // The message alone: a user's mistake needs no backtrace.
         let tensor = (self.answer)(&self.weights, name, shape.dims()).map_err(|e| Error::Msg(e.to_string()))?;
         if tensor.dims() != shape.dims() {
             candle_core::bail!("tensor {name:?} has shape {:?}, the model asks for {shape:?}", tensor.dims())
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_candles_reads_through_the_parts_names() {
+    fn a_model_of_candles_reads_through_the_components_names() {
         let run = |dtype| {
             let linear = candle_nn::linear(2, 1, builder(dtype).pp("linear")).unwrap();
             let x = Tensor::new(&[[1f32, 3.0]], &Device::Cpu).unwrap();

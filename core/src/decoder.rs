@@ -83,7 +83,7 @@ pub enum Checkpointing {
 /// One forward run: cache, lengths, mask, logit positions, taps.
 ///
 /// What the backward pass of a checkpointed block needs is the executor's own; a run has no way to it, so nothing outside
-/// can meet a tensor whose value was left out:
+/// can reach a tensor without values:
 ///
 /// ```compile_fail,E0609
 /// let mut run = limber_core::Run::new();

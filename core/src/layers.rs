@@ -176,7 +176,8 @@ impl<S: Stage> Blocks<S> {
 mod tests {
     use super::*;
     use crate::frozen::FrozenLinear;
-    use crate::weights::{FrozenData, Init, Weights};
+    use crate::noise::{largest, random};
+    use crate::weights::FrozenData;
     use candle_core::{Device, Var};
     use std::sync::Mutex;
 
@@ -191,14 +192,6 @@ mod tests {
             self.seen.lock().unwrap().push(x.clone());
             crate::gather(&(x + self.layer.forward(&x.sqr()?)?)?, rows)
         }
-    }
-
-    fn random(shape: &[usize], seed: u64) -> Tensor {
-        Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
-    }
-
-    fn largest(a: &Tensor, b: &Tensor) -> f32 {
-        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! All that the author of a limber part needs: the contracts, the registry, weights and frozen operations.
+//! All that the author of a limber component needs: the contracts, the registry, weights and frozen operations.
 //!
 //! There is no file and no network here: weights arrive through [`weights::WeightSource`], settings as JSON values.
 //!
 //! One alphabet names the sizes everywhere: **B** batch, **S** image side, **N** visual tokens, **E** encoder width,
-//! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary rows,
+//! **K** prefix tokens, **D** LM width, **T** text tokens, **P** cached positions, **H** heads, **V** vocabulary size,
 //! **L** layers.
 
 pub mod backend;
@@ -22,6 +22,8 @@ mod graph;
 pub mod hash;
 pub mod layers;
 pub mod model_config;
+#[cfg(test)]
+mod noise;
 pub mod ops;
 pub mod positions;
 pub mod preprocessor;
@@ -45,12 +47,12 @@ pub use frozen::{FrozenEmbedding, FrozenLinear, Mlp};
 pub use gather::gather;
 pub use layers::{Layer, Layers};
 pub use model_config::ModelConfig;
-pub use registry::{DecoderPart, EncoderPart, Part, PartContext, Registry, StitchPart};
+pub use registry::{Component, DecoderComponent, EncoderComponent, Registry, StitchComponent, StitchContext};
 pub use spec::{Augment, DecoderSpec, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule};
 pub use stitch::{Mode, Stitch};
 pub use weights::{Init, WeightSource, WeightType, Weights};
 
-// What `register!` and parts' derives expand to; authors need no dependency line of their own for these.
+// What `register!` and components' derives expand to; authors need no dependency line of their own for these.
 #[doc(hidden)]
 pub mod exports {
     pub use inventory;

@@ -1,6 +1,7 @@
-//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a part cannot do.
+//! `config.json` as Hugging Face's `save_pretrained` writes it: typed reading, and refusal of what a component cannot
+//! do.
 //!
-//! A value that a part does not support is refused by the name of its key, never computed as if it were another.
+//! A value that a component does not support is refused by the name of its key, never computed as if it were another.
 
 use crate::settings::{self, Violation};
 use crate::weights::WeightSource;
@@ -117,9 +118,9 @@ impl ModelConfig {
     }
 
     /// An error that names this document, a key and its value.
-    pub fn refusal(&self, key: &str, allowed: impl std::fmt::Display) -> anyhow::Error {
+    pub fn refusal(&self, key: &str, expected: impl std::fmt::Display) -> anyhow::Error {
         let value = self.tree.get(key).unwrap_or(&Value::Null);
-        anyhow::anyhow!("{}: {key} is {value}, {allowed}", self.location)
+        anyhow::anyhow!("{}: {key} is {value}, {expected}", self.location)
     }
 
     /// `model_type`.
@@ -131,11 +132,11 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Names the type and the allowed ones.
-    pub fn expect_type(&self, part: &str, types: &[&str]) -> Result<()> {
+    pub fn expect_type(&self, component: &str, types: &[&str]) -> Result<()> {
         match self.model_type() {
             Some(kind) if !types.contains(&kind) => {
                 let types: Vec<String> = types.iter().map(|t| format!("{t:?}")).collect();
-                Err(self.refusal("model_type", format!("{part} takes {}", types.join(", "))))
+                Err(self.refusal("model_type", format!("{component} takes {}", types.join(", "))))
             }
             _ => Ok(()),
         }
@@ -197,7 +198,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Names the first key that is set, and its value.
-    pub fn refuse(&self, part: &str, keys: &[&str]) -> Result<()> {
+    pub fn refuse(&self, component: &str, keys: &[&str]) -> Result<()> {
         for key in keys {
             let off = match self.value(key) {
                 None | Some(Value::Bool(false)) => true,
@@ -207,7 +208,7 @@ impl ModelConfig {
                 Some(_) => false,
             };
             if !off {
-                return Err(self.refusal(key, format!("which {part} does not support")));
+                return Err(self.refusal(key, format!("which {component} does not support")));
             }
         }
         Ok(())
@@ -217,10 +218,10 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Names the first other key, and its value.
-    pub fn only(&self, part: &str, keys: &[&str]) -> Result<()> {
+    pub fn only(&self, component: &str, keys: &[&str]) -> Result<()> {
         let others = self.tree.as_object().into_iter().flatten().filter(|(key, _)| !keys.contains(&key.as_str()));
         match others.into_iter().find(|(_, value)| !value.is_null()) {
-            Some((key, _)) => Err(self.refusal(key, format!("a key that {part} does not know"))),
+            Some((key, _)) => Err(self.refusal(key, format!("a key that {component} does not know"))),
             None => Ok(()),
         }
     }
@@ -239,10 +240,10 @@ impl ModelConfig {
         }
     }
 
-    fn typed<T>(&self, key: &str, allowed: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+    fn typed<T>(&self, key: &str, expected: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
         match self.value(key) {
             None => Ok(None),
-            Some(value) => read(value).map(Some).ok_or_else(|| self.refusal(key, allowed)),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.refusal(key, expected)),
         }
     }
 }
@@ -256,7 +257,7 @@ pub fn recognises(source: &dyn WeightSource, types: &[&str]) -> Result<bool> {
 }
 
 /// The ids that end a text: `generation_config.json`'s, as transformers' `generate` takes them, else `config.json`'s.
-/// No id where the latter says null; None where nothing is said.
+/// No id where the latter says null; None where neither says.
 ///
 /// # Errors
 /// A document that cannot be read, or ids that are none.
@@ -324,12 +325,13 @@ impl JsonSchema for TokenIds {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::weights::{FrozenData, Request, WeightError};
     use serde_json::json;
 
-    struct Texts(Vec<(&'static str, String)>);
+    /// Documents by their names, and no tensors.
+    pub(crate) struct Texts(pub(crate) Vec<(&'static str, String)>);
 
     impl WeightSource for Texts {
         fn label(&self) -> String {
@@ -346,7 +348,8 @@ mod tests {
         }
     }
 
-    fn config(tree: Value) -> ModelConfig {
+    /// A `config.json`.
+    pub(crate) fn config(tree: Value) -> ModelConfig {
         let source = Texts(vec![("config.json", tree.to_string())]);
         ModelConfig::read(&source).unwrap().unwrap()
     }

@@ -53,8 +53,8 @@ impl Bicubic {
                 let at = centre - 0.5;
                 let first = at.floor();
                 for tap in -1..=2i64 {
-                    let place = (first as i64 + tap).clamp(0, from as i64 - 1) as usize;
-                    row[place] += cubic(at - first - tap as f32, -0.75);
+                    let index = (first as i64 + tap).clamp(0, from as i64 - 1) as usize;
+                    row[index] += cubic(at - first - tap as f32, -0.75);
                 }
             }
         }
@@ -64,13 +64,13 @@ impl Bicubic {
 
 /// The weights around `centre`, which add up to 1.
 fn widened(row: &mut [f32], centre: f32, scale: f32) {
-    let stretch = scale.max(1.0);
-    let support = 2.0 * stretch;
+    let widening = scale.max(1.0);
+    let support = 2.0 * widening;
     let first = (centre - support + 0.5).max(0.0) as usize;
     let last = ((centre + support + 0.5) as usize).min(row.len());
-    let inverse = 1.0 / stretch;
-    for (place, weight) in row.iter_mut().enumerate().take(last).skip(first) {
-        *weight = cubic((place as f32 - centre + 0.5) * inverse, -0.5);
+    let inverse = 1.0 / widening;
+    for (index, weight) in row.iter_mut().enumerate().take(last).skip(first) {
+        *weight = cubic((index as f32 - centre + 0.5) * inverse, -0.5);
     }
     let total: f32 = row.iter().sum();
     row.iter_mut().for_each(|weight| *weight /= total);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_and_columns_keep_their_places() {
+    fn rows_and_columns_keep_their_positions() {
         // A value that grows down the rows alone, and one that grows along the columns alone.
         let values: Vec<f32> = (0..16).flat_map(|at| [(at / 4) as f32, (at % 4) as f32]).collect();
         let positions = Tensor::from_vec(values, (16, 2), &Device::Cpu).unwrap();

@@ -67,7 +67,7 @@ fn spec(file: &ModelConfig, class: ImageSpec) -> Result<ImageSpec> {
         _ => (channels(file, "image_mean")?.unwrap_or(class.mean), channels(file, "image_std")?.unwrap_or(class.std)),
     };
     if !std.iter().all(|d| *d > 0.0) {
-        return Err(file.refusal("image_std", "allowed is above 0"));
+        return Err(file.refusal("image_std", "expected a number above 0"));
     }
     Ok(ImageSpec { side, resize, resize_to, filter, mean, std, ..class })
 }
@@ -114,36 +114,18 @@ fn channels(file: &ModelConfig, key: &str) -> Result<Option<[f32; 3]>> {
     let Some(numbers) = file.numbers(key)? else { return Ok(None) };
     match numbers.as_slice() {
         [r, g, b] => Ok(Some([*r as f32, *g as f32, *b as f32])),
-        _ => Err(file.refusal(key, "allowed is one number a channel")),
+        _ => Err(file.refusal(key, "expected one number a channel")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{FrozenData, Request, WeightError};
+    use crate::model_config::tests::Texts;
     use serde_json::json;
-    use std::collections::BTreeMap;
-
-    struct Text(Option<String>);
-
-    impl WeightSource for Text {
-        fn label(&self) -> String {
-            "here".into()
-        }
-        fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-            None
-        }
-        fn read(&self, _: &Request) -> Result<FrozenData, WeightError> {
-            Ok(FrozenData::from_f32(vec![], &[0]))
-        }
-        fn document(&self, name: &str) -> Result<Option<String>, WeightError> {
-            Ok(if name == "preprocessor_config.json" { self.0.clone() } else { None })
-        }
-    }
 
     fn spec_of(file: Value, class: ImageSpec) -> Result<ImageSpec> {
-        Ok(read(&Text(Some(file.to_string())), class)?.unwrap())
+        Ok(read(&Texts(vec![("preprocessor_config.json", file.to_string())]), class)?.unwrap())
     }
 
     #[test]
@@ -153,7 +135,7 @@ mod tests {
         let check = |file: Value, class: ImageSpec, expected: ImageSpec| {
             assert_eq!(spec_of(file.clone(), class).unwrap(), expected, "{file}");
         };
-        assert_eq!(read(&Text(None), clip).unwrap(), None);
+        assert_eq!(read(&Texts(vec![]), clip).unwrap(), None);
         check(json!({}), clip, clip);
         check(json!({"size": 336, "crop_size": 336, "do_center_crop": true}), clip, ImageSpec::clip(336));
         check(
@@ -204,8 +186,8 @@ mod tests {
             json!({"do_center_crop": false}),
             "do_center_crop is false, supported is true where size is the shorter side",
         );
-        check(json!({"image_mean": [0.5]}), "image_mean is [0.5], allowed is one number a channel");
-        check(json!({"image_std": [1, 0, 1]}), "image_std is [1,0,1], allowed is above 0");
+        check(json!({"image_mean": [0.5]}), "image_mean is [0.5], expected one number a channel");
+        check(json!({"image_std": [1, 0, 1]}), "image_std is [1,0,1], expected a number above 0");
         check(
             json!({"size": {"height": 224, "width": 448}}),
             "size is {\"height\":224,\"width\":448}, supported is a number, an equal height and width, or (for size) the shortest_edge",

@@ -1,10 +1,11 @@
 //! Settings: a JSON tree in, a typed value out, with every problem named by its key and what is expected there.
 //!
 //! [`read`] serves components and sections of a config file alike: a type with serde's and schemars' derives is the one
-//! place that says which keys there are, what they may hold and what they are by default.
+//! definition of which keys there are, what they may hold and what they are by default.
 
 mod expected;
 mod read;
+mod text;
 mod violations;
 mod words;
 
@@ -68,24 +69,24 @@ pub fn to_value<T: Serialize>(config: &T) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// A component's own settings over those of a preset (its name with them) or of what lies beside the weights (the place with
-/// them). Where there are both, they must say the same, save for the keys `ignored`.
+/// A component's own settings over those of a preset (its name with them) or of what lies beside the weights (the
+/// location with them). Where there are both, they must say the same, save for the keys `ignored`.
 ///
 /// # Errors
-/// The first key in which preset and place differ, with both values.
+/// The first key in which preset and document differ, with both values.
 pub fn layered<T: Serialize + DeserializeOwned>(
     own: &T,
     preset: Option<(&str, &T)>,
     found: Option<(&str, &T)>,
     ignored: &[&str],
 ) -> anyhow::Result<T> {
-    if let (Some((name, preset)), Some((place, found))) = (preset, found) {
+    if let (Some((name, preset)), Some((location, found))) = (preset, found) {
         let (wanted, there) = (to_value(preset)?, to_value(found)?);
         for (key, wanted) in wanted.as_object().into_iter().flatten() {
             let there = there.get(key).unwrap_or(&Value::Null);
             if there != wanted && !ignored.contains(&key.as_str()) {
                 anyhow::bail!(
-                    "{place}: {key} is {there}, but {wanted} in the model {name:?}; leave out model, or set the one that the weights are of"
+                    "{location}: {key} is {there}, but {wanted} in the model {name:?}; leave out model, or set the one that the weights are of"
                 )
             }
         }
@@ -108,15 +109,20 @@ pub fn over<T: Serialize + DeserializeOwned>(own: &T, defaults: &T) -> anyhow::R
     layered(own, Some(("defaults", defaults)), None, &[])
 }
 
+/// Sets what is not set: to what is found, else to the default.
+pub fn fill<T>(setting: &mut Option<T>, found: Option<T>, default: T) {
+    setting.get_or_insert(found.unwrap_or(default));
+}
+
 /// A size that `component` cannot do without.
 ///
 /// # Errors
 /// A size of 0, or none.
-pub fn size(part: &str, key: &str, value: Option<usize>) -> anyhow::Result<usize> {
+pub fn size(component: &str, key: &str, value: Option<usize>) -> anyhow::Result<usize> {
     match value {
-        Some(0) => anyhow::bail!("{part}: {key} is 0, allowed is 1 and above"),
+        Some(0) => anyhow::bail!("{component}: {key} is 0, expected at least 1"),
         Some(n) => Ok(n),
-        None => anyhow::bail!("{part}: {key} is not set"),
+        None => anyhow::bail!("{component}: {key} is not set"),
     }
 }
 

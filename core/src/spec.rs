@@ -1,4 +1,4 @@
-//! What a part says of itself: image, feature and decoder specs.
+//! What a component says of itself: image, feature and decoder specs.
 //!
 //! Specs are plain data, known before any weight is read, so that a stitch that does not fit is refused early.
 //! They grow by fields; `Default` keeps older authors' code compiling.
@@ -83,6 +83,19 @@ impl ImageSpec {
         }
     }
 
+    /// BEiT's and SigLIP's pre-processing at side `side`: both sides resized, pixels from -1 to 1.
+    pub const fn squashed(side: usize) -> Self {
+        Self {
+            side,
+            resize: ResizeRule::Squash,
+            resize_to: None,
+            filter: ResizeFilter::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            augment: Augment::None,
+        }
+    }
+
     /// The side that the rule resizes to before the centre is cut out.
     pub fn resized(&self) -> usize {
         self.resize_to.unwrap_or(self.side)
@@ -134,7 +147,7 @@ pub struct FeatureSpec {
 pub struct DecoderSpec {
     /// LM width D.
     pub width: usize,
-    /// Vocabulary rows V of the output head.
+    /// Vocabulary size V of the output head.
     pub vocab: usize,
     /// Layers L.
     pub layers: usize,

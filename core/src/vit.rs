@@ -3,6 +3,10 @@
 //! Sources followed: transformers' `modeling_clip.py` (`CLIPEncoderLayer`), `modeling_beit.py` (`BeitLayer`, with
 //! layer scale and a bias on the scores) and `modeling_dinov2.py` (`Dinov2SwiGLUFFN`). Encoders load the pieces under their own names.
 
+mod settings;
+
+pub use settings::{VitClass, VitSettings, VitSizes, hidden_state};
+
 use crate::Run;
 use crate::frozen::{Epilogue, FrozenLinear, forward_all, forward_all_with};
 use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend, attend_all};
@@ -78,6 +82,23 @@ impl VitBlock {
         };
         self.fc2.forward_with(&mlp, scaled_residual(&x, &self.scale2))
     }
+}
+
+/// Tokens `lead` `[1, K, E]` before each image's `patches` `[B, N, E]`: `[B, K + N, E]`.
+///
+/// # Errors
+/// Another width.
+pub fn led_by(lead: &Tensor, patches: &Tensor) -> Result<Tensor> {
+    let (_, k, e) = lead.dims3()?;
+    Tensor::cat(&[&lead.broadcast_as((patches.dim(0)?, k, e))?, patches], 1)
+}
+
+/// x `[B, N, E]` through `blocks`, one after the other.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn through(blocks: &[VitBlock], x: Tensor, heads: Heads) -> Result<Tensor> {
+    blocks.iter().try_fold(x, |x, block| block.forward(&x, heads, None))
 }
 
 fn scaled_residual<'a>(x: &'a Tensor, scale: &'a Option<Tensor>) -> Epilogue<'a> {

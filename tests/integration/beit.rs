@@ -1,15 +1,11 @@
 //! BEiT against transformers: `tests/golden/beit`, every form a checkpoint comes in.
 
-use super::golden::{encoder, folder, lists, relative, source, tensors};
+use super::encoders::{prepared, settings_refused, weights_refused};
+use super::golden::{check_draws, encoder, folder, lists, relative, source, tensors};
 use candle_core::{Device, Tensor};
-use limber::core::random::RandomSource;
-use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{Init, ResizeFilter, ResizeRule, WeightSource, Weights};
+use limber::core::{Encoder, ResizeFilter, ResizeRule};
 use limber::images::{PassOrder, preprocess};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 /// Three layers of width 16 in f32, summed in another order.
 const CLOSE: f32 = 1e-5;
@@ -23,48 +19,44 @@ fn patches(states: &Tensor) -> Tensor {
     states.narrow(1, 1, states.dim(1).unwrap() - 1).unwrap()
 }
 
+/// The tower of a case gives the patches of `states` for `image`.
+fn gives(model: &dyn Encoder, case: &str, image: &str, states: &str) {
+    let expected = tensors("beit");
+    let found = model.encode(&expected[&format!("{case}.{image}")]).unwrap();
+    let far = relative(&found, &patches(&expected[&format!("{case}.{states}")]));
+    assert!(far < CLOSE, "{case}, {states}: {far}");
+}
+
 #[test]
 fn every_form_gives_transformers_last_hidden_state() {
-    let expected = tensors("beit");
     for (case, side, tokens, ..) in CASES {
         let model = encoder("beit", &format!("beit/{case}"), json!({}));
         let (image, features) = (model.input_spec().image().unwrap(), model.feature_spec());
         assert_eq!((image.side, features.tokens, features.width), (side, tokens, 16), "{case}");
-        let found = model.encode(&expected[&format!("{case}.image")]).unwrap();
-        let far = relative(&found, &patches(&expected[&format!("{case}.last")]));
-        assert!(far < CLOSE, "{case}: {far}");
+        gives(model.as_ref(), case, "image", "last");
     }
 }
 
 #[test]
 fn any_layer_is_transformers_hidden_state() {
-    let expected = tensors("beit");
     for (case, ..) in CASES {
         for layer in -4..=3i64 {
             let model = encoder("beit", &format!("beit/{case}"), json!({"layer": layer}));
-            let found = model.encode(&expected[&format!("{case}.image")]).unwrap();
-            let state = &expected[&format!("{case}.hidden.{}", layer.rem_euclid(4))];
-            let far = relative(&found, &patches(state));
-            assert!(far < CLOSE, "{case} layer {layer}: {far}");
+            gives(model.as_ref(), case, "image", &format!("hidden.{}", layer.rem_euclid(4)));
         }
         if case == "absolute" || case == "both" {
             let model = encoder("beit", &format!("beit/{case}"), json!({"layer": -1, "post_norm": true}));
-            let found = model.encode(&expected[&format!("{case}.image")]).unwrap();
-            let far = relative(&found, &patches(&expected[&format!("{case}.last")]));
-            assert!(far < CLOSE, "{case} with the last norm: {far}");
+            gives(model.as_ref(), case, "image", "last");
         }
     }
 }
 
 #[test]
 fn position_tables_are_resized_for_another_image_size() {
-    let expected = tensors("beit");
     for (case, _, _, side, tokens) in CASES {
         let model = encoder("beit", &format!("beit/{case}"), json!({"image_size": side}));
         assert_eq!(model.feature_spec().tokens, tokens, "{case}");
-        let found = model.encode(&expected[&format!("{case}.other.image")]).unwrap();
-        let far = relative(&found, &patches(&expected[&format!("{case}.other.last")]));
-        assert!(far < CLOSE, "{case}: {far}");
+        gives(model.as_ref(), case, "other.image", "other.last");
     }
 }
 
@@ -112,11 +104,7 @@ fn pixels_are_those_of_transformers_image_processor() {
 
 #[test]
 fn pixels_without_a_preprocessor() {
-    let registry = limber::parts::registry().unwrap();
-    let spec = |path: &str, settings: Value| {
-        let source = source(&registry, "encoder", "beit", path);
-        registry.encoder("beit", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
-    };
+    let spec = |path: &str, settings: Value| prepared("beit", path, settings).0.input.image().unwrap();
     let of_file = spec("beit/absolute", json!({}));
     assert_eq!((of_file.side, of_file.resize, of_file.filter), (30, ResizeRule::Squash, ResizeFilter::Bicubic));
     assert_eq!((of_file.mean, of_file.std), ([0.5; 3], [0.5; 3]));
@@ -131,73 +119,17 @@ fn pixels_without_a_preprocessor() {
     assert_eq!((own.mean, own.std), ([0.0, 0.5, 1.0], [1.0, 2.0, 3.0]));
 }
 
-/// Draws as `random:SEED` does and keeps what was asked for and what came.
-struct Recorder {
-    random: RandomSource,
-    drawn: Mutex<BTreeMap<String, (Init, FrozenData)>>,
-}
-
-impl WeightSource for Recorder {
-    fn label(&self) -> String {
-        self.random.label()
-    }
-
-    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        None
-    }
-
-    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        let data = self.random.read(request)?;
-        self.drawn.lock().unwrap().insert(request.name.to_string(), (request.init, data.clone()));
-        Ok(data)
-    }
-}
-
 #[test]
 fn random_weights_are_drawn_as_transformers_draws_them() {
     let random = &lists("beit")["random"];
-    let registry = limber::parts::registry().unwrap();
-    let recorder = Arc::new(Recorder { random: RandomSource::new(7), drawn: Mutex::default() });
-    let prepared = registry.encoder("beit", random["settings"].clone(), recorder.as_ref()).unwrap();
-    prepared.build(&Weights::new(recorder.clone(), Device::Cpu, None)).unwrap();
-    let drawn = recorder.drawn.lock().unwrap();
-    let expected = random["tensors"].as_object().unwrap();
-    assert_eq!(drawn.keys().collect::<Vec<_>>(), sorted(expected.keys()), "every tensor of the file, and no other");
-    for (name, (init, data)) in drawn.iter() {
-        let n = data.elements();
-        let values = data.to_f32(0..n);
-        let moment = |of: &dyn Fn(f64) -> f64| values.iter().map(|x| of(f64::from(*x))).sum::<f64>() / n as f64;
-        let mean = moment(&|x| x);
-        let std = moment(&|x| (x - mean).powi(2)).sqrt();
-        let theirs = |key: &str| expected[name][key].as_f64().unwrap();
-        assert_eq!(json!(data.shape()), expected[name]["shape"], "{name}");
-        // Five standard errors of the difference of two samples of n, of normal numbers.
-        let error = 5.0 * (2.0 / n as f64).sqrt();
-        if theirs("std") == 0.0 {
-            assert_eq!(*init, Init::Const(theirs("mean") as f32), "{name}");
-        } else {
-            assert!((mean - theirs("mean")).abs() < error * std, "{name}: mean {mean}");
-            assert!((std / theirs("std") - 1.0).abs() < error / 2f64.sqrt(), "{name}: deviation {std}");
-            // A uniform or a cut distribution has 1.8 to 2.4.
-            let kurtosis = moment(&|x| ((x - mean) / std).powi(4));
-            assert!((kurtosis - theirs("kurtosis")).abs() < error * 24f64.sqrt(), "{name}: kurtosis {kurtosis}");
-        }
-    }
-}
-
-fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
-    let mut names: Vec<&String> = names.collect();
-    names.sort();
-    names
+    // The patches, and in each of two blocks four matrices of attention and two of the MLP.
+    assert_eq!(check_draws("beit", random["settings"].clone(), &random["tensors"]), 13);
 }
 
 #[test]
 fn presets_have_microsofts_sizes() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "encoder", "beit", "random:1");
     let check = |model: &str, side: usize, tokens: usize, width: usize, layers: usize, shared: bool| {
-        let prepared = registry.encoder("beit", json!({"model": model}), source.as_ref()).unwrap();
-        let (spec, settings) = (prepared.spec, prepared.settings);
+        let (spec, settings) = prepared("beit", "random:1", json!({"model": model}));
         assert_eq!((spec.input.image().unwrap().side, spec.features.tokens), (side, tokens), "{model}");
         assert_eq!((spec.features.width, &settings["num_hidden_layers"]), (width, &json!(layers)), "{model}");
         assert_eq!(settings["num_attention_heads"], json!(width / 64), "{model}");
@@ -220,7 +152,7 @@ fn presets_have_microsofts_sizes() {
 
 #[test]
 fn what_config_json_asks_for_and_beit_cannot_do_is_refused_by_name() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check_with = |settings: Value, key: &str, value: Value, expected: &[&str]| {
         let mut config = config_of("absolute");
         config[key] = value;
@@ -249,14 +181,11 @@ fn what_config_json_asks_for_and_beit_cannot_do_is_refused_by_name() {
 
 #[test]
 fn settings_that_do_not_fit_each_other() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "encoder", "beit", "random:1");
     let check = |mut settings: Value, expected: &str| {
         if settings.get("model").is_none() && settings.get("hidden_size").is_none() {
             settings["model"] = json!("beit-base-patch16-224");
         }
-        let message = format!("{:#}", registry.encoder("beit", settings, source.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
+        settings_refused("beit", settings, expected);
     };
     check(
         json!({"model": "beit-huge"}),
@@ -266,44 +195,30 @@ fn settings_that_do_not_fit_each_other() {
         json!({"hidden_size": 10, "num_attention_heads": 3}),
         "hidden_size 10 is not a multiple of num_attention_heads 3",
     );
-    check(json!({"num_hidden_layers": 0}), "num_hidden_layers is 0, allowed is 1 and above");
-    check(json!({"image_size": 12}), "image_size 12 is less than patch_size 16");
-    check(json!({"trained_size": 12, "image_size": 224}), "trained_size 12 is less than patch_size 16");
+    check(
+        json!({"num_hidden_layers": 0}),
+        "key \"num_hidden_layers\": value 0 is not allowed, expected a whole number, at least 1",
+    );
+    check(json!({"image_size": 12}), "image_size 12 is smaller than a patch of 16");
+    check(json!({"trained_size": 12, "image_size": 224}), "trained_size 12 is smaller than a patch of 16");
     check(json!({"resize_to": 200}), "resize_to 200 is less than image_size 224");
-    check(json!({"layer": 13}), "layer 13 is not allowed, the hidden states are 0 to 12 or -13 to -1");
+    check(json!({"layer": 13}), "layer 13 is not allowed, the 12 blocks have hidden states 0 to 12, or -1 to -13");
     check(json!({"layer": -14}), "layer -14 is not allowed");
     check(json!({"initializer_range": -0.1}), "initializer_range -0.1 is not allowed");
     check(json!({"std": [1, 0, 1]}), "std [1.0, 0.0, 1.0] is not allowed");
     check(json!({"depth": 3}), "key \"depth\": unknown key");
-    let message = format!("{:#}", registry.encoder("beit", json!({}), source.as_ref()).err().unwrap());
-    assert!(message.contains("no model is set and no config.json lies in random:1"), "{message}");
+    settings_refused("beit", json!({}), "no model is set and no config.json lies in random:1");
 }
 
 #[test]
 fn weights_that_are_missing_or_of_another_shape_are_named() {
-    let registry = limber::parts::registry().unwrap();
-    let check = |path: &Path, settings: Value, expected: &[&str]| {
-        let source = source(&registry, "encoder", "beit", path.to_str().unwrap());
-        let prepared = registry.encoder("beit", settings, source.as_ref()).unwrap();
-        let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());
-        for part in expected {
-            assert!(message.contains(part), "{message}");
-        }
+    let check = |case: &str, settings: Value, expected: &[&str]| {
+        weights_refused("beit", &format!("beit/{case}"), settings, expected);
     };
     // A window of 5 patches has (2 * 5 - 1)² + 3 rows; the file's are for 4.
-    let layers = folder("beit/layers");
-    check(&layers, json!({"trained_size": 40}), &["relative_position_bias_table", "[52, 2]", "[84, 2]"]);
-    check(&layers, json!({"use_shared_relative_position_bias": true}), &["beit.encoder.relative_position_bias"]);
-    check(&layers, json!({"use_mean_pooling": false}), &["\"beit.layernorm.weight\""]);
-    check(&folder("beit/shared"), json!({"use_relative_position_bias": true}), &["beit.encoder.layer.0.attention"]);
-    check(&folder("beit/absolute"), json!({"layer_scale_init_value": 0.1}), &["\"encoder.layer.0.lambda_1\""]);
-}
-
-#[test]
-fn the_kind_auto_is_told_by_config_json() {
-    let registry = limber::parts::registry().unwrap();
-    for (case, ..) in CASES {
-        let source = source(&registry, "encoder", "beit", &format!("beit/{case}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "beit");
-    }
+    check("layers", json!({"trained_size": 40}), &["relative_position_bias_table", "[52, 2]", "[84, 2]"]);
+    check("layers", json!({"use_shared_relative_position_bias": true}), &["beit.encoder.relative_position_bias"]);
+    check("layers", json!({"use_mean_pooling": false}), &["\"beit.layernorm.weight\""]);
+    check("shared", json!({"use_relative_position_bias": true}), &["beit.encoder.layer.0.attention"]);
+    check("absolute", json!({"layer_scale_init_value": 0.1}), &["\"encoder.layer.0.lambda_1\""]);
 }

@@ -46,23 +46,23 @@ fn limber(arguments: &[&str]) -> Command {
 }
 
 /// A tokenizer whose normaliser replaces nothing by something, which the crate `tokenizers` panics on.
-fn panicking_tokenizer(place: &Path) -> std::path::PathBuf {
+fn panicking_tokenizer(temp: &Path) -> std::path::PathBuf {
     let text = fs::read_to_string(folder("tokenizer/json/tokenizer.json")).unwrap();
     let mut tree: Value = serde_json::from_str(&text).unwrap();
     tree["normalizer"] = json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"});
-    let path = place.join("tokenizer.json");
+    let path = temp.join("tokenizer.json");
     fs::write(&path, tree.to_string()).unwrap();
     path
 }
 
 #[test]
 fn a_panic_in_a_reading_thread_ends_train_and_fit_with_its_message() {
-    let place = tempfile::tempdir().unwrap();
-    let tokenizer = panicking_tokenizer(place.path());
+    let temp = tempfile::tempdir().unwrap();
+    let tokenizer = panicking_tokenizer(temp.path());
     for workers in [0, 2] {
         let changes = [("/decoder/tokenizer", json!(tokenizer)), ("/data/workers", json!(workers))];
-        let path = config(&place.path().join(format!("out-{workers}")), &changes);
-        let (path, out) = (path.to_str().unwrap(), place.path().join("fit.safetensors"));
+        let path = config(&temp.path().join(format!("out-{workers}")), &changes);
+        let (path, out) = (path.to_str().unwrap(), temp.path().join("fit.safetensors"));
         for arguments in
             [vec!["train", "--config", path], vec!["fit", "--config", path, "--out", out.to_str().unwrap()]]
         {
@@ -94,11 +94,11 @@ impl Dataset for Falls {
 #[test]
 fn a_panic_in_a_reading_thread_ends_the_encoding_of_a_data_set() {
     let loaded = limber::config::load_text("demo", limber_demo::CONFIG, Path::new("."), &[]).unwrap();
-    let vision = VisionEncoder::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap();
+    let vision = VisionEncoder::load(&loaded.config, &limber::built_in::registry().unwrap()).unwrap();
     for workers in [0, 1, 3] {
-        let place = tempfile::tempdir().unwrap();
+        let temp = tempfile::tempdir().unwrap();
         let how = Encoding {
-            folder: place.path().to_path_buf(),
+            folder: temp.path().to_path_buf(),
             layout: Layout::Safetensors,
             dtype: Precision::F32,
             block: 8,

@@ -1,7 +1,8 @@
 //! CLIP's ResNet against open_clip: `tests/golden/clip_resnet`, every form a checkpoint comes in.
 
-use super::golden::{encoder, relative, source, tensors};
-use serde_json::{Value, json};
+use super::encoders::{settings_refused, weights_refused};
+use super::golden::{encoder, relative, tensors};
+use serde_json::json;
 
 /// Some twenty convolutions in f32, summed in another order.
 const CLOSE: f32 = 1e-5;
@@ -30,32 +31,8 @@ fn every_form_gives_open_clips_features() {
 }
 
 #[test]
-fn presets_have_the_sizes_of_the_paper() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "encoder", "clip-resnet", "random:1");
-    let check = |model: &str, side: usize, tokens: usize, width: usize| {
-        let spec = registry.encoder("clip-resnet", json!({"model": model}), source.as_ref()).unwrap().spec;
-        assert_eq!(
-            (spec.input.image().unwrap().side, spec.features.tokens, spec.features.width),
-            (side, tokens, width),
-            "{model}"
-        );
-    };
-    check("RN50", 224, 49, 2048);
-    check("RN101", 224, 49, 2048);
-    check("RN50x4", 288, 81, 2560);
-    check("RN50x16", 384, 144, 3072);
-    check("RN50x64", 448, 196, 4096);
-}
-
-#[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "encoder", "clip-resnet", "random:1");
-    let check = |settings: Value, expected: &str| {
-        let message = format!("{:#}", registry.encoder("clip-resnet", settings, source.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
-    };
+    let check = |settings, expected| settings_refused("clip-resnet", settings, expected);
     check(
         json!({"model": "RN50x8"}),
         "unknown clip-resnet model \"RN50x8\"; known models: RN50, RN101, RN50x4, RN50x16, RN50x64",
@@ -69,14 +46,8 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn a_wrong_size_names_the_tensor_and_both_shapes() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "encoder", "clip-resnet", "clip_resnet/visual.pt");
-    let prepared = registry.encoder("clip-resnet", json!({"width": 8}), source.as_ref()).unwrap();
-    let weights = limber::core::Weights::new(source, candle_core::Device::Cpu, None);
-    let message = format!("{:#}", prepared.build(&weights).err().unwrap());
-    for part in ["visual.pt", "conv1.weight", "[2, 3, 3, 3]", "[4, 3, 3, 3]"] {
-        assert!(message.contains(part), "{message}");
-    }
+    let expected = ["visual.pt", "conv1.weight", "[2, 3, 3, 3]", "[4, 3, 3, 3]"];
+    weights_refused("clip-resnet", "clip_resnet/visual.pt", json!({"width": 8}), &expected);
 }
 
 #[test]

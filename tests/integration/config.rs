@@ -299,12 +299,12 @@ fn every_wrong_config_has_its_message() {
 
 #[test]
 fn every_weights_string_that_loading_refuses_is_refused_by_the_check() {
-    let registry = |_: &[config::Plugin], _: &Path| Ok(limber::parts::registry().unwrap());
+    let registry = |_: &[config::Plugin], _: &Path| Ok(limber::built_in::registry().unwrap());
     for weights in ["random:007", "random:-1", "hf:a/..", "hf:a/b@", "hf:gpt2", "hf:a/b/../c", "https://x.org/y"] {
         let expected = weights.parse::<WeightSpec>().unwrap_err().to_string();
         for role in ["encoder", "stitch", "decoder"] {
             let set = format!("{role}.weights={weights}");
-            let report = config::check_file(&repository("demo.yaml"), &sets(&[&set]), &registry);
+            let report = config::check_file(&repository("demo.yaml"), &sets(&[&set]), &registry, &|_| Ok(()));
             let found: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
             assert_eq!(found, [format!("--set {set}: section {role:?}, key \"weights\": {expected}")]);
         }
@@ -396,7 +396,7 @@ fn check_lists_problems_of_files_and_components_at_once() {
         ("plugins.yaml", "encoder: {kind: auto}\nstitch: {kind: auto}\ndecoder: {kind: auto}\nplugins: [x.so]\n"),
     ]);
     let registry = |_: &[config::Plugin], _: &Path| Ok(toys(&schema));
-    let report = config::check_file(&files.path().join("c.yaml"), &[], &registry);
+    let report = config::check_file(&files.path().join("c.yaml"), &[], &registry, &|_| Ok(()));
     let messages: Vec<String> =
         report.problems.iter().map(|p| p.to_string().rsplit_once("c.yaml:").unwrap().1.to_string()).collect();
     assert_eq!(
@@ -410,11 +410,14 @@ fn check_lists_problems_of_files_and_components_at_once() {
             "3:11: section \"decoder\", key \"kind\": unknown decoder kind \"tou\" (did you mean \"toy\"?); known kinds: toy",
         ]
     );
-    assert_eq!(config::check_file(&files.path().join("good.yaml"), &[], &registry), config::Report::default());
+    assert_eq!(
+        config::check_file(&files.path().join("good.yaml"), &[], &registry, &|_| Ok(())),
+        config::Report::default()
+    );
     let named =
         |plugins: &[config::Plugin], folder: &Path| anyhow::bail!("no {}", folder.join(&plugins[0].path).display());
     let path = files.path().join("plugins.yaml");
-    let message = config::check_file(&path, &[], &named).problems[0].to_string();
+    let message = config::check_file(&path, &[], &named, &|_| Ok(())).problems[0].to_string();
     let expected = format!("{}:4:1: key \"plugins\": no {}", path.display(), files.path().join("x.so").display());
     assert_eq!(message, expected);
 }

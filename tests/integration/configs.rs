@@ -1,9 +1,10 @@
-//! Every file under `configs/`: no problem, and parts that fit each other at full size, without a weight being read.
+//! Every file under `configs/`: no problem, and components that fit each other at full size, without a weight being
+//! read.
 
 use limber::config::{self, Section};
-use limber::core::registry::{Entry, PartContext};
+use limber::core::registry::{Entry, StitchContext};
 use limber::core::{Registry, WeightSource};
-use limber::{parts, weights};
+use limber::{built_in, weights};
 use limber_demo as demo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,16 +70,16 @@ fn source(entry: &Entry, section: &Section, folder: &Path) -> Arc<dyn WeightSour
 
 fn sizes(registry: &Registry, path: &Path) -> [usize; 4] {
     let config = config::load(path, &[]).unwrap().config;
-    let part = |role: &str, section: &Section| {
+    let section_of = |role: &str, section: &Section| {
         let entry = registry.get(role, &section.kind).unwrap();
         (source(entry, section, &config.folder), serde_json::Value::from(section.settings.clone()))
     };
-    let (weights, settings) = part("encoder", &config.encoder);
+    let (weights, settings) = section_of("encoder", &config.encoder);
     let encoder = registry.encoder(&config.encoder.kind, settings, weights.as_ref()).unwrap();
-    let (weights, settings) = part("decoder", &config.decoder);
+    let (weights, settings) = section_of("decoder", &config.decoder);
     let decoder = registry.decoder(&config.decoder.kind, settings, weights.as_ref()).unwrap();
-    let (weights, settings) = part("stitch", &config.stitch);
-    let context = PartContext {
+    let (weights, settings) = section_of("stitch", &config.stitch);
+    let context = StitchContext {
         features: encoder.spec.features,
         encoder: &encoder.kind,
         width: decoder.spec.width,
@@ -92,14 +93,14 @@ fn sizes(registry: &Registry, path: &Path) -> [usize; 4] {
 
 #[test]
 fn every_config_has_no_problem_and_its_components_fit() {
-    let registry = parts::registry().unwrap();
+    let registry = built_in::registry().unwrap();
     let own = |_: &[config::Plugin], _: &Path| Ok(registry.clone());
     let mut found = BTreeMap::new();
     files(&configs(), "", &mut found);
     let expected: BTreeMap<&str, [usize; 4]> = SIZES.into_iter().collect();
     assert!(found.keys().eq(expected.keys()), "{:?} beside {:?}", found.keys(), expected.keys());
     for (name, path) in &found {
-        assert_eq!(config::check_file(path, &[], &own).problems, [], "{name}");
+        assert_eq!(config::check_file(path, &[], &own, &|_| Ok(())).problems, [], "{name}");
         assert_eq!(sizes(&registry, path), expected[name.as_str()], "{name}");
     }
 }

@@ -1,383 +1,141 @@
-//! What every decoder is held to, against golden data that `tests/golden/lm.py` wrote: one `Case` a model.
+//! What every decoder family is held to against transformers, as a table of models; what is a family's own stands in
+//! the family's module.
 
-use super::golden::{folder, largest, lists, relative, source, tensors};
-use candle_core::{DType, Device, Tensor, Var};
-use limber::core::random::RandomSource;
-use limber::core::weights::{self, FrozenData, WeightError};
-use limber::core::{CacheOptions, CacheType, Decoder, Init, LogitPositions, Run, WeightSource, Weights};
-use limber::generation::{Request, Sampling, generate, log_softmax};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
+mod case;
 
-/// Logits spread over several units; sums of some hundred f32 terms over three layers stay this close.
-pub const CLOSE: f32 = 1e-4;
+pub use case::{
+    CLOSE, Case, all, build, change, edited, model_refused_beside, request, resolved, settings_refused,
+    steps_behind_a_prompt, variants_give_their_logits_and_steps,
+};
 
-/// A decoder's kind and its folder under `tests/golden`, with one form of its checkpoint.
-pub struct Case {
-    pub kind: &'static str,
-    pub folder: &'static str,
-    pub form: &'static str,
-    /// The expected tensors' prefix in `expected.safetensors` and `expected.json`; empty where a case has one model.
-    pub prefix: &'static str,
+use case::{drawn_as_in_transformers, told_by_its_folder};
+
+/// Both caps, windows in every other layer.
+pub const GEMMA2: Case = Case { kind: "gemma2", folder: "gemma2", form: "capped", prefix: "capped." };
+/// Learned positions, transposed matrices.
+pub const GPT2: Case = Case::new("gpt2", "f32");
+/// Blocks side by side.
+pub const PYTHIA: Case = Case { kind: "gpt-neox", folder: "gpt_neox", form: "pythia", prefix: "pythia." };
+/// Blocks side by side behind one norm.
+pub const GPTJ: Case = Case::new("gptj", "f32");
+/// Grouped queries under scaled frequencies.
+pub const LLAMA: Case = Case { kind: "llama", folder: "llama", form: "llama3", prefix: "llama3." };
+/// A window shorter than the rows.
+pub const MISTRAL: Case = Case { form: "mistral", prefix: "mistral.", ..LLAMA };
+/// Biases, a tied head, a window in one layer.
+pub const QWEN2: Case = Case { form: "qwen2", prefix: "qwen2.", ..LLAMA };
+/// Norms before the branches.
+pub const OPT: Case = Case::new("opt", "f32");
+/// A head of its own.
+pub const QWEN3: Case = Case { kind: "qwen3", folder: "qwen3", form: "untied", prefix: "untied." };
+
+/// Every model that all of what follows holds of.
+const MODELS: [Case; 13] = [
+    GEMMA2,
+    // No caps, a head of its own, biases, another order of windows.
+    Case { form: "open", prefix: "open.", ..GEMMA2 },
+    GPT2,
+    PYTHIA,
+    // Blocks in series.
+    Case { form: "serial", prefix: "serial.", ..PYTHIA },
+    GPTJ,
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    OPT,
+    // opt-350m's form: words narrower than the blocks, norms after each sum.
+    Case { form: "post-norm", prefix: "post.", ..OPT },
+    QWEN3,
+    // One table for words and head, a window in the second layer.
+    Case { form: "tied", prefix: "tied.", ..QWEN3 },
+];
+
+/// Other forms of checkpoints, and the logits that they give.
+const FORMS: [(Case, &str); 21] = [
+    // Names without `model.`, in bf16.
+    (Case { form: "bare", prefix: "bare.", ..GEMMA2 }, "logits"),
+    (of(GPT2, "sharded"), "logits"),
+    // The published folders' names and causal masks.
+    (of(GPT2, "hub"), "logits"),
+    // Masks of other types, and other names of settings.
+    (of(GPT2, "bin"), "logits"),
+    (of(GPT2, "bf16"), "bf16.logits"),
+    // With a head of its own, and an MLP as wide as nothing says.
+    (of(GPT2, "untied"), "untied.logits"),
+    // Masks and frequencies as buffers.
+    (of(PYTHIA, "bin"), "logits"),
+    // The head's newer name.
+    (of(PYTHIA, "head"), "f16.logits"),
+    // Names without `gpt_neox.`.
+    (of(PYTHIA, "bare"), "f16.logits"),
+    (of(GPTJ, "sharded"), "logits"),
+    (of(GPTJ, "bin"), "logits"),
+    (of(GPTJ, "bin-sharded"), "logits"),
+    (of(GPTJ, "bare"), "logits"),
+    (of(GPTJ, "f16"), "f16.logits"),
+    (of(GPTJ, "bf16"), "bf16.logits"),
+    // Biases everywhere, as many key heads as query heads, names without `model.`, in bf16.
+    (Case { form: "bare", prefix: "bare.", ..LLAMA }, "logits"),
+    (of(OPT, "sharded"), "logits"),
+    // The published pickles' names, and the head beside the table.
+    (of(OPT, "bin"), "logits"),
+    (of(OPT, "bf16"), "bf16.logits"),
+    (of(OPT, "untied"), "untied.logits"),
+    // Biases, as many key heads as query heads, names without `model.`, in bf16.
+    (Case { form: "bare", prefix: "bare.", ..QWEN3 }, "logits"),
+];
+
+/// The same model in another form.
+const fn of(case: Case, form: &'static str) -> Case {
+    Case { form, ..case }
 }
 
-impl Case {
-    /// The one model of a case whose folder is named after its kind.
-    pub fn new(kind: &'static str, form: &'static str) -> Self {
-        Self { kind, folder: kind, form, prefix: "" }
+/// Holds every model to `check`; which one fails is said by the test's output.
+fn each(check: impl Fn(&Case)) {
+    for case in &MODELS {
+        println!("{}", case.path());
+        check(case);
     }
+}
 
-    fn path(&self) -> String {
-        format!("{}/{}", self.folder, self.form)
-    }
+#[test]
+fn every_form_gives_transformers_logits() {
+    each(|case| case.gives("logits"));
+    FORMS.iter().for_each(|(case, logits)| case.gives(logits));
+}
 
-    fn decoder(&self) -> Box<dyn Decoder> {
-        super::golden::decoder(self.kind, &self.path())
-    }
-
-    pub fn tensors(&self) -> HashMap<String, Tensor> {
-        let all = tensors(self.folder).into_iter();
-        all.filter_map(|(name, tensor)| Some((name.strip_prefix(self.prefix)?.to_string(), tensor))).collect()
-    }
-
-    /// The same ids and embeddings, and logits at all positions close to `logits` of the expected tensors.
-    pub fn gives(&self, logits: &str) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        if logits == "logits" {
-            assert_eq!(largest(&model.embed(&expected["ids"]).unwrap(), &expected["embeds"]), 0.0, "{}", self.path());
-        }
-        let far = largest(&all(model.as_ref(), &expected["ids"]), &expected[logits]);
-        assert!(far < CLOSE, "{}: {far}", self.path());
-    }
-
-    /// Each of the case's variants, a change of `config.json` over the same weights, gives its own logits.
-    pub fn variants_give_their_logits(&self, at_least: usize) {
-        let (expected, lists) = (self.tensors(), lists(self.folder));
-        let variants = lists["variants"].as_object().unwrap();
-        assert!(variants.len() >= at_least);
-        for (name, changes) in variants {
-            let changed = self.changed(changes);
-            let model = super::golden::decoder(self.kind, changed.path().to_str().unwrap());
-            let ids = &expected[&format!("{name}.ids")];
-            let ours = all(model.as_ref(), ids);
-            let far = largest(&ours, &expected[&format!("{name}.logits")]);
-            assert!(far < CLOSE, "{name}: {far}");
-            let plain = largest(&ours, &all(self.decoder().as_ref(), ids));
-            // The two forms of GELU lie closest together.
-            assert!(plain > 5.0 * CLOSE, "{name} makes no difference: {plain}");
-        }
-    }
-
-    /// Keys that a mask hides are not seen, and positions stay where they are.
-    pub fn hides_keys(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-        let mask = expected["masked.mask"].to_dtype(DType::U8).unwrap();
-        let mut run = Run { mask: Some(mask), ..Run::new() };
-        let far = largest(&model.forward(&model.embed(&ids).unwrap(), &mut run).unwrap(), &expected["masked.logits"]);
-        assert!(far < CLOSE, "{far}");
-    }
-
-    /// All positions of the context length, and not one more.
-    pub fn fills_its_context(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let far = largest(&all(model.as_ref(), &expected["full.ids"]), &expected["full.logits"]);
-        assert!(far < CLOSE, "{far}");
-        let spec = model.spec();
-        assert_eq!(expected["full.ids"].dim(1).unwrap(), spec.context);
-        let embeds = Tensor::zeros((1, spec.context + 1, spec.width), DType::F32, &Device::Cpu).unwrap();
-        let message = model.forward(&embeds, &mut Run::new()).unwrap_err().to_string();
-        for part in [format!("{} positions", spec.context + 1), format!("allows {}", spec.context)] {
-            assert!(message.contains(&part), "{message}");
-        }
-    }
-
-    /// A prefix of another scale than the word embeddings, then text.
-    pub fn continues_a_prefix(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let text = model.embed(&expected["prefix.ids"]).unwrap();
-        let both = Tensor::cat(&[&expected["prefix.embeds"], &text], 1).unwrap();
-        let far = largest(&model.forward(&both, &mut Run::new()).unwrap(), &expected["prefix.logits"]);
-        assert!(far < CLOSE, "{far}");
-    }
-
-    /// One position at a time over a cache, to the last that fits.
-    pub fn steps_over_a_cache(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-        let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();
-        for at in 0..20 {
-            let step = model.embed(&ids.narrow(1, at, 1).unwrap()).unwrap();
-            let logits = model.forward(&step, &mut Run::cached(cache.as_mut())).unwrap();
-            let far = largest(&logits, &expected["cached.logits"].narrow(1, at, 1).unwrap().squeeze(1).unwrap());
-            assert!(far < CLOSE, "position {at}: {far}");
-        }
-        let step = model.embed(&ids.narrow(1, 0, 1).unwrap()).unwrap();
-        let message = model.forward(&step, &mut Run::cached(cache.as_mut())).unwrap_err().to_string();
-        assert!(message.contains("21 positions are more than the cache holds, which is 20"), "{message}");
-    }
-
-    /// Greedy tokens of rows of different lengths, in one batch and alone, and a row that ends before the others.
-    pub fn generates_batches_as_singles(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let all = lists(self.folder);
-        let batch =
-            if self.prefix.is_empty() { &all["batch"] } else { &all[self.prefix.trim_end_matches('.')]["batch"] };
-        let rows: Vec<Vec<u32>> = serde_json::from_value(batch["ids"].clone()).unwrap();
-        let greedy: Vec<Vec<u32>> = serde_json::from_value(batch["greedy"].clone()).unwrap();
-        let prompt = |row: &Vec<u32>| {
-            model.embed(&Tensor::new(row.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap()).unwrap()
-        };
-        let prompts: Vec<Tensor> = rows.iter().map(prompt).collect();
-        let request = request(greedy[0].len(), model.spec().vocab, rows.len());
-        let batch = generate(model.as_ref(), &prompts, &request, &mut |_, _| Ok(())).unwrap();
-        for (row, tokens) in greedy.iter().enumerate() {
-            assert_eq!(&batch[row].tokens, tokens, "row {row}");
-            let alone = generate(model.as_ref(), &prompts[row..=row], &request, &mut |_, _| Ok(())).unwrap();
-            assert_eq!(&alone[0].tokens, tokens);
-            for (at, (id, logprob)) in tokens.iter().zip(&batch[row].logprobs).enumerate() {
-                let logits = expected["batch.greedy_logits"].get(row).unwrap().get(at).unwrap();
-                let far = (log_softmax(&logits.to_vec1::<f32>().unwrap(), *id).unwrap() - logprob).abs();
-                assert!(far < 1e-3, "row {row}, token {at}: {far}");
+/// Tests that hold every model to one thing each.
+macro_rules! every_model {
+    ($($name:ident: $check:path,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                each($check);
             }
-        }
-        // A row that meets its end of sequence leaves the batch; the others go on as before.
-        let eos = greedy[1][2];
-        let stopped = Request { eos: vec![eos], ..request };
-        let batch = generate(model.as_ref(), &prompts, &stopped, &mut |_, _| Ok(())).unwrap();
-        for (row, tokens) in greedy.iter().enumerate() {
-            let until = tokens.iter().position(|id| *id == eos).unwrap_or(tokens.len());
-            assert_eq!(batch[row].tokens, tokens[..until], "row {row}");
-        }
-    }
+        )*
+    };
+}
 
-    /// Hidden states and attention as transformers gives them out.
-    pub fn shows_hidden_states_and_attention(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let layers = model.spec().layers;
-        let mut run = Run::new();
-        run.taps.want_hidden = true;
-        run.taps.want_attention = true;
-        let ids = expected["ids"].narrow(0, 0, 1).unwrap();
-        model.forward(&model.embed(&ids).unwrap(), &mut run).unwrap();
-        assert_eq!((run.taps.hidden.len(), run.taps.attention.len()), (layers + 1, layers));
-        for (at, state) in run.taps.hidden.iter().enumerate() {
-            let far = relative(state, &expected[&format!("hidden.{at}")]);
-            assert!(far < 1e-5, "hidden state {at}: {far}");
-        }
-        for (at, attention) in run.taps.attention.iter().enumerate() {
-            let far = largest(attention, &expected[&format!("attention.{at}")]);
-            assert!(far < 1e-5, "attention {at}: {far}");
-        }
-    }
+every_model! {
+    the_whole_context_and_not_one_more: Case::fills_its_context,
+    a_prefix_of_embeddings: Case::continues_a_prefix,
+    step_by_step_over_a_cache: Case::steps_over_a_cache,
+    rows_of_different_lengths_in_one_batch: Case::generates_batches_as_singles,
+    keys_that_a_mask_hides: Case::hides_keys,
+    hidden_states_and_attention: Case::shows_hidden_states_and_attention,
+    the_gradient_of_a_training_step: Case::trains_what_stands_before_it,
+}
 
-    /// Loss and input gradient of a training step.
-    pub fn trains_what_stands_before_it(&self) {
-        let (expected, model) = (self.tensors(), self.decoder());
-        let input = Var::from_tensor(&expected["grad.embeds"]).unwrap();
-        let targets = expected["grad.targets"].to_vec2::<i64>().unwrap();
-        let (mut at, mut labels) = (Vec::new(), Vec::new());
-        for (row, line) in targets.iter().enumerate() {
-            for (position, id) in line.iter().enumerate().filter(|(_, id)| **id >= 0) {
-                at.push((row, position));
-                labels.push(*id as u32);
-            }
-        }
-        let mut run = Run { logits: LogitPositions::At(at), ..Run::new() };
-        let logits = model.forward(input.as_tensor(), &mut run).unwrap();
-        let labels = Tensor::new(labels, &Device::Cpu).unwrap();
-        let loss = candle_nn::loss::cross_entropy(&logits, &labels).unwrap();
-        let far = (loss.to_scalar::<f32>().unwrap() - expected["grad.loss"].to_vec1::<f32>().unwrap()[0]).abs();
-        assert!(far < 1e-5, "{far}");
-        let gradient = loss.backward().unwrap().remove(input.as_tensor()).unwrap();
-        // candle's own cross-entropy sums in f32, over all rows of the head.
-        let far = relative(&gradient, &expected["grad.input"]);
-        assert!(far < 1e-4, "{far}");
-    }
-
-    /// `config.json` with `key` set to `value` is refused, before any weight is read, by a message with these parts.
-    pub fn refuses(&self, key: &str, value: Value, expected: &[&str]) {
-        let registry = limber::parts::registry().unwrap();
-        let changed = self.changed(&json!({ key: value }));
-        let source = source(&registry, "decoder", self.kind, changed.path().to_str().unwrap());
-        let message = format!("{:#}", registry.decoder(self.kind, json!({}), source.as_ref()).err().unwrap());
-        for part in expected.iter().chain([&"config.json"]) {
-            assert!(message.contains(part), "{key}: {message}");
-        }
-    }
-
-    /// A copy of the folder in whose `config.json` `changes` are set.
-    pub fn changed(&self, changes: &Value) -> TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(folder(&self.path())).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-        }
-        change(&copy.path().join("config.json"), changes);
-        copy
+#[test]
+fn random_weights_are_drawn_as_transformers_draws_them() {
+    // GPT-J's golden data hold no draws.
+    for case in [GEMMA2, GPT2, PYTHIA, LLAMA, OPT, QWEN3] {
+        drawn_as_in_transformers(&case);
     }
 }
 
-/// Greedy tokens of rows that nothing ends.
-pub fn request(max_tokens: usize, limit: usize, batch: usize) -> Request {
-    let sampling = Sampling::default();
-    Request { max_tokens, sampling, seed: 0, limit, eos: vec![], batch, cache: CacheType::F32 }
-}
-
-/// Sets `changes` in a JSON file.
-pub fn change(file: &Path, changes: &Value) {
-    let mut tree: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    for (key, value) in changes.as_object().unwrap() {
-        tree[key] = value.clone();
-    }
-    std::fs::write(file, tree.to_string()).unwrap();
-}
-
-/// The kind `auto` finds `kind` in these folders.
-pub fn told_by_its_folder(kind: &str, paths: &[&str]) {
-    let registry = limber::parts::registry().unwrap();
-    for path in paths {
-        let source = source(&registry, "decoder", kind, path);
-        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, kind);
-    }
-}
-
-/// A folder is not taken for the model that is named beside it.
-pub fn model_refused_beside(kind: &str, path: &str, model: &str, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", kind, path);
-    let message = registry.decoder(kind, json!({ "model": model }), source.as_ref()).err().unwrap().to_string();
-    assert!(message.contains("config.json") && message.contains(expected), "{message}");
-}
-
-/// Settings over random weights that are refused, with a part of the message.
-pub fn settings_refused(kind: &str, settings: Value, expected: &str) {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", kind, "random:1");
-    let message = format!("{:#}", registry.decoder(kind, settings, source.as_ref()).err().unwrap());
-    assert!(message.contains(expected), "{message}");
-}
-
-/// The resolved settings of a decoder over random weights.
-pub fn resolved(kind: &str, settings: Value) -> Value {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", kind, "random:1");
-    registry.decoder(kind, settings, source.as_ref()).unwrap().settings
-}
-
-/// Whatever a part asks of a random source.
-struct Recorder(RandomSource, Mutex<Vec<(String, Vec<usize>, Init)>>);
-
-impl WeightSource for Recorder {
-    fn label(&self) -> String {
-        self.0.label()
-    }
-    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        None
-    }
-    fn read(&self, request: &weights::Request) -> Result<FrozenData, WeightError> {
-        self.1.lock().unwrap().push((request.name.to_string(), request.shape.to_vec(), request.init));
-        self.0.read(request)
-    }
-}
-
-/// Random weights have the names, shapes and distributions of a new model of transformers: `initial` of `expected.json`.
-pub fn drawn_as_in_transformers(kind: &str, folder: &str) {
-    let registry = limber::parts::registry().unwrap();
-    let lists = lists(folder);
-    let models = lists["initial"].as_array().unwrap();
-    assert!(!models.is_empty());
-    for model in models {
-        let source = Arc::new(Recorder(RandomSource::new(1), Mutex::default()));
-        let mut settings = model["settings"].clone();
-        if kind != "llama" {
-            // The kind itself, but for one that is several.
-            settings.as_object_mut().unwrap().remove("model_type");
-        }
-        let prepared = registry.decoder(kind, settings, source.as_ref()).unwrap();
-        prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
-        let asked = source.1.lock().unwrap();
-        let wanted = model["weights"].as_object().unwrap();
-        let names: BTreeSet<&str> = asked.iter().map(|(name, ..)| name.as_str()).collect();
-        assert_eq!(names, wanted.keys().map(String::as_str).collect::<BTreeSet<_>>());
-        for (name, shape, init) in asked.iter() {
-            let reference = &wanted[name.as_str()];
-            let theirs: Vec<usize> = serde_json::from_value(reference["shape"].clone()).unwrap();
-            assert_eq!(shape, &theirs, "{name}");
-            let (mean, std, zeros) = match *init {
-                Init::Const(value) => (value, 0.0, vec![]),
-                Init::Normal { mean, std } => (mean, std, vec![]),
-                Init::NormalButRow { std, row } => (0.0, std, vec![row]),
-                other => panic!("{name}: {other:?}"),
-            };
-            let rows: Vec<usize> = serde_json::from_value(reference["zero_rows"].clone()).unwrap();
-            assert_eq!(zeros, rows, "{name}");
-            let (n, number) =
-                (shape.iter().product::<usize>() as f32, |key: &str| reference[key].as_f64().unwrap() as f32);
-            // Five standard errors of what transformers' own draw shows.
-            assert!((number("mean") - mean).abs() <= 5.0 * std / n.sqrt(), "{name}: {reference} for {init:?}");
-            assert!((number("std") - std).abs() <= 5.0 * std / (2.0 * n).sqrt(), "{name}: {reference} for {init:?}");
-        }
-    }
-}
-
-/// The folder in which tensors are renamed or changed as `edit` says, in one safetensors file.
-pub fn edited(case: &Case, edit: impl Fn(&mut HashMap<String, Tensor>)) -> TempDir {
-    let copy = case.changed(&json!({}));
-    let file = copy.path().join("model.safetensors");
-    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
-    edit(&mut tensors);
-    std::fs::remove_file(&file).unwrap();
-    candle_core::safetensors::save(&tensors, &file).unwrap();
-    copy
-}
-
-/// A decoder built from a folder, or why not.
-pub fn build(kind: &str, folder: &Path) -> anyhow::Result<Box<dyn Decoder>> {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "decoder", kind, folder.to_str().unwrap());
-    let prepared = registry.decoder(kind, json!({}), source.as_ref())?;
-    prepared.build(&Weights::new(source, Device::Cpu, None))
-}
-
-/// Each variant of `expected.json`, a change of the case's `config.json` over its weights, gives the logits of
-/// `variants.safetensors`, all at once and step by step behind a prompt of 9. Null takes a key away, save those of `nulls`.
-pub fn variants_give_their_logits_and_steps(case: &Case, count: usize) {
-    let lists = lists(case.folder);
-    let file = folder(&format!("{}/variants.safetensors", case.folder));
-    let expected = candle_core::safetensors::load(file, &Device::Cpu).unwrap();
-    let nulls: Vec<String> = serde_json::from_value(lists["nulls"].clone()).unwrap();
-    let variants = lists["variants"].as_object().unwrap();
-    assert_eq!(variants.len(), count);
-    let ids = &expected["ids"];
-    for (name, changes) in variants {
-        let copy = case.changed(changes);
-        let path = copy.path().join("config.json");
-        let mut tree: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        tree.as_object_mut().unwrap().retain(|key, value| !value.is_null() || nulls.contains(key));
-        std::fs::write(&path, tree.to_string()).unwrap();
-        let model = super::golden::decoder(case.kind, copy.path().to_str().unwrap());
-        let wanted = &expected[&format!("{name}.logits")];
-        let far = largest(&all(model.as_ref(), ids), wanted);
-        assert!(far < CLOSE, "{name}: {far}");
-        assert_eq!(model.supports_prefix_reuse(model.spec().context), name != "dynamic", "{name}");
-        let wanted = expected.get(&format!("{name}.cached.logits")).unwrap_or(wanted);
-        let mut cache = model.new_cache(&CacheOptions::new(1, 20)).unwrap();
-        let mut at = 0;
-        for count in std::iter::once(9).chain([1; 11]) {
-            let embeds = model.embed(&ids.narrow(1, at, count).unwrap()).unwrap();
-            at += count;
-            let logits = model.forward(&embeds, &mut Run::cached(cache.as_mut())).unwrap();
-            let far = largest(&logits, &wanted.narrow(1, at - 1, 1).unwrap().squeeze(1).unwrap());
-            assert!(far < CLOSE, "{name}, position {at}: {far}");
-        }
-    }
-}
-
-/// Logits of all positions of `ids`.
-pub fn all(decoder: &dyn Decoder, ids: &Tensor) -> Tensor {
-    decoder.forward(&decoder.embed(ids).unwrap(), &mut Run::new()).unwrap()
+#[test]
+fn the_kind_auto_is_told_by_config_json() {
+    each(told_by_its_folder);
+    FORMS.iter().for_each(|(case, _)| told_by_its_folder(case));
 }

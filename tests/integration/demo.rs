@@ -9,7 +9,7 @@ use std::path::Path;
 
 fn model() -> Model {
     let loaded = config::load_text("demo", limber_demo::CONFIG, Path::new("."), &[]).unwrap();
-    Model::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap()
+    Model::load(&loaded.config, &limber::built_in::registry().unwrap()).unwrap()
 }
 
 /// Captions of images: text, ids and log-probabilities.

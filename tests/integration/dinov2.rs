@@ -1,10 +1,11 @@
 //! DINOv2 against transformers: `tests/golden/dinov2`, every form a checkpoint comes in.
 
+use super::encoders::{prepared, settings_refused, weights_refused};
 use super::golden::{Shapes, check_draws, encoder, lists, relative, source, tensors};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use limber::core::positions::Bicubic;
 use limber::core::spec::Augment;
-use limber::core::{FeatureKind, ImageSpec, ResizeFilter, ResizeRule, Weights};
+use limber::core::{FeatureKind, ImageSpec, ResizeFilter, ResizeRule};
 use serde_json::{Value, json};
 
 /// Two blocks in f32, summed in another order.
@@ -47,21 +48,6 @@ fn every_form_gives_transformers_patch_tokens() {
             let features = tower.encode(&expected[&format!("image.{side}")]).unwrap();
             let far = relative(&features, &patches(&expected[&format!("{name}.{side}.last")], side));
             assert!(far < CLOSE, "{form} at {side}: {far}");
-        }
-    }
-}
-
-#[test]
-fn a_batch_is_its_images() {
-    let expected = tensors("dinov2");
-    for form in ["plain", "registers"] {
-        let tower = encoder("dinov2", &format!("dinov2/{form}"), json!({"image_size": 35}));
-        let images = &expected["image.35"];
-        let batch = tower.encode(images).unwrap();
-        for row in 0..2 {
-            let single = tower.encode(&images.narrow(0, row, 1).unwrap()).unwrap();
-            // The order of a row's sums may hang on how many rows a product has: 1e-6 is a few units in the last place.
-            assert!(relative(&batch.narrow(0, row, 1).unwrap(), &single) < 1e-6, "{form}, image {row}");
         }
     }
 }
@@ -117,11 +103,7 @@ fn positions_are_resized_as_pytorch_does_it() {
 
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_paper() {
-    let registry = limber::parts::registry().unwrap();
-    let spec = |form: &str, settings: Value| {
-        let source = source(&registry, "encoder", "dinov2", form);
-        registry.encoder("dinov2", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
-    };
+    let spec = |path: &str, settings: Value| prepared("dinov2", path, settings).0.input.image().unwrap();
     let image = |side, resize_to| ImageSpec {
         side,
         resize: ResizeRule::ShorterSideCrop,
@@ -144,7 +126,7 @@ fn pixels_are_those_of_the_file_or_of_the_paper() {
 
 #[test]
 fn presets_are_metas_models_and_their_files_tell_the_same() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let random = source(&registry, "encoder", "dinov2", "random:1");
     let check = |size: &str, width: usize, layers: usize| {
         let preset = |model: String| registry.encoder("dinov2", json!({"model": model}), random.as_ref()).unwrap();
@@ -206,19 +188,17 @@ fn meta(width: usize, layers: usize, gated: bool, registers: usize) -> Vec<(Stri
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
-    let random = source(&registry, "encoder", "dinov2", "random:1");
-    let check = |settings: Value, expected: &str| {
-        let message = format!("{:#}", registry.encoder("dinov2", settings, random.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
-    };
+    let check = |settings, expected| settings_refused("dinov2", settings, expected);
     check(
         json!({"model": "dinov2-huge"}),
         "unknown dinov2 model \"dinov2-huge\"; known models: dinov2-small, dinov2-base, dinov2-large, dinov2-giant, dinov2-with-registers-small",
     );
     check(json!({}), "no model is set and the sizes cannot be read off random:1; set model (dinov2-small,");
     let small = json!({"model": "dinov2-small"});
-    check(with(&small, "image_size", json!(0)), "image_size is 0, allowed is 1 and above");
+    check(
+        with(&small, "image_size", json!(0)),
+        "key \"image_size\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(with(&small, "image_size", json!(13)), "image_size 13 is smaller than a patch of 14");
     check(with(&small, "trained_size", json!(7)), "trained_size 7 is smaller than a patch of 14");
     check(with(&small, "resize_to", json!(200)), "resize_to 200 is not allowed, it is at least image_size 224");
@@ -243,7 +223,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn what_a_config_json_cannot_ask_for() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |config: Value, expected: &str| {
         let source = Shapes::new(vec![]).with("config.json", config);
         let message = format!("{:#}", registry.encoder("dinov2", json!({}), &source).err().unwrap());
@@ -274,23 +254,9 @@ fn what_a_config_json_cannot_ask_for() {
 }
 
 #[test]
-fn kinds_are_detected() {
-    let registry = limber::parts::registry().unwrap();
-    for form in ["plain", "gated", "registers", "plain.pth", "registers.pth"] {
-        let source = source(&registry, "encoder", "dinov2", &format!("dinov2/{form}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "dinov2", "{form}");
-    }
-}
-
-#[test]
 fn a_wrong_size_names_the_tensor_and_both_shapes() {
-    let registry = limber::parts::registry().unwrap();
-    let source = source(&registry, "encoder", "dinov2", "dinov2/plain");
-    let prepared = registry.encoder("dinov2", json!({"trained_size": 28}), source.as_ref()).unwrap();
-    let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());
-    for part in ["plain", "embeddings.position_embeddings", "[1, 26, 24]", "[1, 17, 24]"] {
-        assert!(message.contains(part), "{message}");
-    }
+    let expected = ["plain", "embeddings.position_embeddings", "[1, 26, 24]", "[1, 17, 24]"];
+    weights_refused("dinov2", "dinov2/plain", json!({"trained_size": 28}), &expected);
 }
 
 #[test]

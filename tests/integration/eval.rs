@@ -155,15 +155,15 @@ fn questions_are_asked_with_examples() {
     let pieces: Vec<&str> = filled.text.split("<image>").collect();
     assert_eq!((pieces.len(), filled.images.len(), pieces[3]), (4, 3, format!("Q: {question} A:").as_str()));
     for (piece, image) in pieces[1..3].iter().zip(&filled.images) {
-        let place = examples.items.iter().position(|item| {
+        let index = examples.items.iter().position(|item| {
             item.image == *image && piece.starts_with(&format!("Q: {} A: ", item.question.as_deref().unwrap()))
         });
         assert_eq!(
             *piece,
             format!(
                 "Q: {} A: {} ",
-                examples.items[place.unwrap()].question.as_deref().unwrap(),
-                examples.said(place.unwrap()).unwrap()
+                examples.items[index.unwrap()].question.as_deref().unwrap(),
+                examples.said(index.unwrap()).unwrap()
             )
         );
     }
@@ -238,7 +238,7 @@ fn what_cannot_be_evaluated_is_refused() {
     caption(&["--limit", "0"], &["--limit 0 is not allowed"]);
     caption(&["--stream"], &["--stream is not allowed here"]);
     caption(&["--images", &out], &["no image \"images/00000/00000000.png\" in this folder"]);
-    caption(&["--limit", "1", "--shuffle-images"], &["all items have one image"]);
+    caption(&["--limit", "1", "--shuffle-images"], &["all items have the same image"]);
     assert!(!Path::new(&out).exists());
     stdout(&["eval", "caption", "--data", &data, "--out", &out, "--limit", "2"]);
     caption(&["--limit", "2"], &["holds predictions; --resume goes on with them, or name another folder"]);
@@ -253,7 +253,7 @@ fn what_cannot_be_evaluated_is_refused() {
     let predictions = Path::new(&out).join("predictions.jsonl");
     let text = read(&predictions);
     std::fs::write(&predictions, text.replace("\"id\":\"0\"", "\"id\":\"7\"")).unwrap();
-    caption(&["--resume", "--limit", "2"], &["line 1: it is of item \"7\", in its place the data have \"0\""]);
+    caption(&["--resume", "--limit", "2"], &["line 1: it is of item \"7\", where the data have \"0\""]);
 
     let questions =
         |data: &str, expected: &[&str]| fails(&["eval", "vqa", "--data", data, "--out", &at("vqa")], expected);
@@ -264,7 +264,7 @@ fn what_cannot_be_evaluated_is_refused() {
         at(name)
     };
     let one = json!({"questions": [{"question_id": 1, "image_id": "a", "question": "Why?"}]});
-    questions(&write("odd_questions.json", one), &["nothing says which file image \"a\" is"]);
+    questions(&write("odd_questions.json", one), &["it is unknown which file image \"a\" is"]);
     let coco =
         json!({"data_subtype": "val2014", "questions": [{"question_id": 1, "image_id": 42, "question": "Why?"}]});
     let coco = write("v2_OpenEnded_mscoco_val2014_questions.json", coco);

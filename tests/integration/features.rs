@@ -47,7 +47,7 @@ fn refused(name: &str, expected: &[&str]) {
 #[test]
 fn what_is_no_array_of_features_is_refused() {
     let bad = |name: &str, expected: &[&str]| refused(&path(&format!("bad/{name}")), expected);
-    let fits = "allowed is [3, 4], tokens x width, as the encoder's settings say";
+    let fits = "expected [3, 4], tokens x width, as the encoder's settings say";
     bad("complex.npy", &["'<c8'", "floats and integers"]);
     bad("text.npy", &["shape [1, 2] does not fit"]);
     bad("objects.npy", &["shape [2, 2] does not fit"]);
@@ -71,10 +71,10 @@ fn what_is_no_array_of_features_is_refused() {
     good("absent.npy", &["cannot read the features"]);
     good("absent.npz#a", &["cannot read the features"]);
     refused(&format!("{}/tests/golden/features", crate::ROOT), &["not a regular file"]);
-    refused("Cargo.toml", &["in no known format", "allowed are .npy, .npz and safetensors"]);
+    refused("Cargo.toml", &["in no known format", "expected .npy, .npz or safetensors"]);
     refused("http://127.0.0.1:9/a.npy", &["not from addresses"]);
     let message = format!("{:#}", read(&path("good/batch.npy"), 1, 4).unwrap_err());
-    assert!(message.contains("allowed is [1, 4] or [4]"), "{message}");
+    assert!(message.contains("expected [1, 4] or [4]"), "{message}");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn the_program_refuses_what_does_not_go_with_features() {
     let a = scene(0);
     let sets = sets(4, 768);
     let with = |start: &[&'static str], rest: &[&str], expected: &[&str]| fails(&words(start, &sets, rest), expected);
-    with(&["caption"], &[&a], &[&a, "in no known format", ".npy, .npz and safetensors"]);
+    with(&["caption"], &[&a], &[&a, "in no known format", ".npy, .npz or safetensors"]);
     with(&["caption"], &[&path("good/batch.npy")], &["batch.npy", "shape [1, 3, 4] does not fit", "[4, 768]"]);
     with(
         &["encode", "--stage", "pixels", "--out", "x.safetensors"],

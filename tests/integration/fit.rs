@@ -7,19 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn config(place: &Path, width: usize, changes: &[(&str, Value)]) -> PathBuf {
+fn config(temp: &Path, width: usize, changes: &[(&str, Value)]) -> PathBuf {
     let mut tree = json!({
         "encoder": {"kind": "features", "tokens": 3, "width": width},
         "stitch": {"kind": "linear", "dropout": 0.0},
         "decoder": {"kind": "gptj", "weights": folder("train/decoder"), "tokenizer": folder("tokenizer/json")},
-        "train": {"steps": 4, "batch": 7, "lr": 0.0, "output": place.join("out")},
+        "train": {"steps": 4, "batch": 7, "lr": 0.0, "output": temp.join("out")},
         "data": {"format": "jsonl", "path": folder("fit").join(format!("data-{width}.jsonl")), "shuffle": false},
     });
     for (pointer, value) in changes {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         tree.pointer_mut(parent).unwrap()[key] = value.clone();
     }
-    let path = place.join("c.yaml");
+    let path = temp.join("c.yaml");
     fs::write(&path, tree.to_string()).unwrap();
     path
 }
@@ -40,15 +40,15 @@ fn message(output: &Output) -> String {
 #[test]
 fn the_maps_are_scikit_learns_and_numpys() {
     let expected = tensors("fit");
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     for width in [12, 40] {
-        let config = config(place.path(), width, &[]);
+        let config = config(temp.path(), width, &[]);
         for (name, flags) in [
             ("ridge-0.5", &["--lambda", "0.5"][..]),
             ("ridge-30.0", &["--lambda", "30"]),
             ("procrustes", &["--method", "procrustes"]),
         ] {
-            let out = place.path().join(format!("{name}-{width}.safetensors"));
+            let out = temp.path().join(format!("{name}-{width}.safetensors"));
             let output = limber(&["fit", "--json", "--out", out.to_str().unwrap()], &config, flags);
             assert!(output.status.success(), "{}", message(&output));
             let told: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -67,9 +67,9 @@ fn the_maps_are_scikit_learns_and_numpys() {
 
 #[test]
 fn the_stitch_captions_and_starts_a_training() {
-    let place = tempfile::tempdir().unwrap();
-    let path = config(place.path(), 12, &[]);
-    let out = place.path().join("fitted.safetensors");
+    let temp = tempfile::tempdir().unwrap();
+    let path = config(temp.path(), 12, &[]);
+    let out = temp.path().join("fitted.safetensors");
     let output = limber(&["fit", "--out", out.to_str().unwrap()], &path, &[]);
     assert!(output.status.success(), "{}", message(&output));
     let stitch = format!("stitch.weights={}", out.display());
@@ -79,7 +79,7 @@ fn the_stitch_captions_and_starts_a_training() {
     // A learning rate of 0 keeps the start, whichever it was.
     let trained = limber(&["train"], &path, &["--set", &stitch]);
     assert!(trained.status.success(), "{}", message(&trained));
-    let end = safetensors::load(place.path().join("out/stitch.safetensors"), &Device::Cpu).unwrap();
+    let end = safetensors::load(temp.path().join("out/stitch.safetensors"), &Device::Cpu).unwrap();
     for (name, value) in safetensors::load(&out, &Device::Cpu).unwrap() {
         assert_eq!(relative(&end[&name], &value), 0.0, "{name}");
     }
@@ -87,22 +87,22 @@ fn the_stitch_captions_and_starts_a_training() {
 
 #[test]
 fn one_pooled_vector_gives_every_prefix_token_the_same_map() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let pooled: std::collections::HashMap<String, candle_core::Tensor> =
         safetensors::load(folder("fit/features-12.safetensors"), &Device::Cpu)
             .unwrap()
             .into_iter()
             .map(|(name, t)| (name, t.mean_keepdim(0).unwrap()))
             .collect();
-    safetensors::save(&pooled, place.path().join("features-12.safetensors")).unwrap();
-    fs::copy(folder("fit/data-12.jsonl"), place.path().join("data.jsonl")).unwrap();
+    safetensors::save(&pooled, temp.path().join("features-12.safetensors")).unwrap();
+    fs::copy(folder("fit/data-12.jsonl"), temp.path().join("data.jsonl")).unwrap();
     let changes = [
         ("/encoder/tokens", json!(1)),
         ("/stitch/tokens", json!(2)),
-        ("/data/path", json!(place.path().join("data.jsonl"))),
+        ("/data/path", json!(temp.path().join("data.jsonl"))),
     ];
-    let path = config(place.path(), 12, &changes);
-    let out = place.path().join("f.safetensors");
+    let path = config(temp.path(), 12, &changes);
+    let out = temp.path().join("f.safetensors");
     let output = limber(&["fit", "--lambda", "0.5", "--out", out.to_str().unwrap()], &path, &[]);
     assert!(output.status.success(), "{}", message(&output));
     let weight = &safetensors::load(&out, &Device::Cpu).unwrap()["weight"];
@@ -114,10 +114,10 @@ fn one_pooled_vector_gives_every_prefix_token_the_same_map() {
 
 #[test]
 fn every_wrong_fit_has_its_message() {
-    let place = tempfile::tempdir().unwrap();
-    let out = place.path().join("f.safetensors");
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("f.safetensors");
     let check = |width: usize, changes: &[(&str, Value)], flags: &[&str], expected: &[&str]| {
-        let path = config(place.path(), width, changes);
+        let path = config(temp.path(), width, changes);
         let output = limber(&["fit", "--out", out.to_str().unwrap()], &path, flags);
         let message = message(&output);
         assert_eq!(output.status.code(), Some(1), "{message}");
@@ -129,7 +129,7 @@ fn every_wrong_fit_has_its_message() {
         12,
         &[("/stitch", json!({"kind": "mlp"}))],
         &[],
-        &["a bare linear map", "\"mlp\"", "allowed is the kind \"linear\""],
+        &["a plain linear map", "\"mlp\"", "expected the kind \"linear\""],
     );
     check(12, &[("/stitch/layer_norm", json!(true))], &[], &["ln.bias, ln.weight", "without layer_norm"]);
     check(12, &[], &["--lambda=-1"], &["--lambda -1 is not allowed"]);
@@ -142,15 +142,15 @@ fn every_wrong_fit_has_its_message() {
     );
     let data = fs::read_to_string(folder("fit/data-12.jsonl")).unwrap();
     let data = data.replace("features-12", folder("fit/features-12").to_str().unwrap()).replace("#07", "#no");
-    fs::write(place.path().join("bad.jsonl"), data).unwrap();
-    let bad = ("/data/path", json!(place.path().join("bad.jsonl")));
+    fs::write(temp.path().join("bad.jsonl"), data).unwrap();
+    let bad = ("/data/path", json!(temp.path().join("bad.jsonl")));
     check(
         12,
         &[bad.clone(), ("/data/max_skipped", json!(0.0))],
         &[],
         &["1 items of 60 could not be read", "max_skipped 0"],
     );
-    let path = config(place.path(), 12, &[bad]);
+    let path = config(temp.path(), 12, &[bad]);
     let output = limber(&["fit", "--json", "--out", out.to_str().unwrap()], &path, &[]);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["items"], &told["skipped"]), (&json!(59), &json!(1)));

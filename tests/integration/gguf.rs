@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 fn open(kind: &str, path: &Path) -> (Arc<dyn WeightSource>, Box<dyn Decoder>) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, path.to_str().unwrap());
     // The file itself says whose it is.
     assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, kind);
@@ -61,11 +61,11 @@ fn a_byte_level_tokenizer_is_that_of_the_folder_it_was_made_of() {
 
 /// A golden folder written as a GGUF file, with flags; the file and what the program said.
 fn written(from: &str, flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
-    let place = tempfile::tempdir().unwrap();
-    let out = place.path().join("m.gguf");
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("m.gguf");
     let input = folder(from);
     stdout(&[&["convert", input.to_str().unwrap(), "--out", out.to_str().unwrap()], flags].concat());
-    (place, out)
+    (temp, out)
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_is_written_gives_the_folders_own_logits() {
     ] {
         let ids = &tensors(case)[ids];
         let from = format!("{case}/{form}");
-        let (_place, out) = written(&from, &[]);
+        let (_temp, out) = written(&from, &[]);
         let far = largest(&logits(kind, &out, ids), &logits(kind, &folder(&from), ids));
         assert_eq!(far, 0.0, "{from}");
     }
@@ -103,27 +103,27 @@ fn grouped_queries_biases_and_scaled_frequencies_are_written() {
             "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}),
         ),
     ] {
-        let place = tempfile::tempdir().unwrap();
+        let temp = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(folder("llama").join(form)).unwrap() {
             let file = file.unwrap();
-            std::fs::copy(file.path(), place.path().join(file.file_name())).unwrap();
+            std::fs::copy(file.path(), temp.path().join(file.file_name())).unwrap();
         }
-        let path = place.path().join("config.json");
+        let path = temp.path().join("config.json");
         let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         for (key, value) in change.as_object().unwrap() {
             config[key] = value.clone();
         }
         std::fs::write(&path, config.to_string()).unwrap();
-        let out = place.path().join("m.gguf");
-        stdout(&["convert", place.path().to_str().unwrap(), "--out", out.to_str().unwrap()]);
-        let far = largest(&logits("llama", &out, ids), &logits("llama", place.path(), ids));
+        let out = temp.path().join("m.gguf");
+        stdout(&["convert", temp.path().to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let far = largest(&logits("llama", &out, ids), &logits("llama", temp.path(), ids));
         assert_eq!(far, 0.0, "{form} {change}");
     }
 }
 
 #[test]
 fn quantised_files_of_both_formats_hold_the_same_numbers() {
-    // GPT-2's matrices are turned before they are coded; a width of 64 and 256 fills blocks.
+    // GPT-2's matrices are transposed before they are coded; a width of 64 and 256 fills blocks.
     for (name, kind, dtype) in
         [("gpt2-q8_0", "gpt2", "q8_0"), ("llama-q4_k", "llama", "q4_k"), ("gptj-f32", "gptj", "q8_0")]
     {
@@ -162,12 +162,12 @@ fn quantised_files_of_both_formats_hold_the_same_numbers() {
 #[test]
 fn gpt2_is_quantised_along_the_rows_that_are_read() {
     // From a folder of transformers to a safetensors file that is mapped again.
-    let place = tempfile::tempdir().unwrap();
-    let wide = place.path().join("wide.gguf");
+    let temp = tempfile::tempdir().unwrap();
+    let wide = temp.path().join("wide.gguf");
     let input = folder("gguf").join("gpt2-q8_0.gguf");
     stdout(&["convert", input.to_str().unwrap(), "--dtype", "f32", "--out", wide.to_str().unwrap()]);
     let ids = &tensors("gguf")["gpt2-q8_0.ids"];
-    let out = place.path().join("model.safetensors");
+    let out = temp.path().join("model.safetensors");
     stdout(&[
         "convert",
         wide.to_str().unwrap(),
@@ -178,15 +178,15 @@ fn gpt2_is_quantised_along_the_rows_that_are_read() {
         "--out",
         out.to_str().unwrap(),
     ]);
-    std::fs::write(place.path().join("config.json"), open("gpt2", &wide).0.document("config.json").unwrap().unwrap())
+    std::fs::write(temp.path().join("config.json"), open("gpt2", &wide).0.document("config.json").unwrap().unwrap())
         .unwrap();
     let expected = &tensors("gguf")["gpt2-q8_0.logits"];
     // The numbers were q8_0 once, so they are again.
-    assert!(largest(&logits("gpt2", place.path(), ids), expected) < 10.0 * CLOSE);
+    assert!(largest(&logits("gpt2", temp.path(), ids), expected) < 10.0 * CLOSE);
     let from = folder("gpt2/f32");
-    let turned = place.path().join("turned.safetensors");
-    stdout(&["convert", from.to_str().unwrap(), "--dtype", "q8_0", "--out", turned.to_str().unwrap()]);
-    let source = limber::weights::open(&turned.to_str().unwrap().parse().unwrap(), &[], Path::new(".")).unwrap();
+    let transposed = temp.path().join("turned.safetensors");
+    stdout(&["convert", from.to_str().unwrap(), "--dtype", "q8_0", "--out", transposed.to_str().unwrap()]);
+    let source = limber::weights::open(&transposed.to_str().unwrap().parse().unwrap(), &[], Path::new(".")).unwrap();
     let names = source.tensors().unwrap();
     assert!(names.keys().any(|n| n.ends_with("attn.c_attn.weight.turned")), "{names:?}");
     assert!(!names.keys().any(|n| n.ends_with("attn.c_attn.weight")));
@@ -194,8 +194,8 @@ fn gpt2_is_quantised_along_the_rows_that_are_read() {
 
 #[test]
 fn the_demo_speaks_from_a_gguf_file() {
-    let place = tempfile::tempdir().unwrap();
-    let out = place.path().join("demo.gguf");
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("demo.gguf");
     let summary = &lines(&["convert", "assets/demo/gptj", "--json", "--out", out.to_str().unwrap()])[0];
     assert!(summary["tensors"].as_u64().unwrap() > 40);
     let set = format!("decoder.weights={}", out.display());
@@ -224,8 +224,8 @@ fn the_demo_speaks_from_a_gguf_file() {
 
 #[test]
 fn what_gguf_cannot_say_is_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let out = place.path().join("m.gguf");
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("m.gguf");
     let out = out.to_str().unwrap();
     let convert = |from: &str, expected: &[&str]| {
         let input = folder(from);
@@ -236,15 +236,15 @@ fn what_gguf_cannot_say_is_refused() {
     convert("llama/mistral", &["sliding_window is 7", "cannot say"]);
     convert("llama/llama3", &["rope_scaling is", "\"low_freq_factor\":0.3", "cannot say"]);
     // Nothing beside it says whose weights these are.
-    let bare = place.path().join("model.safetensors");
+    let bare = temp.path().join("model.safetensors");
     std::fs::copy(folder("gptj/f32/model.safetensors"), &bare).unwrap();
     fails(&["convert", bare.to_str().unwrap(), "--out", out], &["nothing beside the weights tells the decoder's kind"]);
 }
 
 #[test]
 fn files_that_are_none_are_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("m.gguf");
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("m.gguf");
     let good = std::fs::read(folder("gguf/gptj-f32.gguf")).unwrap();
     let message = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();

@@ -1,10 +1,10 @@
 //! Golden data: tensors and lists that the reference libraries wrote under `tests/golden/<case>/`.
 
 use candle_core::{DType, Device, Tensor};
-use limber::core::random::RandomSource;
 use limber::core::weights::{FrozenData, Request, WeightError};
-use limber::core::{Decoder, Encoder, Registry, WeightSource, Weights};
+use limber::core::{Decoder, Encoder, Init, Registry, WeightSource, Weights};
 use limber::weights;
+use limber_kit::Drawn;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub fn lists(case: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(folder(case).join("expected.json")).unwrap()).unwrap()
 }
 
-/// The weights at `path` under a case, as a part of `role` and `kind` reads them.
+/// The weights at `path` under a case, as a component of `role` and `kind` reads them.
 pub fn source(registry: &Registry, role: &str, kind: &str, path: &str) -> Arc<dyn WeightSource> {
     let entry = registry.get(role, kind).unwrap();
     let files: Vec<&str> = entry.files.iter().map(String::as_str).collect();
@@ -34,7 +34,7 @@ pub fn source(registry: &Registry, role: &str, kind: &str, path: &str) -> Arc<dy
 
 /// A decoder from a golden folder.
 pub fn decoder(kind: &str, path: &str) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "decoder", kind, path);
     let prepared = registry.decoder(kind, json!({}), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap()
@@ -42,7 +42,7 @@ pub fn decoder(kind: &str, path: &str) -> Box<dyn Decoder> {
 
 /// An encoder from a golden file or folder.
 pub fn encoder(kind: &str, path: &str, settings: Value) -> Box<dyn Encoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", kind, path);
     let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap()
@@ -62,7 +62,7 @@ pub fn relative(a: &Tensor, b: &Tensor) -> f32 {
     norm(&(a - b).unwrap()) / norm(b)
 }
 
-/// Names and shapes without values, and documents beside them: what a part is prepared from.
+/// Names and shapes without values, and documents beside them: what a component is prepared from.
 pub struct Shapes(BTreeMap<String, Vec<usize>>, BTreeMap<String, String>);
 
 impl Shapes {
@@ -96,23 +96,19 @@ impl WeightSource for Shapes {
     }
 }
 
-/// Random weights, and what was drawn of them.
-struct Recorded(RandomSource, Mutex<BTreeMap<String, FrozenData>>);
+/// What was drawn, by name: how, and the numbers.
+pub type Drawings = Arc<Mutex<BTreeMap<String, (Init, FrozenData)>>>;
 
-impl WeightSource for Recorded {
-    fn label(&self) -> String {
-        self.0.label()
-    }
-
-    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        None
-    }
-
-    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        let data = self.0.read(request)?;
-        self.1.lock().unwrap().insert(request.name.to_string(), data.clone());
+/// Random weights of `seed`, and what has been drawn of them once they are read.
+pub fn drawings(seed: u64) -> (Arc<dyn WeightSource>, Drawings) {
+    let kept = Drawings::default();
+    let keep = kept.clone();
+    let source = Drawn::new(seed, move |random, request| {
+        let data = random.read(request)?;
+        keep.lock().unwrap().insert(request.name.to_string(), (request.init, data.clone()));
         Ok(data)
-    }
+    });
+    (Arc::new(source), kept)
 }
 
 /// Mean, deviation and kurtosis.
@@ -128,16 +124,16 @@ fn moments(data: &FrozenData) -> [f64; 3] {
 /// Draws an encoder and compares every tensor's shape and moments with `theirs`, which `moments` of
 /// `tests/golden/writer.py` wrote: how many of them are random rather than constant.
 pub fn check_draws(kind: &str, settings: Value, theirs: &Value) -> usize {
-    let registry = limber::parts::registry().unwrap();
-    let source = Arc::new(Recorded(RandomSource::new(11), Mutex::default()));
+    let registry = limber::built_in::registry().unwrap();
+    let (source, drawn) = drawings(11);
     let prepared = registry.encoder(kind, settings, source.as_ref()).unwrap();
-    prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap();
-    let drawn = source.1.lock().unwrap();
+    prepared.build(&Weights::new(source, Device::Cpu, None)).unwrap();
+    let drawn = drawn.lock().unwrap();
     let theirs: BTreeMap<&String, &Value> = theirs.as_object().unwrap().iter().collect();
     assert_eq!(drawn.keys().collect::<Vec<_>>(), theirs.keys().copied().collect::<Vec<_>>());
     let mut random = 0;
     for (name, theirs) in theirs {
-        let ours = &drawn[name];
+        let (_, ours) = &drawn[name];
         assert_eq!(json!(ours.shape()), theirs["shape"], "{name}");
         let names = ["mean", "std", "kurtosis"];
         let wanted = names.map(|key| theirs[key].as_f64().unwrap());

@@ -1,85 +1,27 @@
 //! GPT-2 against transformers: `tests/golden/gpt2`, every form a checkpoint comes in.
 
-use super::decoders::{
-    Case, all, build, drawn_as_in_transformers, edited, model_refused_beside, resolved, settings_refused,
-    told_by_its_folder,
-};
+use super::decoders::{CLOSE, GPT2, all, build, edited, model_refused_beside, resolved, settings_refused};
 use super::golden::{largest, source, tensors};
 use candle_core::{DType, Device, Tensor};
 use limber::core::{WeightType, Weights};
 use serde_json::{Value, json};
 
-fn case() -> Case {
-    Case::new("gpt2", "f32")
-}
-
-#[test]
-fn every_form_gives_transformers_logits() {
-    // `hub` has the published folders' names and causal masks, `bin` masks of other types and other names of settings.
-    for form in ["f32", "sharded", "hub", "bin"] {
-        Case::new("gpt2", form).gives("logits");
-    }
-    Case::new("gpt2", "bf16").gives("bf16.logits");
-    // With a head of its own, and an MLP as wide as nothing says.
-    Case::new("gpt2", "untied").gives("untied.logits");
-}
-
 #[test]
 fn every_setting_that_changes_the_arithmetic() {
-    case().variants_give_their_logits(8);
+    GPT2.variants_give_their_logits(8);
 }
 
 #[test]
 fn reordered_and_upcast_attention_is_the_same_in_f32() {
     let expected = tensors("gpt2");
-    let changed = case().changed(&json!({"reorder_and_upcast_attn": true}));
+    let changed = GPT2.changed(&json!({"reorder_and_upcast_attn": true}));
     let model = build("gpt2", changed.path()).unwrap();
-    assert!(largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]) < super::decoders::CLOSE);
+    assert!(largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]) < CLOSE);
 }
 
 #[test]
-fn the_whole_context_and_not_one_more() {
-    case().fills_its_context();
-}
-
-#[test]
-fn a_prefix_of_embeddings() {
-    case().continues_a_prefix();
-}
-
-#[test]
-fn step_by_step_over_a_cache() {
-    case().steps_over_a_cache();
-}
-
-#[test]
-fn rows_of_different_lengths_in_one_batch() {
-    case().generates_batches_as_singles();
-}
-
-#[test]
-fn keys_that_a_mask_hides() {
-    case().hides_keys();
-}
-
-#[test]
-fn hidden_states_and_attention() {
-    case().shows_hidden_states_and_attention();
-}
-
-#[test]
-fn the_gradient_of_a_training_step() {
-    case().trains_what_stands_before_it();
-}
-
-#[test]
-fn random_weights_are_drawn_as_transformers_draws_them() {
-    drawn_as_in_transformers("gpt2", "gpt2");
-}
-
-#[test]
-fn a_type_asked_for_rounds_the_turned_matrices() {
-    let registry = limber::parts::registry().unwrap();
+fn a_type_asked_for_rounds_the_transposed_matrices() {
+    let registry = limber::built_in::registry().unwrap();
     let expected = tensors("gpt2");
     let with = |dtype| {
         let source = source(&registry, "decoder", "gpt2", "gpt2/f32");
@@ -87,7 +29,7 @@ fn a_type_asked_for_rounds_the_turned_matrices() {
         prepared.build(&Weights::new(source, Device::Cpu, Some(dtype))).unwrap()
     };
     // Matrices are rounded, norms and biases are not.
-    let rounded = edited(&case(), |tensors| {
+    let rounded = edited(&GPT2, |tensors| {
         for tensor in tensors.values_mut().filter(|tensor| tensor.rank() == 2) {
             *tensor = tensor.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
         }
@@ -95,15 +37,15 @@ fn a_type_asked_for_rounds_the_turned_matrices() {
     let rounded = build("gpt2", rounded.path()).unwrap();
     let ours = all(with(WeightType::Bf16).as_ref(), &expected["ids"]);
     let far = largest(&ours, &all(rounded.as_ref(), &expected["ids"]));
-    assert!(far < super::decoders::CLOSE && largest(&ours, &expected["logits"]) > 0.01, "{far}");
+    assert!(far < CLOSE && largest(&ours, &expected["logits"]) > 0.01, "{far}");
     // No row of 24 or 60 is whole blocks, so q8_0 falls back to f32.
     let far = largest(&all(with(WeightType::Q8_0).as_ref(), &expected["ids"]), &expected["logits"]);
-    assert!(far < super::decoders::CLOSE, "{far}");
+    assert!(far < CLOSE, "{far}");
 }
 
 #[test]
-fn turned_matrices_are_quantised_along_their_own_rows() {
-    let registry = limber::parts::registry().unwrap();
+fn transposed_matrices_are_quantised_along_their_own_rows() {
+    let registry = limber::built_in::registry().unwrap();
     let settings =
         json!({"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 90, "n_positions": 32, "initializer_range": 0.1});
     let logits = |dtype| {
@@ -121,19 +63,19 @@ fn turned_matrices_are_quantised_along_their_own_rows() {
 #[test]
 fn the_word_table_may_stand_under_the_heads_name_alone_or_twice() {
     let expected = tensors("gpt2");
-    let alone = edited(&case(), |tensors| {
+    let alone = edited(&GPT2, |tensors| {
         let table = tensors.remove("transformer.wte.weight").unwrap();
         tensors.insert("lm_head.weight".into(), table);
     });
-    let twice = edited(&case(), |tensors| {
+    let twice = edited(&GPT2, |tensors| {
         let table = tensors["transformer.wte.weight"].clone();
         tensors.insert("lm_head.weight".into(), table);
     });
     for folder in [alone, twice] {
         let model = build("gpt2", folder.path()).unwrap();
-        assert!(largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]) < super::decoders::CLOSE);
+        assert!(largest(&all(model.as_ref(), &expected["ids"]), &expected["logits"]) < CLOSE);
     }
-    let other = edited(&case(), |tensors| {
+    let other = edited(&GPT2, |tensors| {
         let table = (&tensors["transformer.wte.weight"] * 2.0).unwrap();
         tensors.insert("lm_head.weight".into(), table);
     });
@@ -145,7 +87,7 @@ fn the_word_table_may_stand_under_the_heads_name_alone_or_twice() {
 
 #[test]
 fn what_config_json_asks_for_and_gpt2_cannot_do_is_refused_by_name() {
-    let case = case();
+    let case = GPT2;
     case.refuses("model_type", json!("gptj"), &["model_type is \"gptj\"", "the decoder gpt2 takes \"gpt2\""]);
     case.refuses("add_cross_attention", json!(true), &["add_cross_attention is true", "does not support"]);
     case.refuses("activation_function", json!("mish"), &["activation_function is \"mish\"", "gelu_new", "relu"]);
@@ -159,7 +101,7 @@ fn what_config_json_asks_for_and_gpt2_cannot_do_is_refused_by_name() {
 #[test]
 fn ends_of_text() {
     let eos = |changes: Value| {
-        let changed = case().changed(&changes);
+        let changed = GPT2.changed(&changes);
         build("gpt2", changed.path()).unwrap().spec().eos
     };
     assert_eq!(eos(json!({})), [98]);
@@ -192,13 +134,19 @@ fn models_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("gpt2", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
-    check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
-    check(json!({"n_inner": 0}), "n_inner is 0, allowed is 1 and above");
+    check(json!({"n_layer": 0}), "key \"n_layer\": value 0 is not allowed, expected a whole number, at least 1");
+    check(json!({"n_inner": 0}), "key \"n_inner\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"activation_function": "gelo"}), "value \"gelo\" is not allowed (did you mean \"gelu");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
 }
 
 #[test]
-fn the_kind_auto_knows_it() {
-    told_by_its_folder("gpt2", &["gpt2/f32", "gpt2/hub", "gpt2/bin"]);
+fn the_width_of_the_mlp_follows_the_width_that_is_run() {
+    let registry = limber::built_in::registry().unwrap();
+    let width = 48;
+    for (kind, path) in [("gpt2", "gpt2/untied"), ("gptj", "gptj/f32")] {
+        let source = source(&registry, "decoder", kind, path);
+        let settings = registry.decoder(kind, json!({"n_embd": width}), source.as_ref()).unwrap().settings;
+        assert_eq!((&settings["n_embd"], &settings["n_inner"]), (&json!(width), &json!(4 * width)), "{kind}");
+    }
 }

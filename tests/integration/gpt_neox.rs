@@ -1,61 +1,13 @@
 //! GPT-NeoX against transformers: `tests/golden/gpt_neox`, blocks side by side and in series, old and new spellings.
 
-use super::decoders::{Case, all, drawn_as_in_transformers, settings_refused};
+use super::decoders::{CLOSE, Case, PYTHIA, all, settings_refused};
 use super::golden::{decoder, largest, lists, source, tensors};
 use limber::core::registry::PreparedDecoder;
 use serde_json::{Value, json};
 
-const CASES: [Case; 2] = [
-    Case { kind: "gpt-neox", folder: "gpt_neox", form: "pythia", prefix: "pythia." },
-    Case { kind: "gpt-neox", folder: "gpt_neox", form: "serial", prefix: "serial." },
-];
-
-fn form(form: &'static str) -> Case {
-    Case { form, ..CASES[0] }
-}
-
 fn prepared(settings: Value, weights: &str) -> anyhow::Result<PreparedDecoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     registry.decoder("gpt-neox", settings, source(&registry, "decoder", "gpt-neox", weights).as_ref())
-}
-
-#[test]
-fn every_form_gives_transformers_logits() {
-    CASES.iter().for_each(|case| case.gives("logits"));
-    // Masks and frequencies as buffers; the head's newer name; names without `gpt_neox.`.
-    form("bin").gives("logits");
-    form("head").gives("f16.logits");
-    form("bare").gives("f16.logits");
-}
-
-#[test]
-fn the_whole_context_and_not_one_more() {
-    CASES.iter().for_each(Case::fills_its_context);
-}
-
-#[test]
-fn a_prefix_of_embeddings() {
-    CASES.iter().for_each(Case::continues_a_prefix);
-}
-
-#[test]
-fn step_by_step_over_a_cache() {
-    CASES.iter().for_each(Case::steps_over_a_cache);
-}
-
-#[test]
-fn rows_of_different_lengths_in_one_batch() {
-    CASES.iter().for_each(Case::generates_batches_as_singles);
-}
-
-#[test]
-fn hidden_states_and_attention() {
-    CASES.iter().for_each(Case::shows_hidden_states_and_attention);
-}
-
-#[test]
-fn the_gradient_of_a_training_step() {
-    CASES.iter().for_each(Case::trains_what_stands_before_it);
 }
 
 #[test]
@@ -63,11 +15,10 @@ fn parts_of_heads_and_scaled_frequencies() {
     let expected = tensors("gpt_neox");
     let variants = lists("gpt_neox")["variants"].clone();
     for (name, config) in variants.as_object().unwrap() {
-        let folder = form("bin").changed(config);
+        let folder = Case { form: "bin", ..PYTHIA }.changed(config);
         let model = decoder("gpt-neox", folder.path().to_str().unwrap());
         let far = largest(&all(model.as_ref(), &expected["pythia.ids"]), &expected[&format!("pythia.{name}.logits")]);
-        // As in the other logits' comparisons.
-        assert!(far < 1e-4, "{name}: {far}");
+        assert!(far < CLOSE, "{name}: {far}");
         // Frequencies that grow with the length forbid that beginnings are computed once.
         assert_eq!(
             (model.supports_prefix_reuse(12), model.supports_prefix_reuse(13)),
@@ -79,13 +30,8 @@ fn parts_of_heads_and_scaled_frequencies() {
 }
 
 #[test]
-fn random_weights_are_drawn_as_transformers_draws_them() {
-    drawn_as_in_transformers("gpt-neox", "gpt_neox");
-}
-
-#[test]
 fn what_config_json_asks_for_and_gpt_neox_cannot_do_is_refused_by_name() {
-    let case = &CASES[0];
+    let case = PYTHIA;
     case.refuses("model_type", json!("gpt_neox_japanese"), &["model_type is \"gpt_neox_japanese\"", "\"gpt_neox\""]);
     case.refuses("hidden_act", json!("mish"), &["hidden_act is \"mish\"", "supported is gelu, ", "gelu_new"]);
     case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config", "gpt-neox does not support"]);
@@ -106,10 +52,10 @@ fn settings_that_do_not_fit_each_other() {
         settings_refused("gpt-neox", settings, expected);
     };
     check(json!({"hidden_size": 10}), "hidden_size 10 is not a multiple of num_attention_heads 8");
-    check(json!({"vocab_size": 0}), "vocab_size is 0, allowed is 1 and above");
+    check(json!({"vocab_size": 0}), "key \"vocab_size\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"rotary_pct": 0.01}), "rotary_pct 0.01 of a head's 64 elements is not allowed");
     check(json!({"rotary_pct": 1.5}), "it turns from 2 to 64 of them");
-    check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, allowed is above 1");
+    check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, expected a number above 1");
     check(json!({"rope_scaling": {"rope_type": "linear", "factor": -1.0}}), "rope_scaling: factor is -1");
     check(json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
@@ -149,13 +95,4 @@ fn models_by_name() {
 fn a_model_by_name_must_be_the_folders() {
     let message = format!("{:#}", prepared(json!({"model": "pythia-70m"}), "gpt_neox/pythia").err().unwrap());
     assert!(message.contains("config.json: vocab_size is 80, but 50304 in the model \"pythia-70m\""), "{message}");
-}
-
-#[test]
-fn the_kind_auto_is_told_by_config_json() {
-    let registry = limber::parts::registry().unwrap();
-    for form in ["pythia", "serial", "bin"] {
-        let source = source(&registry, "decoder", "gpt-neox", &format!("gpt_neox/{form}"));
-        assert_eq!(registry.detect("decoder", source.as_ref()).unwrap().kind, "gpt-neox");
-    }
 }

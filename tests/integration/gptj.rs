@@ -1,44 +1,11 @@
 //! GPT-J against transformers: `tests/golden/gptj`, every form a checkpoint comes in.
 
-use super::decoders::{Case, request, settings_refused};
+use super::decoders::{GPTJ, request, settings_refused};
 use super::golden::{decoder, source};
 use candle_core::{Device, Tensor};
 use limber::core::{CacheType, Decoder, Run};
 use limber::generation::{Request, generate};
 use serde_json::json;
-
-fn case() -> Case {
-    Case::new("gptj", "f32")
-}
-
-#[test]
-fn every_form_gives_transformers_logits() {
-    for form in ["f32", "sharded", "bin", "bin-sharded", "bare"] {
-        Case::new("gptj", form).gives("logits");
-    }
-    Case::new("gptj", "f16").gives("f16.logits");
-    Case::new("gptj", "bf16").gives("bf16.logits");
-}
-
-#[test]
-fn the_whole_context_and_not_one_more() {
-    case().fills_its_context();
-}
-
-#[test]
-fn a_prefix_of_embeddings() {
-    case().continues_a_prefix();
-}
-
-#[test]
-fn step_by_step_over_a_cache() {
-    case().steps_over_a_cache();
-}
-
-#[test]
-fn rows_of_different_lengths_in_one_batch() {
-    case().generates_batches_as_singles();
-}
 
 /// Prompts of these ids, each behind the same 20 positions where `shared` says so.
 fn prompts(model: &dyn Decoder, tails: &[&[u32]], shared: bool) -> Vec<Tensor> {
@@ -63,7 +30,7 @@ fn rows_enter_and_leave_and_each_gives_what_it_gives_alone() {
             })
             .map(|mut rows| rows.remove(0))
             .collect();
-        // An id that ends some rows early and others not at all, so that places fall free at different steps.
+        // An id that ends some rows early and others not at all, so that slots fall free at different steps.
         let eos = alone[0].tokens[3];
         for batch in [1, 2, 3, 7, 20] {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Bf16] {
@@ -124,23 +91,8 @@ fn a_beginning_that_prompts_share_is_computed_once() {
 }
 
 #[test]
-fn keys_that_a_mask_hides() {
-    case().hides_keys();
-}
-
-#[test]
-fn hidden_states_and_attention() {
-    case().shows_hidden_states_and_attention();
-}
-
-#[test]
-fn the_gradient_of_a_training_step() {
-    case().trains_what_stands_before_it();
-}
-
-#[test]
 fn what_config_json_asks_for_and_gptj_cannot_do_is_refused_by_name() {
-    let case = case();
+    let case = GPTJ;
     case.refuses("model_type", json!("gpt_neox"), &["model_type is \"gpt_neox\"", "takes \"gptj\""]);
     case.refuses("activation_function", json!("relu"), &["activation_function is \"relu\"", "gelu_new"]);
     case.refuses("rotary_dim", json!(null), &["rotary_dim is null"]);
@@ -152,7 +104,7 @@ fn what_config_json_asks_for_and_gptj_cannot_do_is_refused_by_name() {
 fn settings_that_do_not_fit_each_other() {
     let check = |settings, expected| settings_refused("gptj", settings, expected);
     check(json!({"n_embd": 10, "n_head": 3}), "n_embd 10 is not a multiple of n_head 3");
-    check(json!({"n_layer": 0}), "n_layer is 0, allowed is 1 and above");
+    check(json!({"n_layer": 0}), "key \"n_layer\": value 0 is not allowed, expected a whole number, at least 1");
     check(json!({"rotary_dim": 7}), "rotary_dim 7 is not allowed");
     check(json!({"rotary_dim": 512}), "at most a head's width 256");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
@@ -160,7 +112,7 @@ fn settings_that_do_not_fit_each_other() {
 
 #[test]
 fn the_kind_auto_is_told_by_what_lies_beside_the_weights() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let kind = |role: &str, path: &str| {
         let source = source(&registry, role, if role == "decoder" { "gptj" } else { "clip-resnet" }, path);
         registry.detect(role, source.as_ref()).map(|entry| entry.kind.clone())

@@ -168,7 +168,7 @@ fn draws_are_even() {
     assert_eq!(count(&|d| d.size == 256 && (d.left, d.top) == (0, 0)), 4000 - larger);
     let image = generated(30, 40);
     let draws: Vec<Draw> = (0..4000).map(|seed| Draw::new(&image, 64, seed)).collect();
-    // From 256 down to 64 there are 193 places each way, 0 to 192: the first and the last of them come up too.
+    // From 256 down to 64 there are 193 offsets each way, 0 to 192: the first and the last of them come up too.
     let mean = draws.iter().map(|d| d.left as f64).sum::<f64>() / 4000.0;
     assert!((mean - 96.0).abs() < 5.0 * 55.7 / f64::sqrt(4000.0), "{mean}");
     assert_eq!(draws.iter().map(|d| d.top).min(), Some(0));

@@ -16,6 +16,7 @@ mod decoders;
 mod demo;
 mod dinov2;
 mod encode;
+mod encoders;
 mod eval;
 mod features;
 mod fit;

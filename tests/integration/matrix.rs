@@ -8,7 +8,7 @@ use limber::model::Model;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// The section of a part: its tiny settings and random weights.
+/// The section of a component: its tiny settings and random weights.
 fn section(entry: &Entry, seed: u64) -> Value {
     let mut section = entry.tiny.clone();
     section["kind"] = json!(entry.kind);
@@ -37,7 +37,7 @@ fn input(model: &Model, folder: &Path) -> String {
 
 #[test]
 fn every_encoder_with_every_stitch_with_every_decoder() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (encoders, stitches, decoders) =
         (entries(&registry, "encoder"), entries(&registry, "stitch"), entries(&registry, "decoder"));
@@ -65,6 +65,6 @@ fn every_encoder_with_every_stitch_with_every_decoder() {
         }
     }
     assert_eq!(composed, encoders.len() * stitches.len() * decoders.len());
-    // As many as there were when this was written; a part that is no longer linked is missed.
+    // As many as there were when this was written; a component that is no longer linked is missed.
     assert!(encoders.len() >= 4 && stitches.len() >= 2 && !decoders.is_empty());
 }

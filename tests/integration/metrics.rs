@@ -77,12 +77,12 @@ fn frequencies_of_a_file_give_the_same_scores() {
     let own = own();
     assert_eq!(own.documents, items.len() as u64);
     // A part of the items, whose own references would give other frequencies.
-    let places: Vec<usize> = (0..items.len()).step_by(3).collect();
-    let part: Vec<_> = places.iter().map(|i| items[*i].clone()).collect();
+    let indices: Vec<usize> = (0..items.len()).step_by(3).collect();
+    let part: Vec<_> = indices.iter().map(|i| items[*i].clone()).collect();
     let (with_file, _) = metrics::caption_scores(&part, Some(&own), None);
     let (without, _) = metrics::caption_scores(&part, None, None);
     let value = |scores: &Scores| scores.iter().find(|(name, _)| name == "CIDEr").unwrap().1.clone();
-    let (all, with_file, without) = (value(&scores).select(&places), value(&with_file), value(&without));
+    let (all, with_file, without) = (value(&scores).select(&indices), value(&with_file), value(&without));
     for (got, want) in with_file.items().iter().zip(all.items()) {
         assert!((got - want).abs() < 1e-9);
     }

@@ -45,17 +45,8 @@ fn every_side_has_a_map_of_halves_rounded_up() {
 }
 
 #[test]
-fn files_tell_their_kind() {
-    let registry = limber::parts::registry().unwrap();
-    for form in ["timm", "bare_f16.pth", "wrapper"] {
-        let source = source(&registry, "encoder", "nf-resnet", &format!("nf_resnet/{form}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "nf-resnet", "{form}");
-    }
-}
-
-#[test]
 fn presets_have_the_sizes_of_timm_and_the_paper() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let source = source(&registry, "encoder", "nf-resnet", "random:1");
     let check = |settings: Value, side: usize, tokens: usize, kind: FeatureKind| {
         let prepared = registry.encoder("nf-resnet", settings.clone(), source.as_ref()).unwrap();
@@ -79,7 +70,7 @@ fn presets_have_the_sizes_of_timm_and_the_paper() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |weights: &str, settings: Value, expected: &[&str]| {
         let source = source(&registry, "encoder", "nf-resnet", weights);
         let message = format!("{:#}", registry.encoder("nf-resnet", settings, source.as_ref()).err().unwrap());
@@ -93,7 +84,7 @@ fn settings_that_cannot_be() {
         &["unknown nf-resnet model \"nf_resnet52\"; known models: nf_resnet26, nf_resnet50, nf_resnet101"],
     );
     check("random:1", json!({}), &["no model is set", "cannot be read off random:1", "nf_resnet50"]);
-    check("random:1", json!({"model": "nf_resnet50", "image_size": 0}), &["image_size 0", "at least 1"]);
+    check("random:1", json!({"model": "nf_resnet50", "image_size": 0}), &["key \"image_size\": value 0", "at least 1"]);
     check("random:1", json!({"model": "nf_resnet50", "depths": [1, 0, 1, 1]}), &["[1, 0, 1, 1]", "at least 1"]);
     check("random:1", json!({"model": "nf_resnet50", "std": [1, 0, 1]}), &["std [1.0, 0.0, 1.0]", "above 0"]);
     check("random:1", json!({"model": "nf_resnet50", "deep": 3}), &["key \"deep\": unknown key", "stem_width"]);
@@ -109,7 +100,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn a_description_of_another_network_is_refused_by_the_name_of_its_setting() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let temporary = tempfile::tempdir().unwrap();
     let weights = temporary.path().join("model.safetensors");
     std::fs::copy(folder("nf_resnet/timm/model.safetensors"), &weights).unwrap();
@@ -151,7 +142,7 @@ fn a_description_of_another_network_is_refused_by_the_name_of_its_setting() {
 
 #[test]
 fn tensors_of_timms_other_networks_are_refused_by_name() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("other.safetensors");
     let (name, shape) = ("stages.0.0.attn_last.conv.weight", [1, 1, 3]);
@@ -177,7 +168,7 @@ fn random_weights_are_drawn_as_timm_draws_them() {
 fn pixels(text: &str, sets: &[&str], image: &RgbImage) -> Vec<f32> {
     let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
     let loaded = config::load_text("test", text, Path::new("."), &sets).unwrap();
-    let model = Preprocessor::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap();
+    let model = Preprocessor::load(&loaded.config, &limber::built_in::registry().unwrap()).unwrap();
     model.pixels(image).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -212,7 +203,7 @@ fn the_papers_configs_have_one_vector_of_2048_at_384() {
     for name in ["nfrn50_4096_linear", "nfrn50_4096_random_linear"] {
         let path = format!("{}/configs/{name}.yaml", crate::ROOT);
         let loaded = config::load(Path::new(&path), &["encoder.weights=random:0".to_string()]).unwrap();
-        let model = Preprocessor::load(&loaded.config, &limber::parts::registry().unwrap()).unwrap();
+        let model = Preprocessor::load(&loaded.config, &limber::built_in::registry().unwrap()).unwrap();
         let (image, features) = (model.input_spec().image().unwrap(), model.feature_spec());
         assert_eq!((image.side, features.tokens, features.width), (384, 1, 2048), "{name}");
     }

@@ -1,44 +1,11 @@
 //! OPT against transformers: `tests/golden/opt`, every form a checkpoint comes in.
 
-use super::decoders::{
-    Case, build, drawn_as_in_transformers, model_refused_beside, resolved, settings_refused, told_by_its_folder,
-};
+use super::decoders::{OPT, build, model_refused_beside, resolved, settings_refused};
 use serde_json::json;
-
-fn case() -> Case {
-    Case::new("opt", "f32")
-}
-
-/// opt-350m's form: words narrower than the blocks, norms after each sum.
-fn post_norm() -> Case {
-    Case { form: "post-norm", prefix: "post.", ..case() }
-}
-
-#[test]
-fn every_form_gives_transformers_logits() {
-    // `bin` has the published pickles' names, and the head beside the table.
-    for form in ["f32", "sharded", "bin"] {
-        Case::new("opt", form).gives("logits");
-    }
-    Case::new("opt", "bf16").gives("bf16.logits");
-    Case::new("opt", "untied").gives("untied.logits");
-    post_norm().gives("logits");
-}
 
 #[test]
 fn every_setting_that_changes_the_arithmetic() {
-    case().variants_give_their_logits(6);
-}
-
-#[test]
-fn the_whole_context_and_not_one_more() {
-    case().fills_its_context();
-}
-
-#[test]
-fn a_prefix_of_embeddings() {
-    case().continues_a_prefix();
-    post_norm().continues_a_prefix();
+    OPT.variants_give_their_logits(6);
 }
 
 #[test]
@@ -49,43 +16,8 @@ fn a_prefix_is_as_wide_as_the_words_and_not_as_the_blocks() {
 }
 
 #[test]
-fn step_by_step_over_a_cache() {
-    case().steps_over_a_cache();
-    post_norm().steps_over_a_cache();
-}
-
-#[test]
-fn rows_of_different_lengths_in_one_batch() {
-    case().generates_batches_as_singles();
-    post_norm().generates_batches_as_singles();
-}
-
-#[test]
-fn keys_that_a_mask_hides() {
-    case().hides_keys();
-    post_norm().hides_keys();
-}
-
-#[test]
-fn hidden_states_and_attention() {
-    case().shows_hidden_states_and_attention();
-    post_norm().shows_hidden_states_and_attention();
-}
-
-#[test]
-fn the_gradient_of_a_training_step() {
-    case().trains_what_stands_before_it();
-    post_norm().trains_what_stands_before_it();
-}
-
-#[test]
-fn random_weights_are_drawn_as_transformers_draws_them() {
-    drawn_as_in_transformers("opt", "opt");
-}
-
-#[test]
 fn what_config_json_asks_for_and_opt_cannot_do_is_refused_by_name() {
-    let case = case();
+    let case = OPT;
     case.refuses("model_type", json!("gpt2"), &["model_type is \"gpt2\"", "the decoder opt takes \"opt\""]);
     case.refuses("activation_function", json!("tanh"), &["activation_function is \"tanh\"", "gelu", "relu"]);
     case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config"]);
@@ -134,12 +66,10 @@ fn settings_that_do_not_fit_each_other() {
         json!({"hidden_size": 10, "num_attention_heads": 3}),
         "hidden_size 10 is not a multiple of num_attention_heads 3",
     );
-    check(json!({"ffn_dim": 0}), "ffn_dim is 0, allowed is 1 and above");
-    check(json!({"word_embed_proj_dim": 0}), "word_embed_proj_dim is 0, allowed is 1 and above");
+    check(json!({"ffn_dim": 0}), "key \"ffn_dim\": value 0 is not allowed, expected a whole number, at least 1");
+    check(
+        json!({"word_embed_proj_dim": 0}),
+        "key \"word_embed_proj_dim\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"n_embd": 3}), "key \"n_embd\": unknown key");
-}
-
-#[test]
-fn the_kind_auto_knows_it() {
-    told_by_its_folder("opt", &["opt/f32", "opt/bin", "opt/post-norm"]);
 }

@@ -63,9 +63,9 @@ fn a_plugin_is_listed_and_described_with_its_origin() {
 /// timm's own numbers, through a config that names the library relative to its folder.
 #[test]
 fn a_config_uses_a_plugin_as_if_it_were_built_in() {
-    let place = tempfile::tempdir().unwrap();
-    fs::create_dir(place.path().join("lib")).unwrap();
-    let copy = place.path().join("lib/vit.so");
+    let temp = tempfile::tempdir().unwrap();
+    fs::create_dir(temp.path().join("lib")).unwrap();
+    let copy = temp.path().join("lib/vit.so");
     fs::copy(example("timm-vit"), &copy).unwrap();
     let hash: String = Sha256::digest(fs::read(&copy).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
     let golden = folder("timm_vit");
@@ -78,7 +78,7 @@ fn a_config_uses_a_plugin_as_if_it_were_built_in() {
         "decoder": {"kind": "gptj", "weights": "random:2"},
         "plugins": [{"path": "lib/vit.so", "sha256": hash}],
     });
-    let config = place.path().join("c.yaml");
+    let config = temp.path().join("c.yaml");
     write(&config, &tree);
     let loaded = limber::config::load(&config, &[]).unwrap().config;
     let registry = limber::plugins::registry(&loaded).unwrap();
@@ -93,7 +93,7 @@ fn a_config_uses_a_plugin_as_if_it_were_built_in() {
     assert!(relative(&features, &expected["features"]) < 2e-5, "{}", relative(&features, &expected["features"]));
 
     // Through the program, from an image file; the same pixels give the same features in a library call.
-    let out = place.path().join("out.safetensors");
+    let out = temp.path().join("out.safetensors");
     let image = super::program::scene(0);
     for stage in ["pixels", "features"] {
         stdout(&[
@@ -119,7 +119,7 @@ fn a_config_uses_a_plugin_as_if_it_were_built_in() {
     let changed = |pointer: &str, key: &str, value: Value| {
         let mut tree = tree.clone();
         tree.pointer_mut(pointer).unwrap()[key] = value;
-        let config = place.path().join("changed.yaml");
+        let config = temp.path().join("changed.yaml");
         write(&config, &tree);
         config
     };
@@ -144,9 +144,9 @@ fn a_config_uses_a_plugin_as_if_it_were_built_in() {
 
 #[test]
 fn libraries_are_found_where_they_are_named_and_nowhere_else() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let name = format!("vit.{}", std::env::consts::DLL_EXTENSION);
-    fs::copy(example("timm-vit"), place.path().join(&name)).unwrap();
+    fs::copy(example("timm-vit"), temp.path().join(&name)).unwrap();
     let kinds = |output: Output| {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -154,34 +154,33 @@ fn libraries_are_found_where_they_are_named_and_nowhere_else() {
     // The working folder holds one, and nobody asks it.
     let none = Command::new(env!("CARGO_BIN_EXE_limber"))
         .args(["components"])
-        .current_dir(place.path())
+        .current_dir(temp.path())
         .env_remove("LIMBER_PLUGIN_PATH")
         .output()
         .unwrap();
     assert!(!kinds(none).contains("timm-vit"));
     let elsewhere = tempfile::tempdir().unwrap();
-    for value in [place.path().to_path_buf(), place.path().join(&name)] {
+    for value in [temp.path().to_path_buf(), temp.path().join(&name)] {
         assert!(kinds(with_variable(&value, elsewhere.path(), &["components"])).contains("timm-vit"));
     }
     for (value, expected) in [
         (Path::new("lib"), "LIMBER_PLUGIN_PATH holds \"lib\", which counts from the working folder"),
-        (&place.path().join("none"), "No such file"),
+        (&temp.path().join("none"), "No such file"),
     ] {
-        let output = with_variable(value, place.path(), &["components"]);
+        let output = with_variable(value, temp.path(), &["components"]);
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{message}");
         assert!(message.contains(expected), "{message}");
     }
     // The flag counts from the working folder, and a library named twice is one.
-    let output =
-        with_variable(&place.path().join(&name), place.path(), &["plugin", "list", "--plugin", &name, "--json"]);
+    let output = with_variable(&temp.path().join(&name), temp.path(), &["plugin", "list", "--plugin", &name, "--json"]);
     assert_eq!(kinds(output).lines().count(), 1);
 }
 
 #[test]
 fn a_kind_that_is_there_already_names_both_origins() {
-    let place = tempfile::tempdir().unwrap();
-    let copy = place.path().join("copy.so");
+    let temp = tempfile::tempdir().unwrap();
+    let copy = temp.path().join("copy.so");
     fs::copy(example("timm-vit"), &copy).unwrap();
     let library = example("timm-vit");
     fails(
@@ -190,12 +189,12 @@ fn a_kind_that_is_there_already_names_both_origins() {
     );
 }
 
-/// A model of three foreign parts: trained, resumed bit for bit, its stitch read again.
+/// A model of three external components: trained, resumed bit for bit, its stitch read again.
 #[test]
-fn a_stitch_trains_between_foreign_parts_and_is_saved_like_a_built_in_one() {
-    let place = tempfile::tempdir().unwrap();
+fn a_stitch_trains_between_external_components_and_is_saved_like_a_built_in_one() {
+    let temp = tempfile::tempdir().unwrap();
     let golden = folder("train");
-    let output = place.path().join("out");
+    let output = temp.path().join("out");
     let tree = json!({
             "encoder": {"kind": "features", "tokens": 4, "width": 24},
             "stitch": {"kind": "resampler", "tokens": 3, "width": 8, "heads": 2, "weights": "random:3"},
@@ -210,7 +209,7 @@ fn a_stitch_trains_between_foreign_parts_and_is_saved_like_a_built_in_one() {
             "data": {"format": "jsonl", "path": golden.join("data.jsonl"), "workers": 1},
             "plugins": [example("resampler"), example("fading")],
     });
-    let config = place.path().join("c.yaml");
+    let config = temp.path().join("c.yaml");
     write(&config, &tree);
     let log = || -> Vec<(u64, f64)> {
         let text = fs::read_to_string(output.join("log.jsonl")).unwrap();

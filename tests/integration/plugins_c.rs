@@ -50,8 +50,8 @@ const SANITIZED: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-saniti
 
 #[test]
 fn the_example_in_c_builds_with_cc_alone_and_conforms() {
-    let place = tempfile::tempdir().unwrap();
-    let out = format!("OUT={}", place.path().display());
+    let temp = tempfile::tempdir().unwrap();
+    let out = format!("OUT={}", temp.path().display());
     // Its own test, alone and under the sanitizers of addresses, leaks and undefined behaviour.
     for target in ["test", "sanitize"] {
         let said = ran(Command::new("make")
@@ -59,16 +59,16 @@ fn the_example_in_c_builds_with_cc_alone_and_conforms() {
             .env_remove("MAKEFLAGS"));
         assert!(said.contains("patch-statistics passes"), "{said}");
     }
-    let report = stdout(&["plugin", "check", text(&place.path().join("libpatch_statistics.so"))]);
+    let report = stdout(&["plugin", "check", text(&temp.path().join("libpatch_statistics.so"))]);
     assert!(report.contains("0 of ") && !report.contains("FAILED"), "{report}");
 }
 
 #[test]
 fn the_templates_in_c_pass_their_tests_and_the_conformance_suite() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     for kind in ["encoder", "stitch", "decoder"] {
         let [plain, checked, test] =
-            ["plain", "checked", "test"].map(|name| place.path().join(format!("{kind}-{name}.so")));
+            ["plain", "checked", "test"].map(|name| temp.path().join(format!("{kind}-{name}.so")));
         let source = root(&format!("plugins/template/c/{kind}.c"));
         cc(&source, &plain, &["-shared", "-fPIC"]);
         cc(&source, &checked, &[&["-shared", "-fPIC"], &SANITIZED[..]].concat());
@@ -81,8 +81,8 @@ fn the_templates_in_c_pass_their_tests_and_the_conformance_suite() {
 }
 
 /// The library of a lie.
-fn liar(place: &Path, name: &str, defines: &[&str]) -> PathBuf {
-    let out = place.join(format!("{name}.so"));
+fn liar(temp: &Path, name: &str, defines: &[&str]) -> PathBuf {
+    let out = temp.join(format!("{name}.so"));
     cc(&root("tests/integration/abuse.c"), &out, &[&["-shared", "-fPIC"], defines].concat());
     out
 }
@@ -98,8 +98,8 @@ fn encoded(library: &Path, settings: &Value) -> anyhow::Result<Tensor> {
 
 #[test]
 fn every_abuse_is_an_error_and_the_host_goes_on() {
-    let place = tempfile::tempdir().unwrap();
-    let honest = liar(place.path(), "honest", &[]);
+    let temp = tempfile::tempdir().unwrap();
+    let honest = liar(temp.path(), "honest", &[]);
     let tiny = json!({"side": 12, "grid": 3, "width": 8});
     let sound = |after: &str| {
         let features = encoded(&honest, &tiny).unwrap_or_else(|e| panic!("after {after}: {e:#}"));
@@ -116,11 +116,11 @@ fn every_abuse_is_an_error_and_the_host_goes_on() {
             &["it needs plugin ABI 1.1, this limber speaks 1.0; a newer limber is needed"],
         ),
         ("truncated-plugin", &["-DLIE=my_plugin.size = 12"], &["LimberPlugin", "12 bytes"]),
-        ("truncated-part", &["-DLIE=my_part.size = 40"], &["part 0", "LimberPart", "40 bytes"]),
-        ("truncated-functions", &["-DLIE=my_functions.size = 16"], &["part 0", "LimberEncoder", "16 bytes"]),
+        ("truncated-part", &["-DLIE=my_part.size = 40"], &["component 0", "LimberPart", "40 bytes"]),
+        ("truncated-functions", &["-DLIE=my_functions.size = 16"], &["component 0", "LimberEncoder", "16 bytes"]),
         ("missing-function", &["-DLIE=my_functions.encode = NULL"], &["has no function \"encode\""]),
         ("no-part", &["-DLIE=my_plugin.n_parts = 0"], &["its table lists 0 components, expected 1 to 4096"]),
-        ("null-part", &["-DLIE=my_parts[0] = NULL"], &["part 0", "null"]),
+        ("null-part", &["-DLIE=my_parts[0] = NULL"], &["component 0", "null"]),
         ("role", &["-DLIE=my_part.role = 9"], &["\"my-encoder\" has role 9, expected 1 (encoder)"]),
         ("no-schema", &["-DLIE=my_part.schema = \"{\""], &["the schema of \"my-encoder\" is not JSON"]),
         (
@@ -143,12 +143,12 @@ fn every_abuse_is_an_error_and_the_host_goes_on() {
         ("silent", &["-DLIE=my_functions.encode = silent"], &["encode: status 77 without a message"]),
     ];
     for (name, defines, expected) in cases {
-        let error = format!("{:#}", encoded(&liar(place.path(), name, defines), &tiny).unwrap_err());
+        let error = format!("{:#}", encoded(&liar(temp.path(), name, defines), &tiny).unwrap_err());
         assert!(expected.iter().all(|part| error.contains(part)), "{name}: {error:?} lacks one of {expected:?}");
         assert!(error.contains(&format!("{name}.so")) || error.contains("registered twice"), "{name}: {error:?}");
         sound(name);
     }
-    // Settings that do not fit the schema, and those that the part refuses itself.
+    // Settings that do not fit the schema, and those that the component refuses itself.
     for (settings, expected) in [
         (json!({"side": "twelve"}), "\"twelve\""),
         (json!({"sides": 12}), "\"sides\""),
@@ -159,7 +159,7 @@ fn every_abuse_is_an_error_and_the_host_goes_on() {
         sound(expected);
     }
     // The program says it once, with the library's name.
-    let library = place.path().join("truncated-plugin.so");
+    let library = temp.path().join("truncated-plugin.so");
     fails(&["components", "--plugin", text(&library)], &["truncated-plugin.so", "12 bytes"]);
 }
 
@@ -196,13 +196,13 @@ fn plugins_of_abi_1_0_still_work() {
         assert_eq!(constants_now.get(name), Some(value), "{name}");
     }
     // A header in quotes is looked for beside the file that names it first, so the helpers lie beside the pinned one.
-    let place = tempfile::tempdir().unwrap();
-    let abi = place.path().join("abi");
+    let temp = tempfile::tempdir().unwrap();
+    let abi = temp.path().join("abi");
     std::fs::create_dir(&abi).unwrap();
     std::fs::copy(pinned.join("limber_plugin.h"), abi.join("limber_plugin.h")).unwrap();
     std::fs::copy(root("plugins/abi/include/limber_part.h"), abi.join("limber_part.h")).unwrap();
     for kind in ["encoder", "stitch", "decoder"] {
-        let library = place.path().join(format!("{kind}.so"));
+        let library = temp.path().join(format!("{kind}.so"));
         cc_with(&abi, &root(&format!("plugins/template/c/{kind}.c")), &library, &["-shared", "-fPIC"]);
         let report = stdout(&["plugin", "check", text(&library)]);
         assert!(report.contains("0 of ") && !report.contains("FAILED"), "{report}");
@@ -240,8 +240,8 @@ fn a_new_plugin_in_c_builds_and_passes_its_test_at_once() {
 /// A decoder without a vector-Jacobian product captions, and says why no stitch can be trained through it.
 #[test]
 fn a_decoder_without_gradients_captions_and_does_not_train() {
-    let place = tempfile::tempdir().unwrap();
-    let library = place.path().join("no-gradient.so");
+    let temp = tempfile::tempdir().unwrap();
+    let library = temp.path().join("no-gradient.so");
     cc(&root("tests/integration/no_gradient.c"), &library, &["-shared", "-fPIC"]);
     let golden = root("tests/golden");
     let tree = json!({
@@ -251,11 +251,11 @@ fn a_decoder_without_gradients_captions_and_does_not_train() {
             "kind": "my-decoder", "weights": "random:4", "tokenizer": golden.join("tokenizer/json"),
             "vocab": 421, "width": 32, "context": 64,
         },
-        "train": {"steps": 2, "batch": 2, "lr": 0.02, "output": place.path().join("out")},
+        "train": {"steps": 2, "batch": 2, "lr": 0.02, "output": temp.path().join("out")},
         "data": {"format": "jsonl", "path": golden.join("train/data.jsonl"), "workers": 1},
         "plugins": ["no-gradient.so"],
     });
-    let config = place.path().join("c.yaml");
+    let config = temp.path().join("c.yaml");
     std::fs::write(&config, tree.to_string()).unwrap();
     let image = golden.join("train/features/00.npy");
     let said = stdout(&["caption", "--json", "--max-tokens", "3", "--config", text(&config), text(&image)]);

@@ -270,7 +270,7 @@ fn a_stitch_is_refused_by_an_encoder_it_was_not_trained_on() {
         limber::weights::save(&path, &tensors, &metadata).unwrap();
     };
     let stitch = format!("stitch.weights={}", path.display());
-    // Random parts of the widths that fit, so that the metadata alone decide.
+    // Random components of the widths that fit, so that the metadata alone decide.
     let sets = [
         stitch.as_str(),
         "encoder.weights=random:1",
@@ -330,6 +330,47 @@ fn config_show_and_check() {
     assert_eq!(output.status.code(), Some(1));
     for part in ["depht", "liner", "prompt"] {
         assert!(problems.contains(part), "{problems}");
+    }
+}
+
+#[test]
+fn loading_and_config_check_say_the_same_of_a_section() {
+    for set in ["encoder.foo=1", "stitch.dropout=2", "decoder.n_head=0"] {
+        let check = limber(&["config", "check", "configs/demo.yaml", "--set", set]);
+        let check = String::from_utf8_lossy(&check.stdout);
+        let problem = check.trim_end().strip_prefix(&format!("--set {set}: ")).unwrap();
+        let loading = limber(&["caption", "--set", set, "x.png"]);
+        assert_eq!(String::from_utf8_lossy(&loading.stderr).trim_end(), format!("error: {problem}"));
+        assert_eq!(problem.matches("section").count(), 1, "{problem}");
+    }
+}
+
+#[test]
+fn config_check_asks_components_and_device() {
+    let check = |sets: &[&str], expected: &str| {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let arguments: Vec<&str> = ["config", "check", "configs/demo.yaml"].into_iter().chain(sets).collect();
+        let output = limber(&arguments);
+        let problems = String::from_utf8_lossy(&output.stdout);
+        assert_eq!((output.status.code(), problems.lines().count()), (Some(1), 1), "{problems}");
+        assert!(problems.contains(expected), "{problems}");
+    };
+    check(&["stitch.dropout=2"], "key \"dropout\": value 2 is not allowed, expected a number, at least 0 and below 1");
+    check(&["encoder.image_size=0"], "key \"image_size\": value 0 is not allowed, expected a whole number, at least 1");
+    check(&["decoder.n_head=0"], "key \"n_head\": value 0 is not allowed, expected a whole number, at least 1");
+    check(&["device=cuda:9"], "key \"device\": ");
+    // Random weights have no document beside them, so that the settings tell all sizes.
+    let random = ["decoder.weights=random:1", "decoder.n_embd=30", "decoder.n_head=4"];
+    check(&random, "section \"decoder\": gptj: n_embd 30 is not a multiple of n_head 4");
+    let all = ["encoder.weights=random:1", "encoder.model=RN50", "decoder.weights=random:1", "stitch.tokens=2"];
+    check(&all, "section \"stitch\": ");
+}
+
+#[test]
+fn help_explains_the_values_of_a_flag() {
+    let help = stdout(&["encode", "--help"]);
+    for explained in ["- webdataset:", "- coco:", "- npy:", "- bf16:"] {
+        assert!(help.contains(explained), "{help}");
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::golden::{lists, relative, source, tensors};
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
-use limber::core::{FeatureKind, FeatureSpec, Mode, PartContext, Stitch, WeightSource, Weights};
+use limber::core::{FeatureKind, FeatureSpec, Mode, Stitch, StitchContext, WeightSource, Weights};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ fn build(kind: &str, source: Arc<dyn WeightSource>, pooled: bool, settings: Valu
         true => FeatureSpec { tokens: 1, width: E, kind: FeatureKind::Pooled },
         false => FeatureSpec { tokens: 5, width: E, kind: FeatureKind::Patches },
     };
-    let context = PartContext { features, encoder: "features", width: D, decoder: "gptj", source: source.as_ref() };
-    let prepared = limber::parts::registry()?.stitch(kind, settings, &context)?;
+    let context = StitchContext { features, encoder: "features", width: D, decoder: "gptj", source: source.as_ref() };
+    let prepared = limber::built_in::registry()?.stitch(kind, settings, &context)?;
     prepared.build(&Weights::new(source, Device::Cpu, None))
 }
 
 fn golden(kind: &str, name: &str, settings: Value) -> Result<Box<dyn Stitch>> {
-    let registry = limber::parts::registry()?;
+    let registry = limber::built_in::registry()?;
     build(kind, source(&registry, "stitch", kind, &format!("proj/{name}.ckpt")), name == "pooled", settings)
 }
 

@@ -80,7 +80,7 @@ fn together(
         let run = |rank: usize| {
             let (meeting, path) = (&meeting, path(rank));
             scope.spawn(move || {
-                let registry = limber::parts::registry().unwrap();
+                let registry = limber::built_in::registry().unwrap();
                 let asked = AtomicBool::new(false);
                 let options = Options { resume, offline: true, stop: &asked, ranks: &Threads { rank, meeting } };
                 let config = load(Path::new(&path), &[]).unwrap().config;
@@ -100,19 +100,19 @@ fn together(
 }
 
 fn alone(path: &Path) {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let options = Options { resume: false, offline: true, stop: &AtomicBool::new(false), ranks: &Alone };
     train(&load(path, &[]).unwrap().config, &registry, &options, &mut |_| ()).unwrap();
 }
 
 #[test]
 fn two_with_half_the_batch_are_one_with_all_of_it() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let with = |name: &str, batch: usize| {
         let mut changes = lively();
         // Each process draws the dropout of its own micro-batches, so that half a batch is compared without.
         changes.extend([("/stitch/dropout", json!(0.0)), ("/train/steps", json!(30)), ("/train/batch", json!(batch))]);
-        let output = place.path().join(name);
+        let output = temp.path().join(name);
         (config(&output, &changes), output)
     };
     let (path, whole) = with("whole", 4);
@@ -132,12 +132,12 @@ fn two_with_half_the_batch_are_one_with_all_of_it() {
 
 #[test]
 fn three_in_turn_are_one_that_accumulates_dropout_and_all() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     for (name, compat) in [("step", Value::Null), ("original", json!("original"))] {
         let mut changes = lively();
         changes.extend([("/compat", compat), ("/train/steps", json!(12)), ("/train/batch", json!(2))]);
         let with = |folder: &str, accumulate: usize| {
-            let output = place.path().join(format!("{name}-{folder}"));
+            let output = temp.path().join(format!("{name}-{folder}"));
             let mut changes = changes.clone();
             changes.push(("/train/accumulate", json!(accumulate)));
             (config(&output, &changes), output)
@@ -159,20 +159,20 @@ fn three_in_turn_are_one_that_accumulates_dropout_and_all() {
 
 #[test]
 fn one_that_is_asked_to_stop_stops_all_and_they_go_on_together() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let mut changes = lively();
     changes.push(("/train/save_every", json!(100)));
-    let whole = place.path().join("whole");
+    let whole = temp.path().join("whole");
     let path = config(&whole, &changes);
     assert!(together(2, false, None, |_| path.display().to_string()).iter().all(Result::is_ok));
-    let cut = place.path().join("cut");
+    let cut = temp.path().join("cut");
     let path = config(&cut, &changes);
     for done in together(2, false, Some(7), |_| path.display().to_string()) {
         let error = done.unwrap_err();
         assert!(error.is::<Interrupted>(), "{error:#}");
         assert!(error.to_string().contains("interrupted after step 8"), "{error:#}");
     }
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let options = Options { resume: true, offline: true, stop: &AtomicBool::new(false), ranks: &Alone };
     let error = train(&load(&path, &[]).unwrap().config, &registry, &options, &mut |_| ()).unwrap_err();
     assert!(error.to_string().contains("it trained with 2 processes and has 1 now"), "{error:#}");
@@ -183,11 +183,11 @@ fn one_that_is_asked_to_stop_stops_all_and_they_go_on_together() {
 
 #[test]
 fn processes_that_differ_are_refused() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let paths: Vec<String> = [8, 9]
         .iter()
         .map(|seed| {
-            let output = place.path().join(format!("{seed}"));
+            let output = temp.path().join(format!("{seed}"));
             config(&output, &[("/stitch/weights", json!(format!("random:{seed}")))]).display().to_string()
         })
         .collect();
@@ -199,8 +199,8 @@ fn processes_that_differ_are_refused() {
 
 #[test]
 fn what_any_of_them_passes_over_is_counted_and_named_once() {
-    let place = tempfile::tempdir().unwrap();
-    let data = super::train::spoilt(place.path(), 4);
+    let temp = tempfile::tempdir().unwrap();
+    let data = super::train::spoilt(temp.path(), 4);
     let changes = |accumulate: usize| {
         [
             ("/data/path", json!(data)),
@@ -210,7 +210,7 @@ fn what_any_of_them_passes_over_is_counted_and_named_once() {
             ("/train/accumulate", json!(accumulate)),
         ]
     };
-    let (one, two) = (place.path().join("one"), place.path().join("two"));
+    let (one, two) = (temp.path().join("one"), temp.path().join("two"));
     alone(&config(&one, &changes(4)));
     let path = config(&two, &changes(2));
     assert!(together(2, false, None, |_| path.display().to_string()).iter().all(Result::is_ok));

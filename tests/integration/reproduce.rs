@@ -1,8 +1,8 @@
 //! `reproduce` at a size of seconds: every stage, going on after a stop, and a stitch that fits its real encoder.
 
 use limber::PrefixEncoder;
+use limber::built_in;
 use limber::config;
-use limber::parts;
 use limber_reproduce::{CONDITIONS, Options, Plan, findings, reproduce};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn plan() -> Plan {
 fn run(out: &Path, plan: Plan, stop: bool) -> anyhow::Result<(limber_reproduce::Outcome, Vec<String>)> {
     let mut stages = Vec::new();
     let options = Options { out: out.to_path_buf(), configs: configs(), plan, stop: &AtomicBool::new(stop) };
-    let outcome = reproduce(&options, &parts::registry()?, &mut |stage| stages.push(stage.to_string()))?;
+    let outcome = reproduce(&options, &built_in::registry()?, &mut |stage| stages.push(stage.to_string()))?;
     Ok((outcome, stages))
 }
 
@@ -80,7 +80,7 @@ fn the_experiment_goes_through_every_stage_and_on_after_a_stop() {
 
 /// The prefix of an image through the real encoder and the folded stitch is that of its standardised features.
 fn a_folded_stitch_fits_its_encoder(out: &Path) {
-    let registry = parts::registry().unwrap();
+    let registry = built_in::registry().unwrap();
     for (name, tokens, width) in [("clip", 16, 768), ("nfrn50", 1, 320), ("beit_random", 16, 128)] {
         let stitch =
             |file: &str| format!("stitch.weights={}", out.join(format!("runs/{name}/seed-1/{file}")).display());
@@ -130,6 +130,6 @@ fn a_folder_without_the_worlds_configs_is_refused() {
         plan: plan(),
         stop: &AtomicBool::new(false),
     };
-    let error = reproduce(&options, &parts::registry().unwrap(), &mut |_| ()).unwrap_err().to_string();
+    let error = reproduce(&options, &built_in::registry().unwrap(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("nowhere is no folder") && error.contains("configs/world"), "{error}");
 }

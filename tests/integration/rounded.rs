@@ -4,33 +4,25 @@ use super::decoders::all;
 use super::golden::largest;
 use candle_core::{Device, Tensor};
 use limber::core::random::RandomSource;
-use limber::core::weights::{FrozenData, Request, WeightError};
+use limber::core::weights::FrozenData;
 use limber::core::{CacheOptions, Decoder, Run, WeightSource, WeightType, Weights};
+use limber_kit::Drawn;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Random weights whose matrices are rounded to a type and given out in f32.
-struct Rounded(RandomSource, WeightType);
-
-impl WeightSource for Rounded {
-    fn label(&self) -> String {
-        self.0.label()
-    }
-    fn tensors(&self) -> Option<BTreeMap<String, Vec<usize>>> {
-        None
-    }
-    fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        let data = self.0.read(request)?;
+fn rounded(dtype: WeightType) -> Arc<dyn WeightSource> {
+    Arc::new(Drawn::new(1, move |random, request| {
+        let data = random.read(request)?;
         if request.shape.len() != 2 {
             return Ok(data);
         }
-        let rounded = |data: FrozenData| data.convert(self.1).convert(WeightType::F32);
-        // GPT-2's layers lie turned in its files; blocks run along the rows of what multiplies.
-        let turned = request.name.contains(".c_");
-        let turn = |data: FrozenData| if turned { data.transposed().unwrap() } else { data };
+        let rounded = |data: FrozenData| data.convert(dtype).convert(WeightType::F32);
+        // GPT-2's layers lie transposed in its files; blocks run along the rows of what multiplies.
+        let transposed = request.name.contains(".c_");
+        let turn = |data: FrozenData| if transposed { data.transposed().unwrap() } else { data };
         Ok(turn(rounded(turn(data))))
-    }
+    }))
 }
 
 /// A decoder of two layers, 256 wide.
@@ -52,7 +44,7 @@ fn settings(kind: &str) -> Value {
 }
 
 fn decoder(kind: &str, source: Arc<dyn WeightSource>, dtype: Option<WeightType>) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let prepared = registry.decoder(kind, settings(kind), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source, Device::Cpu, dtype)).unwrap()
 }
@@ -82,7 +74,7 @@ fn every_decoder_computes_as_f32_does_on_the_rounded_weights() {
             // The kernels of q4_k for few rows code activations in 16 bits; all others are f32 arithmetic to its last bits.
             let allowed = if dtype == WeightType::Q4K { 1e-3 } else { 1e-4 };
             let stored = decoder(kind, Arc::new(RandomSource::new(1)), Some(dtype));
-            let wide = decoder(kind, Arc::new(Rounded(RandomSource::new(1), dtype)), None);
+            let wide = decoder(kind, rounded(dtype), None);
             let both = |decoder: &dyn Decoder| -> Vec<_> {
                 [1, 8].into_iter().flat_map(|rows| logits(decoder, rows)).collect()
             };

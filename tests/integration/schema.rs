@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --release -p limber-cli --test integration schema";
 
 fn schema() -> Value {
-    config::file_schema(&limber::parts::registry().unwrap())
+    config::file_schema(&limber::built_in::registry().unwrap())
 }
 
 /// Whether the file at `path` holds `text`; writes it where it is asked to.
@@ -68,7 +68,7 @@ fn the_schema_and_the_check_agree() {
     let (schema, folder) = (schema(), tempfile::tempdir().unwrap());
     let base = json!({"encoder": {"kind": "clip-resnet"}, "stitch": {"kind": "linear"}, "decoder": {"kind": "gptj"}});
     fs::write(folder.path().join("base.yaml"), base.to_string()).unwrap();
-    let registry = |_: &[config::Plugin], _: &Path| limber::parts::registry();
+    let registry = |_: &[config::Plugin], _: &Path| limber::built_in::registry();
     for (changes, key) in [
         (json!({}), None),
         (json!({"/decoder/kind": "auto", "/encoder/dtype": "q8_0", "/train": {"lr": 1}}), None),
@@ -95,7 +95,7 @@ fn the_schema_and_the_check_agree() {
         }
         let file = folder.path().join("c.yaml");
         fs::write(&file, tree.to_string()).unwrap();
-        let report = config::check_file(&file, &[], &registry);
+        let report = config::check_file(&file, &[], &registry, &|_| Ok(()));
         let found = violations(&tree, &schema);
         let Some(key) = key else {
             assert_eq!((report.problems, found), (vec![], vec![]), "{tree}");

@@ -1,8 +1,8 @@
 //! SigLIP against transformers: `tests/golden/siglip`, through candle-transformers' model and core's blocks.
 
+use super::encoders::{prepared, settings_refused, weights_refused};
 use super::golden::{Shapes, check_draws, encoder, folder, lists, relative, source, tensors};
 use candle_core::{Device, Tensor};
-use limber::core::spec::Augment;
 use limber::core::{Encoder, FeatureKind, ImageSpec, ResizeFilter, ResizeRule, WeightType, Weights};
 use serde_json::{Value, json};
 
@@ -44,24 +44,9 @@ fn every_form_gives_transformers_tokens() {
 }
 
 #[test]
-fn a_batch_is_its_images() {
-    let expected = tensors("siglip");
-    for settings in [json!({}), json!({"pool": true}), json!({"layer": -2})] {
-        let tower = encoder("siglip", "siglip/both", settings.clone());
-        let images = &expected["image.28"];
-        let batch = tower.encode(images).unwrap();
-        for row in 0..2 {
-            let single = tower.encode(&images.narrow(0, row, 1).unwrap()).unwrap();
-            // The order of a row's sums may hang on how many rows a product has: 1e-6 is a few units in the last place.
-            assert!(relative(&batch.narrow(0, row, 1).unwrap(), &single) < 1e-6, "{settings}, image {row}");
-        }
-    }
-}
-
-#[test]
 fn matrices_are_rounded_to_the_type_that_is_wanted() {
     let expected = tensors("siglip");
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let encode = |settings: Value, dtype: WeightType| {
         let source = source(&registry, "encoder", "siglip", "siglip/both");
         let prepared = registry.encoder("siglip", settings, source.as_ref()).unwrap();
@@ -86,20 +71,8 @@ fn matrices_are_rounded_to_the_type_that_is_wanted() {
 
 #[test]
 fn pixels_are_those_of_the_file_or_of_the_class() {
-    let registry = limber::parts::registry().unwrap();
-    let spec = |form: &str, settings: Value| {
-        let source = source(&registry, "encoder", "siglip", form);
-        registry.encoder("siglip", settings, source.as_ref()).unwrap().spec.input.image().unwrap()
-    };
-    let image = |side| ImageSpec {
-        side,
-        resize: ResizeRule::Squash,
-        resize_to: None,
-        filter: ResizeFilter::Bicubic,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        augment: Augment::None,
-    };
+    let spec = |path: &str, settings: Value| prepared("siglip", path, settings).0.input.image().unwrap();
+    let image = |side| ImageSpec { resize: ResizeRule::Squash, mean: [0.5; 3], std: [0.5; 3], ..ImageSpec::clip(side) };
     assert_eq!(spec("siglip/both", json!({})), image(28));
     assert_eq!(spec("siglip/headless", json!({})), image(28));
     assert_eq!(
@@ -110,35 +83,9 @@ fn pixels_are_those_of_the_file_or_of_the_class() {
 }
 
 #[test]
-fn presets_are_googles_models() {
-    let registry = limber::parts::registry().unwrap();
-    let random = source(&registry, "encoder", "siglip", "random:1");
-    let check = |model: &str, side: usize, tokens: usize, width: usize| {
-        for pool in [false, true] {
-            let settings = json!({"model": model, "pool": pool});
-            let spec = registry.encoder("siglip", settings, random.as_ref()).unwrap().spec;
-            let tokens = if pool { 1 } else { tokens };
-            assert_eq!(
-                (spec.input.image().unwrap().side, spec.features.tokens, spec.features.width),
-                (side, tokens, width),
-                "{model}"
-            );
-        }
-    };
-    check("siglip-base-patch16-224", 224, 196, 768);
-    check("google/siglip-base-patch16-384", 384, 576, 768);
-    check("siglip-large-patch16-256", 256, 256, 1024);
-    check("siglip-large-patch16-384", 384, 576, 1024);
-    // 27 patches of 14 pixels a side; six pixels are left over.
-    check("siglip-so400m-patch14-384", 384, 729, 1152);
-    check("siglip2-base-patch32-256", 256, 64, 768);
-    check("siglip2-giant-opt-patch16-384", 384, 576, 1536);
-}
-
-#[test]
 fn a_config_json_with_little_in_it_has_transformers_defaults() {
     // google/siglip-base-patch16-224 and google/siglip-so400m-patch14-384 say no more than this of their vision towers.
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let read = |vision: Value| {
         let config = json!({"model_type": "siglip", "initializer_factor": 1.0, "text_config": {"model_type": "siglip_text_model"}, "vision_config": vision});
         let source = Shapes::new(vec![]).with("config.json", config);
@@ -155,15 +102,11 @@ fn a_config_json_with_little_in_it_has_transformers_defaults() {
 
 #[test]
 fn settings_that_cannot_be() {
-    let registry = limber::parts::registry().unwrap();
-    let random = source(&registry, "encoder", "siglip", "random:1");
-    let check = |settings: Value, expected: &str| {
-        let mut settings = settings;
+    let check = |mut settings: Value, expected: &str| {
         if settings.get("model").is_none() && settings != json!({}) {
             settings["model"] = json!("siglip-base-patch16-224");
         }
-        let message = format!("{:#}", registry.encoder("siglip", settings, random.as_ref()).err().unwrap());
-        assert!(message.contains(expected), "{message}");
+        settings_refused("siglip", settings, expected);
     };
     check(
         json!({"model": "siglip-huge"}),
@@ -174,7 +117,10 @@ fn settings_that_cannot_be() {
         "no model is set and there is no config.json beside random:1; set model (siglip-base-patch16-224,",
     );
     check(json!({"image_size": 8}), "image_size 8 is smaller than a patch of 16");
-    check(json!({"trained_size": 0}), "trained_size is 0, allowed is 1 and above");
+    check(
+        json!({"trained_size": 0}),
+        "key \"trained_size\": value 0 is not allowed, expected a whole number, at least 1",
+    );
     check(json!({"num_attention_heads": 5}), "hidden_size 768 is not a multiple of num_attention_heads 5");
     check(json!({"layer": 13}), "layer 13 is not allowed, the 12 blocks have hidden states 0 to 12, or -1 to -13");
     check(json!({"pool": true, "layer": -2}), "pool takes the last hidden state after the layer norm");
@@ -189,7 +135,7 @@ fn settings_that_cannot_be() {
 
 #[test]
 fn what_a_folder_cannot_ask_for() {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let check = |name: &str, document: Value, expected: &str| {
         let base = json!({"model_type": "siglip", "vision_config": {}});
         let source = Shapes::new(vec![]).with("config.json", base).with(name, document);
@@ -231,24 +177,9 @@ fn what_a_folder_cannot_ask_for() {
 }
 
 #[test]
-fn kinds_are_detected() {
-    let registry = limber::parts::registry().unwrap();
-    for form in ["both", "headless"] {
-        let source = source(&registry, "encoder", "siglip", &format!("siglip/{form}"));
-        assert_eq!(registry.detect("encoder", source.as_ref()).unwrap().kind, "siglip", "{form}");
-    }
-}
-
-#[test]
 fn a_wrong_size_or_a_missing_head_names_the_tensor() {
-    let registry = limber::parts::registry().unwrap();
-    let check = |form: &str, settings: Value, parts: &[&str]| {
-        let source = source(&registry, "encoder", "siglip", &format!("siglip/{form}"));
-        let prepared = registry.encoder("siglip", settings, source.as_ref()).unwrap();
-        let message = format!("{:#}", prepared.build(&Weights::new(source, Device::Cpu, None)).err().unwrap());
-        for part in parts {
-            assert!(message.contains(part), "{message} lacks {part}");
-        }
+    let check = |form: &str, settings: Value, expected: &[&str]| {
+        weights_refused("siglip", &format!("siglip/{form}"), settings, expected);
     };
     let positions = ["both", "vision_model.embeddings.position_embedding.weight", "[9, 24]", "[25, 24]"];
     check("both", json!({"trained_size": 40}), &positions);
@@ -280,7 +211,7 @@ fn random_weights_are_drawn_as_transformers_draws_them() {
     // Both ways draw the same.
     let mut settings = expected["sizes"].clone();
     settings["layer"] = json!(1);
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let weights = || Weights::random(3);
     let mut encode = |post_norm: bool| {
         settings["post_norm"] = json!(post_norm);

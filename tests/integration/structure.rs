@@ -1,4 +1,4 @@
-//! The architecture's rules, read off the files themselves: arrows between packages, linked parts, house style.
+//! The architecture's rules, read off the files themselves: arrows between packages, linked components, house style.
 //!
 //! Every failure names the file and, where a line is missing, the line.
 
@@ -61,7 +61,7 @@ fn packages() -> Vec<Package> {
 
 /// Where a package stands in the picture of the architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum PackageKind {
     /// The facade, the package of the root.
     Facade,
     Core,
@@ -78,12 +78,12 @@ enum Place {
     Demo,
     /// The shipped config files.
     Configs,
-    /// The folder below `crates/`, by its place in [`CRATES`].
+    /// The folder below `crates/`, by its index in [`CRATES`].
     Crate(usize),
 }
 
-/// What each crate below `crates/` may depend on beside core: crates above it in this list, and other places.
-const CRATES: [(&str, &[&str], &[Place]); 12] = [
+/// What each crate below `crates/` may depend on beside core: crates above it in this list, and other kinds of package.
+const CRATES: [(&str, &[&str], &[PackageKind]); 12] = [
     ("weights", &[], &[]),
     ("images", &[], &[]),
     ("text", &[], &[]),
@@ -92,37 +92,44 @@ const CRATES: [(&str, &[&str], &[Place]); 12] = [
     (
         "pipeline",
         &["config", "data", "images", "text", "weights"],
-        &[Place::Component, Place::Host, Place::Demo, Place::Configs],
+        &[PackageKind::Component, PackageKind::Host, PackageKind::Demo, PackageKind::Configs],
     ),
     ("train", &["config", "data", "pipeline", "weights"], &[]),
     // CLIPScore runs both towers of a CLIP, whose names and sizes its encoder knows.
-    ("eval", &["config", "images", "pipeline", "text", "weights"], &[Place::Component]),
+    ("eval", &["config", "images", "pipeline", "text", "weights"], &[PackageKind::Component]),
     ("world", &["weights"], &[]),
     ("reproduce", &["config", "data", "eval", "pipeline", "train", "weights", "world"], &[]),
-    ("bench", &["config", "images", "pipeline", "weights", "world"], &[Place::Kernels]),
+    ("bench", &["config", "images", "pipeline", "weights", "world"], &[PackageKind::Kernels]),
     (
         "cli",
         &["bench", "config", "data", "eval", "images", "pipeline", "reproduce", "text", "train", "weights", "world"],
-        &[Place::Host, Place::Template, Place::Kit, Place::Demo, Place::Configs, Place::Facade],
+        &[
+            PackageKind::Host,
+            PackageKind::Template,
+            PackageKind::Kit,
+            PackageKind::Demo,
+            PackageKind::Configs,
+            PackageKind::Facade,
+        ],
     ),
 ];
 
-fn place(folder: &str) -> Option<Place> {
+fn kind_of(folder: &str) -> Option<PackageKind> {
     Some(match folder {
-        "" => Place::Facade,
-        "core" => Place::Core,
-        "core/kernels" => Place::Kernels,
-        "plugins/abi" => Place::Abi,
-        "plugins/sdk" => Place::Sdk,
-        "plugins/host" => Place::Host,
-        "plugins/template" => Place::Template,
-        "tests/kit" => Place::Kit,
-        "assets/demo" => Place::Demo,
-        "configs" => Place::Configs,
-        _ if folder.starts_with("plugins/examples/") => Place::Example,
+        "" => PackageKind::Facade,
+        "core" => PackageKind::Core,
+        "core/kernels" => PackageKind::Kernels,
+        "plugins/abi" => PackageKind::Abi,
+        "plugins/sdk" => PackageKind::Sdk,
+        "plugins/host" => PackageKind::Host,
+        "plugins/template" => PackageKind::Template,
+        "tests/kit" => PackageKind::Kit,
+        "assets/demo" => PackageKind::Demo,
+        "configs" => PackageKind::Configs,
+        _ if folder.starts_with("plugins/examples/") => PackageKind::Example,
         _ => match folder.split_once('/')? {
-            ("encoders" | "decoders" | "stitch", _) => Place::Component,
-            ("crates", name) => Place::Crate(CRATES.iter().position(|(known, ..)| *known == name)?),
+            ("encoders" | "decoders" | "stitch", _) => PackageKind::Component,
+            ("crates", name) => PackageKind::Crate(CRATES.iter().position(|(known, ..)| *known == name)?),
             _ => return None,
         },
     })
@@ -130,8 +137,8 @@ fn place(folder: &str) -> Option<Place> {
 
 /// The allowed arrows. A test may use what it likes, but nothing ever depends on the program, and the facade serves it
 /// alone.
-fn allowed(from: Place, to: Place, dev: bool) -> bool {
-    use Place::*;
+fn allowed(from: PackageKind, to: PackageKind, dev: bool) -> bool {
+    use PackageKind::*;
     let program = Crate(CRATES.len() - 1);
     match (from, to) {
         (_, to) if to == program => false,
@@ -142,7 +149,7 @@ fn allowed(from: Place, to: Place, dev: bool) -> bool {
         (_, Facade) => false,
         _ if dev => true,
         (Component, Core) | (Core, Kernels) | (Kit, Core) => true,
-        (Sdk | Host, Core | Abi) | (Template, Abi) => true,
+        (Sdk | Host | Template, Core | Abi) => true,
         (Example, Core | Sdk) => true,
         (Demo, Core | Configs) => true,
         (Demo, Crate(to)) => CRATES[to].0 == "weights",
@@ -175,12 +182,12 @@ fn packages_depend_along_the_allowed_arrows() {
     let packages = packages();
     let mut problems = Vec::new();
     for package in &packages {
-        let Some(from) = place(&package.folder) else {
-            problems.push(format!("{}: a package has no place in the architecture", package.folder));
+        let Some(from) = kind_of(&package.folder) else {
+            problems.push(format!("{}: the architecture has no such package", package.folder));
             continue;
         };
         for (name, dev) in arrows(&package.manifest) {
-            let Some(to) = packages.iter().find(|p| p.name == name).and_then(|p| place(&p.folder)) else {
+            let Some(to) = packages.iter().find(|p| p.name == name).and_then(|p| kind_of(&p.folder)) else {
                 problems.push(format!("{}/Cargo.toml: {name:?} is no member of the workspace", package.folder));
                 continue;
             };
@@ -205,21 +212,21 @@ fn an_arrow_against_the_rules_is_seen() {
     let names: Vec<(&str, bool)> = found.iter().map(|(name, dev)| (name.as_str(), *dev)).collect();
     assert_eq!(names, [("limber-core", false), ("limber-vlm", true), ("limber-kernels", false)]);
     for (from, to) in [
-        (Place::Component, Place::Kernels),
-        (Place::Component, Place::Component),
-        (Place::Core, Place::Component),
-        (Place::Abi, Place::Core),
-        (Place::Crate(0), Place::Crate(5)),
-        (Place::Crate(5), Place::Crate(6)),
-        (Place::Crate(0), Place::Component),
-        (Place::Facade, Place::Crate(11)),
-        (Place::Crate(6), Place::Facade),
+        (PackageKind::Component, PackageKind::Kernels),
+        (PackageKind::Component, PackageKind::Component),
+        (PackageKind::Core, PackageKind::Component),
+        (PackageKind::Abi, PackageKind::Core),
+        (PackageKind::Crate(0), PackageKind::Crate(5)),
+        (PackageKind::Crate(5), PackageKind::Crate(6)),
+        (PackageKind::Crate(0), PackageKind::Component),
+        (PackageKind::Facade, PackageKind::Crate(11)),
+        (PackageKind::Crate(6), PackageKind::Facade),
     ] {
         assert!(!allowed(from, to, false), "{from:?} {to:?}");
     }
-    assert!(!allowed(Place::Kit, Place::Facade, true));
-    assert!(!allowed(Place::Kit, Place::Crate(11), true));
-    assert!(place("helpers/x").is_none());
+    assert!(!allowed(PackageKind::Kit, PackageKind::Facade, true));
+    assert!(!allowed(PackageKind::Kit, PackageKind::Crate(11), true));
+    assert!(kind_of("helpers/x").is_none());
 }
 
 /// What belongs to the program alone, or to what the library does without.
@@ -257,12 +264,12 @@ fn packages_are_named_after_the_project() {
     }
 }
 
-/// The lines that a built-in part needs and does not have.
+/// The lines that a built-in component needs and does not have.
 fn missing_lines(
     name: &str,
     folder: &str,
     pipeline: &Table,
-    parts: &str,
+    built_in: &str,
     registered: &BTreeSet<String>,
 ) -> Vec<String> {
     let mut missing = Vec::new();
@@ -271,8 +278,8 @@ fn missing_lines(
         missing.push(format!("crates/pipeline/Cargo.toml, [dependencies], lacks the line `{name}.workspace = true`"));
     }
     let line = format!("use {crate_name} as _;");
-    if !parts.lines().any(|l| l.trim() == line) {
-        missing.push(format!("crates/pipeline/src/parts.rs lacks the line `{line}`"));
+    if !built_in.lines().any(|l| l.trim() == line) {
+        missing.push(format!("crates/pipeline/src/built_in.rs lacks the line `{line}`"));
     }
     if missing.is_empty() && !registered.contains(name) {
         missing.push(format!(
@@ -283,10 +290,10 @@ fn missing_lines(
 }
 
 #[test]
-fn every_part_is_linked_and_registered() {
+fn every_component_is_linked_and_registered() {
     let pipeline = manifest(&root().join("crates/pipeline"));
-    let parts = read(&root().join("crates/pipeline/src/parts.rs"));
-    let registry = limber::parts::registry().unwrap();
+    let built_in = read(&root().join("crates/pipeline/src/built_in.rs"));
+    let registry = limber::built_in::registry().unwrap();
     let registered: BTreeSet<String> = registry
         .entries()
         .filter_map(|entry| match &entry.origin {
@@ -304,7 +311,7 @@ fn every_part_is_linked_and_registered() {
                 continue;
             }
             let name = manifest(&path)["package"]["name"].as_str().unwrap().to_string();
-            missing.extend(missing_lines(&name, &folder, &pipeline, &parts, &registered));
+            missing.extend(missing_lines(&name, &folder, &pipeline, &built_in, &registered));
         }
     }
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
@@ -313,9 +320,9 @@ fn every_part_is_linked_and_registered() {
 #[test]
 fn a_missing_line_is_named() {
     let full = "[dependencies]\nlimber-encoder-x.workspace = true";
-    let check = |manifest: &str, parts: &str, registered: &[&str], expected: &[&str]| {
+    let check = |manifest: &str, built_in: &str, registered: &[&str], expected: &[&str]| {
         let registered = registered.iter().map(|name| name.to_string()).collect();
-        let found = missing_lines("limber-encoder-x", "encoders/x", &manifest.parse().unwrap(), parts, &registered);
+        let found = missing_lines("limber-encoder-x", "encoders/x", &manifest.parse().unwrap(), built_in, &registered);
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.contains(expected), "{found:?} lacks {expected:?}");
@@ -323,15 +330,15 @@ fn a_missing_line_is_named() {
     };
     let line = "use limber_encoder_x as _;";
     check(full, line, &["limber-encoder-x"], &[]);
-    check(full, "", &[], &["crates/pipeline/src/parts.rs lacks the line `use limber_encoder_x as _;`"]);
-    check(full, &format!("// {line}"), &[], &["crates/pipeline/src/parts.rs lacks the line"]);
+    check(full, "", &[], &["crates/pipeline/src/built_in.rs lacks the line `use limber_encoder_x as _;`"]);
+    check(full, &format!("// {line}"), &[], &["crates/pipeline/src/built_in.rs lacks the line"]);
     check(full, line, &[], &["encoders/x/src/lib.rs lacks a line `limber_core::register!"]);
     check("[dependencies]", line, &[], &["[dependencies], lacks the line `limber-encoder-x.workspace = true`"]);
 }
 
 #[test]
-fn every_part_passes_the_conformance_suite() {
-    let registry = limber::parts::registry().unwrap();
+fn every_component_passes_the_conformance_suite() {
+    let registry = limber::built_in::registry().unwrap();
     let reports: Vec<_> = registry.entries().map(limber_kit::check_entry).collect();
     assert!(!reports.is_empty());
     let failed: Vec<String> = reports.iter().filter(|r| !r.passed()).map(ToString::to_string).collect();
@@ -400,17 +407,17 @@ fn unsafe_code_stays_where_it_is_allowed() {
             if !forms.iter().any(|form| code.contains(form.as_str())) {
                 continue;
             }
-            let place = format!("{path}:{}", i + 1);
+            let location = format!("{path}:{}", i + 1);
             let in_main = ["set_var(", "mallopt(", "extern \"C\""];
             if path == "crates/cli/src/main.rs" && in_main.iter().any(|call| code.contains(call)) {
                 continue;
             }
             assert!(
                 code.contains("Mmap::map("),
-                "{place}: {word} is allowed in core/kernels, plugins, the one mmap call, main's set_var and mallopt"
+                "{location}: {word} is allowed in core/kernels, plugins, the one mmap call, main's set_var and mallopt"
             );
-            maps.push(place);
+            maps.push(location);
         }
     }
-    assert!(maps.len() <= 1, "one place maps files, here are {maps:?}");
+    assert!(maps.len() <= 1, "one module maps files, here are {maps:?}");
 }

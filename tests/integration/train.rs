@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// A config of the golden parts and data, as JSON (which is YAML), in `output`'s folder.
+/// A config of the golden components and data, as JSON (which is YAML), in `output`'s folder.
 pub(super) fn config(output: &Path, changes: &[(&str, Value)]) -> PathBuf {
     let golden = folder("train");
     let mut tree = json!({
@@ -78,8 +78,8 @@ fn every_loss_and_the_stitch_at_the_end_are_pytorchs() {
     let (expected, end) = (lists("train"), tensors("train"));
     for (name, compat) in [("step", Value::Null), ("original", json!("original"))] {
         for recompute in [json!(true), json!("cheap"), json!(false)] {
-            let place = tempfile::tempdir().unwrap();
-            let output = place.path().join("out");
+            let temp = tempfile::tempdir().unwrap();
+            let output = temp.path().join("out");
             let changes = [("/compat", compat.clone()), ("/train/recompute", recompute)];
             trained(&config(&output, &changes), &[]);
             let lines = log(&output);
@@ -117,12 +117,12 @@ pub(super) fn lively() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn a_run_in_pieces_is_the_run_in_one() {
-    let place = tempfile::tempdir().unwrap();
-    let whole = place.path().join("whole");
+    let temp = tempfile::tempdir().unwrap();
+    let whole = temp.path().join("whole");
     trained(&config(&whole, &lively()), &[]);
     let bytes = fs::read(whole.join("stitch.safetensors")).unwrap();
     for workers in [0, 3] {
-        let pieces = place.path().join(format!("pieces-{workers}"));
+        let pieces = temp.path().join(format!("pieces-{workers}"));
         let mut changes = lively();
         changes.push(("/data/workers", json!(workers)));
         let path = config(&pieces, &changes);
@@ -132,7 +132,7 @@ fn a_run_in_pieces_is_the_run_in_one() {
         fs::remove_dir_all(pieces.join("checkpoints/step-00000023")).unwrap();
         fs::remove_dir_all(pieces.join("checkpoints/step-00000021")).unwrap();
         fails(&path, &["--resume"], &["holds no checkpoint to resume from"]);
-        let again = place.path().join(format!("again-{workers}"));
+        let again = temp.path().join(format!("again-{workers}"));
         changes.push(("/train/keep", json!(9)));
         let path = config(&again, &changes);
         trained(&path, &[]);
@@ -148,7 +148,7 @@ fn a_run_in_pieces_is_the_run_in_one() {
     let stitch = format!("stitch.weights={}", whole.join("stitch.safetensors").display());
     let image = folder("train/features/03.npy");
     let output = Command::new(env!("CARGO_BIN_EXE_limber"))
-        .args(["caption", "--config", place.path().join("whole.yaml").to_str().unwrap(), "--set", &stitch])
+        .args(["caption", "--config", temp.path().join("whole.yaml").to_str().unwrap(), "--set", &stitch])
         .args(["--max-tokens", "3", "--json", image.to_str().unwrap()])
         .output()
         .unwrap();
@@ -159,11 +159,11 @@ fn a_run_in_pieces_is_the_run_in_one() {
 #[test]
 fn twenty_kills_and_some_interrupts_cost_nothing_but_time() {
     const KILLS: usize = 20;
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let mut changes = lively();
     let validate = json!({"data": looks_data(), "every": 100, "items": 3, "captions": 1});
     changes.extend([("/train/steps", json!(400)), ("/train/save_every", json!(3)), ("/train/validate", validate)]);
-    let whole = place.path().join("whole");
+    let whole = temp.path().join("whole");
     let start = Instant::now();
     trained(&config(&whole, &changes), &[]);
     // A kill comes anywhere within this: from before the first step to some way on, however fast the machine is.
@@ -171,7 +171,7 @@ fn twenty_kills_and_some_interrupts_cost_nothing_but_time() {
     let mut seed = 0x5eed_u64;
     let (mut kills, mut met, mut interrupts) = (0, 0, 0);
     for round in 0.. {
-        let cut = place.path().join(format!("cut-{round}"));
+        let cut = temp.path().join(format!("cut-{round}"));
         let path = config(&cut, &changes);
         let more = || if has_checkpoint(&cut) { &["--resume"][..] } else { &[] };
         while kills < KILLS && !cut.join("stitch.safetensors").exists() {
@@ -234,10 +234,10 @@ fn has_checkpoint(output: &Path) -> bool {
 
 #[test]
 fn held_out_data_are_looked_at_and_change_nothing() {
-    let place = tempfile::tempdir().unwrap();
-    let plain = place.path().join("plain");
+    let temp = tempfile::tempdir().unwrap();
+    let plain = temp.path().join("plain");
     trained(&config(&plain, &lively()), &[]);
-    let watched = place.path().join("watched");
+    let watched = temp.path().join("watched");
     let mut changes = lively();
     changes.push(("/train/validate", json!({"data": looks_data(), "every": 10, "items": 9, "captions": 2})));
     let path = config(&watched, &changes);
@@ -257,7 +257,7 @@ fn held_out_data_are_looked_at_and_change_nothing() {
     let looks = lines("validation.jsonl");
     assert_eq!(looks.iter().map(|v| v["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 10, 20, 23]);
     // The loss of the stitch at the end is that of a first step from it, over the same items without dropout.
-    let again = place.path().join("again");
+    let again = temp.path().join("again");
     let start = json!(watched.join("stitch.safetensors"));
     let changes = [
         ("/stitch/weights", start),
@@ -301,7 +301,7 @@ fn held_out_data_are_looked_at_and_change_nothing() {
         ("/train/validate", json!({"data": looks_data(), "evry": 3}), "expected keys: data, every, items, captions"),
         ("/train/validate", json!({"data": looks_data(), "every": 0}), "at least 1"),
     ] {
-        fails(&config(&place.path().join("wrong"), &[(key, value)]), &[], &[expected]);
+        fails(&config(&temp.path().join("wrong"), &[(key, value)]), &[], &[expected]);
     }
 }
 
@@ -311,14 +311,14 @@ fn looks_data() -> Value {
 
 #[test]
 fn a_resumed_run_has_every_look_once() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let mut changes = lively();
     changes.push(("/train/validate", json!({"data": looks_data(), "every": 5, "items": 5, "captions": 1})));
     let steps = |output: &Path| -> Vec<u64> {
         let text = fs::read_to_string(output.join("validation.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap()).collect()
     };
-    let output = place.path().join("out");
+    let output = temp.path().join("out");
     changes.extend([("/train/keep", json!(9)), ("/train/save_every", json!(10))]);
     let path = config(&output, &changes);
     trained(&path, &[]);
@@ -332,7 +332,7 @@ fn a_resumed_run_has_every_look_once() {
 }
 
 /// A copy of the golden data with some items spoilt.
-pub(super) fn spoilt(place: &Path, bad: usize) -> PathBuf {
+pub(super) fn spoilt(temp: &Path, bad: usize) -> PathBuf {
     let text = fs::read_to_string(folder("train/data.jsonl")).unwrap();
     let mut lines: Vec<String> = text
         .lines()
@@ -344,20 +344,20 @@ pub(super) fn spoilt(place: &Path, bad: usize) -> PathBuf {
         r#"{"image": "x.npy", "caption": "  "}"#,
         r#"{"image": "broken.npy", "captions": ["a", "b"]}"#,
     ];
-    fs::write(place.join("broken.npy"), b"\x93NUMPY\x01\x00v\x00{'descr'").unwrap();
+    fs::write(temp.join("broken.npy"), b"\x93NUMPY\x01\x00v\x00{'descr'").unwrap();
     for (i, fault) in faults.iter().cycle().take(bad).enumerate() {
         lines[3 * i + 1] = fault.to_string();
     }
-    let path = place.join("data.jsonl");
+    let path = temp.join("data.jsonl");
     fs::write(&path, lines.join("\n")).unwrap();
     path
 }
 
 #[test]
 fn corrupt_items_are_passed_over_counted_and_named_up_to_a_share() {
-    let place = tempfile::tempdir().unwrap();
-    let data = spoilt(place.path(), 4);
-    let output = place.path().join("out");
+    let temp = tempfile::tempdir().unwrap();
+    let data = spoilt(temp.path(), 4);
+    let output = temp.path().join("out");
     let changes = vec![("/data/path", json!(data)), ("/data/max_skipped", json!(0.6)), ("/train/steps", json!(9))];
     let run = train(&config(&output, &changes), &["--json"]);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
@@ -368,15 +368,15 @@ fn corrupt_items_are_passed_over_counted_and_named_up_to_a_share() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(log(&output).len(), 9);
-    let strict = place.path().join("strict");
+    let strict = temp.path().join("strict");
     let changes = vec![("/data/path", json!(data)), ("/data/max_skipped", json!(0.0))];
     fails(&config(&strict, &changes), &[], &["step 0", "could not be read", "data.max_skipped 0", "skipped.jsonl"]);
 }
 
 #[test]
 fn every_wrong_start_has_its_message() {
-    let place = tempfile::tempdir().unwrap();
-    let at = |name: &str| place.path().join(name);
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
     let check = |name: &str, change: (&str, Value), expected: &[&str]| {
         fails(&config(&at(name), &[change]), &[], expected);
     };
@@ -403,8 +403,8 @@ fn every_wrong_start_has_its_message() {
 #[test]
 #[cfg(not(feature = "mpi"))]
 fn several_processes_need_the_feature() {
-    let place = tempfile::tempdir().unwrap();
-    let output = place.path().join("out");
+    let temp = tempfile::tempdir().unwrap();
+    let output = temp.path().join("out");
     let path = config(&output, &[]);
     for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"] {
         let told = command(&path, &[]).env(name, "2").output().unwrap();
@@ -423,7 +423,7 @@ fn several_processes_need_the_feature() {
 
 #[test]
 fn the_other_formats_give_the_same_items() {
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     let features = folder("train/features");
     let text = fs::read_to_string(folder("train/data.jsonl")).unwrap();
     let items: Vec<(String, String)> = text
@@ -433,37 +433,37 @@ fn the_other_formats_give_the_same_items() {
         .collect();
     let from = |name: &str| features.join(name).display().to_string();
     let csv: String = items.iter().map(|(i, c)| format!("\"{c}\",x,{}\n", from(i))).collect();
-    fs::write(place.path().join("d.csv"), format!("Caption,other,image\n{csv}")).unwrap();
+    fs::write(temp.path().join("d.csv"), format!("Caption,other,image\n{csv}")).unwrap();
     let tsv: String = items.iter().map(|(i, c)| format!("{}\t{c}\n", from(i))).collect();
-    fs::write(place.path().join("d.tsv"), format!("filepath\ttitle\n{tsv}")).unwrap();
+    fs::write(temp.path().join("d.tsv"), format!("filepath\ttitle\n{tsv}")).unwrap();
     let images: Vec<Value> = items.iter().enumerate().map(|(n, (i, _))| json!({"id": n, "file_name": i})).collect();
     let notes: Vec<Value> = items.iter().enumerate().map(|(n, (_, c))| json!({"image_id": n, "caption": c})).collect();
-    fs::create_dir(place.path().join("annotations")).unwrap();
-    fs::create_dir(place.path().join("val2017")).unwrap();
-    let coco = place.path().join("annotations/captions_val2017.json");
+    fs::create_dir(temp.path().join("annotations")).unwrap();
+    fs::create_dir(temp.path().join("val2017")).unwrap();
+    let coco = temp.path().join("annotations/captions_val2017.json");
     fs::write(&coco, json!({"images": images, "annotations": notes}).to_string()).unwrap();
     for (name, caption) in &items {
-        fs::copy(features.join(name), place.path().join("val2017").join(name)).unwrap();
+        fs::copy(features.join(name), temp.path().join("val2017").join(name)).unwrap();
         let stem = name.trim_end_matches(".npy");
-        let folder = place.path().join("magma/image_data/000");
+        let folder = temp.path().join("magma/image_data/000");
         fs::create_dir_all(&folder).unwrap();
         let description = json!({"image_path": from(name), "captions": [caption], "metadata": {}});
         fs::write(folder.join(format!("{stem}.json")), description.to_string()).unwrap();
     }
-    let reference = place.path().join("jsonl");
+    let reference = temp.path().join("jsonl");
     trained(&config(&reference, &[("/train/steps", json!(3))]), &[]);
     for (format, path) in [
-        ("csv", place.path().join("d.csv")),
-        ("csv", place.path().join("d.tsv")),
+        ("csv", temp.path().join("d.csv")),
+        ("csv", temp.path().join("d.tsv")),
         ("coco", coco),
-        ("magma", place.path().join("magma")),
+        ("magma", temp.path().join("magma")),
     ] {
-        let output = place.path().join(format!("{format}-{}", path.file_name().unwrap().to_str().unwrap()));
+        let output = temp.path().join(format!("{format}-{}", path.file_name().unwrap().to_str().unwrap()));
         let changes = [("/train/steps", json!(3)), ("/data/format", json!(format)), ("/data/path", json!(path))];
         trained(&config(&output, &changes), &[]);
         assert_eq!(numbers(&output), numbers(&reference), "{format}");
     }
-    fs::write(place.path().join("bad.csv"), "a,b\n1,2\n").unwrap();
-    let changes = [("/data/format", json!("csv")), ("/data/path", json!(place.path().join("bad.csv")))];
-    fails(&config(&place.path().join("bad"), &changes), &[], &["names no image and caption", "filepath"]);
+    fs::write(temp.path().join("bad.csv"), "a,b\n1,2\n").unwrap();
+    let changes = [("/data/format", json!("csv")), ("/data/path", json!(temp.path().join("bad.csv")))];
+    fails(&config(&temp.path().join("bad"), &changes), &[], &["names no image and caption", "filepath"]);
 }

@@ -47,7 +47,7 @@ fn samples_are_webdatasets() {
             assert_eq!(item.key, format!("{label}/{key}.{ending}"));
             let bytes = item.image.bytes(1 << 20).unwrap().unwrap();
             assert_eq!(json!(crc(&bytes)), *sum, "{key}");
-            assert!(item.image.bytes(9).unwrap_err().to_string().contains("allowed are 9"));
+            assert!(item.image.bytes(9).unwrap_err().to_string().contains("expected at most 9"));
         }
     }
 }
@@ -113,11 +113,11 @@ fn what_is_left_of_damaged_shards_is_read() {
     check("cut/header.tar", &[first, second, "error: nothing is read from byte 8192 on: "]);
     check("cut/spoilt.tar", &[first, second, "error: nothing is read from byte 8192 on: "]);
     check("cut/page.tar", &["error: nothing is read from byte 0 on: "]);
-    let place = tempfile::tempdir().unwrap();
-    let message = |path: &str| format!("{:#}", open(path, place.path()).err().unwrap());
-    fs::write(place.path().join("z.tar"), [0x1f, 0x8b, 8, 0]).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let message = |path: &str| format!("{:#}", open(path, temp.path()).err().unwrap());
+    fs::write(temp.path().join("z.tar"), [0x1f, 0x8b, 8, 0]).unwrap();
     assert!(message("z.tar").contains("z.tar: it is compressed"));
-    fs::write(place.path().join("e.tar"), [0; 10240]).unwrap();
+    fs::write(temp.path().join("e.tar"), [0; 10240]).unwrap();
     assert!(message("e.tar").contains("the data set holds no item"));
     assert!(message("s-{00..11}.tar").contains("names 12 shards, of which 12 are not there"));
 }
@@ -125,22 +125,22 @@ fn what_is_left_of_damaged_shards_is_read() {
 #[test]
 fn a_member_may_claim_any_length() {
     // Lengths up to the end of 64 bits, in every spelling; nothing is allocated, nothing overflows.
-    let place = tempfile::tempdir().unwrap();
+    let temp = tempfile::tempdir().unwrap();
     for (n, size) in [0u64, 1 << 40, i64::MAX as u64, u64::MAX, u64::MAX - 511].into_iter().enumerate() {
         let mut header = tar::Header::new_gnu();
         header.set_path("a.jpg").unwrap();
         header.set_size(size);
         header.set_cksum();
         let name = format!("{n}.tar");
-        fs::write(place.path().join(&name), [header.as_bytes().as_slice(), &[7; 512]].concat()).unwrap();
-        let set = open(&name, place.path()).unwrap();
+        fs::write(temp.path().join(&name), [header.as_bytes().as_slice(), &[7; 512]].concat()).unwrap();
+        let set = open(&name, temp.path()).unwrap();
         assert!((0..set.len()).all(|i| set.item(i).is_err()), "{size}");
         assert!(set.len() <= 2);
     }
 }
 
 /// Two shards of the golden features, with `spoil` changing a sample's members.
-fn shards(place: &Path, spoil: impl Fn(usize, &mut Vec<(&str, Vec<u8>)>)) {
+fn shards(temp: &Path, spoil: impl Fn(usize, &mut Vec<(&str, Vec<u8>)>)) {
     let text = fs::read_to_string(folder("train/data.jsonl")).unwrap();
     let mut writers: Vec<tar::Builder<Vec<u8>>> = (0..2).map(|_| tar::Builder::new(Vec::new())).collect();
     let count = text.lines().count();
@@ -157,19 +157,19 @@ fn shards(place: &Path, spoil: impl Fn(usize, &mut Vec<(&str, Vec<u8>)>)) {
         }
     }
     for (n, writer) in writers.into_iter().enumerate() {
-        fs::write(place.join(format!("s-{n:03}.tar")), writer.into_inner().unwrap()).unwrap();
+        fs::write(temp.join(format!("s-{n:03}.tar")), writer.into_inner().unwrap()).unwrap();
     }
 }
 
 #[test]
 fn training_over_shards_is_training_over_files() {
-    let place = tempfile::tempdir().unwrap();
-    shards(place.path(), |_, _| {});
+    let temp = tempfile::tempdir().unwrap();
+    shards(temp.path(), |_, _| {});
     for shuffle in [false, true] {
-        let at = |name: &str| place.path().join(format!("{name}-{shuffle}"));
+        let at = |name: &str| temp.path().join(format!("{name}-{shuffle}"));
         let changes = [("/train/steps", json!(4)), ("/data/shuffle", json!(shuffle))];
         trained(&config(&at("files"), &changes), &[]);
-        let path = place.path().join("s-{000..001}.tar");
+        let path = temp.path().join("s-{000..001}.tar");
         let more = [("/data/format", json!("webdataset")), ("/data/path", json!(path))];
         trained(&config(&at("shards"), &[&changes[..], &more[..]].concat()), &[]);
         assert_eq!(numbers(&at("shards")), numbers(&at("files")), "{shuffle}");
@@ -178,19 +178,19 @@ fn training_over_shards_is_training_over_files() {
 
 #[test]
 fn damage_is_passed_over_counted_and_named() {
-    let place = tempfile::tempdir().unwrap();
-    shards(place.path(), |n, members| match n {
+    let temp = tempfile::tempdir().unwrap();
+    shards(temp.path(), |n, members| match n {
         1 => members.truncate(1),
         2 => members[0].1.truncate(30),
         4 => drop(members.remove(0)),
         5 => members[1].1.clear(),
         _ => {}
     });
-    let path = place.path().join("s-001.tar");
+    let path = temp.path().join("s-001.tar");
     let length = fs::metadata(&path).unwrap().len();
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length / 2 + 700).unwrap();
-    let output = place.path().join("out");
-    let path = json!(place.path().join("s-{000..001}.tar"));
+    let output = temp.path().join("out");
+    let path = json!(temp.path().join("s-{000..001}.tar"));
     let base = [("/data/format", json!("webdataset")), ("/data/path", path), ("/train/steps", json!(6))];
     trained(&config(&output, &[&base[..], &[("/data/max_skipped", json!(0.7))]].concat()), &[]);
     assert_eq!(log(&output).len(), 6);
@@ -198,7 +198,7 @@ fn damage_is_passed_over_counted_and_named() {
     for part in ["sample 000001", "sample 000002", "sample 000004", "sample 000005", "cut short"] {
         assert!(named.contains(part), "{part}: {named}");
     }
-    let strict = place.path().join("strict");
+    let strict = temp.path().join("strict");
     let expected = ["could not be read", "data.max_skipped 0", "skipped.jsonl"];
     fails(&config(&strict, &[&base[..], &[("/data/max_skipped", json!(0.0))]].concat()), &[], &expected);
 }

@@ -206,7 +206,7 @@ fn messages_name_what_is_wrong_and_what_is_there() {
     assert!(shape.contains("has shape [16, 12], the settings ask for [16, 13]"), "{shape}");
     let integer = self::source(&golden("pickle/good_dtypes.pt")).unwrap();
     let kind = read(integer.as_ref(), "i64", &[2]).unwrap_err().to_string();
-    assert!(kind.contains("tensor \"i64\" has type i64, allowed are f64, f32, f16, bf16"), "{kind}");
+    assert!(kind.contains("tensor \"i64\" has type i64, expected f64, f32, f16, bf16"), "{kind}");
 
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -11,7 +11,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/golden").join(name)
 }
 
-/// A config of the golden parts and data, whose micro-batches have `batch` samples.
+/// A config of the golden components and data, whose micro-batches have `batch` samples.
 fn config(output: &Path, batch: usize, steps: usize) -> PathBuf {
     let tree = json!({
         "encoder": {"kind": "features", "tokens": 4, "width": 24},
@@ -55,8 +55,8 @@ fn log(output: &Path) -> Vec<Value> {
 
 #[test]
 fn two_processes_with_half_the_batch_give_the_losses_of_one() {
-    let place = tempfile::tempdir().unwrap();
-    let (one, two) = (place.path().join("one"), place.path().join("two"));
+    let temp = tempfile::tempdir().unwrap();
+    let (one, two) = (temp.path().join("one"), temp.path().join("two"));
     let alone = Command::new(env!("CARGO_BIN_EXE_limber"))
         .args(["train", "--config", config(&one, 4, 40).to_str().unwrap()])
         .output()
@@ -76,7 +76,7 @@ fn two_processes_with_half_the_batch_give_the_losses_of_one() {
     }
     // Cut back to the checkpoint after 20 steps, both go on from there.
     let stitch = fs::read(two.join("stitch.safetensors")).unwrap();
-    let again = place.path().join("again");
+    let again = temp.path().join("again");
     let stopped = mpirun(&[&config(&again, 2, 40)], 2, &["--set", "train.keep=9"]).output().unwrap();
     assert!(stopped.status.success(), "{}", text(&stopped));
     fs::remove_dir_all(again.join("checkpoints/step-00000040")).unwrap();
@@ -89,8 +89,8 @@ fn two_processes_with_half_the_batch_give_the_losses_of_one() {
 
 #[test]
 fn one_process_that_fails_ends_all_with_its_message() {
-    let place = tempfile::tempdir().unwrap();
-    let (good, bad) = (config(&place.path().join("a"), 2, 1_000_000), config(&place.path().join("b"), 2, 1_000_000));
+    let temp = tempfile::tempdir().unwrap();
+    let (good, bad) = (config(&temp.path().join("a"), 2, 1_000_000), config(&temp.path().join("b"), 2, 1_000_000));
     let spoilt = fs::read_to_string(&bad).unwrap().replace("data.jsonl", "nowhere.jsonl");
     fs::write(&bad, spoilt).unwrap();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The demo model, compiled into the program: small parts that were trained on `limber shapes`.
+//! The demo model, compiled into the program: small components that were trained on `limber shapes`.
 //!
 //! The files are the reference libraries' own formats, so the demo walks the loading path of the real models.
 //! `assets/demo/recipe` makes them again.
@@ -18,14 +18,14 @@ macro_rules! files {
     };
 }
 
-/// The files of one embedded part.
+/// The files of one embedded component.
 type Files = &'static [(&'static str, &'static [u8])];
 
 const ENCODER: Files = files!("clip/": "open_clip_model.safetensors", "open_clip_config.json");
 const STITCH: Files = files!("": "proj.ckpt");
 const DECODER: Files = files!("gptj/": "model.safetensors", "config.json", "tokenizer.json");
 
-/// The embedded weights of the part `kind` in `role`.
+/// The embedded weights of the component `kind` in `role`.
 ///
 /// # Errors
 /// A kind that the demo does not have.

@@ -171,27 +171,14 @@ impl<I: Isa> Binary<I> for Slope {
 /// Applies `$body` with `$a` a constant of each activation, so that the choice is made outside the loop.
 macro_rules! each {
     ($activation:expr, $a:ident => $body:expr) => {
+        each!($activation, $a => $body; Relu, Gelu, GeluNew, QuickGelu, Silu)
+    };
+    ($activation:expr, $a:ident => $body:expr; $($name:ident),*) => {
         match $activation {
-            Activation::Relu => {
-                const $a: Activation = Activation::Relu;
+            $(Activation::$name => {
+                const $a: Activation = Activation::$name;
                 $body
-            }
-            Activation::Gelu => {
-                const $a: Activation = Activation::Gelu;
-                $body
-            }
-            Activation::GeluNew => {
-                const $a: Activation = Activation::GeluNew;
-                $body
-            }
-            Activation::QuickGelu => {
-                const $a: Activation = Activation::QuickGelu;
-                $body
-            }
-            Activation::Silu => {
-                const $a: Activation = Activation::Silu;
-                $body
-            }
+            })*
         }
     };
 }

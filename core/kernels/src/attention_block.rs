@@ -1,13 +1,13 @@
 //! One head and one block of queries of [`Attention`]: scores, softmax, mixture of values.
 
 use crate::attention::{Attention, ScoreBias, Values};
-use crate::dot::{Few, Interleave, Interleaved};
+use crate::dot::{Interleave, Interleaved, Skinny};
 use crate::elementwise::softmax_row;
 use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_row, packed_floats};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
-use crate::weight::{Area, Dense, Element};
+use crate::weight::{Dense, Element, PrefetchRegion};
 
 /// Most queries of a block for which keys and values are read where they lie.
 const FEW_QUERIES: usize = 4;
@@ -77,7 +77,7 @@ impl Task<'_> {
             let scaled = scaled.as_mut_ptr();
             for i in 0..rows {
                 for j in 0..dh {
-                    let place = if rows <= FEW_QUERIES { Interleaved::place::<I>(rows, i, j) } else { i * dh + j };
+                    let place = if rows <= FEW_QUERIES { Interleaved::offset::<I>(rows, i, j) } else { i * dh + j };
                     *scaled.add(place) = *q.add(i * a.q.strides[2] + j) * a.scale;
                 }
             }
@@ -86,8 +86,8 @@ impl Task<'_> {
             let s = Target::new(scores, keys);
             if rows <= FEW_QUERIES {
                 let x = Interleaved { start: scaled, rows };
-                let few = Few { source: k, x, n_in: dh, from: 0, to: keys, target: s };
-                dispatch(I::LEVEL, few);
+                let skinny = Skinny { source: k, x, n_in: dh, from: 0, to: keys, target: s };
+                dispatch(I::LEVEL, skinny);
                 self.weigh::<I>(scores, first, keys);
                 for i in 0..rows {
                     let p = scores.add(i * keys);
@@ -175,7 +175,7 @@ pub(crate) unsafe fn multiply<I: Isa, C: Columns>(
                 n0,
                 width: C::N_BLOCK.min(n - n0),
                 panels: Shared(panels.as_mut_ptr()),
-                after: Area::NONE,
+                after: PrefetchRegion::NONE,
             };
             dispatch(I::LEVEL, Filled(block, columns));
         }

@@ -1,13 +1,13 @@
-//! The few-rows regime: dot products of weight rows with up to sixteen rows of activations.
+//! Skinny GEMM (GEMV for one row): dot products of weight rows with up to sixteen rows of activations.
 //!
 //! Weights stream from memory once. Several weight rows are taken together, so that one load
 //! of the activations serves them all and enough cache misses are under way.
 
-use crate::blocks::BlockRows;
+use crate::blocks::DecodedRows;
 use crate::gemm::{Target, tiles};
 use crate::isa::{Isa, Kernel};
 use crate::quant::{Q8_0_BYTES, half_at};
-use crate::weight::{Dense, Element, Q4, Q8, Source};
+use crate::weight::{BlockFormat, BlockRows, Dense, Element, Q4Format, Q8Format, Source};
 use std::mem::MaybeUninit;
 
 /// Bytes ahead of its use that a weight is asked for: measured best on Zen 4, where the
@@ -29,13 +29,13 @@ const MOST_GROUPS: usize = 6;
 ///
 /// The rows and columns asked for exist.
 pub(crate) trait Dots: Source {
-    /// What `stretch` points into.
+    /// What `block` points into.
     type As: Element;
-    /// Most columns that `stretch` gives at once.
+    /// Most columns that `block` gives at once.
     const STEP: usize;
 
     /// Columns `k .. k + len` of a row as they lie, or widened into `room` (`STEP` floats), where they are if not `fresh`.
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const Self::As;
+    unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const Self::As;
 
     /// Products of rows `row, row + step, ..`, `W` of them, with one row of activations.
     unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W];
@@ -92,7 +92,7 @@ impl<T: Element> Dots for Dense<T> {
     const STEP: usize = usize::MAX;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, _: usize, _: *mut f32, _: bool) -> *const T {
+    unsafe fn block<I: Isa>(self, row: usize, k: usize, _: usize, _: *mut f32, _: bool) -> *const T {
         // SAFETY: the trait's contract.
         unsafe { self.start.add(row * self.stride + k) }
     }
@@ -118,12 +118,27 @@ impl<T: Element> Dots for Dense<T> {
     }
 }
 
-impl Dots for Q8<'_> {
+/// Blocks whose rows can be multiplied without widening them first, or piece by piece.
+///
+/// # Safety
+///
+/// As [`Dots::single`].
+trait BlockDots: BlockFormat {
+    unsafe fn single<I: Isa, const W: usize>(
+        rows: BlockRows<'_, Self>,
+        row: usize,
+        step: usize,
+        x: *const f32,
+        n_in: usize,
+    ) -> [f32; W];
+}
+
+impl<F: BlockDots> Dots for BlockRows<'_, F> {
     type As = f32;
     const STEP: usize = 256;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
+    unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
         if fresh {
             // SAFETY: the trait's contract.
             unsafe { self.widen::<I>(row, k, len, room) };
@@ -132,15 +147,29 @@ impl Dots for Q8<'_> {
     }
 
     #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, _: usize) -> [f32; W] {
-        let start = self.bytes.as_ptr();
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
+        // SAFETY: the trait's contract.
+        unsafe { F::single::<I, W>(self, row, step, x, n_in) }
+    }
+}
+
+impl BlockDots for Q8Format {
+    #[inline(always)]
+    unsafe fn single<I: Isa, const W: usize>(
+        rows: BlockRows<'_, Self>,
+        row: usize,
+        step: usize,
+        x: *const f32,
+        _: usize,
+    ) -> [f32; W] {
+        let start = rows.bytes.as_ptr();
         // SAFETY: the trait's contract.
         unsafe {
             let mut acc = [[I::splat(0.0); 1]; W];
-            for b in 0..self.blocks {
+            for b in 0..rows.blocks {
                 let x = x.add(32 * b);
                 for (j, acc) in acc.iter_mut().enumerate() {
-                    let block = start.add(((row + j * step) * self.blocks + b) * Q8_0_BYTES);
+                    let block = start.add(((row + j * step) * rows.blocks + b) * Q8_0_BYTES);
                     if b % 2 == 0 {
                         I::prefetch(block.wrapping_add(AHEAD));
                     }
@@ -159,46 +188,54 @@ impl Dots for Q8<'_> {
     }
 }
 
-impl Dots for Q4<'_> {
-    type As = f32;
-    const STEP: usize = 256;
-
+impl BlockDots for Q4Format {
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
-        if fresh {
-            // SAFETY: the trait's contract.
-            unsafe { self.widen::<I>(row, k, len, room) };
-        }
-        room
-    }
-
-    #[inline(always)]
-    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
-        let mut room = [[0f32; 256]; W];
+    unsafe fn single<I: Isa, const W: usize>(
+        rows: BlockRows<'_, Self>,
+        row: usize,
+        step: usize,
+        x: *const f32,
+        n_in: usize,
+    ) -> [f32; W] {
         // SAFETY: the trait's contract.
-        unsafe {
-            let mut acc = [[I::splat(0.0); 1]; W];
-            for k in (0..n_in).step_by(256) {
-                for (j, room) in room.iter_mut().enumerate() {
-                    self.widen::<I>(row + j * step, k, 256, room.as_mut_ptr());
-                }
-                let mut w = [std::ptr::null(); W];
-                for (w, room) in w.iter_mut().zip(&room) {
-                    *w = room.as_ptr();
-                }
-                accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 1, 256, 0);
-            }
-            sums::<I, W>(acc)
-        }
+        unsafe { widened_single::<I, _, W>(rows, row, step, x, n_in) }
     }
 }
 
-impl<const N: usize> Dots for BlockRows<'_, N> {
+/// [`Dots::single`] of rows that are widened, 256 columns at a time.
+#[inline(always)]
+unsafe fn widened_single<I: Isa, S: Source, const W: usize>(
+    rows: S,
+    row: usize,
+    step: usize,
+    x: *const f32,
+    n_in: usize,
+) -> [f32; W] {
+    let mut room = [[0f32; 256]; W];
+    // SAFETY: the caller's.
+    unsafe {
+        let mut acc = [[I::splat(0.0); 1]; W];
+        for k in (0..n_in).step_by(256) {
+            let len = 256.min(n_in - k);
+            for (j, room) in room.iter_mut().enumerate() {
+                rows.widen::<I>(row + j * step, k, len, room.as_mut_ptr());
+            }
+            let mut w = [std::ptr::null(); W];
+            for (w, room) in w.iter_mut().zip(&room) {
+                *w = room.as_ptr();
+            }
+            accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 1, len, 0);
+        }
+        sums::<I, W>(acc)
+    }
+}
+
+impl<const N: usize> Dots for DecodedRows<'_, N> {
     type As = f32;
     const STEP: usize = 256;
 
     #[inline(always)]
-    unsafe fn stretch<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
+    unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
         if fresh {
             // SAFETY: the trait's contract.
             unsafe { self.widen::<I>(row, k, len, room) };
@@ -208,23 +245,8 @@ impl<const N: usize> Dots for BlockRows<'_, N> {
 
     #[inline(always)]
     unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
-        let mut room = [[0f32; 256]; W];
         // SAFETY: the trait's contract.
-        unsafe {
-            let mut acc = [[I::splat(0.0); 1]; W];
-            for k in (0..n_in).step_by(256) {
-                let len = 256.min(n_in - k);
-                for (j, room) in room.iter_mut().enumerate() {
-                    self.widen::<I>(row + j * step, k, len, room.as_mut_ptr());
-                }
-                let mut w = [std::ptr::null(); W];
-                for (w, room) in w.iter_mut().zip(&room) {
-                    *w = room.as_ptr();
-                }
-                accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 1, len, 0);
-            }
-            sums::<I, W>(acc)
-        }
+        unsafe { widened_single::<I, _, W>(self, row, step, x, n_in) }
     }
 }
 
@@ -239,7 +261,7 @@ pub(crate) struct Interleaved {
 impl Interleaved {
     /// Where column `k` of row `m` goes.
     #[inline(always)]
-    pub(crate) fn place<I: Isa>(rows: usize, m: usize, k: usize) -> usize {
+    pub(crate) fn offset<I: Isa>(rows: usize, m: usize, k: usize) -> usize {
         (k / I::LANES * rows + m) * I::LANES + k % I::LANES
     }
 
@@ -247,7 +269,7 @@ impl Interleaved {
     #[inline(always)]
     unsafe fn at<I: Isa>(self, m: usize, k: usize) -> *const f32 {
         // SAFETY: the caller's row and column exist.
-        unsafe { self.start.add(Self::place::<I>(self.rows, m, k)) }
+        unsafe { self.start.add(Self::offset::<I>(self.rows, m, k)) }
     }
 }
 
@@ -272,13 +294,13 @@ impl Kernel for Interleave<'_> {
         let rows = self.x.len() / self.n_in;
         for (m, row) in self.x.chunks_exact(self.n_in).enumerate() {
             let whole = self.n_in / I::LANES * I::LANES;
-            // SAFETY: places lie within the room.
+            // SAFETY: offsets lie within the room.
             unsafe {
                 for k in (0..whole).step_by(I::LANES) {
-                    I::store(self.to.add(Interleaved::place::<I>(rows, m, k)), I::load(row.as_ptr().add(k)));
+                    I::store(self.to.add(Interleaved::offset::<I>(rows, m, k)), I::load(row.as_ptr().add(k)));
                 }
                 for (k, &v) in row.iter().enumerate().skip(whole) {
-                    *self.to.add(Interleaved::place::<I>(rows, m, k)) = v;
+                    *self.to.add(Interleaved::offset::<I>(rows, m, k)) = v;
                 }
             }
         }
@@ -286,7 +308,7 @@ impl Kernel for Interleave<'_> {
 }
 
 /// Products of weight rows `from .. to` with all rows of activations.
-pub(crate) struct Few<D> {
+pub(crate) struct Skinny<D> {
     pub source: D,
     pub x: Interleaved,
     pub n_in: usize,
@@ -295,11 +317,11 @@ pub(crate) struct Few<D> {
     pub target: Target,
 }
 
-impl<D: Dots> Few<D> {
+impl<D: Dots> Skinny<D> {
     /// Writes the product of weight row `n` and activations `m`.
     #[inline(always)]
     unsafe fn put(&self, m: usize, n: usize, v: f32) {
-        // SAFETY: the target has room, by `Few`'s maker.
+        // SAFETY: the target has room, by `Skinny`'s maker.
         unsafe {
             let bias = self.target.bias;
             let bias = if bias.is_null() { 0.0 } else { *bias.add(n) };
@@ -309,7 +331,7 @@ impl<D: Dots> Few<D> {
 
     /// Columns `from .. to` of `W` weight rows with `X` rows of activations from `m` on, added to `sums`.
     #[inline(always)]
-    unsafe fn meet<I: Isa, const W: usize, const X: usize>(
+    unsafe fn micro_kernel<I: Isa, const W: usize, const X: usize>(
         &self,
         sums: &mut [[I::V; MOST_X]; W],
         rows: WeightRows,
@@ -329,7 +351,7 @@ impl<D: Dots> Few<D> {
                 let mut w = [std::ptr::null(); W];
                 for (j, w) in w.iter_mut().enumerate() {
                     let room = rows.room.add(j).cast();
-                    *w = self.source.stretch::<I>(rows.first + j * rows.step, k, end - k, room, rows.fresh);
+                    *w = self.source.block::<I>(rows.first + j * rows.step, k, end - k, room, rows.fresh);
                 }
                 accumulate::<I, D::As, W, X>(&mut acc, w, self.x.at::<I>(m, k), self.x.rows, end - k, ahead);
             }
@@ -344,7 +366,7 @@ impl<D: Dots> Few<D> {
     unsafe fn group<I: Isa, const W: usize>(&self, row: usize, step: usize, m0: usize, rows: usize, most: usize) {
         let mut room = MaybeUninit::<[[f32; 256]; W]>::uninit();
         let room = room.as_mut_ptr().cast::<[f32; 256]>();
-        // SAFETY: rows and activations lie within their slices, by `Few`'s maker.
+        // SAFETY: rows and activations lie within their slices, by `Skinny`'s maker.
         unsafe {
             // Zeros where there are rows, for filling all the room would take its time.
             let mut sums = [const { MaybeUninit::uninit() }; MOST_GROUPS];
@@ -354,7 +376,7 @@ impl<D: Dots> Few<D> {
             }
             let sums = sums.assume_init_mut();
             let whole = self.n_in / I::LANES * I::LANES;
-            // Where several groups meet weights that are widened for them, that happens once for all.
+            // Where several groups are multiplied with weights that are widened for them, that happens once for all.
             let each = if rows <= most { usize::MAX } else { D::STEP };
             for k in (0..whole).step_by(each) {
                 let part = (k, whole.min(k.saturating_add(each)));
@@ -371,14 +393,24 @@ impl<D: Dots> Few<D> {
                         _ => 0,
                     };
                     match end - m {
-                        1 => self.meet::<I, W, 1>(sums, weights, m0 + m, part, ahead),
-                        2 => self.meet::<I, W, 2>(sums, weights, m0 + m, part, ahead),
-                        3 if I::LANES > 4 && W <= 6 => self.meet::<I, W, 3>(sums, weights, m0 + m, part, ahead),
-                        4 if I::LANES == 16 && W <= 6 => self.meet::<I, W, 4>(sums, weights, m0 + m, part, ahead),
-                        5 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 5>(sums, weights, m0 + m, part, ahead),
-                        6 if I::LANES == 16 && W <= 4 => self.meet::<I, W, 6>(sums, weights, m0 + m, part, ahead),
-                        7 if I::LANES == 16 && W < 4 => self.meet::<I, W, 7>(sums, weights, m0 + m, part, ahead),
-                        8 if I::LANES == 16 && W < 4 => self.meet::<I, W, 8>(sums, weights, m0 + m, part, ahead),
+                        1 => self.micro_kernel::<I, W, 1>(sums, weights, m0 + m, part, ahead),
+                        2 => self.micro_kernel::<I, W, 2>(sums, weights, m0 + m, part, ahead),
+                        3 if I::LANES > 4 && W <= 6 => self.micro_kernel::<I, W, 3>(sums, weights, m0 + m, part, ahead),
+                        4 if I::LANES == 16 && W <= 6 => {
+                            self.micro_kernel::<I, W, 4>(sums, weights, m0 + m, part, ahead)
+                        }
+                        5 if I::LANES == 16 && W <= 4 => {
+                            self.micro_kernel::<I, W, 5>(sums, weights, m0 + m, part, ahead)
+                        }
+                        6 if I::LANES == 16 && W <= 4 => {
+                            self.micro_kernel::<I, W, 6>(sums, weights, m0 + m, part, ahead)
+                        }
+                        7 if I::LANES == 16 && W < 4 => {
+                            self.micro_kernel::<I, W, 7>(sums, weights, m0 + m, part, ahead)
+                        }
+                        8 if I::LANES == 16 && W < 4 => {
+                            self.micro_kernel::<I, W, 8>(sums, weights, m0 + m, part, ahead)
+                        }
                         _ => unreachable!("a group has 1..=most rows"),
                     }
                 }
@@ -390,7 +422,7 @@ impl<D: Dots> Few<D> {
                         // Only dense rows have an end that fills no vector.
                         if whole < self.n_in {
                             let n = self.n_in - whole;
-                            let w = self.source.stretch::<I>(row + j * step, whole, n, room.cast(), true);
+                            let w = self.source.block::<I>(row + j * step, whole, n, room.cast(), true);
                             let x = self.x.at::<I>(m0 + m + i, whole);
                             for k in 0..n {
                                 v += D::As::get(w.add(k)) * *x.add(k);
@@ -413,7 +445,7 @@ struct WeightRows {
     fresh: bool,
 }
 
-impl<D: Dots> Kernel for Few<D> {
+impl<D: Dots> Kernel for Skinny<D> {
     type Out = ();
     /// Weight rows go as equal runs side by side, then what is left one by one.
     ///
@@ -421,7 +453,7 @@ impl<D: Dots> Kernel for Few<D> {
     /// the more of them, and the longer, the nearer to the memory's limit.
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        // SAFETY: rows and activations lie within their slices, by `Few`'s maker.
+        // SAFETY: rows and activations lie within their slices, by `Skinny`'s maker.
         unsafe {
             if self.x.rows == 1 {
                 let step = (self.to - self.from) / 8;

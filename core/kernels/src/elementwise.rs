@@ -2,6 +2,7 @@
 
 use crate::isa::Isa;
 use crate::math::{Dot, Row, Step, Sum, Times, Unary, exp, fold, for_rows, largest, map, shared};
+use crate::norm_gradient::NormGradient;
 use crate::parallel::Shared;
 use crate::shape::{ShapeError, check_len};
 
@@ -131,25 +132,14 @@ pub fn layer_norm_input_grad(
     rows: usize,
     d: usize,
 ) -> Result<(), ShapeError> {
-    check_len("x", &[rows, d], x.len())?;
-    check_len("weight", &[d], weight.len())?;
-    check_len("gy", &[rows, d], gy.len())?;
-    check_len("gx", &[rows, d], gx.len())?;
-    let (x, weight, gy, gx) = (shared(x), shared(weight), shared(gy), Shared(gx.as_mut_ptr()));
-    // SAFETY: lengths are checked above; rows do not overlap.
-    unsafe { for_rows(rows, d, NormGrad { x, weight, eps, gy, gx, d }) };
+    let gradient = NormGrad(NormGradient::new([x, weight, gy], gx, eps, rows, d)?);
+    // SAFETY: lengths are checked; rows do not overlap.
+    unsafe { for_rows(rows, d, gradient) };
     Ok(())
 }
 
 #[derive(Clone, Copy)]
-struct NormGrad {
-    x: Shared<f32>,
-    weight: Shared<f32>,
-    eps: f32,
-    gy: Shared<f32>,
-    gx: Shared<f32>,
-    d: usize,
-}
+struct NormGrad(NormGradient);
 
 impl Row for NormGrad {
     #[inline(always)]
@@ -157,22 +147,10 @@ impl Row for NormGrad {
         // With n = (x - mean) s and g = gy w: gx = s (g - mean(g) - n mean(g n)).
         // SAFETY: lengths are checked by `layer_norm_input_grad`.
         unsafe {
-            let d = self.d;
-            let x = self.x.get().add(row * d);
-            let gy = self.gy.get().add(row * d);
-            let gx = self.gx.get().add(row * d);
-            let (mean, scale) = moments::<I>(x, d, self.eps);
+            let d = self.0.d;
+            let (x, gx) = self.0.row::<I>(row);
+            let (mean, scale) = moments::<I>(x, d, self.0.eps);
             let m = I::splat(mean);
-            let weight = self.weight.get();
-            // g goes to gx first, and is finished there.
-            let mut i = 0;
-            while i + I::LANES <= d {
-                I::store(gx.add(i), I::mul(I::load(gy.add(i)), I::load(weight.add(i))));
-                i += I::LANES;
-            }
-            for i in i..d {
-                *gx.add(i) = *gy.add(i) * *weight.add(i);
-            }
             let [sum, dot] = fold::<I, 2>(gx, x, d, Moments(m));
             let (sum, dot) = (sum / d as f32, dot * scale * scale / d as f32);
             let (a, b, s) = (I::splat(sum), I::splat(dot), I::splat(scale));

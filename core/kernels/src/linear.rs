@@ -1,7 +1,7 @@
 //! The frozen linear layer y = x W^T + b, several of them at once, and the gradient of its input.
 
 use crate::activation::Activation;
-use crate::dot::{Few, Interleave, Interleaved};
+use crate::dot::{Interleave, Interleaved, Skinny};
 use crate::gemm::{self, ByColumn, ByRow, Columns, Finish, Packed, Product, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
@@ -14,20 +14,20 @@ use crate::weight::{Dense, Q4, Q8, Source, Weight};
 /// Most rows of activations for which weight rows are always dotted as they lie.
 ///
 /// Well beyond it, the work is bound by arithmetic and packed panels are faster.
-pub const FEW_ROWS: usize = 16;
+pub const SKINNY_ROWS: usize = 16;
 
-/// Whether weight rows are dotted as they lie: also for up to twice [`FEW_ROWS`], if weights
+/// Whether weight rows are dotted as they lie: also for up to twice [`SKINNY_ROWS`], if weights
 /// need no decoding and the activations stay in a core's own cache.
-fn are_few(jobs: &[Job], rows: usize, n_in: usize) -> bool {
+fn is_skinny(jobs: &[Job], rows: usize, n_in: usize) -> bool {
     let coded = |job: &Job| matches!(job.weight, Weight::Q8_0(_) | Weight::Q4K(_) | Weight::Blocks(..));
-    let small = rows <= 2 * FEW_ROWS && rows * n_in <= 1 << 17;
-    rows <= FEW_ROWS || small && !jobs.iter().any(coded)
+    let small = rows <= 2 * SKINNY_ROWS && rows * n_in <= 1 << 17;
+    rows <= SKINNY_ROWS || small && !jobs.iter().any(coded)
 }
 
-/// Most rows for which quantised weights meet activations as integers: above, widening pays.
+/// Most rows for which quantised weights are multiplied with activations as integers: above, widening pays.
 #[cfg(target_arch = "x86_64")]
-const FEW_CODED: usize = 3;
-/// Bytes of weights that one piece of few-rows work reads, about.
+const SKINNY_CODED_ROWS: usize = 3;
+/// Bytes of weights that one piece of skinny-GEMM work reads, about.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Applies `$body` to the weight as a `Source` named `$s`, whatever its type.
@@ -47,19 +47,19 @@ macro_rules! with_source {
                 $body
             }
             Weight::Q8_0(w) => {
-                let $s = Q8 { bytes: w, blocks: $n_in / 32 };
+                let $s = Q8::new(w, $n_in);
                 $body
             }
             Weight::Q4K(w) => {
-                let $s = Q4 { bytes: w, blocks: $n_in / 256 };
+                let $s = Q4::new(w, $n_in);
                 $body
             }
             Weight::Blocks(format, w) if format.numbers() == 32 => {
-                let $s = $crate::blocks::BlockRows::<32> { format, bytes: w, blocks: $n_in / 32 };
+                let $s = $crate::blocks::DecodedRows::<32> { format, bytes: w, blocks: $n_in / 32 };
                 $body
             }
             Weight::Blocks(format, w) => {
-                let $s = $crate::blocks::BlockRows::<256> { format, bytes: w, blocks: $n_in / 256 };
+                let $s = $crate::blocks::DecodedRows::<256> { format, bytes: w, blocks: $n_in / 256 };
                 $body
             }
         }
@@ -70,7 +70,7 @@ pub(crate) use with_source;
 
 /// What becomes of a product while it is in the nearest cache: `activation(residual + scale (x W^T + b))`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct After<'a> {
+pub struct Epilogue<'a> {
     /// Multiplies every row, `[n_out]`.
     pub scale: Option<&'a [f32]>,
     /// Added, `[rows, n_out]`.
@@ -91,12 +91,12 @@ pub struct Layer<'a> {
     /// Width of the output.
     pub n_out: usize,
     /// What is done to the product.
-    pub after: After<'a>,
+    pub epilogue: Epilogue<'a>,
 }
 
 /// `y [rows, n_out] = x [rows, n_in] W^T + b`, f32 arithmetic on the weights as stored.
 ///
-/// Up to about [`FEW_ROWS`] rows, weights stream from memory once; beyond, blocks of them are widened
+/// Up to about [`SKINNY_ROWS`] rows, weights stream from memory once; beyond, blocks of them are widened
 /// to f32 once and multiplied from the cache. Runs on the current rayon pool.
 ///
 /// # Errors
@@ -111,7 +111,7 @@ pub fn linear(
     n_in: usize,
     n_out: usize,
 ) -> Result<(), ShapeError> {
-    linear_multi(x, &mut [Layer { weight, bias, y, n_out, after: After::default() }], rows, n_in)
+    linear_multi(x, &mut [Layer { weight, bias, y, n_out, epilogue: Epilogue::default() }], rows, n_in)
 }
 
 /// Several layers over one input, in one pass over the thread pool: q, k and v for instance.
@@ -127,10 +127,10 @@ pub fn linear_multi(x: &[f32], layers: &mut [Layer], rows: usize, n_in: usize) -
         if let Some(bias) = layer.bias {
             check_len("bias", &[layer.n_out], bias.len())?;
         }
-        if let Some(scale) = layer.after.scale {
+        if let Some(scale) = layer.epilogue.scale {
             check_len("scale", &[layer.n_out], scale.len())?;
         }
-        if let Some(residual) = layer.after.residual {
+        if let Some(residual) = layer.epilogue.residual {
             check_len("residual", &[rows, layer.n_out], residual.len())?;
         }
     }
@@ -154,10 +154,10 @@ pub fn linear_multi(x: &[f32], layers: &mut [Layer], rows: usize, n_in: usize) -
         return Ok(());
     }
     let jobs: Vec<Job> = layers.iter_mut().map(Job::new).collect();
-    if are_few(&jobs, rows, n_in) {
-        few(level, x, &jobs, rows, n_in);
+    if is_skinny(&jobs, rows, n_in) {
+        skinny(level, x, &jobs, rows, n_in);
     } else {
-        many(level, x, &jobs, rows, n_in);
+        packed_gemm(level, x, &jobs, rows, n_in);
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(layer: &mut Layer<'a>) -> Job<'a> {
-        let After { scale, residual, activation } = layer.after;
+        let Epilogue { scale, residual, activation } = layer.epilogue;
         let start = |slice: Option<&[f32]>| slice.map_or(std::ptr::null(), <[f32]>::as_ptr);
         let to = Target::new(layer.y.as_mut_ptr(), layer.n_out).with_bias(layer.bias);
         let to = Target { scale: start(scale), residual: start(residual), activation, ..to };
@@ -202,7 +202,7 @@ fn locate(counts: &[usize], mut i: usize) -> (usize, usize) {
     unreachable!("pieces are numbered below the sum of the counts")
 }
 
-fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
+fn skinny(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
     // Whole groups of weight rows, however many of them go together, about `PIECE_BYTES` each, and at least four pieces a thread.
     let step = |job: &Job| {
         let row_bytes = (job.weight.bytes() / job.n_out.max(1)).max(1);
@@ -214,7 +214,7 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
     #[cfg(target_arch = "x86_64")]
     let coded = {
         let wanted = |is: fn(&Weight) -> bool| {
-            level == Level::Avx512 && rows <= FEW_CODED && jobs.iter().any(|job| is(&job.weight))
+            level == Level::Avx512 && rows <= SKINNY_CODED_ROWS && jobs.iter().any(|job| is(&job.weight))
         };
         // SAFETY: the level is AVX-512.
         let code = |digits| unsafe { vnni::Coded::new(x, n_in, digits) };
@@ -247,11 +247,11 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         unsafe {
             let done = match (job.weight, &coded) {
                 (Weight::Q8_0(w), (Some(x), _)) => {
-                    vnni::few::<vnni::Q8>(w, n_in, x, from, to, job.to);
+                    vnni::skinny::<vnni::Q8>(w, n_in, x, from, to, job.to);
                     true
                 }
                 (Weight::Q4K(w), (_, Some(x))) => {
-                    vnni::few::<vnni::Q4>(w, n_in, x, from, to, job.to);
+                    vnni::skinny::<vnni::Q4>(w, n_in, x, from, to, job.to);
                     true
                 }
                 _ => false,
@@ -263,17 +263,17 @@ fn few(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
         }
         with_source!(job.weight, n_in, source => {
             let x = Interleaved { start: start.get(), rows };
-            let few = Few { source, x, n_in, from, to, target: job.to };
+            let skinny = Skinny { source, x, n_in, from, to, target: job.to };
             // SAFETY: shapes are checked on entry; pieces write to disjoint columns.
             unsafe {
-                dispatch(level, few);
+                dispatch(level, skinny);
                 job.finish(level, rows, from, to);
             }
         });
     });
 }
 
-fn many(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
+fn packed_gemm(level: Level, x: &[f32], jobs: &[Job], rows: usize, n_in: usize) {
     let packed = Packed::new(level, x, rows, n_in);
     let count = |job: &Job| {
         with_source!(job.weight, n_in, source => {

@@ -221,7 +221,7 @@ impl<R: Row> Kernel for Rows<R> {
 ///
 /// # Safety
 ///
-/// Rows exist, and each writes to its own place only.
+/// Rows exist, and each writes to its own elements only.
 pub(crate) unsafe fn for_rows<R: Row>(rows: usize, width: usize, work: R) {
     if width == 0 {
         return;

@@ -1,11 +1,11 @@
 //! The second half of an MLP, and the gradient of a whole one, from hidden numbers before their activation.
 //!
 //! The hidden layer is several times as wide as the others: neither what the activation makes of it nor its gradient is
-//! ever held whole, only a stretch of their columns at a time. Sums are taken in the order of
+//! ever held whole, only a block of their columns at a time. Sums are taken in the order of
 //! [`linear_multi`](crate::linear_multi) of many rows and [`linear_input_grad`](crate::linear_input_grad).
 
 use crate::activation::{Activation, apply_row, slope_row};
-use crate::gemm::{A_DEPTH, ByColumn, ByRow, Packed, Shifted, Target, packed_place};
+use crate::gemm::{A_DEPTH, ByColumn, ByRow, Packed, Shifted, Target, packed_offset};
 use crate::isa::{Isa, Level};
 use crate::linear::{run, with_source};
 use crate::math::{Row, for_rows, shared};
@@ -14,8 +14,8 @@ use crate::scratch::Scratch;
 use crate::shape::{ShapeError, check_len};
 use crate::weight::{Dense, Q4, Q8, Weight};
 
-/// Columns of a stretch: a multiple of every quantised block and of every block of a product.
-const STRETCH: usize = 4096;
+/// Columns of a block: a multiple of every quantised block and of every block of a GEMM.
+const BLOCK_COLUMNS: usize = 4096;
 
 /// The weights of an MLP: `x [.., n_in]` to `h [.., inner]`, an activation, `[.., n_out]`.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +57,11 @@ impl Mlp<'_> {
             check_len("residual", &[rows, self.n_out], residual.len())?;
         }
         let whole = Target::new(y.as_mut_ptr(), self.n_out);
-        for (from, depth) in self.stretches() {
+        for (from, depth) in self.blocks() {
             let mut packed = Packed::room(Level::current(), rows, depth);
-            let activate = Activate { activation: self.activation, h: self.place(h, from, rows, depth, &mut packed) };
-            // SAFETY: the stretch lies within h, whose length is checked, and the room is for as many rows.
+            let activate =
+                Activate { activation: self.activation, h: self.hidden_block(h, from, rows, depth, &mut packed) };
+            // SAFETY: the block lies within h, whose length is checked, and the room is for as many rows.
             unsafe { for_rows(rows, depth, activate) };
             let (first, last) = (from == 0, from + depth == self.inner);
             let residual = residual.filter(|_| last).map_or(std::ptr::null(), <[f32]>::as_ptr);
@@ -85,7 +86,7 @@ impl Mlp<'_> {
         let level = Level::current();
         let whole = Target::new(gx.as_mut_ptr(), self.n_in);
         let packed_gy = Packed::new(level, gy, rows, self.n_out);
-        for (from, depth) in self.stretches() {
+        for (from, depth) in self.blocks() {
             let mut gh = Scratch::take(rows * depth);
             let to = Target::new(gh.as_mut_ptr(), depth);
             with_source!(self.second, self.inner, source => {
@@ -94,10 +95,10 @@ impl Mlp<'_> {
             let mut packed = Packed::room(level, rows, depth);
             let slope = Slope {
                 activation: self.activation,
-                h: self.place(h, from, rows, depth, &mut packed),
+                h: self.hidden_block(h, from, rows, depth, &mut packed),
                 gh: Shared(gh.as_mut_ptr()),
             };
-            // SAFETY: the stretch lies within h, whose length is checked, `gh` and the room are for as many rows.
+            // SAFETY: the block lies within h, whose length is checked, `gh` and the room are for as many rows.
             unsafe { for_rows(rows, depth, slope) };
             let to = Target { add: from > 0, ..whole };
             with_source!(self.first, self.n_in, source => {
@@ -118,20 +119,26 @@ impl Mlp<'_> {
         check_len("h", &[rows, self.inner], h.len())
     }
 
-    /// First column and width of each stretch.
-    fn stretches(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    /// First column and width of each block.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let inner = self.inner;
-        (0..inner).step_by(STRETCH).map(move |from| (from, STRETCH.min(inner - from)))
+        (0..inner).step_by(BLOCK_COLUMNS).map(move |from| (from, BLOCK_COLUMNS.min(inner - from)))
     }
 
-    fn place(&self, h: &[f32], from: usize, rows: usize, depth: usize, packed: &mut Packed) -> Place {
-        Place { h: Shared(shared(h).get().wrapping_add(from)), stride: self.inner, rows, depth, packed: packed.start() }
+    fn hidden_block(&self, h: &[f32], from: usize, rows: usize, depth: usize, packed: &mut Packed) -> HiddenBlock {
+        HiddenBlock {
+            h: Shared(shared(h).get().wrapping_add(from)),
+            stride: self.inner,
+            rows,
+            depth,
+            packed: packed.start(),
+        }
     }
 }
 
-/// A stretch of the hidden numbers, and the room in which it is packed.
+/// A block of the hidden numbers, and the room in which it is packed.
 #[derive(Clone, Copy)]
-struct Place {
+struct HiddenBlock {
     h: Shared<f32>,
     stride: usize,
     rows: usize,
@@ -142,17 +149,17 @@ struct Place {
 #[derive(Clone, Copy)]
 struct Activate {
     activation: Activation,
-    h: Place,
+    h: HiddenBlock,
 }
 
 impl Row for Activate {
     #[inline(always)]
     unsafe fn row<I: Isa>(self, row: usize) {
-        let Place { h, stride, rows, depth, packed } = self.h;
+        let HiddenBlock { h, stride, rows, depth, packed } = self.h;
         for k in (0..depth).step_by(A_DEPTH) {
-            // SAFETY: the maker's stretch and room.
+            // SAFETY: the maker's block and room.
             unsafe {
-                let (from, to) = (h.get().add(row * stride + k), packed.get().add(packed_place(k, row, rows)));
+                let (from, to) = (h.get().add(row * stride + k), packed.get().add(packed_offset(k, row, rows)));
                 apply_row::<I>(self.activation, from, to, A_DEPTH.min(depth - k));
             }
         }
@@ -162,19 +169,19 @@ impl Row for Activate {
 #[derive(Clone, Copy)]
 struct Slope {
     activation: Activation,
-    h: Place,
+    h: HiddenBlock,
     gh: Shared<f32>,
 }
 
 impl Row for Slope {
     #[inline(always)]
     unsafe fn row<I: Isa>(self, row: usize) {
-        let Place { h, stride, rows, depth, packed } = self.h;
+        let HiddenBlock { h, stride, rows, depth, packed } = self.h;
         for k in (0..depth).step_by(A_DEPTH) {
-            // SAFETY: the maker's stretch and room.
+            // SAFETY: the maker's block and room.
             unsafe {
                 let (x, gy) = (h.get().add(row * stride + k), self.gh.get().add(row * depth + k));
-                let to = packed.get().add(packed_place(k, row, rows));
+                let to = packed.get().add(packed_offset(k, row, rows));
                 slope_row::<I>(self.activation, x, gy, to, A_DEPTH.min(depth - k));
             }
         }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A pointer that crosses threads.
 ///
-/// Kernels that hold one write to disjoint places.
+/// Kernels that hold one write to disjoint elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(pub *mut T);
-// SAFETY: users of `Shared` write to disjoint places, and join before the borrow ends.
+// SAFETY: users of `Shared` write to disjoint elements, and join before the borrow ends.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<T> {}

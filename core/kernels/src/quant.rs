@@ -203,8 +203,8 @@ fn error(x: &[Lanes; 32], weights: &[Lanes; 32], codes: &[Lanes; 32], scale: &La
 /// Scale and minimum (as a positive number) of each 32 of 256 weights that are coded in 0..=15: the best of a plain fit
 /// and 21 weighted least-squares fits.
 ///
-/// `x` has the weights turned, the i-th of each 32 side by side. Sums run over i, as in ggml, so that the codes are the
-/// same whatever the instructions.
+/// `x` has the weights transposed, the i-th of each 32 side by side. Sums run over i, as in ggml, so that the codes are
+/// the same whatever the instructions.
 #[inline(always)]
 fn fit_scales_mins(x: &[Lanes; 32]) -> (Lanes, Lanes) {
     let mut squares = [0f32; 8];
@@ -261,11 +261,11 @@ fn fit_scales_mins(x: &[Lanes; 32]) -> (Lanes, Lanes) {
 
 #[inline(always)]
 fn q4_k_block(x: &[f32], out: &mut [u8]) {
-    let mut turned = [[0f32; 8]; 32];
+    let mut transposed = [[0f32; 8]; 32];
     for i in 0..32 {
-        turned[i] = lanes!(j => x[32 * j + i]);
+        transposed[i] = lanes!(j => x[32 * j + i]);
     }
-    let (scales, minima) = fit_scales_mins(&turned);
+    let (scales, minima) = fit_scales_mins(&transposed);
     let max_scale = scales.iter().fold(0f32, |a, &b| a.max(b));
     let max_min = minima.iter().fold(0f32, |a, &b| a.max(b));
     let inverse = |max: f32| if max > 0.0 { 63.0 / max } else { 0.0 };

@@ -2,6 +2,7 @@
 
 use crate::isa::Isa;
 use crate::math::{Dot, Row, fold, for_rows, shared};
+use crate::norm_gradient::NormGradient;
 use crate::parallel::Shared;
 use crate::shape::{ShapeError, check_len};
 
@@ -34,13 +35,9 @@ pub fn rms_norm_input_grad(
     rows: usize,
     d: usize,
 ) -> Result<(), ShapeError> {
-    check_len("x", &[rows, d], x.len())?;
-    check_len("weight", &[d], weight.len())?;
-    check_len("gy", &[rows, d], gy.len())?;
-    check_len("gx", &[rows, d], gx.len())?;
-    let (x, weight, gy, gx) = (shared(x), shared(weight), shared(gy), Shared(gx.as_mut_ptr()));
-    // SAFETY: lengths are checked above; rows do not overlap.
-    unsafe { for_rows(rows, d, Gradient { x, weight, eps, gy, gx, d }) };
+    let gradient = Gradient(NormGradient::new([x, weight, gy], gx, eps, rows, d)?);
+    // SAFETY: lengths are checked; rows do not overlap.
+    unsafe { for_rows(rows, d, gradient) };
     Ok(())
 }
 
@@ -85,14 +82,7 @@ impl Row for Norm {
 }
 
 #[derive(Clone, Copy)]
-struct Gradient {
-    x: Shared<f32>,
-    weight: Shared<f32>,
-    eps: f32,
-    gy: Shared<f32>,
-    gx: Shared<f32>,
-    d: usize,
-}
+struct Gradient(NormGradient);
 
 impl Row for Gradient {
     #[inline(always)]
@@ -100,21 +90,9 @@ impl Row for Gradient {
         // With g = gy w: gx = s (g - x s^2 mean(g x)).
         // SAFETY: lengths are checked by `rms_norm_input_grad`.
         unsafe {
-            let d = self.d;
-            let x = self.x.get().add(row * d);
-            let gy = self.gy.get().add(row * d);
-            let gx = self.gx.get().add(row * d);
-            let weight = self.weight.get();
-            let scale = scale::<I>(x, d, self.eps);
-            // g goes to gx first, and is finished there.
-            let mut i = 0;
-            while i + I::LANES <= d {
-                I::store(gx.add(i), I::mul(I::load(gy.add(i)), I::load(weight.add(i))));
-                i += I::LANES;
-            }
-            for i in i..d {
-                *gx.add(i) = *gy.add(i) * *weight.add(i);
-            }
+            let d = self.0.d;
+            let (x, gx) = self.0.row::<I>(row);
+            let scale = scale::<I>(x, d, self.0.eps);
             let [dot] = fold::<I, 1>(gx, x, d, Dot);
             let dot = dot * scale * scale / d as f32;
             let (b, s) = (I::splat(dot), I::splat(scale));

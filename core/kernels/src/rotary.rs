@@ -19,7 +19,7 @@ pub enum RotaryStyle {
 pub struct Rotary<'a> {
     /// How channels are paired.
     pub style: RotaryStyle,
-    /// Channels of a head that turn, from the first on; even.
+    /// Channels of a head that are rotated, from the first on; even.
     pub rotary: usize,
     /// Cosines `[positions, rotary / 2]`.
     pub cos: &'a [f32],
@@ -28,13 +28,13 @@ pub struct Rotary<'a> {
 }
 
 impl Rotary<'_> {
-    /// Turns `x [tokens, heads, head_dim]` in place, token i as at `positions[i]`.
+    /// Rotates `x [tokens, heads, head_dim]` in place, token i as at `positions[i]`.
     ///
     /// # Errors
     ///
     /// Where sizes do not fit, or a position lies beyond the tables.
     pub fn apply(&self, x: &mut [f32], positions: &[usize], heads: usize, head_dim: usize) -> Result<(), ShapeError> {
-        self.turn(x, positions, heads, head_dim, 1.0)
+        self.rotate(x, positions, heads, head_dim, 1.0)
     }
 
     /// Turns back: the inverse of [`Rotary::apply`], and the gradient of its input.
@@ -43,10 +43,10 @@ impl Rotary<'_> {
     ///
     /// As for [`Rotary::apply`].
     pub fn invert(&self, x: &mut [f32], positions: &[usize], heads: usize, head_dim: usize) -> Result<(), ShapeError> {
-        self.turn(x, positions, heads, head_dim, -1.0)
+        self.rotate(x, positions, heads, head_dim, -1.0)
     }
 
-    fn turn(
+    fn rotate(
         &self,
         x: &mut [f32],
         positions: &[usize],
@@ -100,7 +100,7 @@ impl Row for Turn {
     #[inline(always)]
     unsafe fn row<I: Isa>(self, row: usize) {
         let [heads, head_dim, pairs] = self.shape;
-        // SAFETY: `Rotary::turn` checked lengths and positions.
+        // SAFETY: `Rotary::rotate` checked lengths and positions.
         let (cos, sin, token) = unsafe {
             let position = *(self.positions as *const usize).add(row);
             let table = |t: Shared<f32>| std::slice::from_raw_parts(t.get().add(position * pairs), pairs);

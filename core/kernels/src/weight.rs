@@ -2,11 +2,12 @@
 //!
 //! Quantised rows are GGUF's blocks (ggml `ggml-common.h`: `block_q8_0`, `block_q4_K` and the others).
 
-use crate::blocks::BlockFormat;
+use crate::blocks::BlockType;
 use crate::isa::Isa;
 use crate::quant::{self, Q4K_BYTES, Q8_0_BYTES};
 use crate::shape::{ShapeError, check_elements, check_len, elements};
 use half::{bf16, f16};
+use std::marker::PhantomData;
 
 /// A frozen matrix `[n_out, n_in]`, row-major, in the type it is stored in.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,7 @@ pub enum Weight<'a> {
     /// Bytes of GGUF q4_k: super-blocks of 256 weights in 144 bytes.
     Q4K(&'a [u8]),
     /// Bytes of blocks of another format of GGUF.
-    Blocks(BlockFormat, &'a [u8]),
+    Blocks(BlockType, &'a [u8]),
 }
 
 impl Weight<'_> {
@@ -79,8 +80,8 @@ fn check_bytes(what: &'static str, shape: &[usize], block: (usize, usize), found
 ///
 /// # Safety
 ///
-/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `turn` those of `LANES` rows; `k` is a
-/// multiple of `BLOCK`, and so is `len`; `dst` has room for them.
+/// `widen` reads `len` numbers of `row` from column `k` on, which must exist, `transpose` those of `LANES` rows; `k` is
+/// a multiple of `BLOCK`, and so is `len`; `dst` has room for them.
 pub(crate) trait Source: Copy + Send + Sync {
     /// Columns that are coded together.
     const BLOCK: usize;
@@ -88,29 +89,29 @@ pub(crate) trait Source: Copy + Send + Sync {
     /// Widens `LANES` rows from `row` on, transposed: column `k + j` goes to `dst + j * stride`. False, and nothing is
     /// done, where there is no quicker way than by rows.
     #[inline(always)]
-    unsafe fn turn<I: Isa>(self, _row: usize, _k: usize, _len: usize, _dst: *mut f32, _stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(self, _row: usize, _k: usize, _len: usize, _dst: *mut f32, _stride: usize) -> bool {
         false
     }
-    /// Where `len` numbers of `rows` from column `k` on lie in memory.
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area;
+    /// The memory of `len` numbers of `rows` from column `k` on.
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion;
 }
 
-/// Equal stretches of memory at equal distances.
+/// A region to prefetch: runs of equal length at equal distances.
 #[derive(Clone, Copy)]
-pub(crate) struct Area {
+pub(crate) struct PrefetchRegion {
     pub start: *const u8,
-    /// Bytes from one stretch to the next.
+    /// Bytes from one run to the next.
     pub stride: usize,
     pub count: usize,
-    /// Bytes of a stretch.
+    /// Bytes of a run.
     pub bytes: usize,
 }
 
-impl Area {
+impl PrefetchRegion {
     /// No memory.
-    pub(crate) const NONE: Area = Area { start: std::ptr::null(), stride: 0, count: 0, bytes: 0 };
+    pub(crate) const NONE: PrefetchRegion = PrefetchRegion { start: std::ptr::null(), stride: 0, count: 0, bytes: 0 };
 
-    /// Asks for stretches `from .. to` in the second-level cache.
+    /// Prefetches the runs `from .. to` into the second-level cache.
     #[inline(always)]
     pub(crate) unsafe fn prefetch<I: Isa>(self, from: usize, to: usize) {
         for i in from..to.min(self.count) {
@@ -131,9 +132,15 @@ impl Area {
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     unsafe fn load<I: Isa>(p: *const Self) -> I::V;
     unsafe fn get(p: *const Self) -> f32;
-    /// As [`Source::turn`], of rows `stride` apart.
+    /// As [`Source::transpose`], of rows `stride` apart.
     #[inline(always)]
-    unsafe fn turn<I: Isa>(_p: *const Self, _stride: usize, _len: usize, _dst: *mut f32, _dst_stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(
+        _p: *const Self,
+        _stride: usize,
+        _len: usize,
+        _dst: *mut f32,
+        _dst_stride: usize,
+    ) -> bool {
         false
     }
 }
@@ -170,7 +177,7 @@ impl Element for bf16 {
         unsafe { (*p).to_f32() }
     }
     #[inline(always)]
-    unsafe fn turn<I: Isa>(p: *const bf16, stride: usize, len: usize, dst: *mut f32, dst_stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(p: *const bf16, stride: usize, len: usize, dst: *mut f32, dst_stride: usize) -> bool {
         if !I::TURNS_BF16 || !len.is_multiple_of(2 * I::LANES) {
             return false;
         }
@@ -196,16 +203,16 @@ unsafe impl<T: Sync> Sync for Dense<T> {}
 impl<T: Element> Source for Dense<T> {
     const BLOCK: usize = 1;
     #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
         let start = self.start.wrapping_add(row * self.stride + k).cast();
         let size = size_of::<T>();
         // The stride of a single row may be any number.
-        Area { start, stride: self.stride.wrapping_mul(size), count: rows, bytes: len * size }
+        PrefetchRegion { start, stride: self.stride.wrapping_mul(size), count: rows, bytes: len * size }
     }
     #[inline(always)]
-    unsafe fn turn<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32, stride: usize) -> bool {
+    unsafe fn transpose<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32, stride: usize) -> bool {
         // SAFETY: the trait's contract.
-        unsafe { T::turn::<I>(self.start.add(row * self.stride + k), self.stride, len, dst, stride) }
+        unsafe { T::transpose::<I>(self.start.add(row * self.stride + k), self.stride, len, dst, stride) }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
@@ -226,62 +233,82 @@ impl<T: Element> Source for Dense<T> {
     }
 }
 
-/// Rows of q8_0 blocks.
+/// How numbers are coded in blocks.
+///
+/// # Safety
+///
+/// `widen` reads `BYTES` bytes of a block, and `dst` has room for `NUMBERS`; it must be `#[inline(always)]`.
+pub(crate) trait BlockFormat: Copy + Send + Sync {
+    const NUMBERS: usize;
+    const BYTES: usize;
+    unsafe fn widen<I: Isa>(block: *const u8, dst: *mut f32);
+}
+
+/// q8_0: 32 numbers in 34 bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Q8<'a> {
+pub(crate) struct Q8Format;
+
+impl BlockFormat for Q8Format {
+    const NUMBERS: usize = 32;
+    const BYTES: usize = Q8_0_BYTES;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(block: *const u8, dst: *mut f32) {
+        // SAFETY: the trait's contract.
+        unsafe { quant::widen_q8_0::<I>(block, dst) }
+    }
+}
+
+/// q4_k: super-blocks of 256 numbers in 144 bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Q4Format;
+
+impl BlockFormat for Q4Format {
+    const NUMBERS: usize = 256;
+    const BYTES: usize = Q4K_BYTES;
+    #[inline(always)]
+    unsafe fn widen<I: Isa>(block: *const u8, dst: *mut f32) {
+        // SAFETY: the trait's contract.
+        unsafe { quant::widen_q4_k::<I>(block, dst) }
+    }
+}
+
+/// Rows of blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockRows<'a, F> {
     pub bytes: &'a [u8],
     /// Blocks in a row.
     pub blocks: usize,
+    format: PhantomData<F>,
 }
 
-impl Source for Q8<'_> {
-    const BLOCK: usize = 32;
-    #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
-        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 32) * Q8_0_BYTES);
-        let bytes = len.div_ceil(32) * Q8_0_BYTES;
-        Area { start, stride: self.blocks * Q8_0_BYTES, count: rows, bytes }
-    }
-    #[inline(always)]
-    unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
-        let first = row * self.blocks + k / 32;
-        debug_assert!((first + len / 32) * Q8_0_BYTES <= self.bytes.len());
-        for i in 0..len / 32 {
-            // SAFETY: the trait's contract; the length of a weight is checked on entry.
-            unsafe {
-                let block = self.bytes.as_ptr().add((first + i) * Q8_0_BYTES);
-                quant::widen_q8_0::<I>(block, dst.add(32 * i));
-            }
-        }
-    }
-}
-
+/// Rows of q8_0 blocks.
+pub(crate) type Q8<'a> = BlockRows<'a, Q8Format>;
 /// Rows of q4_k super-blocks.
-#[derive(Clone, Copy)]
-pub(crate) struct Q4<'a> {
-    pub bytes: &'a [u8],
-    /// Super-blocks in a row.
-    pub blocks: usize,
+pub(crate) type Q4<'a> = BlockRows<'a, Q4Format>;
+
+impl<'a, F: BlockFormat> BlockRows<'a, F> {
+    /// Rows of `n_in` numbers each.
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8], n_in: usize) -> Self {
+        Self { bytes, blocks: n_in / F::NUMBERS, format: PhantomData }
+    }
 }
 
-impl Source for Q4<'_> {
-    const BLOCK: usize = 256;
+impl<F: BlockFormat> Source for BlockRows<'_, F> {
+    const BLOCK: usize = F::NUMBERS;
     #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
-        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / 256) * Q4K_BYTES);
-        let bytes = len.div_ceil(256) * Q4K_BYTES;
-        Area { start, stride: self.blocks * Q4K_BYTES, count: rows, bytes }
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
+        let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / F::NUMBERS) * F::BYTES);
+        let bytes = len.div_ceil(F::NUMBERS) * F::BYTES;
+        PrefetchRegion { start, stride: self.blocks * F::BYTES, count: rows, bytes }
     }
     #[inline(always)]
     unsafe fn widen<I: Isa>(self, row: usize, k: usize, len: usize, dst: *mut f32) {
-        let first = row * self.blocks + k / 256;
-        debug_assert!((first + len / 256) * Q4K_BYTES <= self.bytes.len());
-        for i in 0..len / 256 {
+        let first = row * self.blocks + k / F::NUMBERS;
+        debug_assert!((first + len / F::NUMBERS) * F::BYTES <= self.bytes.len());
+        for i in 0..len / F::NUMBERS {
             // SAFETY: the trait's contract; the length of a weight is checked on entry.
-            unsafe {
-                let block = self.bytes.as_ptr().add((first + i) * Q4K_BYTES);
-                quant::widen_q4_k::<I>(block, dst.add(256 * i));
-            }
+            unsafe { F::widen::<I>(self.bytes.as_ptr().add((first + i) * F::BYTES), dst.add(F::NUMBERS * i)) }
         }
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use limber_kernels::{
-    Activation, After, BlockFormat, Layer, Level, ShapeError, Weight, activate_in_place, linear, linear_input_grad,
+    Activation, BlockType, Epilogue, Layer, Level, ShapeError, Weight, activate_in_place, linear, linear_input_grad,
     linear_multi, with_level,
 };
 use support::{Stored, close, noise};
@@ -44,8 +44,8 @@ fn check_linear(kind: &str, n_in: usize, n_out: usize) {
     }
 }
 
-/// Where AVX-512 is, q4_k meets up to three rows of activations as 16-bit numbers, off by up to half of 1/32639 of their
-/// block's largest: some 1e-5 of what a sum is.
+/// Where AVX-512 is, q4_k is multiplied with up to three rows of activations as 16-bit numbers, off by up to half of
+/// 1/32639 of their block's largest: some 1e-5 of what a sum is.
 const CODED: f64 = 5e-5;
 
 fn coded(kind: &str, rows: usize) -> bool {
@@ -70,7 +70,7 @@ fn quantised_weights_match_their_dequantised_values() {
         check_linear("q4_k", n_in, n_out);
         check_linear("q8_0", n_in, n_out);
     }
-    for format in BlockFormat::all() {
+    for format in BlockType::all() {
         let n_in = 3 * format.numbers();
         check_linear(format.name(), n_in, 35);
     }
@@ -137,8 +137,8 @@ fn several_layers_in_one_pass_equal_each_alone() {
         let x = &x[..rows * n_in];
         let (mut a, mut b) = (vec![0f32; rows * 96], vec![0f32; rows * 33]);
         let mut layers = [
-            Layer { weight: q.weight(), bias: None, y: &mut a, n_out: 96, after: After::default() },
-            Layer { weight: k.weight(), bias: Some(&bias), y: &mut b, n_out: 33, after: After::default() },
+            Layer { weight: q.weight(), bias: None, y: &mut a, n_out: 96, epilogue: Epilogue::default() },
+            Layer { weight: k.weight(), bias: Some(&bias), y: &mut b, n_out: 33, epilogue: Epilogue::default() },
         ];
         linear_multi(x, &mut layers, rows, n_in).unwrap();
         let (mut a1, mut b1) = (vec![0f32; rows * 96], vec![0f32; rows * 33]);
@@ -178,14 +178,14 @@ fn what_comes_after_a_product_is_that_of_separate_steps() {
                 let expected: Vec<f64> = expected.iter().map(|&v| f64::from(v)).collect();
                 for level in Level::supported() {
                     let mut y = vec![f32::NAN; rows * n_out];
-                    let after = After {
+                    let epilogue = Epilogue {
                         scale: scaled.then_some(scale.as_slice()),
                         residual: added.then_some(residual.as_slice()),
                         activation,
                     };
-                    let layer = Layer { weight: stored.weight(), bias: Some(&bias), y: &mut y, n_out, after };
+                    let layer = Layer { weight: stored.weight(), bias: Some(&bias), y: &mut y, n_out, epilogue };
                     with_level(level, || linear_multi(&x, &mut [layer], rows, n_in).unwrap());
-                    // 4-bit weights meet few rows as integers at one level and as floats at others.
+                    // 4-bit weights times few rows are integer products at one level and as floats at others.
                     let tolerance = if kind == "q4_k" { 1e-3 } else { 1e-5 };
                     close(&y, &expected, tolerance, &format!("{kind} {rows} {level:?} {activation:?}"));
                 }
@@ -193,8 +193,8 @@ fn what_comes_after_a_product_is_that_of_separate_steps() {
         }
     }
     let mut y = vec![0f32; 4];
-    let after = After { residual: Some(&[0.0; 3]), ..After::default() };
-    let layer = Layer { weight: Weight::F32(&[0.0; 8]), bias: None, y: &mut y, n_out: 4, after };
+    let epilogue = Epilogue { residual: Some(&[0.0; 3]), ..Epilogue::default() };
+    let layer = Layer { weight: Weight::F32(&[0.0; 8]), bias: None, y: &mut y, n_out: 4, epilogue };
     let message = linear_multi(&[0.0; 2], &mut [layer], 1, 2).unwrap_err().to_string();
     assert_eq!(message, "residual has 3 elements; its shape [1, 4] needs 4");
 }

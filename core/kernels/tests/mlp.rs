@@ -51,7 +51,7 @@ fn both_match_f64() {
     for activation in Activation::ALL {
         check("f32", 5, 33, 7, activation);
     }
-    // Beyond one stretch of hidden columns, and not by whole blocks of a product.
+    // Beyond one block of hidden columns, and not by whole blocks of a product.
     check("bf16", 9, 4400, 34, Activation::GeluNew);
     check("f16", 9, 8192, 3, Activation::Gelu);
     check("q8_0", 64, 4128, 40, Activation::Silu);

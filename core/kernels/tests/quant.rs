@@ -78,7 +78,7 @@ fn q4_k_is_near_and_a_second_pass_changes_little() {
 
 #[test]
 fn every_level_codes_alike() {
-    // Numbers of many sizes, flat stretches and zeros among them.
+    // Numbers of many sizes, flat runs and zeros among them.
     let mut x: Vec<f32> = noise(256 * 60, 5).iter().enumerate().map(|(i, v)| v * (1 + i / 32) as f32).collect();
     x[256..300].fill(-0.75);
     x[640..700].fill(0.0);

@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use limber_kernels::{
-    Activation, After, Attention, CausalGrads, Conv, ConvShape, GridBias, Heads, Layer, Mlp, PoolShape, Rotary,
+    Activation, Attention, CausalGrads, Conv, ConvShape, Epilogue, GridBias, Heads, Layer, Mlp, PoolShape, Rotary,
     RotaryStyle, ScoreBias, ShapeError, Values, Visible, Weight, activate, activate_input_grad, average_pool, bf16,
     dequantize, f32_to_bf16, gemm_crate_probe, layer_norm, layer_norm_input_grad, linear, linear_input_grad,
     linear_multi, linear_probe, max_pool, rms_norm, rms_norm_input_grad, softmax, softmax_input_grad, transpose,
@@ -37,8 +37,8 @@ fn linear_layers() {
 #[test]
 fn rows_of_no_numbers() {
     // So many rows would be gone through for ever.
-    let after = After { activation: Some(Activation::Gelu), ..After::default() };
-    let layer = Layer { weight: Weight::F32(&[]), bias: None, y: &mut [], n_out: 0, after };
+    let epilogue = Epilogue { activation: Some(Activation::Gelu), ..Epilogue::default() };
+    let layer = Layer { weight: Weight::F32(&[]), bias: None, y: &mut [], n_out: 0, epilogue };
     linear_multi(&[], &mut [layer], HUGE, 0).unwrap();
     softmax(&[], &mut [], HUGE, 0).unwrap();
     layer_norm(&[], &[], None, 1e-5, &mut [], HUGE, 0).unwrap();
@@ -138,7 +138,7 @@ fn counts_of_attention() {
     // With the new query they are 2^64 keys: none.
     let error = attention(&x, Visible::Causal(&[usize::MAX])).run(&mut [0.0; 4], None).unwrap_err();
     assert!(matches!(error, ShapeError::Size { what: "number of visible keys", .. }), "{error}");
-    // Keys that all lie in one place: 16 queries have 2^64 scores with 2^60 of them.
+    // Keys that all lie at one address: 16 queries have 2^64 scores with 2^60 of them.
     let same = Heads { data: Values::F32(&x), strides: [0; 3] };
     let q = Heads { data: x.as_slice(), strides: [0; 3] };
     let all = Attention { q, k: same, v: same, queries: 16, positions: HUGE, ..attention(&x, Visible::All(&[HUGE])) };
@@ -193,7 +193,7 @@ fn convolutions() {
     let run = |padding, size, x: &[f32]| conv(ConvShape { padding, ..one }, &[2.0]).unwrap().run(x, size, None, None);
     assert_eq!(run([0; 4], [1, 1, 1], &[3.0]).unwrap(), [6.0]);
     too_large(run([0; 4], [HUGE, 16, 1], &[]), "x");
-    // Paddings that wrap round to the bare image, that do not fit a signed number, and whose output fits no memory.
+    // Paddings that wrap round to the unpadded image, that do not fit a signed number, and whose output fits no memory.
     too_large(run([1 << 63, 0, 1 << 63, 0], [1, 1, 1], &[3.0]), "padded image");
     too_large(run([0, 0, 0, 1 << 63], [1, 1, 1], &[3.0]), "padded image");
     too_large(run([0, 0, 1 << 61, 0], [1, 1, 1], &[3.0]), "output of a convolution");

@@ -65,31 +65,31 @@ impl LlamaLike {
     /// # Errors
     /// A setting that is missing, out of range or does not fit another.
     pub fn sizes<F: DecoderFamily>(self) -> Result<LlamaSizes> {
-        let part = F::KIND;
+        let component = F::KIND;
         let width = F::size("hidden_size", self.hidden_size)?;
         let queries = F::size("num_attention_heads", self.num_attention_heads)?;
         let dim = match self.head_dim {
             Some(_) => F::size("head_dim", self.head_dim)?,
             None if width % queries != 0 => bail!(
-                "{part}: hidden_size {width} is not a multiple of num_attention_heads {queries}, and head_dim is not set"
+                "{component}: hidden_size {width} is not a multiple of num_attention_heads {queries}, and head_dim is not set"
             ),
             None => width / queries,
         };
         let keys = F::size("num_key_value_heads", self.num_key_value_heads)?;
         if queries % keys != 0 {
-            bail!("{part}: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
+            bail!("{component}: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
         }
         if dim % 2 != 0 {
-            bail!("{part}: head_dim {dim} is not allowed, the rotary embedding needs an even number")
+            bail!("{component}: head_dim {dim} is not allowed, the rotary embedding needs an even number")
         }
         let theta = F::need("rope_theta", self.rope_theta)?;
         if !(theta.is_finite() && theta > 1.0) {
-            bail!("{part}: rope_theta is {theta}, allowed is above 1")
+            bail!("{component}: rope_theta is {theta}, expected a number above 1")
         }
         let positions = F::size("max_position_embeddings", self.max_position_embeddings)?;
         let scaling = self.rope_scaling.as_ref();
         if let Some(scaling) = scaling {
-            scaling.check(part, dim)?;
+            scaling.check(component, dim)?;
         }
         Ok(LlamaSizes {
             spec: DecoderSpec {
@@ -171,7 +171,7 @@ impl LlamaSizes {
 /// Declares a family's `Config`: the settings of [`LlamaLike`](crate::decoder_family::LlamaLike), the activation under its
 /// own key, and the family's own settings. `defaults` stand here and nowhere else; a default of an own setting is an option.
 ///
-/// `Config::read` reads `config.json`, `Config::filled` fills in the defaults, `Config::sizes` checks the shared settings.
+/// `Config::read` reads `config.json`, `filled` fills in the defaults, `Config::sizes` checks the shared settings.
 #[macro_export]
 macro_rules! llama_like_settings {
     (
@@ -184,20 +184,28 @@ macro_rules! llama_like_settings {
         #[serde(deny_unknown_fields, default)]
         pub struct Config {
             /// Vocabulary size V.
+            #[schemars(range(min = 1))]
             pub vocab_size: Option<usize>,
             /// LM width D.
+            #[schemars(range(min = 1))]
             pub hidden_size: Option<usize>,
             /// Width of the MLP.
+            #[schemars(range(min = 1))]
             pub intermediate_size: Option<usize>,
             /// Layers L.
+            #[schemars(range(min = 1))]
             pub num_hidden_layers: Option<usize>,
             /// Query heads.
+            #[schemars(range(min = 1))]
             pub num_attention_heads: Option<usize>,
             /// Key and value heads; as many as query heads by default.
+            #[schemars(range(min = 1))]
             pub num_key_value_heads: Option<usize>,
             /// Width of a head; by default that of the model, or D over the query heads.
+            #[schemars(range(min = 1))]
             pub head_dim: Option<usize>,
             /// Context length in positions, before any scaling of the rotary frequencies.
+            #[schemars(range(min = 1))]
             pub max_position_embeddings: Option<usize>,
             /// The MLP's activation.
             pub $activation: Option<$crate::ops::Activation>,
@@ -249,11 +257,11 @@ macro_rules! llama_like_settings {
                 }
             }
 
-            /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults; `part` is what
-            /// messages call the decoder.
+            /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults;
+            /// `component` is what messages call the decoder.
             pub(crate) fn read(
                 config: &$crate::ModelConfig,
-                part: &str,
+                component: &str,
                 reference: &Self,
                 skip: &[&str],
             ) -> ::anyhow::Result<Self> {
@@ -263,43 +271,8 @@ macro_rules! llama_like_settings {
                     reference.num_key_value_heads = None;
                 }
                 let found = $crate::settings::over(&found, &reference)?;
-                let rope = $crate::rope::Rope::read_whole(part, config, found.max_position_embeddings)?;
+                let rope = $crate::rope::Rope::read_whole(component, config, found.max_position_embeddings)?;
                 Ok(Self { rope_theta: rope.theta, rope_scaling: rope.scaling, ..found })
-            }
-
-            /// With the defaults of what is not set.
-            pub(crate) fn filled(self) -> Self {
-                let defaults = Self::defaults();
-                let keys = self.num_key_value_heads.or(self.num_attention_heads);
-                Self {
-                    vocab_size: self.vocab_size.or(defaults.vocab_size),
-                    hidden_size: self.hidden_size.or(defaults.hidden_size),
-                    intermediate_size: self.intermediate_size.or(defaults.intermediate_size),
-                    num_hidden_layers: self.num_hidden_layers.or(defaults.num_hidden_layers),
-                    num_attention_heads: self.num_attention_heads.or(defaults.num_attention_heads),
-                    num_key_value_heads: keys.or(defaults.num_key_value_heads),
-                    head_dim: self.head_dim.or(defaults.head_dim),
-                    max_position_embeddings: self.max_position_embeddings.or(defaults.max_position_embeddings),
-                    $activation: self.$activation.or(defaults.$activation),
-                    rms_norm_eps: self.rms_norm_eps.or(defaults.rms_norm_eps),
-                    rope_theta: self.rope_theta.or(defaults.rope_theta),
-                    rope_scaling: self.rope_scaling,
-                    attention_bias: self.attention_bias.or(defaults.attention_bias),
-                    tie_word_embeddings: self.tie_word_embeddings.or(defaults.tie_word_embeddings),
-                    eos_token_id: self.eos_token_id.or(defaults.eos_token_id),
-                    initializer_range: self.initializer_range.or(defaults.initializer_range),
-                    $($own: self.$own.or(defaults.$own),)*
-                }
-            }
-
-            /// With every head's share of the width, where no width of a head is set. Only once all settings are laid over
-            /// each other: a preset's share is not that of other sizes.
-            pub(crate) fn with_head_dim(self) -> Self {
-                let share = match (self.hidden_size, self.num_attention_heads) {
-                    (Some(width), Some(heads)) if heads > 0 && width % heads == 0 => Some(width / heads),
-                    _ => None,
-                };
-                Self { head_dim: self.head_dim.or(share), ..self }
             }
 
             /// The shared settings, checked.
@@ -323,6 +296,42 @@ macro_rules! llama_like_settings {
                     initializer_range: self.initializer_range,
                 };
                 shared.sizes::<F>()
+            }
+        }
+
+        impl $crate::decoder_family::FamilySettings for Config {
+            fn filled(self) -> Self {
+                let defaults = Self::defaults();
+                let keys = self.num_key_value_heads.or(self.num_attention_heads);
+                Self {
+                    vocab_size: self.vocab_size.or(defaults.vocab_size),
+                    hidden_size: self.hidden_size.or(defaults.hidden_size),
+                    intermediate_size: self.intermediate_size.or(defaults.intermediate_size),
+                    num_hidden_layers: self.num_hidden_layers.or(defaults.num_hidden_layers),
+                    num_attention_heads: self.num_attention_heads.or(defaults.num_attention_heads),
+                    num_key_value_heads: keys.or(defaults.num_key_value_heads),
+                    head_dim: self.head_dim.or(defaults.head_dim),
+                    max_position_embeddings: self.max_position_embeddings.or(defaults.max_position_embeddings),
+                    $activation: self.$activation.or(defaults.$activation),
+                    rms_norm_eps: self.rms_norm_eps.or(defaults.rms_norm_eps),
+                    rope_theta: self.rope_theta.or(defaults.rope_theta),
+                    rope_scaling: self.rope_scaling,
+                    attention_bias: self.attention_bias.or(defaults.attention_bias),
+                    tie_word_embeddings: self.tie_word_embeddings.or(defaults.tie_word_embeddings),
+                    eos_token_id: self.eos_token_id.or(defaults.eos_token_id),
+                    initializer_range: self.initializer_range.or(defaults.initializer_range),
+                    $($own: self.$own.or(defaults.$own),)*
+                }
+            }
+
+            /// With every head's share of the width, where no width of a head is set: a preset's share is not that of other
+            /// sizes.
+            fn derived(self) -> Self {
+                let share = match (self.hidden_size, self.num_attention_heads) {
+                    (Some(width), Some(heads)) if heads > 0 && width % heads == 0 => Some(width / heads),
+                    _ => None,
+                };
+                Self { head_dim: self.head_dim.or(share), ..self }
             }
         }
     };

@@ -3,6 +3,7 @@
 //! What all families share stands here: settings go before `config.json` or a model named in them, and these before the
 //! reference library's defaults; what does not fit is refused by name before any weight is read.
 
+mod declare;
 mod llama_like;
 mod windows;
 
@@ -12,7 +13,7 @@ pub use windows::{LayerType, windows};
 use crate::decoder::{Decoder, Run};
 use crate::decoder_model::{DecoderModel, ModelPlan};
 use crate::model_config::{self, ModelConfig, TokenIds};
-use crate::registry::{DecoderPart, Part};
+use crate::registry::{Component, DecoderComponent};
 use crate::settings;
 use crate::spec::DecoderSpec;
 use crate::weights::{WeightSource, Weights};
@@ -24,10 +25,22 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::marker::PhantomData;
 
+/// The settings of a family, as [`family_settings!`](crate::family_settings) and
+/// [`llama_like_settings!`](crate::llama_like_settings) declare them.
+pub trait FamilySettings: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync {
+    /// With the defaults of what is not set and has one.
+    fn filled(self) -> Self;
+
+    /// With what follows from other settings, once all of them are laid over each other and filled.
+    fn derived(self) -> Self {
+        self
+    }
+}
+
 /// A family of decoders of the usual build; `register!(decoder, FamilyDecoder<MyFamily>)` makes it a component.
 pub trait DecoderFamily: Send + Sync + 'static {
     /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
-    type Config: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync;
+    type Config: FamilySettings;
     /// The kind that configs name, in kebab case.
     const KIND: &'static str;
     /// One line for `limber components`.
@@ -62,11 +75,13 @@ pub trait DecoderFamily: Send + Sync + 'static {
     fn described(config: &ModelConfig) -> Result<Self::Config>;
 
     /// Settings with the defaults of what is not set.
-    fn filled(config: Self::Config) -> Self::Config;
+    fn filled(config: Self::Config) -> Self::Config {
+        config.filled()
+    }
 
-    /// Settings that follow from others, once all of them are laid over each other and filled.
+    /// Settings with what follows from others, once all of them are laid over each other and filled.
     fn derived(config: Self::Config) -> Self::Config {
-        config
+        config.derived()
     }
 
     /// The model of settings that are filled.
@@ -106,8 +121,27 @@ pub trait DecoderFamily: Send + Sync + 'static {
     fn positive(key: &str, value: Option<f64>) -> Result<f64> {
         match Self::need(key, value)? {
             value if value.is_finite() && value > 0.0 => Ok(value),
-            value => bail!("{}: {key} is {value}, allowed is above 0", Self::KIND),
+            value => bail!("{}: {key} is {value}, expected a number above 0", Self::KIND),
         }
+    }
+
+    /// The sizes of a model with as many heads of keys as of queries, of settings under their keys: V, D, L, H, positions.
+    ///
+    /// # Errors
+    /// A size that is not set or 0, a width that is not a multiple of the heads.
+    fn spec(sizes: [(&str, Option<usize>); 5], eos_token_id: &Option<TokenIds>) -> Result<DecoderSpec> {
+        let [vocab, width, layers, heads, context] = sizes;
+        let (width_key, width) = (width.0, Self::size(width.0, width.1)?);
+        let (heads_key, heads) = (heads.0, Self::size(heads.0, heads.1)?);
+        Ok(DecoderSpec {
+            width,
+            vocab: Self::size(vocab.0, vocab.1)?,
+            layers: Self::size(layers.0, layers.1)?,
+            kv_heads: heads,
+            head_dim: Self::head_width((width_key, width), (heads_key, heads))?,
+            context: Self::size(context.0, context.1)?,
+            eos: eos(eos_token_id),
+        })
     }
 
     /// The width of a head: `width` shared among `heads`, both under their keys.
@@ -133,7 +167,7 @@ pub struct FamilyDecoder<F> {
     family: PhantomData<fn() -> F>,
 }
 
-impl<F: DecoderFamily> Part for FamilyDecoder<F> {
+impl<F: DecoderFamily> Component for FamilyDecoder<F> {
     type Config = F::Config;
     const KIND: &'static str = F::KIND;
     const ABOUT: &'static str = F::ABOUT;
@@ -173,17 +207,21 @@ impl<F: DecoderFamily> Part for FamilyDecoder<F> {
 
 /// What lies beside the weights.
 fn described<F: DecoderFamily>(config: &ModelConfig, source: &dyn WeightSource) -> Result<F::Config> {
-    let part = format!("the decoder {}", F::KIND);
-    config.expect_type(&part, F::MODEL_TYPES)?;
-    config.refuse(&part, &["quantization_config", "adapters"])?;
-    let found = F::described(config)?;
-    let Some(ids) = model_config::eos_ids(source)? else { return Ok(F::filled(found)) };
-    let mut found = settings::to_value(&found)?;
-    found["eos_token_id"] = serde_json::to_value(TokenIds(ids))?;
+    let component = format!("the decoder {}", F::KIND);
+    config.expect_type(&component, F::MODEL_TYPES)?;
+    config.refuse(&component, &["quantization_config", "adapters"])?;
+    let mut found = settings::to_value(&F::described(config)?)?;
+    if let Some(map) = found.as_object_mut() {
+        // A key of that name in a file is no model of ours.
+        map.remove("model");
+        if let Some(ids) = model_config::eos_ids(source)? {
+            map.insert("eos_token_id".to_string(), serde_json::to_value(TokenIds(ids))?);
+        }
+    }
     Ok(F::filled(serde_json::from_value(found)?))
 }
 
-impl<F: DecoderFamily> DecoderPart for FamilyDecoder<F> {
+impl<F: DecoderFamily> DecoderComponent for FamilyDecoder<F> {
     fn specs(config: &F::Config) -> Result<DecoderSpec> {
         Ok(F::plan(config)?.spec)
     }

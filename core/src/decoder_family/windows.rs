@@ -14,13 +14,13 @@ pub enum LayerType {
     SlidingAttention,
 }
 
-/// The window of each of `layers`: of `width` keys where `types`, or without them `default`, says so. `part` is what
-/// messages call the decoder.
+/// The window of each of `layers`: of `width` keys where `types`, or without them `default`, says so. `component` is
+/// what messages call the decoder.
 ///
 /// # Errors
 /// A width of 0 or none where a layer has a window, another number of types than layers.
 pub fn windows(
-    part: &str,
+    component: &str,
     types: Option<&[LayerType]>,
     width: Option<usize>,
     layers: usize,
@@ -28,14 +28,14 @@ pub fn windows(
 ) -> Result<Vec<Option<usize>>> {
     let slides: Vec<bool> = match types {
         Some(types) if types.len() != layers => {
-            bail!("{part}: layer_types has {} entries for {layers} layers", types.len())
+            bail!("{component}: layer_types has {} entries for {layers} layers", types.len())
         }
         Some(types) => types.iter().map(|kind| *kind == LayerType::SlidingAttention).collect(),
         None => (0..layers).map(default).collect(),
     };
     match width {
-        Some(0) => bail!("{part}: sliding_window is 0, allowed is 1 and above"),
-        None if slides.contains(&true) => bail!("{part}: layers have a window, but sliding_window is not set"),
+        Some(0) => bail!("{component}: sliding_window is 0, expected at least 1"),
+        None if slides.contains(&true) => bail!("{component}: layers have a window, but sliding_window is not set"),
         width => Ok(slides.into_iter().map(|slides| width.filter(|_| slides)).collect()),
     }
 }

@@ -209,14 +209,7 @@ impl CustomOp2 for Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn random(shape: &[usize], seed: u64) -> Tensor {
-        Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
-    }
-
-    fn largest(a: &Tensor, b: &Tensor) -> f32 {
-        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
-    }
+    use crate::noise::{largest, random};
 
     #[test]
     fn both_layouts_equal_candles_convolution() {

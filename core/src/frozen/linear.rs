@@ -252,12 +252,12 @@ fn compute(layers: &[(&FrozenLinear, Epilogue)], x: &Tensor) -> Result<Vec<Vec<f
     let mut jobs = Vec::with_capacity(layers.len());
     for (((layer, epilogue), y), [scale, residual]) in layers.iter().zip(&mut outputs).zip(&guards) {
         let (weight, bias) = kernels_of(layer)?;
-        let after = limber_kernels::After {
+        let epilogue = limber_kernels::Epilogue {
             scale: scale.as_ref().map(|(storage, layout)| cpu_f32(OP, storage, layout)).transpose()?,
             residual: residual.as_ref().map(|(storage, layout)| cpu_f32(OP, storage, layout)).transpose()?,
             activation: epilogue.activation.map(Activation::kernel),
         };
-        jobs.push(Layer { weight: weight.kernel_weight(), bias, y, n_out: layer.n_out, after });
+        jobs.push(Layer { weight: weight.kernel_weight(), bias, y, n_out: layer.n_out, epilogue });
     }
     limber_kernels::linear_multi(data, &mut jobs, rows, n_in).map_err(candle_core::Error::wrap)?;
     drop(jobs);

@@ -1,6 +1,6 @@
 //! The nodes of frozen linear layers in candle's graph: a value that is known, and gx = gy W as the backward pass.
 //!
-//! A backward-only node stands where no value is read: it has zeros, of memory that is never touched.
+//! A backward-only node is a node whose value is never read: it has zeros, of memory that is never touched.
 
 use crate::weights::FrozenData;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor};

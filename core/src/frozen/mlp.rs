@@ -69,12 +69,17 @@ impl Mlp {
         self.first.kernels().is_some() && self.second.kernels().is_some()
     }
 
-    /// The first half over x `[.., D]` f32 of a fused MLP, and other layers over the same input in one pass. `bare` asks
-    /// for the pre-activation, which a gradient needs.
-    pub(crate) fn first(&self, layers: &[&FrozenLinear], x: &Tensor, bare: bool) -> Result<(Vec<Tensor>, Hidden)> {
-        let epilogue = if bare { Epilogue::NONE } else { Epilogue::activation(self.activation) };
+    /// The first half over x `[.., D]` f32 of a fused MLP, and other layers over the same input in one pass.
+    /// `pre_activation` asks for the pre-activation, which a gradient needs.
+    pub(crate) fn first(
+        &self,
+        layers: &[&FrozenLinear],
+        x: &Tensor,
+        pre_activation: bool,
+    ) -> Result<(Vec<Tensor>, Hidden)> {
+        let epilogue = if pre_activation { Epilogue::NONE } else { Epilogue::activation(self.activation) };
         let (outputs, hidden) = forward_list_and(layers, (&self.first, epilogue), x)?;
-        let state = if bare { HiddenState::PreActivation(hidden) } else { HiddenState::Activated(hidden) };
+        let state = if pre_activation { HiddenState::PreActivation(hidden) } else { HiddenState::Activated(hidden) };
         Ok((outputs, Hidden { x: x.clone(), state }))
     }
 

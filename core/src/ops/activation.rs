@@ -1,8 +1,8 @@
 //! The activations of MLPs by their names in `config.json`, each with backward.
 
+use super::kernel_node::{self, Kernel};
 use crate::backend::Backend;
-use crate::frozen::contiguous_f32;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Shape, Tensor};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
@@ -85,7 +85,7 @@ impl Activation {
     /// [`Self::apply`] by a backend.
     pub(crate) fn apply_on(self, backend: Backend, x: &Tensor) -> Result<Tensor> {
         if backend.is_kernels() {
-            return x.contiguous()?.apply_op1(Forward(self));
+            return kernel_node::apply(x, self);
         }
         match self {
             Self::Gelu => x.gelu_erf(),
@@ -116,38 +116,20 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
     Activation::Gelu.apply(x)
 }
 
-struct Forward(Activation);
+impl Kernel for Activation {
+    const NAME: &'static str = "activation";
+    const GRADIENT: &'static str = "activation-gradient";
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), storage, layout)?;
+    fn forward(&self, x: &[f32], _: &Shape) -> Result<Vec<f32>> {
         let mut y = vec![0f32; x.len()];
-        limber_kernels::activate(self.0.kernel(), x, &mut y).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        limber_kernels::activate(self.kernel(), x, &mut y).map_err(candle_core::Error::wrap)?;
+        Ok(y)
     }
 
-    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(arg.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &Backward(self.0))?))
-    }
-}
-
-struct Backward(Activation);
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "activation-gradient"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), s1, l1)?;
-        let gy = contiguous_f32(self.name(), s2, l2)?;
+    fn input_gradient(&self, x: &[f32], _: &Shape, gy: &[f32]) -> Result<Vec<f32>> {
         let mut gx = vec![0f32; x.len()];
-        limber_kernels::activate_input_grad(self.0.kernel(), x, gy, &mut gx).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(gx), l1.shape().clone()))
+        limber_kernels::activate_input_grad(self.kernel(), x, gy, &mut gx).map_err(candle_core::Error::wrap)?;
+        Ok(gx)
     }
 }
 

@@ -27,10 +27,7 @@ impl AttentionBias {
         let (rows, heads) = table.dims2()?;
         let distances = side(grid) * side(grid);
         if rows != distances + 3 {
-            candle_core::bail!(
-                "a bias table of {rows} rows for a grid of {grid} x {grid}, allowed is {}",
-                distances + 3
-            )
+            candle_core::bail!("a bias table of {rows} rows for a grid of {grid} x {grid}, expected {}", distances + 3)
         }
         let mut tables = table.t()?.flatten_all()?.to_vec1::<f32>()?;
         tables.chunks_exact_mut(rows).for_each(|head| head[..distances].reverse());
@@ -65,22 +62,22 @@ fn side(grid: usize) -> usize {
     (2 * grid).saturating_sub(1)
 }
 
-/// The table's place for every pair of tokens, class token first: (1 + g²)² of them.
+/// The table's row for every pair of tokens, class token first: (1 + g²)² of them.
 fn pairs(g: usize) -> Vec<u32> {
     let (n, side) = (g * g, side(g));
     let (from_class, to_class, itself) = (side * side, side * side + 1, side * side + 2);
-    let mut places = Vec::with_capacity((n + 1) * (n + 1));
-    places.push(itself as u32);
-    places.extend(std::iter::repeat_n(from_class as u32, n));
+    let mut indices = Vec::with_capacity((n + 1) * (n + 1));
+    indices.push(itself as u32);
+    indices.extend(std::iter::repeat_n(from_class as u32, n));
     for query in 0..n {
-        places.push(to_class as u32);
+        indices.push(to_class as u32);
         for key in 0..n {
             let down = key / g + g - 1 - query / g;
             let right = key % g + g - 1 - query % g;
-            places.push((down * side + right) as u32);
+            indices.push((down * side + right) as u32);
         }
     }
-    places
+    indices
 }
 
 #[cfg(test)]
@@ -111,6 +108,6 @@ mod tests {
     fn another_number_of_rows_is_refused() {
         let table = Tensor::zeros((11, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
         let message = AttentionBias::by_distance(&table, 2).unwrap_err().to_string();
-        assert!(message.starts_with("a bias table of 11 rows for a grid of 2 x 2, allowed is 12"), "{message}");
+        assert!(message.starts_with("a bias table of 11 rows for a grid of 2 x 2, expected 12"), "{message}");
     }
 }

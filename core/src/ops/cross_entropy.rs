@@ -2,8 +2,8 @@
 //!
 //! Followed: `torch.nn.functional.cross_entropy(reduction="none")`; the sum over V is taken in f64.
 
-use crate::frozen::contiguous_f32;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use super::kernel_node::{self, Kernel, width};
+use candle_core::{D, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
         candle_core::bail!("target {bad} is not in 0..{v}")
     }
     if logits.device().is_cpu() {
-        return logits.contiguous()?.apply_op1(Forward(targets.into()));
+        return kernel_node::apply(logits, CrossEntropy(targets.into()));
     }
     let max = logits.max_keepdim(D::Minus1)?.detach();
     let shifted = logits.broadcast_sub(&max)?;
@@ -36,42 +36,25 @@ fn log_sum(row: &[f32]) -> (f32, f64) {
     (max, sum.ln())
 }
 
-struct Forward(Arc<[u32]>);
+/// Of each row's target; the backward pass is gx = (softmax(x) - onehot) gy.
+#[derive(Clone)]
+struct CrossEntropy(Arc<[u32]>);
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "cross-entropy"
-    }
+impl Kernel for CrossEntropy {
+    const NAME: &'static str = "cross-entropy";
+    const GRADIENT: &'static str = "cross-entropy-gradient";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), storage, layout)?;
-        let (n, v) = layout.shape().dims2()?;
-        let losses = x.par_chunks(v.max(1)).zip(self.0.par_iter()).map(|(row, target)| {
+    fn forward(&self, x: &[f32], shape: &Shape) -> Result<Vec<f32>> {
+        let losses = x.par_chunks(width(shape)).zip(self.0.par_iter()).map(|(row, target)| {
             let (max, log) = log_sum(row);
             (log - f64::from(row[*target as usize] - max)) as f32
         });
-        Ok((CpuStorage::F32(losses.collect()), Shape::from(n)))
+        Ok(losses.collect())
     }
 
-    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(arg.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &Backward(self.0.clone()))?))
-    }
-}
-
-/// gx = (softmax(x) - onehot) gy.
-struct Backward(Arc<[u32]>);
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "cross-entropy-gradient"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), s1, l1)?;
-        let gy = contiguous_f32(self.name(), s2, l2)?;
-        let (_, v) = l1.shape().dims2()?;
-        let mut gx = vec![0f32; x.len()];
-        let rows = gx.par_chunks_mut(v.max(1)).zip(x.par_chunks(v.max(1))).zip(self.0.par_iter().zip(gy));
+    fn input_gradient(&self, x: &[f32], shape: &Shape, gy: &[f32]) -> Result<Vec<f32>> {
+        let (v, mut gx) = (width(shape), vec![0f32; x.len()]);
+        let rows = gx.par_chunks_mut(v).zip(x.par_chunks(v)).zip(self.0.par_iter().zip(gy));
         rows.for_each(|((gx, x), (target, gy))| {
             let (max, log) = log_sum(x);
             for (g, x) in gx.iter_mut().zip(x) {
@@ -79,6 +62,10 @@ impl CustomOp2 for Backward {
             }
             gx[*target as usize] -= gy;
         });
-        Ok((CpuStorage::F32(gx), l1.shape().clone()))
+        Ok(gx)
+    }
+
+    fn output(&self, shape: &Shape) -> Result<Shape> {
+        Ok(Shape::from(shape.dims2()?.0))
     }
 }

@@ -4,12 +4,9 @@ use super::*;
 use crate::backend::Backend;
 use crate::decoder::Run;
 use crate::frozen::{Epilogue, FrozenLinear, forward_all};
-use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType, Weights};
+use crate::noise::{largest, random};
+use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType};
 use candle_core::{DType, Device, Result, Tensor, Var};
-
-fn random(shape: &[usize], seed: u64) -> Tensor {
-    Weights::random(seed).tensor("x", shape, Init::normal(1.0)).unwrap()
-}
 
 /// The gradient of sum(f(x) * r), r random and fixed, along 8 random directions, against central differences.
 fn check(name: &str, shape: &[usize], f: impl Fn(&Tensor) -> Result<Tensor>) {
@@ -124,10 +121,6 @@ fn input_gradients() {
     check("windowed attention, key", &[2, 5, 2, 3], |x| within(&q, x, &v));
     check("windowed attention, value", &[2, 5, 2, 3], |x| within(&q, &k, x));
     check("trainable layer norm", &[4, 11], |x| layer_norm_trainable(x, &random(&[11], 3), &random(&[11], 4), 1e-5));
-}
-
-fn largest(a: &Tensor, b: &Tensor) -> f32 {
-    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
 #[test]

@@ -26,16 +26,16 @@ pub fn interpolate(grid: &Tensor, to: (usize, usize), mode: Interpolation) -> Re
     let mut values = grid.flatten_all()?.to_vec1::<f32>()?;
     // One direction after the other: the weights are a product.
     if w != to.1 {
-        values = stretch(&values, h, w, to.1, c, mode);
+        values = resize_axis(&values, h, w, to.1, c, mode);
     }
     if h != to.0 {
-        values = stretch(&values, 1, h, to.0, to.1 * c, mode);
+        values = resize_axis(&values, 1, h, to.0, to.1 * c, mode);
     }
     Tensor::from_vec(values, (to.0, to.1, c), grid.device())
 }
 
 /// `[rows, from, width]` to `[rows, to, width]`.
-fn stretch(values: &[f32], rows: usize, from: usize, to: usize, width: usize, mode: Interpolation) -> Vec<f32> {
+fn resize_axis(values: &[f32], rows: usize, from: usize, to: usize, width: usize, mode: Interpolation) -> Vec<f32> {
     let taps: Vec<Vec<(usize, f32)>> = (0..to).map(|at| taps(at, from, to, mode)).collect();
     let mut out = vec![0f32; rows * to * width];
     for (row, lines) in out.chunks_mut(to * width).enumerate() {

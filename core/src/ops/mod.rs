@@ -13,6 +13,7 @@ mod attention_kernel;
 mod cross_entropy;
 mod dropout;
 mod interpolate;
+mod kernel_node;
 mod norm;
 mod norm_kind;
 mod pool;

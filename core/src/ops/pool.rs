@@ -1,7 +1,7 @@
 //! Pools of images `[B, h, w, C]` (channels last) and the way to that layout and back; no graph.
 
-use crate::frozen::contiguous_f32;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use super::kernel_node::apply_detached;
+use candle_core::{Result, Shape, Tensor};
 
 pub use limber_kernels::PoolShape;
 
@@ -25,22 +25,14 @@ pub fn channels_first(x: &Tensor) -> Result<Tensor> {
 
 fn transposed(x: &Tensor, shape: (usize, usize, usize)) -> Result<Tensor> {
     let x = x.detach().contiguous()?.reshape(shape)?;
-    if x.device().is_cpu() { x.apply_op1_no_bwd(&Transpose) } else { x.transpose(1, 2)?.contiguous() }
-}
-
-struct Transpose;
-
-impl CustomOp1 for Transpose {
-    fn name(&self) -> &'static str {
-        "transpose"
+    if !x.device().is_cpu() {
+        return x.transpose(1, 2)?.contiguous();
     }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (b, rows, columns) = layout.shape().dims3()?;
-        let x = contiguous_f32(self.name(), storage, layout)?;
+    apply_detached(&x, "transpose", |x, shape| {
+        let (b, rows, columns) = shape.dims3()?;
         let y = limber_kernels::transpose(x, [b, rows, columns]).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(y), Shape::from((b, columns, rows))))
-    }
+        Ok((y, Shape::from((b, columns, rows))))
+    })
 }
 
 /// Means of windows of x `[B, h, w, C]` f32, over the pixels inside the image alone: `[B, h', w', C]`.
@@ -48,7 +40,7 @@ impl CustomOp1 for Transpose {
 /// # Errors
 /// An image smaller than the window.
 pub fn average_pool(x: &Tensor, shape: PoolShape) -> Result<Tensor> {
-    pool(x, Pool { shape, mean: true })
+    pool(x, true, shape)
 }
 
 /// Largest values of windows of x `[B, h, w, C]` f32: `[B, h', w', C]`.
@@ -56,31 +48,18 @@ pub fn average_pool(x: &Tensor, shape: PoolShape) -> Result<Tensor> {
 /// # Errors
 /// An image smaller than the window.
 pub fn max_pool(x: &Tensor, shape: PoolShape) -> Result<Tensor> {
-    pool(x, Pool { shape, mean: false })
+    pool(x, false, shape)
 }
 
-fn pool(x: &Tensor, op: Pool) -> Result<Tensor> {
+fn pool(x: &Tensor, mean: bool, windows: PoolShape) -> Result<Tensor> {
     // candle pools neither with padding nor with windows partly outside: an accelerator leaves this to the CPU.
-    let host = x.detach().contiguous()?.to_device(&candle_core::Device::Cpu)?;
-    host.apply_op1_no_bwd(&op)?.to_device(x.device())
-}
-
-struct Pool {
-    shape: PoolShape,
-    mean: bool,
-}
-
-impl CustomOp1 for Pool {
-    fn name(&self) -> &'static str {
-        "pool"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (b, h, w, c) = layout.shape().dims4()?;
-        let x = contiguous_f32(self.name(), storage, layout)?;
-        let pool = if self.mean { limber_kernels::average_pool } else { limber_kernels::max_pool };
-        let y = pool(x, [b, h, w, c], self.shape).map_err(candle_core::Error::wrap)?;
-        let (h, w) = self.shape.outputs(h, w).unwrap_or_default();
-        Ok((CpuStorage::F32(y), Shape::from((b, h, w, c))))
-    }
+    let host = x.detach().to_device(&candle_core::Device::Cpu)?;
+    let pool = if mean { limber_kernels::average_pool } else { limber_kernels::max_pool };
+    let pooled = apply_detached(&host, "pool", |x, shape| {
+        let (b, h, w, c) = shape.dims4()?;
+        let y = pool(x, [b, h, w, c], windows).map_err(candle_core::Error::wrap)?;
+        let (h, w) = windows.outputs(h, w).unwrap_or_default();
+        Ok((y, Shape::from((b, h, w, c))))
+    });
+    pooled?.to_device(x.device())
 }

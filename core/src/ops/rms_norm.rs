@@ -1,10 +1,10 @@
 //! RMS norm over the last dimension: y = x / sqrt(mean(x^2) + eps) * g (Llama's).
 
+use super::kernel_node::{self, Kernel};
 use crate::backend::Backend;
-use crate::frozen::contiguous_f32;
 use crate::graph::recomputed;
 use crate::weights::{ONES, WeightError, Weights, ZEROS};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Shape, Tensor};
+use candle_core::{D, Shape, Tensor};
 use std::sync::Arc;
 
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
@@ -85,7 +85,7 @@ impl RmsNorm {
             candle_core::bail!("input of shape {:?} for an RMS norm of width {width}", x.dims())
         }
         if let Some(parameters) = &self.kernel {
-            return x.contiguous()?.apply_op1(Parameters { backward_only, ..parameters.clone() });
+            return kernel_node::apply(x, Parameters { backward_only, ..parameters.clone() });
         }
         let (gain, eps) = (self.gain.clone(), self.eps);
         recomputed("rms-norm", x, move |x| {
@@ -95,44 +95,25 @@ impl RmsNorm {
     }
 }
 
-impl CustomOp1 for Parameters {
-    fn name(&self) -> &'static str {
-        "frozen-rms-norm"
-    }
+impl Kernel for Parameters {
+    const NAME: &'static str = "frozen-rms-norm";
+    const GRADIENT: &'static str = "frozen-rms-norm-gradient";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        if self.backward_only {
-            return Ok((CpuStorage::F32(vec![0f32; layout.shape().elem_count()]), layout.shape().clone()));
-        }
-        let x = contiguous_f32(self.name(), storage, layout)?;
-        let width = self.gain.len();
-        let mut y = vec![0f32; x.len()];
+    fn forward(&self, x: &[f32], _: &Shape) -> Result<Vec<f32>> {
+        let (width, mut y) = (self.gain.len(), vec![0f32; x.len()]);
         limber_kernels::rms_norm(x, &self.gain, self.eps, &mut y, x.len() / width, width)
             .map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(&self, arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let op = Backward(self.clone());
-        Ok(Some(arg.contiguous()?.apply_op2_no_bwd(&grad.contiguous()?, &op)?))
-    }
-}
-
-/// The gradient of the input.
-struct Backward(Parameters);
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "frozen-rms-norm-gradient"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), s1, l1)?;
-        let gy = contiguous_f32(self.name(), s2, l2)?;
-        let Parameters { gain, eps, .. } = &self.0;
-        let mut gx = vec![0f32; x.len()];
-        limber_kernels::rms_norm_input_grad(x, gain, *eps, gy, &mut gx, x.len() / gain.len(), gain.len())
+    fn input_gradient(&self, x: &[f32], _: &Shape, gy: &[f32]) -> Result<Vec<f32>> {
+        let (width, mut gx) = (self.gain.len(), vec![0f32; x.len()]);
+        limber_kernels::rms_norm_input_grad(x, &self.gain, self.eps, gy, &mut gx, x.len() / width, width)
             .map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(gx), l1.shape().clone()))
+        Ok(gx)
+    }
+
+    fn backward_only(&self) -> bool {
+        self.backward_only
     }
 }

@@ -43,9 +43,9 @@ pub struct Growth {
 impl Growth {
     /// The frequencies of a row of `length` positions.
     pub(crate) fn frequencies(&self, length: usize) -> Vec<f32> {
-        let stretch = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
+        let scale = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
         let power = self.dim as f64 / (self.dim as f64 - 2.0);
-        frequencies(self.dim, self.base * stretch.powf(power))
+        frequencies(self.dim, self.base * scale.powf(power))
     }
 }
 
@@ -269,19 +269,11 @@ impl CustomOp1 for Rotate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{Init, Weights};
-
-    fn random(shape: &[usize]) -> Tensor {
-        Weights::random(1).tensor("x", shape, Init::normal(1.0)).unwrap()
-    }
-
-    fn largest(a: &Tensor, b: &Tensor) -> f32 {
-        (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
-    }
+    use crate::noise::{largest, random};
 
     #[test]
     fn the_kernel_equals_the_composed_rotation() {
-        let x = random(&[2, 5, 3, 10]);
+        let x = random(&[2, 5, 3, 10], 1);
         let growth = Growth { dim: 6, base: 100.0, factor: 2.0, trained: 7 };
         for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
             for rotary in [
@@ -307,7 +299,7 @@ mod tests {
     fn growth_begins_behind_the_trained_length_and_row_by_row() {
         let plain = Rotary::new(6, 64, 100.0, RotaryStyle::Half);
         let grown = plain.clone().with_growth(Growth { dim: 6, base: 100.0, factor: 2.0, trained: 8 });
-        let x = random(&[2, 8, 1, 6]);
+        let x = random(&[2, 8, 1, 6], 1);
         let apply = |rotary: &Rotary, past: &[usize], lengths: &[usize]| rotary.apply_rows(&x, past, lengths).unwrap();
         assert_eq!(largest(&apply(&plain, &[0, 0], &[8, 8]), &apply(&grown, &[0, 0], &[8, 8])), 0.0);
         assert_eq!((plain.steady(), grown.steady()), (64, 8));
@@ -320,9 +312,9 @@ mod tests {
     #[test]
     fn positions_beyond_the_tables_are_an_error() {
         let rotary = Rotary::new(6, 8, 100.0, RotaryStyle::Half);
-        let message = rotary.apply(&random(&[1, 5, 1, 6]), &[4]).unwrap_err().to_string();
+        let message = rotary.apply(&random(&[1, 5, 1, 6], 1), &[4]).unwrap_err().to_string();
         assert!(message.starts_with("rotary embedding of 8 positions and 6 elements"), "{message}");
-        assert!(rotary.apply(&random(&[1, 5, 1, 4]), &[0]).is_err());
-        assert!(rotary.apply(&random(&[2, 5, 1, 6]), &[0]).is_err());
+        assert!(rotary.apply(&random(&[1, 5, 1, 4], 1), &[0]).is_err());
+        assert!(rotary.apply(&random(&[2, 5, 1, 6], 1), &[0]).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! Softmax over the last dimension, with a backward. A row that is -inf everywhere gives zeros.
 
+use super::kernel_node::{self, Kernel, width};
 use crate::backend::Backend;
-use crate::frozen::contiguous_f32;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Shape, Tensor};
 
 /// x `[.., P]` f32 to probabilities `[.., P]` f32.
 ///
@@ -15,7 +15,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// [`softmax`] by a backend.
 pub(super) fn softmax_on(backend: Backend, x: &Tensor) -> Result<Tensor> {
     if backend.is_kernels() {
-        return x.contiguous()?.apply_op1(Forward);
+        return kernel_node::apply(x, Softmax);
     }
     let max = x.max_keepdim(D::Minus1)?.detach().maximum(-1e30)?;
     let exp = x.broadcast_sub(&max)?.exp()?;
@@ -23,40 +23,24 @@ pub(super) fn softmax_on(backend: Backend, x: &Tensor) -> Result<Tensor> {
     exp.broadcast_div(&sum)
 }
 
-struct Forward;
+/// The backward pass is gx = y (gy - sum(gy y)).
+#[derive(Clone)]
+struct Softmax;
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
+impl Kernel for Softmax {
+    const NAME: &'static str = "softmax";
+    const GRADIENT: &'static str = "softmax-gradient";
+    const OF_OUTPUT: bool = true;
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = contiguous_f32(self.name(), storage, layout)?;
-        let width = layout.dims().last().copied().unwrap_or(1).max(1);
-        let mut y = vec![0f32; x.len()];
+    fn forward(&self, x: &[f32], shape: &Shape) -> Result<Vec<f32>> {
+        let (width, mut y) = (width(shape), vec![0f32; x.len()]);
         limber_kernels::softmax(x, &mut y, x.len() / width, width).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok(y)
     }
 
-    fn bwd(&self, _arg: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(res.apply_op2_no_bwd(&grad.contiguous()?, &Backward)?))
-    }
-}
-
-/// gx = y (gy - sum(gy y)).
-struct Backward;
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "softmax-gradient"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = contiguous_f32(self.name(), s1, l1)?;
-        let gy = contiguous_f32(self.name(), s2, l2)?;
-        let width = l1.dims().last().copied().unwrap_or(1).max(1);
-        let mut gx = vec![0f32; y.len()];
+    fn input_gradient(&self, y: &[f32], shape: &Shape, gy: &[f32]) -> Result<Vec<f32>> {
+        let (width, mut gx) = (width(shape), vec![0f32; y.len()]);
         limber_kernels::softmax_input_grad(y, gy, &mut gx, y.len() / width, width).map_err(candle_core::Error::wrap)?;
-        Ok((CpuStorage::F32(gx), l1.shape().clone()))
+        Ok(gx)
     }
 }

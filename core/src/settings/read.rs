@@ -54,8 +54,8 @@ fn message(text: &str) -> String {
     text.replace('`', "\"").replace("unknown field", "unknown key").replace("missing field", "missing key")
 }
 
-/// Takes what lies at `path` out of `value`, the whole list where the path leads into one, since the places in it count;
-/// false where nothing is there to be taken out.
+/// Takes what lies at `path` out of `value`, the whole list where the path leads into one, since the indices into it
+/// count; false where nothing is there to be taken out.
 fn prune(value: &mut Value, path: &[String]) -> bool {
     let Some((key, rest)) = path.split_first() else { return false };
     let Value::Object(map) = value else { return false };

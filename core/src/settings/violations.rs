@@ -12,7 +12,7 @@ use std::cell::Cell;
 /// One thing that is wrong with a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Keys and places in lists, from the top down; empty where the tree itself is meant.
+    /// Keys and indices into lists, from the top down; empty where the tree itself is meant.
     pub path: Vec<String>,
     /// What is wrong and what is expected.
     pub message: String,

@@ -1,7 +1,7 @@
 //! The settings of a projector, and where its tensors stand in a checkpoint and what widths they map: from names and
 //! shapes, before any value is read.
 
-use crate::registry::PartContext;
+use crate::registry::StitchContext;
 use crate::spec::FeatureKind;
 use crate::weights::WeightSource;
 use anyhow::{Result, anyhow, bail};
@@ -110,7 +110,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(settings: &ProjectorSettings, context: &PartContext) -> Result<Self> {
+    pub(super) fn new(settings: &ProjectorSettings, context: &StitchContext) -> Result<Self> {
         let (n, e, d) = (context.features.tokens, context.features.width, context.width);
         let one_vector = context.features.kind == FeatureKind::Pooled && n == 1;
         if let Some(tokens) = settings.tokens.filter(|tokens| !one_vector && *tokens != n) {
@@ -140,7 +140,7 @@ impl Layout {
 
 /// A checkpoint that has the layers somewhere.
 struct Checkpoint<'a> {
-    context: &'a PartContext<'a>,
+    context: &'a StitchContext<'a>,
     label: String,
     tensors: BTreeMap<String, Vec<usize>>,
     names: LayerNames,
@@ -151,7 +151,7 @@ struct Checkpoint<'a> {
 }
 
 impl<'a> Checkpoint<'a> {
-    fn find(names: LayerNames, tensors: BTreeMap<String, Vec<usize>>, context: &'a PartContext) -> Result<Self> {
+    fn find(names: LayerNames, tensors: BTreeMap<String, Vec<usize>>, context: &'a StitchContext) -> Result<Self> {
         let label = context.source.label();
         let (prefix, norm, shapes) = layers(names, &tensors).ok_or_else(|| {
             let there: Vec<&str> = tensors.keys().take(6).map(String::as_str).collect();

@@ -6,7 +6,7 @@
 use super::layout::{Layout, join};
 use super::{LayerNames, Mode, PrefixSpec, ProjectorSettings};
 use crate::ops::{dropout, layer_norm_trainable};
-use crate::registry::PartContext;
+use crate::registry::StitchContext;
 use crate::weights::{Init, ONES, Weights, ZEROS};
 use anyhow::bail;
 use candle_core::{Result, Tensor, Var};
@@ -33,7 +33,7 @@ impl Projector {
     ///
     /// # Errors
     /// A checkpoint that does not fit, naming both sides.
-    pub fn specs(settings: &ProjectorSettings, context: &PartContext) -> anyhow::Result<PrefixSpec> {
+    pub fn specs(settings: &ProjectorSettings, context: &StitchContext) -> anyhow::Result<PrefixSpec> {
         Ok(PrefixSpec { tokens: Layout::new(settings, context)?.tokens, width: context.width })
     }
 
@@ -41,7 +41,7 @@ impl Projector {
     ///
     /// # Errors
     /// As [`Self::specs`]; values that are not finite.
-    pub fn new(settings: &ProjectorSettings, context: &PartContext, weights: &Weights) -> anyhow::Result<Self> {
+    pub fn new(settings: &ProjectorSettings, context: &StitchContext, weights: &Weights) -> anyhow::Result<Self> {
         let layout = Layout::new(settings, context)?;
         let (e, d) = (context.features.width, context.width);
         let mut layers = Vec::with_capacity(layout.widths.len());

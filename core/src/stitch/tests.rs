@@ -5,7 +5,7 @@ use super::layout::{PREFIXES, join};
 use super::*;
 use crate::ops::{gelu_erf, gelu_tanh};
 use crate::random::RandomSource;
-use crate::registry::PartContext;
+use crate::registry::StitchContext;
 use crate::spec::{FeatureKind, FeatureSpec};
 use crate::weights::{FrozenData, Init, Request, WeightError, WeightSource, Weights};
 use candle_core::{DType, Device};
@@ -53,8 +53,8 @@ impl WeightSource for Memory {
     }
 }
 
-fn context<'a>(source: &'a dyn WeightSource, features: FeatureSpec) -> PartContext<'a> {
-    PartContext { features, encoder: "clip-resnet", width: D, decoder: "gptj", source }
+fn context<'a>(source: &'a dyn WeightSource, features: FeatureSpec) -> StitchContext<'a> {
+    StitchContext { features, encoder: "clip-resnet", width: D, decoder: "gptj", source }
 }
 
 fn build(
@@ -324,4 +324,19 @@ fn gradients_equal_finite_differences() {
             }
         }
     }
+}
+
+#[test]
+fn settings_out_of_range() {
+    let check = |settings: ProjectorSettings, expected: &str| {
+        let message = settings.check().unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    };
+    for dropout in [-0.1, 1.0, f64::NAN] {
+        check(ProjectorSettings { dropout, ..SINGLE }, "linear: dropout");
+        check(ProjectorSettings { dropout, ..SEQUENTIAL }, "mlp: dropout");
+    }
+    check(ProjectorSettings { tokens: Some(0), ..SINGLE }, "linear: tokens 0 is not allowed, expected at least 1");
+    check(ProjectorSettings { layers: Some(0), ..SEQUENTIAL }, "layers 0");
+    check(ProjectorSettings { hidden: Some(0), ..SEQUENTIAL }, "width 0");
 }

@@ -3,6 +3,7 @@
 use super::WeightType;
 use bytemuck::Pod;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -171,7 +172,7 @@ impl FrozenData {
             out
         }
         if self.dtype.is_quantised() {
-            return Err(format!("a {} matrix cannot be turned; quantise it as it is loaded", self.dtype));
+            return Err(format!("a {} matrix cannot be transposed; quantise it as it is loaded", self.dtype));
         }
         let [n, m] = *self.shape.as_slice() else {
             return Err(format!("a tensor of shape {:?} is not a matrix", self.shape));
@@ -196,30 +197,11 @@ impl FrozenData {
         if self.dtype == dtype {
             return self;
         }
-        use rayon::prelude::*;
-        const BLOCK: usize = 1 << 16;
         let n = self.elements();
-        let blocks = |i: usize| self.to_f32(i * BLOCK..((i + 1) * BLOCK).min(n));
         match dtype {
-            WeightType::F32 => {
-                let mut out = vec![0f32; n];
-                out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, o)| o.copy_from_slice(&blocks(i)));
-                Self::from_f32(out, &self.shape)
-            }
-            WeightType::F16 => {
-                let mut out = vec![f16::ZERO; n];
-                out.par_chunks_mut(BLOCK)
-                    .enumerate()
-                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = f16::from_f32(x)));
-                Self::from_f16(out, &self.shape)
-            }
-            WeightType::Bf16 => {
-                let mut out = vec![bf16::ZERO; n];
-                out.par_chunks_mut(BLOCK)
-                    .enumerate()
-                    .for_each(|(i, o)| o.iter_mut().zip(blocks(i)).for_each(|(o, x)| *o = bf16::from_f32(x)));
-                Self::from_bf16(out, &self.shape)
-            }
+            WeightType::F32 => Self::from_f32(self.rounded(|x| x), &self.shape),
+            WeightType::F16 => Self::from_f16(self.rounded(f16::from_f32), &self.shape),
+            WeightType::Bf16 => Self::from_bf16(self.rounded(bf16::from_f32), &self.shape),
             // Nothing codes these: the numbers are kept as they are.
             WeightType::Blocks(_) => self.clone().convert(WeightType::F32),
             WeightType::Q8_0 | WeightType::Q4K => {
@@ -238,7 +220,20 @@ impl FrozenData {
             }
         }
     }
+
+    /// All elements, each as `round` gives it, on all threads.
+    fn rounded<T: Copy + Default + Send>(&self, round: impl Fn(f32) -> T + Sync) -> Vec<T> {
+        let mut out = vec![T::default(); self.elements()];
+        out.par_chunks_mut(BLOCK).enumerate().for_each(|(i, part)| {
+            let values = self.to_f32(i * BLOCK..i * BLOCK + part.len());
+            part.iter_mut().zip(values).for_each(|(to, x)| *to = round(x));
+        });
+        out
+    }
 }
+
+/// Elements that a thread converts at a time.
+const BLOCK: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -266,7 +261,7 @@ mod tests {
             let row = data.rows(1..2).unwrap();
             assert_eq!((row.shape(), row.to_f32(0..512)), (&[1, 512][..], back[512..1024].to_vec()));
             assert_eq!(data.clone().convert(WeightType::F32).to_f32(0..1536), back);
-            assert!(data.transposed().unwrap_err().contains("cannot be turned"));
+            assert!(data.transposed().unwrap_err().contains("cannot be transposed"));
         }
     }
 
@@ -288,15 +283,15 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_turned_in_its_own_type() {
+    fn a_matrix_is_transposed_in_its_own_type() {
         let values: Vec<f32> = (0..15 * 19).map(|i| i as f32).collect();
-        let turned: Vec<f32> = (0..19 * 15).map(|i| values[i % 15 * 19 + i / 15]).collect();
+        let transposed: Vec<f32> = (0..19 * 15).map(|i| values[i % 15 * 19 + i / 15]).collect();
         for dtype in [WeightType::F32, WeightType::F16, WeightType::Bf16] {
             let data = FrozenData::from_f32(values.clone(), &[15, 19]).convert(dtype).transposed().unwrap();
             assert_eq!((data.shape(), data.dtype()), (&[19, 15][..], dtype));
             assert_eq!(
                 data.to_f32(0..285),
-                turned
+                transposed
                     .iter()
                     .map(|v| { FrozenData::from_f32(vec![*v], &[1]).convert(dtype).to_f32(0..1)[0] })
                     .collect::<Vec<_>>()

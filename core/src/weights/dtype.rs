@@ -1,7 +1,7 @@
 //! The types that frozen weights are held in, plain and in blocks.
 
 use crate::settings::or;
-use limber_kernels::BlockFormat;
+use limber_kernels::BlockType;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub enum WeightType {
     Q4K,
     /// Another block format of GGUF, which files hold and nothing is converted to.
     #[serde(skip)]
-    Blocks(BlockFormat),
+    Blocks(BlockType),
 }
 
 impl WeightType {
@@ -48,7 +48,7 @@ impl WeightType {
 
     /// The type of a name in a file of weights: those of configs, and GGUF's other block formats.
     pub fn stored_as(name: &str) -> Option<Self> {
-        Self::named(name).or_else(|| BlockFormat::named(name).map(WeightType::Blocks))
+        Self::named(name).or_else(|| BlockType::named(name).map(WeightType::Blocks))
     }
 
     /// The type of a name in configs.

@@ -1,8 +1,8 @@
-//! Named frozen tensors: where they come from, and how a part asks for them.
+//! Named frozen tensors: where they come from, and how a component asks for them.
 //!
 //! A [`WeightSource`] knows names, shapes and bytes (a file mapped by the host, or a random generator).
-//! [`Weights`] is what a part gets: a source, a name prefix, a device and the type that weights are wanted in.
-//! Weights keep their own type and their place in the mapped file; only a change of type makes a copy.
+//! [`Weights`] is what a component gets: a source, a name prefix, a device and the type that weights are wanted in.
+//! Weights keep their own type and their location in the mapped file; only a change of type makes a copy.
 
 use crate::backend::Backend;
 use crate::frozen::{FrozenEmbedding, FrozenLinear};
@@ -41,11 +41,11 @@ pub enum WeightError {
         source_label: String,
         /// The shape in the file.
         found: Vec<usize>,
-        /// The shape that the part's settings give.
+        /// The shape that the component's settings give.
         expected: Vec<usize>,
     },
     /// The tensor's element type cannot hold weights.
-    #[error("{source_label}: tensor {name:?} has type {found}, allowed are f64, f32, f16, bf16 and GGUF's blocks")]
+    #[error("{source_label}: tensor {name:?} has type {found}, expected f64, f32, f16, bf16 or a block type of GGUF")]
     Type {
         /// The full name.
         name: String,
@@ -120,9 +120,9 @@ impl Init {
     }
 }
 
-/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its part reads `[n_in, n_out]`: GPT-2's
-/// quantised ones, whose blocks lie along the rows that are read.
-pub const TURNED: &str = ".turned";
+/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its component reads `[n_in, n_out]`:
+/// GPT-2's quantised ones, whose blocks lie along the rows that are read.
+pub const TRANSPOSED: &str = ".turned";
 
 /// One tensor asked of a source.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ pub trait WeightSource: Send + Sync {
     }
 }
 
-/// What a part reads its tensors from: a source, a name prefix, a device, the type wanted.
+/// What a component reads its tensors from: a source, a name prefix, a device, the type wanted.
 #[derive(Clone)]
 pub struct Weights {
     source: Arc<dyn WeightSource>,
@@ -204,7 +204,7 @@ impl Weights {
         self.dtype
     }
 
-    /// One tensor as its source gives it, in no other type: what a host of foreign parts hands on.
+    /// One tensor as its source gives it, in no other type: what a host of external components hands on.
     ///
     /// # Errors
     /// As [`Self::frozen`].
@@ -280,10 +280,11 @@ impl Weights {
 
     /// As [`Self::linear`], from a `weight` that is stored as `[n_in, n_out]`: GPT-2's `Conv1D`.
     ///
-    /// The matrix is turned once, in the type that it is stored in, unless the source has it turned, see [`TURNED`].
+    /// The matrix is transposed once, in the type that it is stored in, unless the source has it transposed, see
+    /// [`TRANSPOSED`].
     ///
     /// # Errors
-    /// As [`Self::frozen`]; a matrix in blocks, which cannot be turned.
+    /// As [`Self::frozen`]; a matrix in blocks, which cannot be transposed.
     pub fn linear_transposed(
         &self,
         n_in: usize,
@@ -291,19 +292,20 @@ impl Weights {
         weight: Init,
         bias: Option<Init>,
     ) -> Result<FrozenLinear, WeightError> {
-        let turned = format!("weight{TURNED}");
-        if self.has(&turned) == Some(true) {
-            return self.with_bias(self.frozen(&turned, &[n_out, n_in], weight)?, bias);
+        let transposed = format!("weight{TRANSPOSED}");
+        if self.has(&transposed) == Some(true) {
+            return self.with_bias(self.frozen(&transposed, &[n_out, n_in], weight)?, bias);
         }
-        // Blocks lie along the rows of the turned matrix, so it is drawn in full.
+        // Blocks lie along the rows of the transposed matrix, so it is drawn in full.
         let drawn = self.dtype.filter(|dtype| !dtype.is_quantised()).unwrap_or(WeightType::F32);
         let stored = self.read("weight", &[n_in, n_out], weight, drawn)?;
-        let turned = stored.transposed().map_err(|e| self.error(&format!("tensor {:?}: {e}", self.full("weight"))))?;
-        let turned = match self.dtype {
-            Some(dtype) => turned.convert(dtype),
-            None => turned,
+        let transposed =
+            stored.transposed().map_err(|e| self.error(&format!("tensor {:?}: {e}", self.full("weight"))))?;
+        let transposed = match self.dtype {
+            Some(dtype) => transposed.convert(dtype),
+            None => transposed,
         };
-        self.with_bias(turned, bias)
+        self.with_bias(transposed, bias)
     }
 
     /// The layer of a weight `[n_out, n_in]`, with `bias` `[n_out]` where it has one.

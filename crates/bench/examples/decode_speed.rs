@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let [kind, weights, dtype] = words.as_slice() else { bail!("usage: decode_speed KIND WEIGHTS DTYPE") };
     let Some(dtype) = WeightType::named(dtype) else { bail!("unknown dtype {dtype:?}") };
     let start = Instant::now();
-    let registry = limber_pipeline::parts::registry()?;
+    let registry = limber_pipeline::built_in::registry()?;
     let files: Vec<&str> =
         registry.get(limber_core::registry::Role::Decoder, kind)?.files.iter().map(String::as_str).collect();
     let source = limber_weights::open(&weights.parse()?, &files, Path::new("."))?;

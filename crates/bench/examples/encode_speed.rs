@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         bail!("usage: encode_speed KIND SETTINGS WEIGHTS PIXELS OUT")
     };
     let start = Instant::now();
-    let registry = limber_pipeline::parts::registry()?;
+    let registry = limber_pipeline::built_in::registry()?;
     let files: Vec<&str> =
         registry.get(limber_core::registry::Role::Encoder, kind)?.files.iter().map(String::as_str).collect();
     let source = limber_weights::open(&weights.parse()?, &files, Path::new("."))?;

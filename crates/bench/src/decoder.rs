@@ -1,7 +1,7 @@
 //! The stages of the decoder, for each type of its weights: loading, the prompt once, and steps of several batches.
 
 use super::work::DecoderWork;
-use super::{Line, Options, Parts, Probe, Runs, memory};
+use super::{Components, Line, Options, Probe, Runs, memory};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use limber_core::{CacheOptions, CacheType, Decoder, DecoderCache, DecoderSpec, Run, WeightType};
@@ -13,14 +13,14 @@ pub(super) const WORDS: [u32; 3] = [1, 2, 3];
 
 /// Measures every type that `options` asks for and that memory has room for.
 pub(super) fn run(
-    parts: &Parts,
+    components: &Components,
     options: &Options,
     probe: &mut Option<Probe>,
     prefix: &Tensor,
     out: &mut dyn FnMut(&Line) -> Result<()>,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    let (work, spec) = parts.decoder_work()?;
+    let (work, spec) = components.decoder_work()?;
     let positions = prefix.dim(1)? + WORDS.len();
     let capacity = positions + options.tokens + 1;
     if capacity > spec.context {
@@ -37,7 +37,7 @@ pub(super) fn run(
             note(&reason);
             continue;
         }
-        let bench = One { parts, options, work: &work, spec: &spec, dtype, capacity };
+        let bench = One { components, options, work: &work, spec: &spec, dtype, capacity };
         bench.run(probe, prefix, out)?;
     }
     Ok(())
@@ -60,7 +60,7 @@ pub(super) fn name(dtype: Option<WeightType>) -> String {
 
 /// One type of weights.
 struct One<'a> {
-    parts: &'a Parts,
+    components: &'a Components,
     options: &'a Options,
     work: &'a DecoderWork,
     spec: &'a DecoderSpec,
@@ -70,20 +70,20 @@ struct One<'a> {
 
 impl One<'_> {
     fn run(&self, probe: &mut Option<Probe>, prefix: &Tensor, out: &mut dyn FnMut(&Line) -> Result<()>) -> Result<()> {
-        let device = &self.parts.device;
+        let device = &self.components.device;
         memory::reset_peak();
         let start = Instant::now();
-        let decoder = self.parts.decoder(self.dtype)?;
+        let decoder = self.components.decoder(self.dtype)?;
         device.synchronize()?;
         let load = self.line("load", 1, None, start.elapsed().as_secs_f64());
         out(&load.with_work(Some(self.work.size(self.dtype)), None, &[]))?;
 
-        let prompt = self.parts.prompt(decoder.as_ref(), prefix, &WORDS)?;
+        let prompt = self.components.prompt(decoder.as_ref(), prefix, &WORDS)?;
         let positions = prompt.dim(1)?;
         memory::reset_peak();
         let mut filled = None;
         let runs = Runs::of(self.options.repeats, device, probe, || {
-            let options = CacheOptions::new(1, self.capacity).with_type(self.parts.cache);
+            let options = CacheOptions::new(1, self.capacity).with_type(self.components.cache);
             let mut cache = decoder.new_cache(&options)?;
             let logits = decoder.forward(&prompt, &mut Run::cached(cache.as_mut()))?;
             filled = Some((cache, logits));
@@ -100,7 +100,7 @@ impl One<'_> {
             let runs = self.steps(probe, decoder.as_ref(), rows, &logits, batch)?;
             let past = positions + 1 + self.options.tokens / 2;
             let line = self.line("decode", batch, Some(past), runs.median());
-            let bytes = self.work.bytes(self.dtype, batch, past, size(self.parts.cache));
+            let bytes = self.work.bytes(self.dtype, batch, past, size(self.components.cache));
             let flops = self.work.flops(batch, past, 1);
             out(&self.per_second(line, batch).with_work(Some(bytes), Some(flops), &runs.around))?;
         }
@@ -123,7 +123,7 @@ impl One<'_> {
         let mut ids = vec![choose(logits)?[0]; batch];
         let mut step = || -> Result<f64> {
             let start = Instant::now();
-            let last = Tensor::from_slice(&ids, (batch, 1), &self.parts.device)?;
+            let last = Tensor::from_slice(&ids, (batch, 1), &self.components.device)?;
             let logits = decoder.forward(&decoder.embed(&last)?, &mut Run::cached(cache.as_mut()))?;
             ids = choose(&logits)?;
             Ok(start.elapsed().as_secs_f64())

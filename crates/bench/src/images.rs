@@ -1,6 +1,6 @@
 //! The stages of an image, at batch 1: decoding, pixels, encoder, stitch.
 
-use super::{Line, Options, Parts, Probe, Runs, memory};
+use super::{Components, Line, Options, Probe, Runs, memory};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use image::RgbImage;
@@ -14,7 +14,7 @@ const SIDE: u32 = 512;
 
 /// Measures them and gives the prefix `[1, K, D]`.
 pub(super) fn run(
-    parts: &Parts,
+    components: &Components,
     options: &Options,
     probe: &mut Option<Probe>,
     out: &mut dyn FnMut(&Line) -> Result<()>,
@@ -22,14 +22,14 @@ pub(super) fn run(
 ) -> Result<Tensor> {
     let mut stage = |name: &'static str, work: (Option<u64>, Option<u64>), f: &mut dyn FnMut() -> Result<()>| {
         memory::reset_peak();
-        // What is decoded or resized has no share of these limits.
+        // What is decoded or resized has no fraction of these peaks.
         let mut none = None;
         let probe = if work.1.is_some() { &mut *probe } else { &mut none };
-        let runs = Runs::of(options.repeats, &parts.device, probe, f)?;
+        let runs = Runs::of(options.repeats, &components.device, probe, f)?;
         let line = Line { peak_bytes: memory::peak(), ..Line::new(name, 1, runs.median()) };
         out(&line.with_work(work.0, work.1, &runs.around))
     };
-    let input = match parts.input {
+    let input = match components.input {
         InputSpec::Image(_) => {
             let file = match &options.image {
                 Some(bytes) => bytes.clone(),
@@ -42,31 +42,31 @@ pub(super) fn run(
                 Ok(())
             })?;
             let bytes = image.as_raw().len() as u64;
-            let mut pixels = parts.preprocessor.pixels(&image)?;
+            let mut pixels = components.preprocessor.pixels(&image)?;
             stage("pixels", (Some(bytes), None), &mut || {
-                pixels = parts.preprocessor.pixels(&image)?;
+                pixels = components.preprocessor.pixels(&image)?;
                 Ok(())
             })?;
             pixels.unsqueeze(0)?
         }
         InputSpec::Features => {
             note("the encoder takes features: the stages image, pixels and encode are left out");
-            let (n, e) = (parts.features.tokens, parts.features.width);
-            Tensor::randn(0f32, 1f32, (1, n, e), &parts.device)?
+            let (n, e) = (components.features.tokens, components.features.width);
+            Tensor::randn(0f32, 1f32, (1, n, e), &components.device)?
         }
     };
     let mut features = input.clone();
-    if let InputSpec::Image(_) = parts.input {
-        let (bytes, flops) = parts.encoder_work;
+    if let InputSpec::Image(_) = components.input {
+        let (bytes, flops) = components.encoder_work;
         stage("encode", (Some(bytes), flops), &mut || {
-            features = parts.encoder.encode(&input)?;
+            features = components.encoder.encode(&input)?;
             Ok(())
         })?;
     }
-    let (bytes, flops) = parts.stitch_work;
+    let (bytes, flops) = components.stitch_work;
     let mut prefix = None;
     stage("stitch", (Some(bytes), Some(flops)), &mut || {
-        prefix = Some(parts.stitch.project(&features, Mode::Inference)?.detach());
+        prefix = Some(components.stitch.project(&features, Mode::Inference)?.detach());
         Ok(())
     })?;
     prefix.context("the stitch did not run")

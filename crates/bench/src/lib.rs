@@ -2,20 +2,20 @@
 //!
 //! The limits come first: streaming reads in bytes a second, f32 matrix products in operations a second. A stage that
 //! reads `bytes` and does `flops` cannot take less than the longer of bytes / read rate and flops / matrix rate; its
-//! `share` is that time over its own, so 1 is the machine's limit. Both rates are measured again around every run, see
+//! `share` is that time over its own, a fraction of the roofline. Both rates are measured again around every run, see
 //! [`Limits`].
 
+mod components;
 mod decoder;
 mod images;
 mod limits;
 mod memory;
-mod parts;
 mod quality;
 mod work;
 
+pub use components::{Components, reduced};
 pub use limits::Limits;
 use limits::Probe;
-pub use parts::{Parts, reduced};
 pub use quality::Quality;
 
 use anyhow::{Result, ensure};
@@ -75,7 +75,7 @@ pub struct Line {
     pub gb_s: Option<f64>,
     /// 10^9 operations a second.
     pub gflop_s: Option<f64>,
-    /// Share of the machine's limit, see the module.
+    /// Fraction of the roofline, see the module.
     pub share: Option<f64>,
     /// Which limit is the nearer: `read` or `gemm`.
     pub limit: Option<&'static str>,
@@ -106,24 +106,24 @@ impl Line {
     }
 }
 
-/// Measures `parts` and gives every line to `out` as it is there; `note` hears of what is left out.
+/// Measures `components` and gives every line to `out` as it is there; `note` hears of what is left out.
 ///
 /// # Errors
-/// Options that are out of range, parts that cannot be loaded, a context too short; what `out` says.
+/// Options that are out of range, components that cannot be loaded, a context too short; what `out` says.
 pub fn run(
-    parts: &Parts,
+    components: &Components,
     options: &Options,
     out: &mut dyn FnMut(&Line) -> Result<()>,
     note: &mut dyn FnMut(&str),
 ) -> Result<()> {
     options.check()?;
     // The limits are the CPU's; an accelerator's stages have rates alone.
-    let mut probe = parts.device.is_cpu().then(Probe::new);
+    let mut probe = components.device.is_cpu().then(Probe::new);
     for line in probe.as_mut().map(Probe::lines).unwrap_or_default() {
         out(&line)?;
     }
-    let prefix = images::run(parts, options, &mut probe, out, note)?;
-    decoder::run(parts, options, &mut probe, &prefix, out, note)
+    let prefix = images::run(components, options, &mut probe, out, note)?;
+    decoder::run(components, options, &mut probe, &prefix, out, note)
 }
 
 /// The seconds of each of several runs, and the limits around it; without limits where there is no probe.

@@ -14,7 +14,7 @@ const GEMM: (usize, usize, usize) = (512, 1024, 1024);
 /// How long a measurement is good for.
 const FRESH: Duration = Duration::from_millis(250);
 
-/// The machine's limits.
+/// Peak rates of the machine: the roofline.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Streaming reads in 10^9 bytes a second.
@@ -36,7 +36,7 @@ impl Limits {
     }
 }
 
-/// Measures the limits, again and again.
+/// Measures the peak rates, again and again.
 pub(super) struct Probe {
     buffer: Vec<f32>,
     last: Option<(Instant, Limits)>,
@@ -74,7 +74,7 @@ impl Probe {
         Ok((seconds, before.between(self.fresh())))
     }
 
-    /// Two lines that say the limits.
+    /// Two lines with the peak rates.
     pub(super) fn lines(&mut self) -> Vec<Line> {
         memory::reset_peak();
         let start = Instant::now();

@@ -5,7 +5,7 @@
 //! likeliest token.
 
 use super::decoder::{WORDS, name, no_room};
-use super::{Options, Parts};
+use super::{Components, Options};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, IndexOp, Tensor};
 use limber_core::{Decoder, InputSpec, LogitPositions, Mode, Run, WeightType};
@@ -37,26 +37,26 @@ impl Quality {
     /// Measures every type of `options` but f32 on texts of up to `options.tokens` tokens.
     ///
     /// # Errors
-    /// Memory that has no room for f32, what the parts report.
+    /// Memory that has no room for f32, what the components report.
     pub fn measure(
-        parts: &Parts,
+        components: &Components,
         options: &Options,
         out: &mut dyn FnMut(&Quality) -> Result<()>,
         note: &mut dyn FnMut(&str),
     ) -> Result<()> {
         options.check()?;
-        let (work, spec) = parts.decoder_work()?;
+        let (work, spec) = components.decoder_work()?;
         if let Some(reason) = no_room(&work, Some(WeightType::F32)) {
             bail!("{reason}, and nothing can be compared without it; --layers takes fewer layers")
         }
-        let decoder = parts.decoder(Some(WeightType::F32))?;
+        let decoder = components.decoder(Some(WeightType::F32))?;
         let mut texts = Vec::new();
         for index in 0..PROMPTS {
             // The words differ, so that the prompts do where the encoder takes no images.
             let mut words = WORDS.to_vec();
             words.push((4 + index as usize % spec.vocab.saturating_sub(4).max(1)) as u32);
-            let words = if parts.input.image().is_some() { &WORDS[..] } else { &words };
-            let prompt = parts.prompt(decoder.as_ref(), &prefix(parts, index)?, words)?;
+            let words = if components.input.image().is_some() { &WORDS[..] } else { &words };
+            let prompt = components.prompt(decoder.as_ref(), &prefix(components, index)?, words)?;
             let room = spec.context.saturating_sub(prompt.dim(1)?);
             let request = Request {
                 max_tokens: options.tokens.min(room),
@@ -65,52 +65,56 @@ impl Quality {
                 limit: spec.vocab,
                 eos: spec.eos.clone(),
                 batch: 1,
-                cache: parts.cache,
+                cache: components.cache,
             };
             let written = generate(decoder.as_ref(), std::slice::from_ref(&prompt), &request, &mut |_, _| Ok(()))?;
             texts.push((prompt, written.into_iter().next().context("no text was written")?.tokens));
         }
-        let expected = distributions(parts, decoder.as_ref(), &texts)?;
+        let expected = distributions(components, decoder.as_ref(), &texts)?;
         drop(decoder);
         for &dtype in options.dtypes.iter().filter(|dtype| **dtype != Some(WeightType::F32)) {
             if let Some(reason) = no_room(&work, dtype) {
                 note(&reason);
                 continue;
             }
-            let decoder = parts.decoder(dtype)?;
-            out(&compare(name(dtype), &expected, &distributions(parts, decoder.as_ref(), &texts)?))?;
+            let decoder = components.decoder(dtype)?;
+            out(&compare(name(dtype), &expected, &distributions(components, decoder.as_ref(), &texts)?))?;
         }
         Ok(())
     }
 }
 
 /// The prefix `[1, K, D]` of scene `index`, or of random features.
-fn prefix(parts: &Parts, index: u64) -> Result<Tensor> {
-    let features = match parts.input {
+fn prefix(components: &Components, index: u64) -> Result<Tensor> {
+    let features = match components.input {
         InputSpec::Image(_) => {
             // A seed that no recipe trains on.
             let options = world::Options { min_objects: 1, max_objects: 2 };
             let image = world::draw(&world::scene(90_002, index, &options), 64);
-            parts.encoder.encode(&parts.preprocessor.pixels(&image)?.unsqueeze(0)?)?
+            components.encoder.encode(&components.preprocessor.pixels(&image)?.unsqueeze(0)?)?
         }
         InputSpec::Features => {
-            let (n, e) = (parts.features.tokens, parts.features.width);
+            let (n, e) = (components.features.tokens, components.features.width);
             let values = (0..n * e).map(|i| ((i as u64 * 7919 + index * 131) % 1009) as f32 / 504.5 - 1.0).collect();
-            Tensor::from_vec::<_, f32>(values, (1, n, e), &parts.device)?
+            Tensor::from_vec::<_, f32>(values, (1, n, e), &components.device)?
         }
     };
-    Ok(parts.stitch.project(&features, Mode::Inference)?.detach())
+    Ok(components.stitch.project(&features, Mode::Inference)?.detach())
 }
 
 /// Log-probabilities `[V]` at the last position of every prompt and at every token behind it.
-fn distributions(parts: &Parts, decoder: &dyn Decoder, texts: &[(Tensor, Vec<u32>)]) -> Result<Vec<Vec<f32>>> {
+fn distributions(
+    components: &Components,
+    decoder: &dyn Decoder,
+    texts: &[(Tensor, Vec<u32>)],
+) -> Result<Vec<Vec<f32>>> {
     let mut all = Vec::new();
     for (prompt, tokens) in texts {
         let (_, t, _) = prompt.dims3()?;
         let embeds = match tokens.as_slice() {
             [] => prompt.clone(),
             tokens => {
-                let ids = Tensor::new(tokens, &parts.device)?.unsqueeze(0)?;
+                let ids = Tensor::new(tokens, &components.device)?.unsqueeze(0)?;
                 Tensor::cat(&[prompt, &decoder.embed(&ids)?], 1)?
             }
         };

@@ -1,4 +1,4 @@
-//! What a part reads and computes, told by the tensors that it asks for when it is built.
+//! What a component reads and computes, told by the tensors that it asks for when it is built.
 
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::{FrozenData, Request, SharedBytes, WeightError, WeightSource, WeightType};
@@ -6,7 +6,7 @@ use limber_core::{DecoderSpec, InputSpec};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-/// One tensor that a part asked for: shape, and type as stored.
+/// One tensor that a component asked for: shape, and type as stored.
 type Asked = BTreeMap<String, (Vec<usize>, WeightType)>;
 
 /// A source that remembers what it is asked for.
@@ -32,8 +32,8 @@ impl Recorder {
         Self { inner, asked: Mutex::default(), zeros: None }
     }
 
-    /// Over `inner`, giving zeros that take no memory in place of what would be drawn at random: enough to build a part
-    /// and see what it reads.
+    /// Over `inner`, giving zeros that take no memory in place of what would be drawn at random: enough to build a
+    /// component and see what it reads.
     pub(super) fn blank(inner: Arc<dyn WeightSource>) -> Self {
         let zeros = inner.tensors().is_none().then(Mutex::default);
         Self { zeros, ..Self::new(inner) }
@@ -181,7 +181,7 @@ pub(super) fn encoder(kind: &str, asked: &Asked, specs: &EncoderSpecs) -> (u64, 
     (read, flops)
 }
 
-/// Each filter at every place of its map.
+/// Each filter at every position of its map.
 fn resnet(strided: bool, asked: &Asked, side: usize) -> Option<u64> {
     let mut sum = 0;
     for (name, (shape, _)) in asked.iter().filter(|(_, (shape, _))| shape.len() == 4) {

@@ -1,10 +1,10 @@
-//! `limber bench`: speed of each stage beside the machine's measured limits.
+//! `limber bench`: speed of each stage relative to the measured roofline.
 
 use super::options::Shared;
 use super::output;
 use anyhow::{Context, Result};
 use clap::Args;
-use limber_bench::{self as bench, Line, Options, Parts, Quality};
+use limber_bench::{self as bench, Components, Line, Options, Quality};
 use limber_core::WeightType;
 use limber_pipeline::Depth;
 use limber_pipeline::plugins;
@@ -14,22 +14,22 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(flatten)]
     shared: Shared,
-    /// Layers of the decoder; then all weights are random, in the sizes of the config
+    /// Run only L layers of the decoder, with random weights in the sizes of the config
     #[arg(long, value_name = "L")]
     layers: Option<usize>,
-    /// Rows of the decoding stage, separated by commas
+    /// Batch sizes of the decoding stage, separated by commas
     #[arg(long, value_name = "B,...", value_delimiter = ',', default_value = "1,8,32")]
     batch: Vec<usize>,
-    /// Decoding steps that are timed; with --quality, most tokens of a text
+    /// Number of decoding steps to time; with --quality, the maximum number of tokens of a text
     #[arg(long, value_name = "N", default_value_t = 16)]
     tokens: usize,
-    /// Runs of every other stage, of which the median counts
+    /// Number of runs of every other stage; the median is reported
     #[arg(long, value_name = "N", default_value_t = 5)]
     repeats: usize,
-    /// Image file to decode; a drawn scene of 512 pixels where nothing is said
+    /// Image file to decode [default: a generated scene of 512 pixels]
     #[arg(long, value_name = "IMAGE")]
     image: Option<PathBuf>,
-    /// Compares next-token distributions of each type with those of f32, in place of speed
+    /// Compare next-token distributions of each weight type with those of f32 instead of measuring speed
     #[arg(long)]
     quality: bool,
 }
@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(layers) => config = bench::reduced(&config, &registry, layers)?,
         None => shared.bring(&config, &registry, Depth::Text)?,
     }
-    let parts = Parts::load(&config, registry)?;
+    let components = Components::load(&config, registry)?;
     let (json, mut note) = (shared.json, |text: &str| output::note(text));
     if arguments.quality {
         if !json {
@@ -67,20 +67,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 "dtype", "positions", "mean KL", "max KL", "top-1"
             ))?;
         }
-        return Quality::measure(&parts, &options, &mut |q| if json { output::json(q) } else { quality(q) }, &mut note);
+        return Quality::measure(
+            &components,
+            &options,
+            &mut |q| if json { output::json(q) } else { quality(q) },
+            &mut note,
+        );
     }
     if !json {
         output::line(&row(&HEAD))?;
     }
     bench::run(
-        &parts,
+        &components,
         &options,
         &mut |line| if json { output::json(line) } else { output::line(&table(line)) },
         &mut note,
     )
 }
 
-/// The types asked for; all that the device takes where nothing is said.
+/// The types asked for; by default all that the device supports.
 fn types(text: Option<&str>, is_cpu: bool) -> Result<Vec<Option<WeightType>>> {
     let Some(text) = text else {
         return Ok(WeightType::ALL.into_iter().filter(|dtype| is_cpu || !dtype.is_quantised()).map(Some).collect());

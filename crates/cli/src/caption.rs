@@ -1,12 +1,12 @@
 //! `limber caption [--config C] IMAGE...`
 
-use super::options::{SamplingFlags, Shared, text};
+use super::options::{Sampled, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use clap::Args;
 use limber_pipeline::Model;
-use limber_pipeline::generation::{self, Feed, Finish, Generation, Prompt, Request, Sampling, Timing};
+use limber_pipeline::generation::{self, Finish, Generation, Prompt, Request, RequestSource, Sampling, Timing};
 use limber_text::TextStream;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -15,14 +15,12 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
-    shared: Shared,
-    #[command(flatten)]
-    sampling: SamplingFlags,
-    /// Text after the image; the config's where nothing is said
+    sampled: Sampled,
+    /// Text after the image [default: the config's]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// Image files: PNG, JPEG, WebP, GIF, BMP or TIFF; where the encoder takes features: .npy, .npz or safetensors,
-    /// FILE#NAME for one array of several
+    /// Image files (PNG, JPEG, WebP, GIF, BMP or TIFF), or feature files (.npy, .npz or safetensors; FILE#NAME for one
+    /// array of several) for the encoder "features"
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
@@ -50,16 +48,16 @@ pub(super) struct Seconds {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
-    let mut config = arguments.shared.load(Some(&arguments.sampling))?;
+    let mut config = arguments.sampled.load()?;
     if let Some(prompt) = &arguments.prompt {
         config.prompt = prompt.clone();
     }
     let prompt = Prompt::caption(&config.prompt)?;
     Sampling::of(&config).check()?;
-    let model = arguments.shared.model(&config)?;
+    let model = arguments.sampled.shared.model(&config)?;
     let load_s = start.elapsed().as_secs_f64();
     let mut request = Request::of(&model, &config);
-    if arguments.sampling.stream {
+    if arguments.sampled.sampling.stream {
         request.batch = 1;
     }
     let mut captions = Captions {
@@ -72,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rows: Vec::new(),
         printed: 0,
         failed: 0,
-        stream: Stream::new(&model, arguments.sampling.stream)?,
+        stream: Stream::new(&model, arguments.sampled.sampling.stream)?,
     };
     generation::run(model.decoder(), &request, &mut captions)?;
     if captions.failed > 0 {
@@ -102,7 +100,7 @@ struct Row<'a> {
     generation: Option<Generation>,
 }
 
-impl Feed for Captions<'_> {
+impl RequestSource for Captions<'_> {
     fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
         let (mut names, mut inputs) = (Vec::new(), Vec::new());
         while names.len() < n {
@@ -139,12 +137,12 @@ impl Feed for Captions<'_> {
         self.rows[row].generation = Some(generation);
         while let Some(Row { name, encode_s, generation: Some(generation) }) = self.rows.get(self.printed) {
             self.printed += 1;
-            if self.arguments.sampling.stream {
+            if self.arguments.sampled.sampling.stream {
                 self.stream.end()?;
                 continue;
             }
             let text = self.model.tokenizer().decode(&generation.tokens, true)?.trim().to_string();
-            if self.arguments.shared.json {
+            if self.arguments.sampled.shared.json {
                 output::json(&Line {
                     image: name,
                     prompt: self.text,

@@ -1,7 +1,7 @@
 //! `limber components` and `limber describe NAME`: what is registered, from where, and its settings; the keys of a section
 //! of a config file.
 
-use super::options::Plugins;
+use super::options::{Plugins, ROLES, one_of};
 use super::output;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -13,22 +13,22 @@ use serde_json::{Value, json};
 pub struct ListArguments {
     #[command(flatten)]
     plugins: Plugins,
-    /// Prints one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct DescribeArguments {
-    /// A kind, as `limber components` lists it, or a section of a config file: train, data, generate, ...
+    /// Kind of a component, as `limber components` lists it, or section of a config file: train, data, generate, ...
     #[arg(value_name = "NAME")]
     kind: String,
-    /// Of which role, where a kind has several: encoder, stitch or decoder
-    #[arg(long)]
-    role: Option<String>,
+    /// Role of the component, for a kind that several roles have
+    #[arg(long, value_parser = one_of(&ROLES))]
+    role: Option<Role>,
     #[command(flatten)]
     plugins: Plugins,
-    /// Prints one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -48,7 +48,7 @@ pub fn list(arguments: &ListArguments) -> Result<()> {
 
 pub fn describe(arguments: &DescribeArguments) -> Result<()> {
     let registry = arguments.plugins.registry()?;
-    let role: Option<Role> = arguments.role.as_deref().map(str::parse).transpose()?;
+    let role = arguments.role;
     let wanted: Vec<_> =
         registry.entries().filter(|entry| role.is_none_or(|role| role == entry.maker.role())).collect();
     let mut found: Vec<Value> = wanted

@@ -3,52 +3,46 @@
 use super::options::Plugins;
 use super::output;
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use limber_config as config;
 use limber_pipeline::plugins;
 use serde_json::json;
 use std::path::PathBuf;
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Prints the resolved tree: files merged, defaults filled in
+pub enum Command {
+    /// Print the resolved config: files merged, defaults filled in
     Show {
-        /// A config file
+        /// Config file
         file: PathBuf,
-        /// Overrides one key, e.g. --set encoder.weights=random:1
+        /// Override a key, e.g. --set encoder.weights=random:1; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Prints JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Prints the JSON Schema of a config file, with the settings of every component; editors read it
+    /// Print the JSON Schema of a config file with the settings of every component, for editors
     Schema {
         #[command(flatten)]
         plugins: Plugins,
     },
-    /// Lists every problem of config files
+    /// List every problem of config files
     Check {
         /// Config files
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Overrides one key, e.g. --set encoder.weights=random:1
+        /// Override a key, e.g. --set encoder.weights=random:1; may be repeated
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Prints one JSON object a line
+        /// Print JSON, one object per line
         #[arg(long)]
         json: bool,
     },
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+pub fn run(command: &Command) -> Result<()> {
+    match command {
         Command::Show { file, set, json } => {
             let loaded = config::load(file, set)?;
             for note in &loaded.notes {
@@ -66,9 +60,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn check(files: &[PathBuf], sets: &[String], as_json: bool) -> Result<()> {
     let mut bad = 0;
     for file in files {
-        let report = config::check_file(file, sets, &|named, folder| {
+        let registry = |named: &[config::Plugin], folder: &std::path::Path| {
             plugins::registry_with(&plugins::libraries(named, folder)?)
-        });
+        };
+        let report = config::check_file(file, sets, &registry, &|device| limber_pipeline::device(device).map(drop));
         bad += usize::from(!report.problems.is_empty());
         if as_json {
             let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();

@@ -18,23 +18,21 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A checkpoint: a file, a folder or hf:owner/name
+    /// Checkpoint: a file, a folder or hf:owner/name
     #[arg(value_name = "IN")]
     input: String,
-    /// The file to write; it appears when it is complete
+    /// File to write; it appears once it is complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Format of the file: safetensors, torch for a PyTorch state dict of the same names as the original's proj.ckpt is,
-    /// or gguf for a decoder with its config.json and tokenizer; gguf or safetensors by the file's name where nothing is
-    /// said
+    /// Format of the file [default: gguf for a name that ends in .gguf, else safetensors]
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<Format>,
-    /// Type that floats are rounded to; as they are where nothing is said. q8_0 and q4_k are for matrices alone
+    /// Type to convert floats to; q8_0 and q4_k apply to matrices only [default: as stored]
     #[arg(long, value_parser = dtype_parser(), value_name = "TYPE")]
     dtype: Option<String>,
     #[command(flatten)]
     network: Network,
-    /// Prints one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -42,8 +40,11 @@ pub struct Arguments {
 /// Formats that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// One safetensors file
     Safetensors,
+    /// A PyTorch state dict with the same tensor names, as the original's proj.ckpt
     Torch,
+    /// A decoder with its config.json and tokenizer, for llama.cpp
     Gguf,
 }
 
@@ -88,7 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if format == Format::Torch && checkpoint.metadata().is_some_and(|m| m.keys().any(|key| key.starts_with("limber.")))
     {
         output::note(
-            "a state dict has no place for what the stitch says of its encoder, so that any encoder of its widths takes it",
+            "a state dict cannot hold what the stitch says of its encoder, so that any encoder of its widths takes it",
         );
     }
     if arguments.json {

@@ -24,14 +24,14 @@ use std::path::{Path, PathBuf};
 pub struct Arguments {
     #[command(flatten)]
     shared: Shared,
-    /// What is written of each image
+    /// What to compute for each image
     #[arg(long, value_enum, required_unless_present = "data")]
     stage: Option<Stage>,
-    /// The safetensors file: one f32 tensor an image, named by the file's stem (an array's name where one is given);
-    /// with --data, the folder of features
+    /// Output: a safetensors file with one f32 tensor per image, named after the image file's stem (or the array's
+    /// name); with --data, a folder of features
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Image files, or files of features where the encoder takes them
+    /// Image files, or feature files for the encoder "features"
     #[arg(required_unless_present = "data", value_name = "IMAGE")]
     images: Vec<PathBuf>,
     #[command(flatten)]
@@ -41,40 +41,40 @@ pub struct Arguments {
 /// How a data set is encoded.
 #[derive(Debug, Args)]
 struct SetFlags {
-    /// A data set (a folder, a list, tar shards) whose features are computed once, for data.features; without a value,
-    /// the config's own
+    /// Compute the features of a whole data set (a folder, a list, tar shards) for the key data.features; without a
+    /// value, of the config's data set
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["images", "stage"])]
     data: Option<String>,
-    /// How the data set lies, where its name does not say it
+    /// Format of the data set [default: detected from its path]
     #[arg(long, value_parser = one_of(&DataFormat::NAMED), requires = "data")]
     format: Option<DataFormat>,
-    /// How the features lie: shards, or the original's .npy an image
+    /// Layout of the feature files
     #[arg(long, value_parser = one_of(&Layout::NAMED), requires = "data", default_value = "safetensors")]
     layout: Layout,
-    /// Type of the stored numbers
+    /// Type of the stored features
     #[arg(long, value_parser = one_of(&Precision::NAMED), requires = "data", default_value = "f16")]
     precision: Precision,
-    /// Items of one shard: what a kill may cost
+    /// Number of items per shard; an interrupted run loses at most one shard
     #[arg(long, value_name = "N", requires = "data", default_value_t = 256, value_parser = at_least_one)]
     shard: usize,
-    /// Images that go through the encoder together
+    /// Batch size
     #[arg(long, value_name = "B", requires = "data", default_value_t = 8, value_parser = at_least_one)]
     batch: usize,
-    /// Which of the processes that share the work this is, from 0; by default as MPI, SLURM or RANK say
+    /// Index of this process among those that split the work, from 0 [default: from MPI, SLURM or RANK]
     #[arg(long, value_name = "R", requires_all = ["data", "world"])]
     rank: Option<usize>,
-    /// Number of processes that share the work
+    /// Number of processes that split the work
     #[arg(long, value_name = "W", requires_all = ["data", "rank"], value_parser = at_least_one)]
     world: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Stage {
-    /// [3, S, S] after resizing, cropping and normalising
+    /// Pixels [3, S, S]: resized, cropped and normalised
     Pixels,
-    /// [N, E] of the encoder
+    /// Features [N, E] of the encoder
     Features,
-    /// [K, D] of the stitch
+    /// Prefix [K, D] of the stitch (projector)
     Prefix,
 }
 
@@ -102,7 +102,7 @@ fn encode_set(arguments: &Arguments, path: &str) -> Result<()> {
         bail!("--rank {rank} is not allowed, must be below --world {world}")
     }
     if set.layout == Layout::Npy && set.precision == Precision::Bf16 {
-        bail!("--precision bf16 is not allowed with --layout npy: NumPy has no bf16; allowed are f16 and f32")
+        bail!("--precision bf16 is not allowed with --layout npy: NumPy has no bf16; expected f16 or f32")
     }
     let items = data::open(&data, base).context("section \"data\"")?;
     let vision = shared.vision(&config)?;

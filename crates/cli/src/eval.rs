@@ -20,9 +20,9 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Asked {
-    /// Captions every image: COCO or NoCaps captions, or a world of `limber shapes`
+    /// Caption every image: COCO or NoCaps captions, or a data set of `limber shapes`
     Caption(Common),
-    /// Answers every question: VQA questions with their annotations, or a world of `limber shapes`
+    /// Answer every question: VQA questions with their annotations, or a data set of `limber shapes`
     Vqa(Common),
 }
 
@@ -36,49 +36,49 @@ struct Common {
     scoring: Flags,
     #[command(flatten)]
     clip: ClipFlags,
-    /// Captions or questions: a file, or the folder of a world
+    /// Captions or questions: a file, or a folder of `limber shapes`
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// VQA annotations where they do not lie beside the questions
+    /// VQA annotations [default: beside the questions]
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
-    /// Folder of the images where they do not lie beside the data
+    /// Folder of the images [default: beside the data]
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Folder of predictions, manifest and scores
+    /// Output folder for predictions, manifest and scores
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Examples before each prompt, drawn from the training split
+    /// Number of few-shot examples before each prompt, drawn from the training split
     #[arg(long, value_name = "N", default_value_t = 0)]
     shots: usize,
-    /// The training split, as --data
+    /// Training split that examples are drawn from, as --data
     #[arg(long, value_name = "PATH")]
     train: Option<PathBuf>,
-    /// Annotations of the training split where they do not lie beside its questions
+    /// VQA annotations of the training split [default: beside its questions]
     #[arg(long, value_name = "FILE", requires = "train")]
     train_annotations: Option<PathBuf>,
-    /// Images of the training split where they do not lie beside it
+    /// Folder of the images of the training split [default: beside it]
     #[arg(long, value_name = "DIR", requires = "train")]
     train_images: Option<PathBuf>,
-    /// The same examples before every prompt, which then share the work
+    /// Use the same examples before every prompt; their prefix is computed once
     #[arg(long)]
     same_examples: bool,
-    /// Seed of examples and wrong images
+    /// Seed of few-shot examples and of the shuffled-image control
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     examples_seed: u64,
-    /// Control: no image
+    /// No-image control: prompts without images
     #[arg(long, conflicts_with = "shuffle_images")]
     blind: bool,
-    /// Control: each prompt has another item's image
+    /// Shuffled-image control: each prompt has another item's image
     #[arg(long)]
     shuffle_images: bool,
-    /// The first N items alone
+    /// Use only the first N items
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Goes on with the predictions in --out
+    /// Resume from the predictions in --out
     #[arg(long)]
     resume: bool,
-    /// Predicts and does not score
+    /// Write predictions without scoring them
     #[arg(long)]
     predict_only: bool,
 }

@@ -15,25 +15,25 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(flatten)]
     shared: Shared,
-    /// The stitch to write, a safetensors file; stitch.weights reads it
+    /// Safetensors file to write, for stitch.weights
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How the map is solved
+    /// Method of fitting
     #[arg(long, value_enum, default_value = "ridge")]
     method: Kind,
-    /// Weight of the squared map in ridge regression, as scikit-learn's alpha
+    /// Strength of the L2 penalty in ridge regression, as scikit-learn's alpha
     #[arg(long, value_name = "L", default_value_t = 1.0)]
     lambda: f64,
-    /// Most items of the data that are used; all where nothing is said
+    /// Maximum number of items to use [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     limit: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// Least squares with a penalty
+    /// Ridge regression: least squares with an L2 penalty
     Ridge,
-    /// The orthogonal map with the best scale
+    /// Orthogonal Procrustes: the best orthogonal map with a scale
     Procrustes,
 }
 

@@ -27,7 +27,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Stitches a frozen image encoder to a frozen text language model through one small trained layer.
+/// Stitch any frozen image encoder to any frozen language model through one small trained layer (projector)
 #[derive(Debug, Parser)]
 #[command(name = "limber", version, propagate_version = true)]
 struct Cli {
@@ -37,39 +37,41 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Captions images; with no config, the embedded demo model does
+    /// Caption images
     Caption(caption::Arguments),
-    /// Continues a prompt in which images and texts are interleaved
+    /// Continue a prompt of interleaved images and text
     Generate(generate::Arguments),
-    /// Log-probability of every token of a text after an image and a prompt
+    /// Print the log-probability of every token of a text after an image and a prompt
     Score(score::Arguments),
-    /// Writes what the pipeline computes up to a stage: pixels, features or prefix
+    /// Write pixels, features or prefixes of images, or the features of a data set
     Encode(encode::Arguments),
-    /// Captions or answers a data set and scores it
+    /// Evaluate a model on a data set of captions or questions
     Eval(Box<eval::Arguments>),
-    /// Scores predictions against references: BLEU, ROUGE-L, CIDEr, VQA accuracy
+    /// Score predictions against references: BLEU, ROUGE-L, CIDEr, CLIPScore, VQA accuracy
     Metrics(metrics::Arguments),
-    /// Trains the stitch of a config between its frozen parts
+    /// Train the stitch of a config between its frozen components
     Train(train::Arguments),
-    /// Solves a linear stitch in closed form: a baseline, and a start for training
+    /// Fit a linear stitch in closed form: a baseline, and an initialisation for training
     Fit(fit::Arguments),
-    /// Lists the registered encoders, stitches and decoders
+    /// List the available encoders, stitches and decoders
     Components(components::ListArguments),
-    /// Prints the settings of one kind as JSON Schema
+    /// Print the JSON Schema of a component's settings or of a section of a config
     Describe(components::DescribeArguments),
-    /// Shows or checks config files
-    Config(config::Arguments),
-    /// Converts a checkpoint (PyTorch pickle, sharded) to one safetensors file
+    /// Show or check config files, or print their JSON Schema
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Convert a checkpoint to one safetensors, PyTorch or GGUF file
     Convert(convert::Arguments),
-    /// Lists and checks dynamic libraries with further parts
-    Plugin(plugin::Arguments),
-    /// Downloads weights from the Hugging Face hub into its standard cache
+    /// Create, list or check plugins (dynamic libraries with additional components)
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Download weights from the Hugging Face hub into its standard cache
     Pull(pull::Arguments),
-    /// Measures each stage beside the limits of this machine
+    /// Measure the speed of each stage relative to the roofline of this machine
     Bench(bench::Arguments),
-    /// Draws scenes of shapes with captions and questions: the demo's world
+    /// Generate a data set of scenes of shapes with captions and questions: the demo's world
     Shapes(shapes::Arguments),
-    /// Repeats the paper's experiment in miniature and writes a report
+    /// Reproduce the paper's experiment in miniature and write a report
     Reproduce(reproduce::Arguments),
 }
 
@@ -112,9 +114,9 @@ fn run(command: Command) -> Result<()> {
         Command::Fit(arguments) => fit::run(&arguments),
         Command::Components(arguments) => components::list(&arguments),
         Command::Describe(arguments) => components::describe(&arguments),
-        Command::Config(arguments) => config::run(&arguments),
+        Command::Config(command) => config::run(&command),
         Command::Convert(arguments) => convert::run(&arguments),
-        Command::Plugin(arguments) => plugin::run(&arguments),
+        Command::Plugin(command) => plugin::run(&command),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),

@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Results of COCO captions or VQA, or JSON lines with id and text
+    /// Predictions: results of COCO captions or VQA, or JSON lines with id and text
     predictions: PathBuf,
-    /// COCO or NoCaps captions, VQA annotations, or JSON lines with id and captions or answers
+    /// References: COCO or NoCaps captions, VQA annotations, or JSON lines with id and captions or answers
     references: PathBuf,
-    /// Another run over the same items: differences with intervals and p-values
+    /// Compare with the predictions of another run over the same items: differences, confidence intervals, p-values
     #[arg(long, value_name = "PREDICTIONS")]
     compare: Option<PathBuf>,
     #[command(flatten)]
@@ -32,16 +32,16 @@ pub struct Arguments {
     images: Option<PathBuf>,
     #[command(flatten)]
     network: Network,
-    /// Writes one JSON line an item, with its scores
+    /// Write the scores of each item to a file of JSON lines
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
-    /// Writes the references' document frequencies, for --frequencies
+    /// Write the document frequencies of the references to a file, for --frequencies
     #[arg(long, value_name = "FILE")]
     save_frequencies: Option<PathBuf>,
-    /// Scores the items that have a prediction; without it every item must have one
+    /// Score only items that have a prediction [default: every item must have one]
     #[arg(long)]
     subset: bool,
-    /// Prints one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -49,30 +49,30 @@ pub struct Arguments {
 /// Flags that `eval` has, too.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Flags {
-    /// Classes of words that are looked for in captions: {"nouns": ["circle", ["sofa", "couch"]]}
+    /// Word classes whose precision and recall in captions are scored: {"nouns": ["circle", ["sofa", "couch"]]}
     #[arg(long, value_name = "FILE")]
     words: Option<PathBuf>,
-    /// Document frequencies for CIDEr; the references' where nothing is said
+    /// Document frequencies for CIDEr [default: those of the references]
     #[arg(long, value_name = "FILE")]
     frequencies: Option<PathBuf>,
-    /// Sets drawn for confidence intervals and tests; 0 for none
+    /// Number of bootstrap resamples for confidence intervals and tests; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000)]
     resamples: usize,
-    /// Seed of those draws
+    /// Seed of the resampling
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     resample_seed: u64,
-    /// Share of the drawn scores within an interval
-    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    /// Confidence level
+    #[arg(long, value_name = "LEVEL", default_value_t = 0.95)]
     level: f64,
 }
 
 /// CLIPScore.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ClipFlags {
-    /// Adds CLIPScore and RefCLIPScore by the CLIP in a folder, a file or hf:owner/name
+    /// Add CLIPScore and RefCLIPScore of the CLIP model in a folder, a file or hf:owner/name
     #[arg(long, value_name = "WEIGHTS")]
     clip: Option<String>,
-    /// Its preset of clip-vit where the weights do not tell all
+    /// Preset of clip-vit for weights without a config.json
     #[arg(long, value_name = "MODEL", requires = "clip")]
     clip_model: Option<String>,
 }
@@ -193,7 +193,7 @@ pub(super) fn print(run: &Scored, resampling: Resampling) -> Result<()> {
     for (by, groups) in &run.groups {
         for (name, group) in groups {
             output::line("")?;
-            output::line(&format!("{by} {name}, {} items", group.places.len()))?;
+            output::line(&format!("{by} {name}, {} items", group.indices.len()))?;
             for (name, measure) in &group.scores {
                 output::line(&format!("{name:<24} {:>10.4}", measure.value()))?;
             }

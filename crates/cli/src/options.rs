@@ -4,9 +4,10 @@ use super::progress::Downloads;
 use super::{output, threads};
 use anyhow::{Context, Result};
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use limber_config::{self as config, Config, MAX_THREADS, Plugin};
 use limber_core::Registry;
+use limber_core::registry::Role;
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::plugins;
 use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, VisionEncoder};
@@ -15,38 +16,45 @@ use limber_weights::hub::{self, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// A flag whose values are the names of a table.
+/// A flag whose values are the names of a table, each with its explanation in the help.
 pub fn one_of<T: Copy + Send + Sync + 'static>(
-    table: &'static [(&'static str, T)],
+    table: &'static [(&'static str, T, &'static str)],
 ) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(table.iter().map(|(name, _)| *name)).map(|given| {
-        let entry = table.iter().find(|(name, _)| *name == given);
+    PossibleValuesParser::new(table.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help))).map(|given| {
+        let entry = table.iter().find(|(name, _, _)| *name == given);
         entry.expect("clap passes names of the table alone").1
     })
 }
 
+/// The roles of components.
+pub const ROLES: [(&str, Role, &str); 3] = [
+    ("encoder", Role::Encoder, "Images to features"),
+    ("stitch", Role::Stitch, "Features to a prefix for the language model"),
+    ("decoder", Role::Decoder, "The language model"),
+];
+
 /// Where the model comes from and what it runs on.
 #[derive(Debug, Clone, Args)]
 pub struct Shared {
-    /// Config file (YAML or TOML); without one, the embedded demo model
+    /// Config file in YAML or TOML [default: the embedded demo model]
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Overrides one key of the config, e.g. --set encoder.weights=random:1; may be given several times
+    /// Override a key of the config, e.g. --set encoder.weights=random:1; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Loads a dynamic library with further components; may be given several times
+    /// Load a plugin (a dynamic library with additional components); may be repeated
     #[arg(long, value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
-    /// Device: cpu, cuda:N or metal
+    /// Device to run on: cpu, cuda:N or metal [default: the config's]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Type of the decoder's frozen weights: f32, f16 or bf16; as in the file where nothing is said
+    /// Type of the decoder's frozen weights: f32, f16, bf16, q8_0 or q4_k [default: the config's, or as stored]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
-    /// Threads; one a core where nothing is said
+    /// Number of threads [default: the config's, or one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     pub threads: Option<u16>,
-    /// Prints one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -56,33 +64,52 @@ pub struct Shared {
 /// Whether the network may be used.
 #[derive(Debug, Clone, Args)]
 pub struct Network {
-    /// Forbids the network: weights come from the Hugging Face cache as it is
+    /// Do not use the network: weights come from the Hugging Face cache as it is
     #[arg(long)]
     pub offline: bool,
+}
+
+/// A config, and how text is sampled with it.
+#[derive(Debug, Args)]
+pub struct Sampled {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(flatten)]
+    pub sampling: SamplingFlags,
+}
+
+impl Sampled {
+    /// The config with the flags over it.
+    ///
+    /// # Errors
+    /// As [`Shared::load`].
+    pub fn load(&self) -> Result<Config> {
+        self.shared.load(Some(&self.sampling))
+    }
 }
 
 /// How text is sampled; each lies over the config's section `generate`.
 #[derive(Debug, Clone, Args)]
 pub struct SamplingFlags {
-    /// Most new tokens of a text
+    /// Maximum number of tokens to generate [default: the config's]
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
-    /// Temperature; 0 is greedy
+    /// Sampling temperature; 0 is greedy decoding [default: the config's]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// Keeps the smallest set of tokens whose probability reaches P
+    /// Nucleus sampling: keep the smallest set of tokens whose probability reaches P [default: the config's]
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
-    /// Keeps the K most probable tokens; 0 keeps all
+    /// Keep the K most probable tokens; 0 keeps all [default: the config's]
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Seed of the sampling
+    /// Seed for sampling [default: the config's]
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
-    /// Prints text as it comes, one image at a time
+    /// Print text as it is generated, one image at a time
     #[arg(long, conflicts_with = "json")]
     pub stream: bool,
-    /// Images that go through the model together
+    /// Batch size [default: the config's]
     #[arg(long, value_name = "B")]
     pub batch: Option<usize>,
 }
@@ -150,10 +177,10 @@ fn demo(_sets: &[String]) -> Result<config::Loaded> {
 /// Whose components are listed beside those that are linked in.
 #[derive(Debug, Clone, Args)]
 pub struct Plugins {
-    /// Config file, whose plugins are loaded
+    /// Config file whose plugins are loaded
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Loads a dynamic library with further components; may be given several times
+    /// Load a plugin (a dynamic library with additional components); may be repeated
     #[arg(long, value_name = "FILE")]
     pub plugin: Vec<PathBuf>,
 }
@@ -195,7 +222,7 @@ impl Network {
     /// How the hub is spoken to.
     ///
     /// # Errors
-    /// An environment that names no place for the cache, or an endpoint or token that are none.
+    /// An environment that names no folder for the cache, or an endpoint or token that are none.
     pub fn settings(&self) -> Result<Settings> {
         Settings::from_environment(self.offline)
     }
@@ -230,14 +257,20 @@ impl Shared {
         self.network.ensure(&needs::of_config(config, registry, depth)?)
     }
 
-    /// The registry of a config, after what the cache lacks of its weights was downloaded as far as `depth` needs it.
-    ///
-    /// # Errors
-    /// As [`Self::bring`].
-    fn registry(&self, config: &Config, depth: Depth) -> Result<Registry> {
+    /// What `load` makes of a config, after what the cache lacks of its weights was downloaded as far as `depth` needs
+    /// it; `offline` forbids it the network where that is wanted.
+    fn loaded<T>(
+        &self,
+        config: &Config,
+        depth: Depth,
+        load: fn(&Config, &Registry) -> Result<T>,
+        offline: fn(&mut T, bool),
+    ) -> Result<T> {
         let registry = plugins::registry(config)?;
         self.bring(config, &registry, depth)?;
-        Ok(registry)
+        let mut loaded = load(config, &registry)?;
+        offline(&mut loaded, self.is_offline());
+        Ok(loaded)
     }
 
     /// A config's whole model.
@@ -245,9 +278,7 @@ impl Shared {
     /// # Errors
     /// As [`Model::load`], and weights that cannot be had; so for the other depths.
     pub fn model(&self, config: &Config) -> Result<Model> {
-        let mut model = Model::load(config, &self.registry(config, Depth::Text)?)?;
-        model.offline(self.is_offline());
-        Ok(model)
+        self.loaded(config, Depth::Text, Model::load, Model::offline)
     }
 
     /// A config's encoder and stitch.
@@ -255,9 +286,7 @@ impl Shared {
     /// # Errors
     /// As [`Self::model`].
     pub fn prefix_encoder(&self, config: &Config) -> Result<PrefixEncoder> {
-        let mut prefix = PrefixEncoder::load(config, &self.registry(config, Depth::Prefix)?)?;
-        prefix.offline(self.is_offline());
-        Ok(prefix)
+        self.loaded(config, Depth::Prefix, PrefixEncoder::load, PrefixEncoder::offline)
     }
 
     /// A config's encoder.
@@ -265,9 +294,7 @@ impl Shared {
     /// # Errors
     /// As [`Self::model`].
     pub fn vision(&self, config: &Config) -> Result<VisionEncoder> {
-        let mut vision = VisionEncoder::load(config, &self.registry(config, Depth::Features)?)?;
-        vision.offline(self.is_offline());
-        Ok(vision)
+        self.loaded(config, Depth::Features, VisionEncoder::load, VisionEncoder::offline)
     }
 
     /// A config's preparation of images.
@@ -275,9 +302,7 @@ impl Shared {
     /// # Errors
     /// As [`Self::model`].
     pub fn preprocessor(&self, config: &Config) -> Result<Preprocessor> {
-        let mut preprocessor = Preprocessor::load(config, &self.registry(config, Depth::Pixels)?)?;
-        preprocessor.offline(self.is_offline());
-        Ok(preprocessor)
+        self.loaded(config, Depth::Pixels, Preprocessor::load, Preprocessor::offline)
     }
 
     fn is_offline(&self) -> bool {
@@ -285,7 +310,7 @@ impl Shared {
     }
 }
 
-/// `path` as text, for places that name images.
+/// `path` as text, for what names images.
 ///
 /// # Errors
 /// A path that is not UTF-8.

@@ -1,54 +1,49 @@
 //! `limber plugin new|list|check`: a plugin to begin with, which dynamic libraries are in use, and whether their
 //! components keep the contracts.
 
-use super::options::{Plugins, one_of};
+use super::options::{Plugins, ROLES, one_of};
 use super::output;
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Subcommand, ValueEnum};
+use clap::{CommandFactory, Subcommand, ValueEnum};
+use limber_core::registry::Role;
 use limber_pipeline::plugins;
 use limber_plugin_host::Library;
-use limber_plugin_template::{Language, Limber, Role, Template};
+use limber_plugin_template::{Language, Limber, Template};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Makes a folder with a plugin that builds and passes its own test
+pub enum Command {
+    /// Create a plugin that builds and passes its own test
     New {
         /// Name of the folder, of the plugin and of its component's kind
         name: String,
-        /// What the component is
-        #[arg(long, value_parser = one_of(&Role::NAMED))]
+        /// Role of the component
+        #[arg(long, value_parser = one_of(&ROLES))]
         kind: Role,
-        /// What it is written in
+        /// Programming language
         #[arg(long, value_enum, default_value = "rust")]
         language: WrittenIn,
-        /// Where limber is, whose SDK a plugin in Rust depends on: a folder, or the address of a git repository with
-        /// `#REV`, `#tag=NAME` or `#branch=NAME` behind it
+        /// Source of the SDK for a plugin in Rust: a folder with limber's repository, or the address of a git
+        /// repository, optionally with `#REV`, `#tag=NAME` or `#branch=NAME`
         #[arg(long, value_name = "FOLDER|GIT")]
         limber: Option<Limber>,
     },
-    /// Lists the plugins of a config, of --plugin and of LIMBER_PLUGIN_PATH
+    /// List the plugins of a config, of --plugin and of LIMBER_PLUGIN_PATH
     List {
         #[command(flatten)]
         plugins: Plugins,
-        /// Prints one JSON object a line
+        /// Print JSON, one object per line
         #[arg(long)]
         json: bool,
     },
-    /// Runs the conformance suite on every component of a library and says what failed and why
+    /// Run the conformance suite on every component of plugins
     Check {
         /// Dynamic libraries
         #[arg(required = true, value_name = "LIBRARY")]
         libraries: Vec<PathBuf>,
-        /// Prints one JSON object a line
+        /// Print JSON, one object per line
         #[arg(long)]
         json: bool,
     },
@@ -56,15 +51,15 @@ enum Command {
 
 /// What `--language` names.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum WrittenIn {
-    /// A crate with the SDK
+pub enum WrittenIn {
+    /// A crate that uses the SDK
     Rust,
-    /// The header alone
+    /// A C source file that uses the header
     C,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+pub fn run(command: &Command) -> Result<()> {
+    match command {
         Command::New { name, kind, language, limber } => {
             let language = match (language, limber) {
                 (WrittenIn::C, _) => Language::C,
@@ -83,17 +78,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn list(libraries: &[Library], as_json: bool) -> Result<()> {
     for library in libraries {
-        let parts: Vec<_> = library.entries();
+        let components: Vec<_> = library.entries();
         if as_json {
-            let parts: Vec<_> =
-                parts.iter().map(|e| json!({"role": e.maker.role(), "kind": e.kind, "about": e.about})).collect();
+            let components: Vec<_> =
+                components.iter().map(|e| json!({"role": e.maker.role(), "kind": e.kind, "about": e.about})).collect();
             output::json(&json!({
                 "path": library.path(),
                 "name": library.name(),
                 "version": library.version(),
                 "abi": library.abi(),
                 "built_with": library.built_with(),
-                "parts": parts,
+                "parts": components,
             }))?;
             continue;
         }
@@ -106,7 +101,7 @@ fn list(libraries: &[Library], as_json: bool) -> Result<()> {
             library.built_with(),
             library.path().display()
         ))?;
-        for entry in parts {
+        for entry in components {
             output::line(&format!("  {:8} {:14} {}", entry.maker.role(), entry.kind, entry.about))?;
         }
     }

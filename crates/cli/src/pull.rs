@@ -16,18 +16,18 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A repository, or one file or folder of it: hf:owner/name[@revision][/file]
+    /// Repository, or one file or folder of it: hf:owner/name[@revision][/file]
     #[arg(value_name = "WEIGHTS", required_unless_present = "config")]
     weights: Vec<String>,
-    /// Config file (YAML or TOML): all that its parts read
+    /// Config file in YAML or TOML: download everything that its components read
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Overrides one key of the config, e.g. --set decoder.weights=hf:EleutherAI/pythia-410m; may be given several times
+    /// Override a key of the config, e.g. --set decoder.weights=hf:EleutherAI/pythia-410m; may be repeated
     #[arg(long, value_name = "KEY=VALUE", requires = "config")]
     set: Vec<String>,
     #[command(flatten)]
     network: Network,
-    /// Prints one JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         all.extend(needs::of_config(&loaded.config, &plugins::registry(&loaded.config)?, Depth::Text)?);
         if all.is_empty() {
-            output::note(&format!("{}: no part names weights on the hub", path.display()));
+            output::note(&format!("{}: no component names weights on the hub", path.display()));
         }
     }
     for text in &arguments.weights {

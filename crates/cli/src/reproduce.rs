@@ -4,7 +4,7 @@ use super::{output, threads};
 use anyhow::{Context, Result};
 use clap::Args;
 use limber_config::MAX_THREADS;
-use limber_pipeline::parts;
+use limber_pipeline::built_in;
 use limber_reproduce::{Options, Plan, reproduce};
 use serde_json::json;
 use std::path::PathBuf;
@@ -13,31 +13,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The folder of all results; what is done there is not done again
+    /// Output folder; stages that are complete there are not run again
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The folder of the world's configs: configs/world of limber's repository
+    /// Folder of the experiment's configs: configs/world of limber's repository
     #[arg(long, value_name = "DIR", default_value = "configs/world")]
     configs: PathBuf,
-    /// Every stage once with few scenes and steps: shows that all works, not how well
+    /// Run every stage with few scenes and steps, to see that it works
     #[arg(long)]
     quick: bool,
-    /// Seeds of the stitches, separated by commas
+    /// Seeds of the stitches, separated by commas [default: those of the plan]
     #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
     seeds: Vec<u64>,
-    /// Optimiser steps instead of those in the configs
+    /// Number of optimiser steps [default: the configs']
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Scenes to train on
+    /// Number of training scenes
     #[arg(long, value_name = "N")]
     train_scenes: Option<u64>,
-    /// Held-out scenes
+    /// Number of held-out scenes
     #[arg(long, value_name = "N")]
     held_scenes: Option<u64>,
-    /// Threads; one a core where it is not given
+    /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS as i64))]
     threads: Option<u16>,
-    /// Prints the scores as one JSON object
+    /// Print the scores as one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     })
     .context("cannot listen to Ctrl-C")?;
     let options = Options { out: arguments.out.clone(), configs: arguments.configs.clone(), plan, stop: &stop };
-    let outcome = reproduce(&options, &parts::registry()?, &mut |stage| eprintln!("{stage}"))?;
+    let outcome = reproduce(&options, &built_in::registry()?, &mut |stage| eprintln!("{stage}"))?;
     let report = outcome.report.display().to_string();
     if arguments.json {
         return output::json(&json!({"report": report, "scores": outcome.table.rows, "findings": outcome.findings}));

@@ -14,13 +14,13 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[command(flatten)]
     shared: Shared,
-    /// An image, once for every <image> mark of the prompt; one image needs no mark and comes first
+    /// Image file, one for each <image> placeholder of the prompt; a single image needs no placeholder and comes first
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// Text between the image and the text that is scored; the config's prompt where nothing is said
+    /// Text between the image and the scored text [default: the config's prompt]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// The text whose tokens are scored
+    /// Text whose tokens are scored
     #[arg(long, value_name = "TEXT")]
     text: String,
 }

@@ -14,25 +14,26 @@ pub struct Arguments {
     /// Seed of the world; scene i depends on the seed and i alone
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Scenes to learn from, or held-out ones of the same world
-    #[arg(long, value_enum, default_value_t = Part::Train)]
-    split: Part,
-    /// The folder, written in the original's layout (images/, image_data/), with captions.json, questions.json, annotations.json and labels.json
+    /// Split of the world; the two have no scene in common
+    #[arg(long, value_enum, default_value_t = SplitName::Train)]
+    split: SplitName,
+    /// Output folder, in the original's layout (images/, image_data/) with captions.json, questions.json,
+    /// annotations.json and labels.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Side of the images in pixels
     #[arg(long, value_name = "P", default_value_t = 64)]
     size: u32,
-    /// Objects in a scene: a number, or a range such as 1-3
+    /// Number of objects in a scene, or a range such as 1-3
     #[arg(long, value_name = "LO-HI", default_value = "1-3")]
     objects: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    /// The scenes of the seed itself
+enum SplitName {
+    /// Training scenes
     Train,
-    /// Scenes that no training split has
+    /// Held-out scenes
     Val,
 }
 
@@ -44,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let options = WorldOptions {
         count: arguments.count,
         seed: arguments.seed,
-        split: if arguments.split == Part::Val { Split::Val } else { Split::Train },
+        split: if arguments.split == SplitName::Val { Split::Val } else { Split::Train },
         size: arguments.size,
         min_objects,
         max_objects,

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Arguments {
     #[command(flatten)]
     shared: Shared,
-    /// Goes on from the newest checkpoint in train.output
+    /// Resume from the newest checkpoint in train.output
     #[arg(long)]
     resume: bool,
 }

@@ -46,7 +46,7 @@ pub struct Data {
     #[serde(default = "workers")]
     #[schemars(range(min = 0, max = MAX_WORKERS))]
     pub workers: usize,
-    /// Largest share of items that may be corrupt or missing; they are replaced by others and named in a file.
+    /// Largest fraction of items that may be corrupt or missing; they are replaced by others and named in a file.
     #[serde(default = "max_skipped")]
     #[schemars(range(min = 0, max = 1))]
     pub max_skipped: f64,
@@ -80,13 +80,13 @@ impl Data {
 }
 
 impl DataFormat {
-    /// Every format under its name in configs and flags.
-    pub const NAMED: [(&str, DataFormat); 5] = [
-        ("magma", DataFormat::Magma),
-        ("coco", DataFormat::Coco),
-        ("jsonl", DataFormat::Jsonl),
-        ("csv", DataFormat::Csv),
-        ("webdataset", DataFormat::Webdataset),
+    /// Every format under its name in configs and flags, with its explanation in the help.
+    pub const NAMED: [(&str, DataFormat, &str); 5] = [
+        ("magma", DataFormat::Magma, "The original's folder: images/SUB/NAME.jpg, image_data/SUB/NAME.json"),
+        ("coco", DataFormat::Coco, "COCO captions JSON, with the images in a folder beside it"),
+        ("jsonl", DataFormat::Jsonl, "Lines of {\"image\": PATH, \"caption\": TEXT} or \"captions\": [TEXT, ...]"),
+        ("csv", DataFormat::Csv, "A table with the columns image and caption, separated by commas or tabs"),
+        ("webdataset", DataFormat::Webdataset, "Tar shards: one, a folder or a list of them, or brace ranges"),
     ];
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn formats_are_named_alike_in_configs_and_flags() {
-        for (name, format) in DataFormat::NAMED {
+        for (name, format, _) in DataFormat::NAMED {
             assert_eq!(serde_json::to_value(format).unwrap(), name);
         }
         let schema = limber_core::settings::schema::<DataFormat>();

@@ -1,10 +1,8 @@
 //! The key `device`: where tensors lie.
 
 use limber_core::settings::or;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::borrow::Cow;
+use limber_core::text_setting;
+use schemars::json_schema;
 use std::fmt;
 use std::str::FromStr;
 
@@ -49,32 +47,15 @@ impl fmt::Display for DeviceSpec {
     }
 }
 
-impl Serialize for DeviceSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for DeviceSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for DeviceSpec {
-    fn schema_name() -> Cow<'static, str> {
-        "Device".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let message = format!("expected {}", or(&FORMS));
-        json_schema!({"type": "string", "pattern": "^(cpu|metal|cuda(:[0-9]+)?)$", "errorMessage": message})
-    }
-}
+text_setting!(
+    DeviceSpec,
+    "Device",
+    json_schema!({
+        "type": "string",
+        "pattern": "^(cpu|metal|cuda(:[0-9]+)?)$",
+        "errorMessage": format!("expected {}", or(&FORMS)),
+    })
+);
 
 #[cfg(test)]
 mod tests {

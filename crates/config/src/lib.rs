@@ -11,6 +11,7 @@
 //! else of that component is taken over.
 
 mod check;
+mod checkpointing;
 mod data;
 mod device;
 mod difference;
@@ -28,7 +29,7 @@ mod train;
 mod tree;
 mod types;
 
-pub use check::{Registries, Report, check_file};
+pub use check::{Devices, Registries, Report, check_file};
 pub use data::{Data, DataFormat, MAX_WORKERS};
 pub use device::DeviceSpec;
 pub use difference::{Difference, differences};
@@ -38,7 +39,7 @@ pub use plugin::Plugin;
 pub use problem::{ConfigError, Note, Problem};
 pub use schema::{file as file_schema, names, section};
 pub use section::Section;
-pub use train::{Recompute, Schedule, Train, Validate, Warmup};
+pub use train::{Schedule, Train, Validate, Warmup};
 pub use types::{Compat, Config, DEFAULT_PROMPT, Generate, Images, MAX_THREADS};
 
 /// The resolved config as YAML, or as one line of JSON.

@@ -28,8 +28,8 @@ pub struct Loaded {
 /// Most files that one config may be made of, counted as often as they are extended.
 const MOST_FILES: usize = 100;
 
-/// Most problems whose place is looked for: each search reads the files again.
-const MOST_PLACED: usize = 50;
+/// Most problems that are located: each search reads the files again.
+const MOST_LOCATED: usize = 50;
 
 /// Loads the config at `path`, with `sets` (`a.b=c`) laid over it.
 ///
@@ -95,7 +95,7 @@ impl Draft {
         Ok(self)
     }
 
-    /// The typed config, as far as it can be read, and its problems without places.
+    /// The typed config, as far as it can be read, and its problems without locations.
     pub fn read(&self) -> (Option<Config>, Vec<Problem>) {
         Config::read(Value::Object(self.tree.clone()), &self.folder)
     }
@@ -118,24 +118,24 @@ impl Draft {
     fn finish(self) -> Result<Loaded, ConfigError> {
         let (config, problems) = self.read();
         let (Some(config), true) = (config, problems.is_empty()) else {
-            return Err(ConfigError { problems: self.place(problems) });
+            return Err(ConfigError { problems: self.locate(problems) });
         };
         Ok(Loaded { config, notes: self.notes, files: self.sources.into_iter().map(|s| s.path).collect() })
     }
 
     /// Gives every problem the file and the line that it comes from.
-    pub fn place(&self, problems: Vec<Problem>) -> Vec<Problem> {
+    pub fn locate(&self, problems: Vec<Problem>) -> Vec<Problem> {
         let file = self.sources.first().map(|source| source.file.clone()).unwrap_or_default();
-        let placed = problems.into_iter().enumerate().map(|(i, problem)| match self.place_set(&problem) {
-            Some(placed) => placed,
-            None if i < MOST_PLACED => place(problem, &self.sources),
+        let located = problems.into_iter().enumerate().map(|(i, problem)| match self.locate_set(&problem) {
+            Some(located) => located,
+            None if i < MOST_LOCATED => locate(problem, &self.sources),
             None => Problem { file: file.clone(), ..problem },
         });
-        placed.collect()
+        located.collect()
     }
 
     /// A problem with what `--set` set.
-    fn place_set(&self, problem: &Problem) -> Option<Problem> {
+    fn locate_set(&self, problem: &Problem) -> Option<Problem> {
         let path = problem.path();
         let is_prefix = |s: &&Setting| s.path.len() <= path.len() && s.path.iter().zip(&path).all(|(a, b)| a == b);
         let set = self.sets.iter().rev().find(is_prefix)?;
@@ -187,7 +187,7 @@ impl Draft {
             let (tree, notes, problems) = original::convert(own, name);
             if !problems.is_empty() {
                 let last = self.sources.len() - 1;
-                let problems = problems.into_iter().map(|p| place(p, &self.sources[last..])).collect();
+                let problems = problems.into_iter().map(|p| locate(p, &self.sources[last..])).collect();
                 return Err(ConfigError { problems });
             }
             self.notes.extend(notes.into_iter().map(|note| Note { file: file.clone(), ..note }));
@@ -221,7 +221,7 @@ impl Draft {
                 "value {} is not allowed, expected the name of a file, or a list of them",
                 shown(&Value::Array(list))
             );
-            place(
+            locate(
                 Problem::new("", "extends", message),
                 self.sources.last().map(std::slice::from_ref).unwrap_or_default(),
             )
@@ -231,7 +231,7 @@ impl Draft {
 }
 
 /// Places a problem in the first of `sources` that has its key, or else the section that lacks it.
-fn place(problem: Problem, sources: &[Source]) -> Problem {
+fn locate(problem: Problem, sources: &[Source]) -> Problem {
     let path = problem.path();
     for length in (1..=path.len()).rev() {
         for source in sources {

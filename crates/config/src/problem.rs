@@ -1,4 +1,4 @@
-//! What is wrong with a config, and what of it has no effect: one sentence each, with file, place, section and key.
+//! What is wrong with a config, and what of it has no effect: one sentence each, with file, location, section and key.
 
 use super::schema;
 use limber_core::settings::Violation;
@@ -39,7 +39,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write_place(f, &self.file, self.at)?;
+        write_location(f, &self.file, self.at)?;
         match (self.section.as_str(), self.key.as_str()) {
             ("", "") => {}
             ("", key) => write!(f, "key {key:?}: ")?,
@@ -89,12 +89,12 @@ pub struct Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write_place(f, &self.file, None)?;
+        write_location(f, &self.file, None)?;
         write!(f, "key {:?} ({}) has no effect: {}", self.key, self.value, self.why)
     }
 }
 
-fn write_place(f: &mut fmt::Formatter, file: &str, at: Option<(usize, usize)>) -> fmt::Result {
+fn write_location(f: &mut fmt::Formatter, file: &str, at: Option<(usize, usize)>) -> fmt::Result {
     match (file, at) {
         ("", _) => Ok(()),
         (file, Some((line, column))) => write!(f, "{file}:{line}:{column}: "),
@@ -103,8 +103,8 @@ fn write_place(f: &mut fmt::Formatter, file: &str, at: Option<(usize, usize)>) -
 }
 
 impl From<Violation> for Problem {
-    /// The section is what leads to the key, and places in a list are of the key: `train.betas.1` is the key `betas.1` of
-    /// `train`, `plugins.0.path` the key `path` of `plugins.0`.
+    /// The section is what leads to the key, and indices into a list belong to the key: `train.betas.1` is the key
+    /// `betas.1` of `train`, `plugins.0.path` the key `path` of `plugins.0`.
     fn from(violation: Violation) -> Self {
         let path = violation.path;
         if let [name] = path.as_slice()
@@ -114,9 +114,9 @@ impl From<Violation> for Problem {
             let message = if missing { schema::missing(name) } else { violation.message };
             return Self::new(name, "", message);
         }
-        let is_place = |name: &String| name.bytes().all(|b| b.is_ascii_digit());
-        let places = path.iter().rev().take_while(|name| is_place(name)).count();
-        let (section, key) = path.split_at(path.len().saturating_sub(places + 1));
+        let is_index = |name: &String| name.bytes().all(|b| b.is_ascii_digit());
+        let indices = path.iter().rev().take_while(|name| is_index(name)).count();
+        let (section, key) = path.split_at(path.len().saturating_sub(indices + 1));
         Self::new(&section.join("."), &key.join("."), violation.message)
     }
 }

@@ -40,7 +40,7 @@ pub fn section(name: &str) -> Option<Value> {
     Some(inlined(CONFIG["properties"].get(name)?, &CONFIG))
 }
 
-/// `schema` with what its references lead to in their place, and without the option of null. Ours are no circles.
+/// `schema` with its references resolved, and without the option of null. Ours are no circles.
 fn inlined(schema: &Value, root: &Value) -> Value {
     let target = resolved(schema, root).unwrap_or(schema);
     let Some(map) = target.as_object() else { return target.clone() };

@@ -1,7 +1,8 @@
 //! The sections `encoder`, `stitch` and `decoder`: a kind, where its weights lie, and settings that are the component's
 //! own.
 
-use limber_core::registry::Role;
+use limber_core::registry::{Entry, Role};
+use limber_core::settings::SettingsError;
 use limber_core::{WeightType, settings};
 use limber_weights::WeightSpec;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -102,8 +103,22 @@ impl<'de> Visitor<'de> for Reading {
     }
 }
 
-impl Serialize for Section {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Section {
+    /// Holds the section against the keys and settings that a component of its kind has: what `config check` and
+    /// loading both say of it.
+    ///
+    /// # Errors
+    /// Every unknown key and every value that is not allowed.
+    pub fn check(&self, role: Role, entry: &Entry) -> Result<(), SettingsError> {
+        let mut tree = self.tree();
+        // The kind may be `auto`; the entry is what it stands for.
+        tree.insert("kind".into(), entry.kind.clone().into());
+        let violations = settings::violations(&tree.into(), &with_keys(role, &entry.schema));
+        if violations.is_empty() { Ok(()) } else { Err(SettingsError { section: role.to_string(), violations }) }
+    }
+
+    /// The section as it stands in a config.
+    fn tree(&self) -> Map<String, Value> {
         let set = |key: &str, value: Option<Value>| value.map(|value| (key.to_string(), value));
         let host = [
             set("kind", Some(self.kind.clone().into())),
@@ -111,7 +126,13 @@ impl Serialize for Section {
             set("dtype", self.dtype.map(|dtype| dtype.name().into())),
             set("tokenizer", self.tokenizer.clone().map(Value::from)),
         ];
-        serializer.collect_map(host.into_iter().flatten().chain(self.settings.clone()))
+        host.into_iter().flatten().chain(self.settings.clone()).collect()
+    }
+}
+
+impl Serialize for Section {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.tree().serialize(serializer)
     }
 }
 

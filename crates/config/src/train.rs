@@ -1,13 +1,12 @@
 //! The section `train`: how a stitch is trained. Defaults are the paper's where it has one.
 
+use super::checkpointing;
 use super::data::Data;
 use super::problem::Problem;
+use limber_core::Checkpointing;
 use limber_core::settings::shown;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error as _, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::borrow::Cow;
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
 /// How the learning rate moves over the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -79,7 +78,9 @@ pub struct Train {
     /// Seed of the stitch's start, the dropout and the order of the data.
     pub seed: u64,
     /// Activation checkpointing: what of each block of the decoder is computed again in the backward pass.
-    pub recompute: Recompute,
+    #[serde(serialize_with = "checkpointing::serialize", deserialize_with = "checkpointing::deserialize")]
+    #[schemars(schema_with = "checkpointing::schema")]
+    pub recompute: Checkpointing,
     /// Held-out data on which the stitch is validated periodically.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<Validate>,
@@ -112,7 +113,7 @@ impl Default for Train {
             save_every: 500,
             keep: 1,
             seed: 0,
-            recompute: Recompute::default(),
+            recompute: Checkpointing::Full,
             validate: None,
             output: None,
         }
@@ -128,67 +129,6 @@ impl Train {
         let (found, lr) = (shown(&self.min_lr.into()), self.lr);
         let message = format!("value {found} is not allowed, expected at most lr, which is {lr}");
         vec![Problem::new("train", "min_lr", message)]
-    }
-}
-
-/// The key `train.recompute`: activation checkpointing in the words of the config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Recompute {
-    /// `true`: all; activations of one block alone are kept.
-    #[default]
-    All,
-    /// `cheap`: all but the matrix products, which are kept.
-    Cheap,
-    /// `false`: nothing; all activations are kept.
-    Nothing,
-}
-
-impl Serialize for Recompute {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::All => serializer.serialize_bool(true),
-            Self::Cheap => serializer.serialize_str("cheap"),
-            Self::Nothing => serializer.serialize_bool(false),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Recompute {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = Recompute;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("true, cheap or false")
-            }
-
-            fn visit_bool<E>(self, all: bool) -> Result<Recompute, E> {
-                Ok(if all { Recompute::All } else { Recompute::Nothing })
-            }
-
-            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Recompute, E> {
-                match word {
-                    "cheap" => Ok(Recompute::Cheap),
-                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(Either).map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for Recompute {
-    fn schema_name() -> Cow<'static, str> {
-        "Recompute".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"const": true, "description": "Full: each block's input is kept."},
-            {"const": "cheap", "description": "Selective: each block's matrix products are kept."},
-            {"const": false, "description": "None: all activations are kept."},
-        ]})
     }
 }
 

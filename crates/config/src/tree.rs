@@ -121,7 +121,7 @@ fn read(text: &str, format: Format, node: Node) -> Result<Value, SyntaxError> {
             let message = error.to_string();
             let tail = at.map(|(line, column)| format!(" at line {line} column {column}")).unwrap_or_default();
             let message = message.strip_suffix(&tail).unwrap_or(&message);
-            // The place says where; the path of a deep one has a name for each of its levels.
+            // The location says where; the path of a deep one has a name for each of its levels.
             let message = message.find("more than ").map_or(message, |start| &message[start..]);
             SyntaxError { at, message: message.to_string() }
         }),

@@ -1,4 +1,4 @@
-//! The typed config: the one place that says which keys a config has, what they may hold and what they are by default.
+//! The typed config: the one definition of which keys a config has, what they may hold and what they are by default.
 //!
 //! Reading, `describe`, the JSON Schema of a file and the tables in the documentation all come from these types.
 

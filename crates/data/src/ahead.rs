@@ -1,14 +1,15 @@
-//! Work on numbered places ahead of whoever needs it: several threads, a bounded number of results, delivered in order.
+//! Work on numbered positions ahead of whoever needs it: several threads, a bounded number of results, delivered in
+//! order.
 //!
-//! A panic while a place is worked on is that place's error, so that whoever waits for it learns of it instead of waiting
-//! for ever.
+//! A panic while a position is worked on is that position's error, so that whoever waits for it learns of it instead of
+//! waiting for ever.
 
 use super::panicked::caught;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Results of the places of a range, made by other threads.
+/// Results of the positions of a range, made by other threads.
 pub struct Ahead<'a, T> {
     make: Box<dyn Fn(u64) -> Result<T> + Sync + 'a>,
     end: u64,
@@ -18,16 +19,16 @@ pub struct Ahead<'a, T> {
 }
 
 struct State<T> {
-    /// The next place that a thread takes.
+    /// The next position that a thread takes.
     next: u64,
-    /// The next place that is delivered.
+    /// The next position that is delivered.
     delivered: u64,
     ready: BTreeMap<u64, Result<T>>,
     stop: bool,
 }
 
 impl<'a, T: Send> Ahead<'a, T> {
-    /// `make` of each place of `start..end`, at most `ahead` of them waiting or under way.
+    /// `make` of each position of `start..end`, at most `ahead` of them waiting or under way.
     pub fn new((start, end): (u64, u64), ahead: usize, make: impl Fn(u64) -> Result<T> + Sync + 'a) -> Self {
         let state = State { next: start, delivered: start, ready: BTreeMap::new(), stop: false };
         let ahead = ahead.max(1) as u64;
@@ -52,10 +53,10 @@ impl<'a, T: Send> Ahead<'a, T> {
         })
     }
 
-    /// What a thread does: takes places until there are none left or it is to stop.
+    /// What a thread does: takes positions until there are none left or it is to stop.
     fn work(&self) {
         loop {
-            let place = {
+            let position = {
                 let mut state = self.lock();
                 while !state.stop && state.next < self.end && state.next >= state.delivered.saturating_add(self.ahead) {
                     state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
@@ -66,8 +67,8 @@ impl<'a, T: Send> Ahead<'a, T> {
                 state.next += 1;
                 state.next - 1
             };
-            let made = self.made(place);
-            self.lock().ready.insert(place, made);
+            let made = self.made(position);
+            self.lock().ready.insert(position, made);
             self.changed.notify_all();
         }
     }
@@ -78,28 +79,28 @@ impl<'a, T: Send> Ahead<'a, T> {
     /// What the work on it reports, or a panic in it.
     pub fn next(&self) -> Result<T> {
         let mut state = self.lock();
-        let place = state.delivered;
+        let position = state.delivered;
         loop {
-            if let Some(made) = state.ready.remove(&place) {
+            if let Some(made) = state.ready.remove(&position) {
                 state.delivered += 1;
                 self.changed.notify_all();
                 return made;
             }
-            if state.next == place {
+            if state.next == position {
                 // Nobody has taken it: there are no threads, or they are behind.
                 state.next += 1;
                 drop(state);
-                let made = self.made(place);
+                let made = self.made(position);
                 state = self.lock();
-                state.ready.insert(place, made);
+                state.ready.insert(position, made);
                 continue;
             }
             state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
     }
 
-    fn made(&self, place: u64) -> Result<T> {
-        caught(|| format!("item {}", place.saturating_add(1)), || (self.make)(place))
+    fn made(&self, position: u64) -> Result<T> {
+        caught(|| format!("item {}", position.saturating_add(1)), || (self.make)(position))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

@@ -48,8 +48,8 @@ pub struct Coco {
 /// # Errors
 /// A file that is not COCO's, a caption of an image that is not listed.
 pub fn open(path: &Path) -> Result<Coco> {
-    let place = || format!("cannot read {}", path.display());
-    let bytes = bounded::bytes(span::open(path)?, DOCUMENT_LIMIT).with_context(place)?;
+    let context = || format!("cannot read {}", path.display());
+    let bytes = bounded::bytes(span::open(path)?, DOCUMENT_LIMIT).with_context(context)?;
     let mut file: File = serde_json::from_slice(&bytes)
         .with_context(|| format!("{}: not COCO's captions, which have images and annotations", path.display()))?;
     // Stable, so that an image's captions keep their order.

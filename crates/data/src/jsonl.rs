@@ -34,12 +34,12 @@ struct Line {
 /// # Errors
 /// A file that cannot be read.
 pub fn open(path: &Path) -> Result<Lines> {
-    let place = || format!("cannot read {}", path.display());
+    let context = || format!("cannot read {}", path.display());
     let file = span::open(path)?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let (mut spans, mut start, mut line) = (Vec::new(), 0u64, Vec::new());
     loop {
-        let length = next_line(&mut reader, &mut line, LINE_LIMIT).with_context(place)?;
+        let length = next_line(&mut reader, &mut line, LINE_LIMIT).with_context(context)?;
         if length == 0 {
             break;
         }
@@ -82,31 +82,28 @@ impl Dataset for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Seek, SeekFrom, Write};
+    use crate::span::sparse;
+    use std::io::Write;
+
+    fn keys_of(text: &str) -> Vec<String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let set = open(file.path()).unwrap();
+        (0..set.len()).map(|at| set.item(at).unwrap().key).collect()
+    }
 
     #[test]
     fn a_byte_order_mark_costs_no_item() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data.jsonl");
         let line = |name: &str| format!("{{\"image\": \"{name}\", \"caption\": \"c\"}}\n");
-        std::fs::write(&path, format!("\u{feff}{}\n{}", line("a.jpg"), line("b.jpg"))).unwrap();
-        let set = open(&path).unwrap();
-        let keys: Vec<String> = (0..set.len()).map(|at| set.item(at).unwrap().key).collect();
-        assert_eq!(keys, ["a.jpg", "b.jpg"]);
-        std::fs::write(&path, "\u{feff}\n\n").unwrap();
-        assert!(open(&path).unwrap().is_empty());
+        assert_eq!(keys_of(&format!("\u{feff}{}\n{}", line("a.jpg"), line("b.jpg"))), ["a.jpg", "b.jpg"]);
+        assert!(keys_of("\u{feff}\n\n").is_empty());
     }
 
     #[test]
     fn a_line_beyond_the_limit_is_an_item_that_cannot_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data.jsonl");
-        // Sparse: no disk is used.
-        let mut file = File::create(&path).unwrap();
-        file.write_all(b"{\"image\": \"a.jpg\", \"caption\": \"").unwrap();
-        file.seek(SeekFrom::Start(64 << 20)).unwrap();
-        file.write_all(b"\"}\n{\"image\": \"b.jpg\", \"caption\": \"c\"}\n").unwrap();
-        let set = open(&path).unwrap();
+        let file =
+            sparse("{\"image\": \"a.jpg\", \"caption\": \"", "\"}\n{\"image\": \"b.jpg\", \"caption\": \"c\"}\n");
+        let set = open(file.path()).unwrap();
         assert_eq!(set.len(), 2);
         let message = set.item(0).unwrap_err().to_string();
         assert!(message.ends_with("item 1: a line of 67108867 bytes, expected at most 16777216"), "{message}");

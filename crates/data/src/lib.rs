@@ -87,11 +87,11 @@ pub fn open(data: &Data, base: &Path) -> Result<Box<dyn Dataset>> {
 /// # Errors
 /// A path that looks like none of them.
 pub fn format_of(path: &str) -> Result<DataFormat> {
-    let place = Path::new(path);
-    if place.is_dir() {
-        return Ok(if place.join("image_data").is_dir() { DataFormat::Magma } else { DataFormat::Webdataset });
+    let path_of_data = Path::new(path);
+    if path_of_data.is_dir() {
+        return Ok(if path_of_data.join("image_data").is_dir() { DataFormat::Magma } else { DataFormat::Webdataset });
     }
-    let ending = place.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let ending = path_of_data.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     Ok(match ending.as_str() {
         "jsonl" => DataFormat::Jsonl,
         "json" => DataFormat::Coco,

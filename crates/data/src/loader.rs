@@ -1,13 +1,13 @@
 //! Reads samples ahead of the step: several threads, a bounded number of samples in memory, delivered in order.
 //!
-//! A corrupt item is replaced by another, drawn from the seed and the place, as the original replaces it; what was
+//! A corrupt item is replaced by another, drawn from the seed and the position, as the original replaces it; what was
 //! passed over travels with the sample that stands in for it, so that a resumed run tells the same story.
 
 use super::{Ahead, Dataset, Item, Order, Panicked, caught};
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 
-/// Replacements that are tried for one place.
+/// Replacements that are tried for one position.
 const TRIES: u64 = 64;
 
 /// What turns an item into tensors.
@@ -33,26 +33,26 @@ pub struct Sample {
     pub skipped: Vec<(String, String)>,
 }
 
-/// Samples of a range of places, read by other threads.
+/// Samples of a range of positions, read by other threads.
 pub struct Loader<'a> {
     ahead: Ahead<'a, Sample>,
     workers: usize,
 }
 
 impl<'a> Loader<'a> {
-    /// The samples at places `start..end` of the run, read by `workers` threads; in memory are at most two batches of
-    /// `batch` samples, or two samples a thread.
+    /// The samples at positions `start..end` of the run, read by `workers` threads; in memory are at most two batches
+    /// of `batch` samples, or two samples a thread.
     pub fn new(
         set: &'a dyn Dataset,
         order: Order,
         reading: &'a dyn Reading,
-        places: (u64, u64),
+        positions: (u64, u64),
         (batch, workers): (usize, usize),
     ) -> Self {
         let source = Source { set, order, reading };
         // One batch is read while the other is worked on.
         let ahead = batch.max(workers).saturating_mul(2);
-        Self { ahead: Ahead::new(places, ahead, move |place| source.sample(place)), workers }
+        Self { ahead: Ahead::new(positions, ahead, move |position| source.sample(position)), workers }
     }
 
     /// Runs `body` while the threads read ahead of it.
@@ -66,7 +66,7 @@ impl<'a> Loader<'a> {
     /// The next sample in order. Without reading threads the caller's own reads it.
     ///
     /// # Errors
-    /// A place for which no item could be read, or a panic while one was read.
+    /// A position for which no item could be read, or a panic while one was read.
     pub fn next(&self) -> Result<Sample> {
         self.ahead.next()
     }
@@ -80,14 +80,14 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn sample(&self, place: u64) -> Result<Sample> {
+    fn sample(&self, position: u64) -> Result<Sample> {
         let mut skipped = Vec::new();
         for attempt in 0..TRIES {
             let index = match attempt {
-                0 => self.order.at(place).0,
-                n => (self.order.draw(place, &format!("replacement {n}")) % self.set.len() as u64) as usize,
+                0 => self.order.at(position).0,
+                n => (self.order.draw(position, &format!("replacement {n}")) % self.set.len() as u64) as usize,
             };
-            match caught(|| self.set.name(index), || self.read(place, index)) {
+            match caught(|| self.set.name(index), || self.read(position, index)) {
                 Ok((name, input, ids)) => return Ok(Sample { name, input, ids, skipped }),
                 Err(error) if error.is::<Panicked>() => return Err(error),
                 Err(error) => skipped.push((self.set.name(index), format!("{error:#}"))),
@@ -99,13 +99,13 @@ impl Source<'_> {
         }
     }
 
-    fn read(&self, place: u64, index: usize) -> Result<(String, Tensor, Vec<u32>)> {
+    fn read(&self, position: u64, index: usize) -> Result<(String, Tensor, Vec<u32>)> {
         let item = self.set.item(index)?;
-        let which = if self.order.shuffles() { self.order.draw(place, "caption") } else { 0 };
+        let which = if self.order.shuffles() { self.order.draw(position, "caption") } else { 0 };
         let Some(caption) = item.captions.get((which % item.captions.len().max(1) as u64) as usize) else {
             bail!("it has no caption")
         };
-        let variation = self.order.variation(self.order.at(place).1, index);
+        let variation = self.order.variation(self.order.at(position).1, index);
         let (input, ids) = self.reading.read(&item, caption, variation)?;
         if ids.is_empty() {
             bail!("the caption {caption:?} has no token")
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    /// Ids and what was skipped of places `start..end`, by `workers` threads.
+    /// Ids and what was skipped of positions `start..end`, by `workers` threads.
     fn all(workers: usize, (start, end): (u64, u64), bad: fn(usize) -> bool) -> Result<Vec<(u32, usize)>> {
         let (set, reading) = (Numbers(100), Read { bad, calls: AtomicUsize::new(0) });
         let loader = Loader::new(&set, Order::new(100, 5, true), &reading, (start, end), (2, workers));

@@ -1,7 +1,7 @@
 //! The order of the samples: a permutation of each epoch that is a function of seed and epoch, one number at a time.
 //!
 //! A Feistel network over the next power of four permutes 0..2^2k; numbers beyond the set are sent through again
-//! (cycle walking), so that any place of any epoch costs the same, whatever came before it.
+//! (cycle walking), so that any position of any epoch costs the same, whatever came before it.
 
 use limber_core::hash;
 
@@ -17,7 +17,7 @@ pub struct Order {
     share: Share,
 }
 
-/// Whose places these are, where several processes share the run: groups of `batch` samples go round.
+/// Whose positions these are, where several processes share the run: groups of `batch` samples go round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Share {
     rank: u64,
@@ -32,27 +32,27 @@ impl Order {
         Self { len: len.max(1) as u64, seed, shuffle, share }
     }
 
-    /// The order of one of `ranks` processes, which take turns at micro-batches of `batch`: its places count its own
+    /// The order of one of `ranks` processes, which take turns at micro-batches of `batch`: its positions count its own
     /// samples alone.
     pub fn share(self, rank: usize, ranks: usize, batch: usize) -> Self {
         let share = Share { rank: rank as u64, ranks: ranks.max(1) as u64, batch: batch.max(1) as u64 };
         Self { share, ..self }
     }
 
-    /// The place in the whole run of this process's place `at`.
+    /// The position in the whole run of this process's position `at`.
     fn whole(&self, at: u64) -> u64 {
         let Share { rank, ranks, batch } = self.share;
         (at / batch * ranks + rank) * batch + at % batch
     }
 
-    /// The sample at place `at` of the run (of this process's share), and its epoch.
+    /// The sample at position `at` of the run (of this process's share), and its epoch.
     pub fn at(&self, at: u64) -> (usize, u64) {
         let at = self.whole(at);
-        let (epoch, place) = (at / self.len, at % self.len);
-        (if self.shuffle { self.permuted(epoch, place) } else { place } as usize, epoch)
+        let (epoch, position) = (at / self.len, at % self.len);
+        (if self.shuffle { self.permuted(epoch, position) } else { position } as usize, epoch)
     }
 
-    /// A number drawn for place `at`: which caption, for instance.
+    /// A number drawn for position `at`: which caption, for instance.
     pub fn draw(&self, at: u64, purpose: &str) -> u64 {
         self.hash(&[&self.whole(at).to_le_bytes(), purpose.as_bytes()])
     }
@@ -71,10 +71,10 @@ impl Order {
         self.shuffle
     }
 
-    fn permuted(&self, epoch: u64, place: u64) -> u64 {
+    fn permuted(&self, epoch: u64, position: u64) -> u64 {
         let half = (64 - (self.len - 1).leading_zeros()).div_ceil(2).max(1);
         let mask = (1u64 << half) - 1;
-        let mut x = place;
+        let mut x = position;
         loop {
             let (mut left, mut right) = (x >> half, x & mask);
             for round in 0..ROUNDS {

@@ -42,16 +42,16 @@ impl Picture {
     /// A shard that cannot be read or is shorter than it was, a member over the limit.
     pub fn bytes(&self, limit: u64) -> Result<Option<Vec<u8>>> {
         let Picture::Member { shard, name, start, length } = self else { return Ok(None) };
-        let place = || format!("cannot read {name} of {}", shard.display());
+        let context = || format!("cannot read {name} of {}", shard.display());
         if *length > limit {
-            bail!("{}: {length} bytes, allowed are {limit}", place())
+            bail!("{}: {length} bytes, expected at most {limit}", context())
         }
-        let mut file = File::open(shard.as_path()).with_context(place)?;
-        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(*start)).with_context(place)?;
+        let mut file = File::open(shard.as_path()).with_context(context)?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(*start)).with_context(context)?;
         let mut bytes = Vec::with_capacity(*length as usize);
-        file.take(*length).read_to_end(&mut bytes).with_context(place)?;
+        file.take(*length).read_to_end(&mut bytes).with_context(context)?;
         if bytes.len() as u64 != *length {
-            bail!("{}: cut short, {} of {length} bytes are there", place(), bytes.len())
+            bail!("{}: cut short, {} of {length} bytes are there", context(), bytes.len())
         }
         Ok(Some(bytes))
     }

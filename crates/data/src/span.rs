@@ -4,14 +4,14 @@ use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::path::Path;
 
-/// Opens a file whose places stay: a pipe has none, and a device may have no end.
+/// Opens a file whose offsets stay valid: a pipe has none, and a device may have no end.
 ///
 /// # Errors
 /// A file that is not there or is none.
 pub fn open(path: &Path) -> Result<File> {
-    let place = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(place)?;
-    ensure!(file.metadata().with_context(place)?.is_file(), "{} is no regular file", path.display());
+    let context = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    ensure!(file.metadata().with_context(context)?.is_file(), "{} is no regular file", path.display());
     Ok(file)
 }
 
@@ -56,4 +56,15 @@ pub fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()>
 #[cfg(windows)]
 pub fn read_some_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, bytes, start)
+}
+
+/// A file of `before`, zeros up to 64 MiB that take no disk, and `after`.
+#[cfg(test)]
+pub(crate) fn sparse(before: &str, after: &str) -> tempfile::NamedTempFile {
+    use std::io::{Seek, SeekFrom, Write};
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(before.as_bytes()).unwrap();
+    file.seek(SeekFrom::Start(64 << 20)).unwrap();
+    file.write_all(after.as_bytes()).unwrap();
+    file
 }

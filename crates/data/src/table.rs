@@ -59,22 +59,22 @@ fn next_row(parser: &mut csv_core::Reader, reader: &mut impl BufRead) -> std::io
 /// # Errors
 /// A file that cannot be read, a header without the two columns.
 pub fn open(path: &Path) -> Result<Table> {
-    let place = || format!("cannot read {}", path.display());
+    let context = || format!("cannot read {}", path.display());
     let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
     let file = span::open(path)?;
     let mut parser = csv_core::ReaderBuilder::new().delimiter(if tabs { b'\t' } else { b',' }).build();
     let mut reader = BufReader::with_capacity(1 << 20, &file);
-    let first = next_row(&mut parser, &mut reader).with_context(place)?.unwrap_or(0);
+    let first = next_row(&mut parser, &mut reader).with_context(context)?.unwrap_or(0);
     if first > LINE_LIMIT {
         bail!("{}: a header of {first} bytes, expected at most {LINE_LIMIT}", path.display())
     }
     let mut bytes = vec![0; first as usize];
-    read_at(&file, &mut bytes, 0).with_context(place)?;
-    let header = fields(&bytes, tabs).with_context(place)?;
+    read_at(&file, &mut bytes, 0).with_context(context)?;
+    let header = fields(&bytes, tabs).with_context(context)?;
     let column = |names: &[&str]| header.iter().position(|h| names.iter().any(|n| h.trim().eq_ignore_ascii_case(n)));
     let (Some(image), Some(caption)) = (column(&IMAGE), column(&CAPTION)) else {
         bail!(
-            "{}: the header {:?} names no image and caption; allowed are {} and {}",
+            "{}: the header {:?} names no image and caption; expected {} and {}",
             path.display(),
             header.iter().collect::<Vec<_>>(),
             IMAGE.join(", "),
@@ -83,7 +83,7 @@ pub fn open(path: &Path) -> Result<Table> {
     };
     let mut starts = vec![first];
     let mut end = first;
-    while let Some(length) = next_row(&mut parser, &mut reader).with_context(place)? {
+    while let Some(length) = next_row(&mut parser, &mut reader).with_context(context)? {
         end += length;
         starts.push(end);
     }
@@ -123,7 +123,7 @@ impl Dataset for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Seek, SeekFrom, Write};
+    use crate::span::sparse;
 
     /// The image and the caption, or what is wrong, of each row of a table.
     fn rows(name: &str, text: &str) -> Vec<Result<(String, String), String>> {
@@ -152,21 +152,16 @@ mod tests {
 
     #[test]
     fn a_row_beyond_the_limit_is_an_item_that_cannot_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data.csv");
-        // Sparse: no disk is used.
-        let mut file = File::create(&path).unwrap();
-        file.write_all(b"image,caption\na.jpg,").unwrap();
-        file.seek(SeekFrom::Start(64 << 20)).unwrap();
-        file.write_all(b"\nb.jpg,c\n").unwrap();
-        let table = open(&path).unwrap();
+        let file = sparse("image,caption\na.jpg,", "\nb.jpg,c\n");
+        let table = open(file.path()).unwrap();
         assert_eq!(table.len(), 2);
         let message = table.item(0).unwrap_err().to_string();
         assert!(message.ends_with("row 1: 67108851 bytes, expected at most 16777216"), "{message}");
         assert_eq!(table.item(1).unwrap().key, "b.jpg");
         // The header as well.
-        File::create(&path).unwrap().set_len(64 << 20).unwrap();
-        let message = open(&path).err().unwrap().to_string();
+        file.as_file().set_len(0).unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        let message = open(file.path()).err().unwrap().to_string();
         assert!(message.ends_with("a header of 67108864 bytes, expected at most 16777216"), "{message}");
     }
 }

@@ -24,8 +24,8 @@ struct Found {
 /// # Errors
 /// A folder that cannot be listed.
 pub fn files(root: &Path, is_wanted: &(dyn Fn(&Path) -> bool + Sync)) -> Result<Vec<PathBuf>> {
-    let place = || format!("cannot list {}", root.display());
-    let own = std::fs::canonicalize(root).with_context(place)?;
+    let temp = || format!("cannot list {}", root.display());
+    let own = std::fs::canonicalize(root).with_context(temp)?;
     let mut seen: HashSet<PathBuf> = HashSet::new();
     let mut all = Found::default();
     let mut open = vec![(PathBuf::new(), own)];
@@ -55,12 +55,12 @@ fn list(
     seen: &HashSet<PathBuf>,
 ) -> Result<Found> {
     let folder = root.join(below);
-    let place = || format!("cannot list {}", folder.display());
+    let temp = || format!("cannot list {}", folder.display());
     let mut found = Found { listed: vec![own.to_path_buf()], ..Found::default() };
     let mut folders = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(place)? {
-        let entry = entry.with_context(place)?;
-        let (name, kind) = (entry.file_name(), entry.file_type().with_context(place)?);
+    for entry in std::fs::read_dir(&folder).with_context(temp)? {
+        let entry = entry.with_context(temp)?;
+        let (name, kind) = (entry.file_name(), entry.file_type().with_context(temp)?);
         let path = below.join(&name);
         if kind.is_dir() {
             let own = own.join(&name);
@@ -68,7 +68,7 @@ fn list(
                 folders.push((path, own));
             }
         } else if kind.is_symlink() && entry.path().is_dir() {
-            let own = std::fs::canonicalize(entry.path()).with_context(place)?;
+            let own = std::fs::canonicalize(entry.path()).with_context(temp)?;
             found.links.push((path, own));
         } else if is_wanted(&path) {
             found.files.push(path);
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn every_file_is_listed_once_whatever_links_there_are() {
-        let place = tempfile::tempdir().unwrap();
-        let (root, elsewhere) = (place.path().join("root"), place.path().join("elsewhere"));
+        let temp = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (temp.path().join("root"), temp.path().join("elsewhere"));
         for folder in ["a/b", "c"] {
             create_dir_all(root.join(folder)).unwrap();
         }
@@ -134,8 +134,8 @@ mod tests {
         symlink(&root, elsewhere.join("back")).unwrap();
         assert_eq!(names(&root), [&all[..], &["m/6.x", "m/deep/7.x"]].concat());
         // The root may be a link itself.
-        symlink(&root, place.path().join("link")).unwrap();
-        assert_eq!(names(&place.path().join("link")).len(), 6);
+        symlink(&root, temp.path().join("link")).unwrap();
+        assert_eq!(names(&temp.path().join("link")).len(), 6);
     }
 
     #[test]

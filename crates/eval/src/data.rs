@@ -179,7 +179,10 @@ fn questions(data: &Path, annotations: Option<&Path>, images: Option<&Path>) -> 
             return Ok(name.clone());
         }
         let number: u64 = id.parse().with_context(|| {
-            format!("{}: nothing says which file image {id:?} is: no image, no captions.json beside it", path.display())
+            format!(
+                "{}: it is unknown which file image {id:?} is: no image, no captions.json beside it",
+                path.display()
+            )
         })?;
         Ok(format!("COCO_{subtype}_{number:012}.jpg"))
     };

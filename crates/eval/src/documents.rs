@@ -24,13 +24,13 @@ pub(super) enum Document<T> {
 /// # Errors
 /// A file that cannot be read or is beyond the limit.
 pub(super) fn whole(path: &Path) -> Result<Vec<u8>> {
-    let place = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(place)?;
-    let about = file.metadata().with_context(place)?;
+    let context = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    let about = file.metadata().with_context(context)?;
     // What is no file does not say how long it is, and may have no end.
     let limit = if about.is_file() { DOCUMENT_LIMIT } else { TEXT_LIMIT };
     ensure!(about.len() <= limit, "{}: {} bytes, expected at most {limit}", path.display(), about.len());
-    bounded::bytes(file, limit).with_context(place)
+    bounded::bytes(file, limit).with_context(context)
 }
 
 /// The document at `path`; an object with the key `annotations` is a whole one even where it fills one line.
@@ -38,20 +38,20 @@ pub(super) fn whole(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// A file that cannot be read, a line that is no `T`, a line or a document beyond its limit.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Document<T>> {
-    let place = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(place)?;
-    let length = file.metadata().with_context(place)?.len();
+    let context = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(context)?;
+    let length = file.metadata().with_context(context)?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut first = Vec::new();
     // Blank lines in front are no line.
-    while reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut first).with_context(place)? > 0
+    while reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut first).with_context(context)? > 0
         && without_mark(&first).iter().all(u8::is_ascii_whitespace)
         && (first.len() as u64) < LINE_LIMIT
     {}
     let text = without_mark(&first).trim_ascii();
     let is_lines = match serde_json::from_slice::<Value>(text) {
         _ if text.starts_with(b"[") => false,
-        Ok(Value::Object(map)) => !map.contains_key("annotations") || goes_on(&mut reader).with_context(place)?,
+        Ok(Value::Object(map)) => !map.contains_key("annotations") || goes_on(&mut reader).with_context(context)?,
         Ok(_) => false,
         Err(_) => !text.starts_with(b"{"),
     };
@@ -72,7 +72,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Document<T>> {
         "{}: {length} bytes, expected at most {DOCUMENT_LIMIT} for one JSON document; JSON lines have no limit",
         path.display()
     );
-    let bytes = bounded::bytes(all, DOCUMENT_LIMIT).with_context(place)?;
+    let bytes = bounded::bytes(all, DOCUMENT_LIMIT).with_context(context)?;
     Ok(if is_list { Document::List(bytes) } else { Document::Whole(bytes) })
 }
 

@@ -125,7 +125,7 @@ struct Annotated {
 /// # Errors
 /// A file of another form, an id twice where answers are listed, a caption of an image that is not listed, no item.
 pub fn references(path: &Path) -> Result<References> {
-    let place = || path.display().to_string();
+    let context = || path.display().to_string();
     let file: Annotated = match documents::read(path)? {
         Document::Whole(text) => serde_json::from_slice(&text).with_context(|| {
             format!("{}: not captions or VQA annotations, which have a list \"annotations\"", path.display())
@@ -137,7 +137,7 @@ pub fn references(path: &Path) -> Result<References> {
         ),
     };
     let is_answers = file.annotations.iter().any(|entry| entry.answers.is_some() || entry.answer.is_some());
-    let found = if is_answers { answers(file.annotations) } else { captions(file) }.with_context(place)?;
+    let found = if is_answers { answers(file.annotations) } else { captions(file) }.with_context(context)?;
     let empty = match &found {
         References::Captions(items) => items.is_empty(),
         References::Answers(items) => items.is_empty(),
@@ -150,11 +150,11 @@ pub fn references(path: &Path) -> Result<References> {
 
 fn captions(file: Annotated) -> Result<References> {
     let mut items: Vec<(String, Captions)> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut indices: HashMap<String, usize> = HashMap::new();
     let listed = !file.images.is_empty();
     for (at, mut image) in file.images.into_iter().enumerate() {
         let id = image.take_id().with_context(|| format!("image {at} has no id"))?;
-        if places.insert(id.clone(), items.len()).is_some() {
+        if indices.insert(id.clone(), items.len()).is_some() {
             bail!("image {id:?} is listed twice")
         }
         items.push((id, Captions { captions: Vec::new(), domain: image.domain, file: image.file_name }));
@@ -168,11 +168,11 @@ fn captions(file: Annotated) -> Result<References> {
         };
         let id = image.with_context(|| format!("caption {at} has no image_id"))?;
         let new = entry.captions.take().unwrap_or_default().into_iter().chain(entry.caption.take());
-        match places.get(&id) {
-            Some(place) => items[*place].1.captions.extend(new),
+        match indices.get(&id) {
+            Some(context) => items[*context].1.captions.extend(new),
             None if listed => bail!("a caption names image {id:?}, which is not listed"),
             None => {
-                places.insert(id.clone(), items.len());
+                indices.insert(id.clone(), items.len());
                 items.push((id, Captions { captions: new.collect(), domain: entry.domain, file: entry.file_name }));
             }
         }
@@ -216,7 +216,7 @@ pub fn predictions(path: &Path) -> Result<Predictions> {
         })?,
         Document::Lines(entries) => entries,
         Document::Whole(_) => bail!(
-            "{}: a map is no file of predictions; allowed are a list of {{\"image_id\", \"caption\"}} or {{\"question_id\", \"answer\"}}, or JSON lines with \"id\" and \"text\"",
+            "{}: a map is no file of predictions; expected a list of {{\"image_id\", \"caption\"}} or {{\"question_id\", \"answer\"}}, or JSON lines with \"id\" and \"text\"",
             path.display()
         ),
     };
@@ -233,7 +233,7 @@ pub fn predictions(path: &Path) -> Result<Predictions> {
     Ok(found)
 }
 
-/// Predictions in the order of the references: place of the item and what was said of it.
+/// Predictions in the order of the references: index of the item and what was said of it.
 ///
 /// Items are found by their ids; images also by the name of their file, where predictions name files.
 ///
@@ -246,23 +246,23 @@ pub fn matched(
     name: &str,
 ) -> Result<Vec<(usize, String)>> {
     let mut found: BTreeMap<usize, String> = BTreeMap::new();
-    for (place, (id, _)) in ids.iter().enumerate() {
+    for (context, (id, _)) in ids.iter().enumerate() {
         if let Some(text) = predictions.remove(*id) {
-            found.insert(place, text);
+            found.insert(context, text);
         }
     }
     if !predictions.is_empty() {
         let mut files: HashMap<&str, usize> = HashMap::new();
-        for (place, (id, file)) in ids.iter().enumerate() {
-            files.insert(last_part(file.unwrap_or(id)), place);
+        for (context, (id, file)) in ids.iter().enumerate() {
+            files.insert(last_part(file.unwrap_or(id)), context);
         }
         let mut unknown = Vec::new();
         for (id, text) in predictions {
             match files.get(last_part(&id)) {
-                Some(place) if !found.contains_key(place) => {
-                    found.insert(*place, text);
+                Some(context) if !found.contains_key(context) => {
+                    found.insert(*context, text);
                 }
-                Some(place) => bail!("{name}: two predictions for {:?}, one of them named {id:?}", ids[*place].0),
+                Some(context) => bail!("{name}: two predictions for {:?}, one of them named {id:?}", ids[*context].0),
                 None => unknown.push(id),
             }
         }
@@ -279,7 +279,7 @@ pub fn matched(
         bail!("{name}: it holds no prediction")
     }
     if missing > 0 && !subset {
-        let first = (0..ids.len()).find(|place| !found.contains_key(place)).unwrap_or_default();
+        let first = (0..ids.len()).find(|context| !found.contains_key(context)).unwrap_or_default();
         bail!(
             "{name}: {missing} of {} items have no prediction, the first is {:?}; --subset scores those that have one",
             ids.len(),

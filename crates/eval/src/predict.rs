@@ -5,7 +5,7 @@ use super::prompts::{Filled, Options, Prompts};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use limber_config::Config;
-use limber_pipeline::generation::{self, Feed, Finish, Generation, Request};
+use limber_pipeline::generation::{self, Finish, Generation, Request, RequestSource};
 use limber_pipeline::model::Model;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -41,7 +41,7 @@ pub fn request(model: &Model, config: &Config, task: Task) -> Request {
     }
 }
 
-/// Lets `model` speak about the items of `set` from place `from` on, and hands each prediction to `take`, in order.
+/// Lets `model` speak about the items of `set` from index `from` on, and hands each prediction to `take`, in order.
 ///
 /// A prediction depends on its item, the config and the options alone, not on where a run begins or what is in its batch.
 ///
@@ -88,7 +88,7 @@ struct Work<'a> {
     take: &'a mut dyn FnMut(Prediction) -> Result<()>,
 }
 
-impl Feed for Work<'_> {
+impl RequestSource for Work<'_> {
     fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
         let end = (self.entered + n).min(self.items.len());
         let filled: Vec<Filled> = (self.entered..end).map(|at| self.prompts.fill(at)).collect::<Result<_>>()?;

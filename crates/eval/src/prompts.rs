@@ -15,7 +15,7 @@ pub struct Options {
     pub shots: usize,
     /// The same examples before every prompt, which then share the work; else each prompt has its own.
     pub same_examples: bool,
-    /// The seed of examples and of wrong images.
+    /// The seed of examples and of shuffled images.
     pub seed: u64,
     /// No image at all, in examples neither.
     pub blind: bool,
@@ -83,11 +83,11 @@ impl<'a> Prompts<'a> {
             );
         }
         if options.shuffle_images {
-            ensure!(!options.blind, "a prompt without an image cannot have a wrong one");
+            ensure!(!options.blind, "the no-image and the shuffled-image control exclude each other");
             let first = &set.items[0].image;
             ensure!(
                 set.items.iter().any(|item| item.image != *first),
-                "all items have one image, so there is no wrong one"
+                "all items have the same image, so the shuffled-image control has no other"
             );
         }
         let template = Template { before: before.to_string(), after: after.to_string() };
@@ -104,9 +104,9 @@ impl<'a> Prompts<'a> {
         let mut text = String::new();
         if let Some(examples) = self.examples.filter(|_| self.options.shots > 0) {
             let purpose = if self.options.same_examples { "" } else { item.id.as_str() };
-            for place in self.draw(purpose, item, examples) {
-                let example = &examples.items[place];
-                let said = examples.said(place).with_context(|| format!("example {:?} has no answer", example.id))?;
+            for index in self.draw(purpose, item, examples) {
+                let example = &examples.items[index];
+                let said = examples.said(index).with_context(|| format!("example {:?} has no answer", example.id))?;
                 text.push_str(&self.question(&self.template.before, example));
                 text.push_str(&unmarked(said));
                 text.push_str(&self.template.after);
@@ -116,7 +116,7 @@ impl<'a> Prompts<'a> {
         }
         // Spaces before a word belong to its token.
         text.push_str(self.question(&self.template.before, item).trim_end());
-        images.push(if self.options.shuffle_images { self.wrong_image(index) } else { item.image.clone() });
+        images.push(if self.options.shuffle_images { self.shuffled_image(index) } else { item.image.clone() });
         if self.options.blind {
             text = text.replace(IMAGE_MARK, "");
         }
@@ -146,18 +146,18 @@ impl<'a> Prompts<'a> {
         let mut round = 0;
         // So many draws find what there is to find; a split that is all one image gives what it has.
         while drawn.len() < self.options.shots && round < 64 * (n + self.options.shots as u64) {
-            let place = (hash(self.options.seed, purpose, round) % n) as usize;
+            let index = (hash(self.options.seed, purpose, round) % n) as usize;
             round += 1;
-            let own = !self.options.same_examples && examples.items[place].image == item.image;
-            if !own && seen.insert(place) {
-                drawn.push(place);
+            let own = !self.options.same_examples && examples.items[index].image == item.image;
+            if !own && seen.insert(index) {
+                drawn.push(index);
             }
         }
         drawn
     }
 
     /// The image of another item, a function of the seed and the item alone.
-    fn wrong_image(&self, index: usize) -> PathBuf {
+    fn shuffled_image(&self, index: usize) -> PathBuf {
         let items = &self.set.items;
         let own = &items[index].image;
         let start = hash(self.options.seed, &items[index].id, u64::MAX) % items.len() as u64;

@@ -119,7 +119,8 @@ impl Evaluation<'_> {
         for file in self.set.files.iter().chain(examples.iter().flat_map(|set| &set.files)) {
             hashes.insert(file.display().to_string(), json!(sha256(file)?));
         }
-        // The stitch is small and what a run is about; the frozen parts are told by their names and the fingerprint.
+        // The stitch is small and what a run is about; the frozen components are told by their names and the
+        // fingerprint.
         if let Some(file) = self.config.stitch.weights.as_ref().and_then(WeightSpec::local) {
             let path = self.config.resolve(file);
             let path = if path.exists() { path } else { file.to_path_buf() };
@@ -172,13 +173,13 @@ impl Evaluation<'_> {
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut count = 0;
         for line in text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let place = || format!("{}, line {}", path.display(), count + 1);
-            let prediction: Prediction = serde_json::from_slice(line).with_context(place)?;
-            let item = self.set.items.get(count).with_context(|| format!("{}: more lines than items", place()))?;
+            let context = || format!("{}, line {}", path.display(), count + 1);
+            let prediction: Prediction = serde_json::from_slice(line).with_context(context)?;
+            let item = self.set.items.get(count).with_context(|| format!("{}: more lines than items", context()))?;
             ensure!(
                 prediction.id == item.id,
-                "{}: it is of item {:?}, in its place the data have {:?}; name another folder",
-                place(),
+                "{}: it is of item {:?}, where the data have {:?}; name another folder",
+                context(),
                 prediction.id,
                 item.id
             );

@@ -38,8 +38,8 @@ pub struct Scored {
 
 /// Items of one kind.
 pub struct Group {
-    /// Their places among the scored items.
-    pub places: Vec<usize>,
+    /// Their indices among the scored items.
+    pub indices: Vec<usize>,
     /// Their scores.
     pub scores: Scores,
 }
@@ -59,14 +59,14 @@ pub fn score(references: &References, predictions: Predictions, name: &str, scor
             let truth: Vec<Vec<String>> = found.iter().map(|(at, _)| items[*at].1.captions.clone()).collect();
             let tokens = tokenise(&texts, &truth);
             let (scores, frequencies) = caption_scores(&tokens, scoring.frequencies.as_ref(), scoring.words.as_ref());
-            let domains = places(found.iter().map(|(at, _)| items[*at].1.domain.clone()));
-            let of_domain = |places: Vec<usize>| {
-                let part: Vec<_> = places.iter().map(|place| tokens[*place].clone()).collect();
+            let domains = indices(found.iter().map(|(at, _)| items[*at].1.domain.clone()));
+            let of_domain = |indices: Vec<usize>| {
+                let part: Vec<_> = indices.iter().map(|index| tokens[*index].clone()).collect();
                 let scores = caption_scores(&part, scoring.frequencies.as_ref(), scoring.words.as_ref()).0;
-                Group { places, scores }
+                Group { indices, scores }
             };
             let domains: BTreeMap<_, _> =
-                domains.into_iter().map(|(domain, places)| (domain, of_domain(places))).collect();
+                domains.into_iter().map(|(domain, indices)| (domain, of_domain(indices))).collect();
             let groups = if domains.is_empty() { Vec::new() } else { vec![("domain".to_string(), domains)] };
             let ids = found.iter().map(|(at, _)| items[*at].0.clone()).collect();
             Ok(Scored { ids, texts, scores, groups, frequencies: scoring.keep_frequencies.then(frequencies) })
@@ -81,15 +81,16 @@ pub fn score(references: &References, predictions: Predictions, name: &str, scor
                     let item = &items[at].1;
                     if by == "answer_type" { item.answer_type.clone() } else { item.question_type.clone() }
                 };
-                let kinds = places(found.iter().map(|(at, _)| kind(*at)));
-                let select = |places: Vec<usize>| {
-                    let scores = scores.iter().map(|(name, measure)| (name.clone(), measure.select(&places))).collect();
-                    Group { places, scores }
+                let kinds = indices(found.iter().map(|(at, _)| kind(*at)));
+                let select = |indices: Vec<usize>| {
+                    let scores =
+                        scores.iter().map(|(name, measure)| (name.clone(), measure.select(&indices))).collect();
+                    Group { indices, scores }
                 };
                 if !kinds.is_empty() {
                     groups.push((
                         by.to_string(),
-                        kinds.into_iter().map(|(kind, places)| (kind, select(places))).collect(),
+                        kinds.into_iter().map(|(kind, indices)| (kind, select(indices))).collect(),
                     ));
                 }
             }
@@ -100,12 +101,12 @@ pub fn score(references: &References, predictions: Predictions, name: &str, scor
     }
 }
 
-/// The places of the items of each kind; empty where no item has one.
-fn places(kinds: impl Iterator<Item = Option<String>>) -> BTreeMap<String, Vec<usize>> {
+/// The indices of the items of each kind; empty where no item has one.
+fn indices(kinds: impl Iterator<Item = Option<String>>) -> BTreeMap<String, Vec<usize>> {
     let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (place, kind) in kinds.enumerate() {
+    for (index, kind) in kinds.enumerate() {
         if let Some(kind) = kind {
-            found.entry(kind).or_default().push(place);
+            found.entry(kind).or_default().push(index);
         }
     }
     found
@@ -115,7 +116,7 @@ impl Scored {
     /// Adds a score of the items, which becomes one of every group, too.
     pub fn push(&mut self, name: &str, measure: Measure) {
         for group in self.groups.iter_mut().flat_map(|(_, groups)| groups.values_mut()) {
-            group.scores.push((name.to_string(), measure.select(&group.places)));
+            group.scores.push((name.to_string(), measure.select(&group.indices)));
         }
         self.scores.push((name.to_string(), measure));
     }
@@ -160,7 +161,7 @@ impl Scored {
             let mut all = Map::new();
             for (name, group) in groups {
                 let mut map = values(&group.scores);
-                map.insert("items".into(), json!(group.places.len()));
+                map.insert("items".into(), json!(group.indices.len()));
                 all.insert(name.clone(), Value::Object(map));
             }
             map.insert(by.clone(), Value::Object(all));

@@ -5,7 +5,7 @@
 //!   `ImageOps.expand` with half the difference on each side, which takes negative borders.
 //! - A shorter side T is drawn, evenly, from two: S and S + 1. Its upper bounds 9/8 S and 12/8 S never count, for
 //!   after the first step no side is longer than S. The image is resized to T, bilinear; below 256 to 256 again.
-//! - S x S is cut out at a place drawn evenly, and flipped left to right half of the time.
+//! - S x S is cut out at a position drawn uniformly, and flipped left to right half of the time.
 
 use super::ImageError;
 use super::resample::{PassOrder, Window, resize_window};
@@ -33,7 +33,7 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// What `seed` draws for an image: a function of the image's pixels, so that neither its place among others nor
+    /// What `seed` draws for an image: a function of the image's pixels, so that neither its position among others nor
     /// the batch counts.
     pub fn new(image: &RgbImage, side: usize, seed: u64) -> Self {
         let mut hash = Sha256::new();
@@ -91,8 +91,8 @@ fn middle(image: &RgbImage, side: usize) -> Result<RgbImage, ImageError> {
     let Some(size) = size else { return Err(ImageError::Resize { from, to: (side, side), window }) };
     let mut square = RgbImage::new(size, size);
     // Half the difference, rounded down, negative ones too: where the image's first column and row come to lie.
-    let place = |has: usize| (side as i64 - has as i64).div_euclid(2);
-    imageops::replace(&mut square, image, place(from.0), place(from.1));
+    let offset = |has: usize| (side as i64 - has as i64).div_euclid(2);
+    imageops::replace(&mut square, image, offset(from.0), offset(from.1));
     Ok(square)
 }
 

@@ -18,6 +18,8 @@ use super::{Format, ImageError, fetch, gif, jpeg, plain, tiff};
 pub struct Limits {
     /// Most pixels, read off the header before anything is allocated; by default where Pillow suspects a decompression bomb.
     pub max_pixels: u64,
+    /// Longest side in pixels: decoders take time for each row, however short it is.
+    pub max_side: u64,
     /// Most bytes of the encoded image.
     pub max_bytes: u64,
     /// Longest time that fetching from an address may take.
@@ -26,7 +28,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_pixels: 178_956_970, max_bytes: 1 << 28, timeout: Duration::from_secs(60) }
+        Self { max_pixels: 178_956_970, max_side: 1 << 24, max_bytes: 1 << 28, timeout: Duration::from_secs(60) }
     }
 }
 
@@ -39,6 +41,9 @@ impl Limits {
         }
         if width.saturating_mul(height) > self.max_pixels {
             return Err(ImageError::TooManyPixels { format, width, height, limit: self.max_pixels });
+        }
+        if width.max(height) > self.max_side {
+            return Err(ImageError::SideTooLong { format, width, height, limit: self.max_side });
         }
         Ok(())
     }
@@ -88,9 +93,9 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageEr
     if format != Format::Tiff && !options.exif_orientation {
         return Ok(decoded.pixels);
     }
-    let mut turned = DynamicImage::ImageRgb8(decoded.pixels);
-    turned.apply_orientation(decoded.orientation);
-    Ok(turned.into_rgb8())
+    let mut upright = DynamicImage::ImageRgb8(decoded.pixels);
+    upright.apply_orientation(decoded.orientation);
+    Ok(upright.into_rgb8())
 }
 
 /// Reads and decodes a file.
@@ -100,7 +105,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageEr
 pub fn open(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<RgbImage, ImageError> {
     let path = path.as_ref();
     let limits = &options.limits;
-    let at = |source| ImageError::At { place: path.display().to_string(), error: Box::new(source) };
+    let at = |source| ImageError::At { location: path.display().to_string(), error: Box::new(source) };
     let io = |source| ImageError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     limits.check_bytes(file.metadata().map_err(io)?.len()).map_err(at)?;
@@ -123,7 +128,7 @@ pub fn load(source: &str, options: &DecodeOptions) -> Result<RgbImage, ImageErro
         return Err(ImageError::Fetch { url: source.to_owned(), reason });
     }
     let bytes = fetch(source, &options.limits)?;
-    decode(&bytes, options).map_err(|error| ImageError::At { place: source.to_owned(), error: Box::new(error) })
+    decode(&bytes, options).map_err(|error| ImageError::At { location: source.to_owned(), error: Box::new(error) })
 }
 
 fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
@@ -153,6 +158,18 @@ mod tests {
 
     fn message(bytes: &[u8], limits: Limits) -> String {
         decode(bytes, &DecodeOptions { limits, ..Default::default() }).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_side_over_the_limit_is_refused_by_the_header() {
+        let limits = Limits { max_side: 9, ..Limits::default() };
+        for (width, height) in [(10, 1), (1, 10)] {
+            let error = decode(&png(width, height), &DecodeOptions { limits, ..Default::default() }).unwrap_err();
+            let expected = format!("PNG image of {width} x {height} pixels has a side over the limit of 9 pixels");
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(decode(&png(9, 9), &DecodeOptions { limits, ..Default::default() }).is_ok());
+        assert_eq!(Limits::default().max_side, 16_777_216);
     }
 
     #[test]

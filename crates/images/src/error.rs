@@ -63,6 +63,18 @@ pub enum ImageError {
         /// Most pixels allowed.
         limit: u64,
     },
+    /// The header asks for a longer side than is allowed.
+    #[error("{format} image of {width} x {height} pixels has a side over the limit of {limit} pixels")]
+    SideTooLong {
+        /// The image's format.
+        format: Format,
+        /// Width that the header claims.
+        width: u64,
+        /// Height that the header claims.
+        height: u64,
+        /// Longest side allowed.
+        limit: u64,
+    },
     /// The encoded image is larger than allowed.
     #[error("image of {bytes} bytes or more is over the limit of {limit} bytes")]
     TooManyBytes {
@@ -104,7 +116,7 @@ pub enum ImageError {
         from: (usize, usize),
         /// Width and height after.
         to: (usize, usize),
-        /// The part to keep.
+        /// The window to keep.
         window: Window,
     },
     /// The older order of passes would widen an image of many rows before it shortens it.
@@ -136,10 +148,10 @@ pub enum ImageError {
         source: io::Error,
     },
     /// An image that cannot be decoded, and where it lies.
-    #[error("{place:?}: {error}")]
+    #[error("{location:?}: {error}")]
     At {
         /// The file or address.
-        place: String,
+        location: String,
         /// What is wrong with the image there.
         error: Box<ImageError>,
     },

@@ -33,7 +33,7 @@ pub enum PassOrder {
     Pillow13,
 }
 
-/// The part of a resized image that is wanted.
+/// The window of a resized image that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Columns left out on the left.

@@ -171,7 +171,7 @@ impl Captioner {
         captions.pop().ok_or_else(|| anyhow::anyhow!("one image gave no caption"))
     }
 
-    /// The captions of several images, in their order; `generate.batch` of the config go through the model together.
+    /// The captions of several images, in their order; `generate.batch` of the config is the batch size.
     ///
     /// # Errors
     /// As [`Self::caption`].

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use limber_config::{Config, DeviceSpec, Section};
 use limber_core::bounded::{self, TEXT_LIMIT};
-use limber_core::registry::{Entry, PartContext, PreparedDecoder, PreparedEncoder, PreparedStitch, Role};
+use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, PreparedStitch, Role, StitchContext};
+use limber_core::settings::SettingsError;
 use limber_core::{DecoderSpec, Registry, WeightSource, Weights};
 use limber_text::Tokenizer;
 use limber_weights::{self as weights, WeightSpec};
@@ -34,7 +35,21 @@ pub fn device(spec: DeviceSpec) -> Result<Device> {
     }
 }
 
+/// Names the section of an error that does not name it itself.
+///
+/// # Errors
+/// That of `result`.
+pub fn in_section<T>(role: Role, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match error.is::<SettingsError>() {
+        true => error,
+        false => error.context(format!("section \"{role}\"")),
+    })
+}
+
 /// A section's entry and the source of its weights; the kind `auto` is told by what lies beside them.
+///
+/// # Errors
+/// An unknown kind, keys that the section does not have, weights that cannot be opened.
 pub fn open_weights<'a>(
     role: Role,
     section: &Section,
@@ -44,9 +59,12 @@ pub fn open_weights<'a>(
     let files = candidates(role, section, registry)?;
     if section.kind == "auto" {
         let source = source(role, section, &files, base)?;
-        return Ok((registry.detect(role, source.as_ref())?, source));
+        let entry = registry.detect(role, source.as_ref())?;
+        section.check(role, entry)?;
+        return Ok((entry, source));
     }
     let entry = registry.get(role, &section.kind)?;
+    section.check(role, entry)?;
     if !entry.needs_weights {
         let weights = section.weights.as_ref().map(ToString::to_string);
         for (key, value) in [("weights", weights), ("dtype", section.dtype.map(|dtype| dtype.to_string()))] {
@@ -105,7 +123,7 @@ pub(crate) fn prepare_stitch(
 ) -> Result<ReadyStitch> {
     let section = &config.stitch;
     let (entry, source) = open_weights(Role::Stitch, section, registry, &config.folder)?;
-    let context = PartContext {
+    let context = StitchContext {
         features: encoder.spec.features,
         encoder: &encoder.kind,
         width: decoder.spec.width,

@@ -1,6 +1,6 @@
 //! A decoder's checkpoint to GGUF: what the file says of the decoder is read off its registered component.
 
-use crate::parts;
+use crate::built_in;
 use anyhow::{Result, bail};
 use limber_core::WeightSource;
 use limber_core::registry::Role;
@@ -19,7 +19,7 @@ pub fn to_gguf(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(ConvertProgress),
 ) -> Result<ConvertSummary> {
-    let registry = parts::registry()?;
+    let registry = built_in::registry()?;
     let source: &dyn WeightSource = checkpoint;
     let entry = registry.detect(Role::Decoder, source)?;
     let prepared = registry.decoder(&entry.kind, Value::Null, source)?;

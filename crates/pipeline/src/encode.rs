@@ -98,9 +98,9 @@ pub fn encode(
     }
     let total = count(&mine);
     watch(run.items, total);
-    // Every block but the set's last is full, so a place says which item stands there.
-    let read = |place: u64| {
-        let (at, within) = (open[place as usize / how.block], place as usize % how.block);
+    // Every block but the set's last is full, so a position says which item it holds.
+    let read = |position: u64| {
+        let (at, within) = (open[position as usize / how.block], position as usize % how.block);
         let index = manifest.range(at).start + within;
         caught(|| set.name(index), || Ok(read(vision, set, index)))
     };

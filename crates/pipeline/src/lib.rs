@@ -3,6 +3,7 @@
 //! The one crate that knows every built-in component; what stands above it (training, evaluation, the program) takes
 //! components from here, what stands below knows none.
 
+pub mod built_in;
 mod captioner;
 mod components;
 pub mod convert;
@@ -12,7 +13,6 @@ mod image_source;
 mod language;
 pub mod model;
 pub mod needs;
-pub mod parts;
 pub mod plugins;
 mod prefix;
 mod preprocessor;
@@ -21,7 +21,7 @@ pub mod stitch_file;
 mod vision;
 
 pub use captioner::{Caption, Captioner, Open, Score};
-pub use components::{device, open_weights};
+pub use components::{device, in_section, open_weights};
 pub use image_source::Image;
 pub use language::LanguageModel;
 pub use model::{Depth, Model};

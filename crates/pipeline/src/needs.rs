@@ -3,7 +3,7 @@
 use crate::model::Depth;
 use anyhow::{Context, Result};
 use limber_config::{Config, Section};
-use limber_core::Part;
+use limber_core::Component;
 use limber_core::Registry;
 use limber_core::registry::{DEFAULT_FILES, Role};
 use limber_weights::WeightSpec;
@@ -89,7 +89,7 @@ mod tests {
 
     fn needs(text: &str, depth: Depth) -> Result<Vec<Need>> {
         let config = load_text("c.yaml", text, Path::new("."), &[]).unwrap().config;
-        of_config(&config, &crate::parts::registry().unwrap(), depth)
+        of_config(&config, &crate::built_in::registry().unwrap(), depth)
     }
 
     #[test]

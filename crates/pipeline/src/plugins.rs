@@ -3,7 +3,7 @@
 //! A library is loaded only where the user names it: in a config's `plugins:` (relative to the config's folder), by
 //! `--plugin`, or in `LIMBER_PLUGIN_PATH`. Nothing is looked for in the working folder.
 
-use crate::parts;
+use crate::built_in;
 use anyhow::{Context, Result, bail};
 use limber_config::{Config, Plugin};
 use limber_core::Registry;
@@ -44,7 +44,7 @@ fn named_by(value: Option<&OsStr>) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in value.into_iter().flat_map(std::env::split_paths).filter(|entry| !entry.as_os_str().is_empty()) {
         if !entry.is_absolute() {
-            bail!("{VARIABLE} holds {:?}, which counts from the working folder; allowed are absolute paths", entry)
+            bail!("{VARIABLE} holds {:?}, which counts from the working folder; expected absolute paths", entry)
         }
         if !entry.is_dir() {
             files.push(entry);
@@ -69,7 +69,7 @@ fn named_by(value: Option<&OsStr>) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// A kind that is there twice.
 pub fn registry_with(libraries: &[Library]) -> Result<Registry> {
-    let mut registry = parts::registry()?;
+    let mut registry = built_in::registry()?;
     for entry in libraries.iter().flat_map(Library::entries) {
         registry.insert(checked(entry))?;
     }
@@ -127,7 +127,7 @@ mod tests {
         let message = named(&[Path::new("plugins")]).unwrap_err().to_string();
         assert_eq!(
             message,
-            "LIMBER_PLUGIN_PATH holds \"plugins\", which counts from the working folder; allowed are absolute paths"
+            "LIMBER_PLUGIN_PATH holds \"plugins\", which counts from the working folder; expected absolute paths"
         );
     }
 }

@@ -1,13 +1,13 @@
 //! `PrefixEncoder`: images to prefixes `[B, K, D]`, a vision encoder and a stitch.
 
-use crate::components::{self, Ready, ReadyStitch, prepare_decoder, prepare_encoder, prepare_stitch};
+use crate::components::{self, Ready, ReadyStitch, in_section, prepare_decoder, prepare_encoder, prepare_stitch};
 use crate::preprocessor::Preprocessor;
 use crate::stitch_file::{StitchMetadata, features_text, prefix_text};
 use crate::vision::VisionEncoder;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use limber_config::Config;
-use limber_core::registry::{PreparedDecoder, PreparedEncoder};
+use limber_core::registry::{PreparedDecoder, PreparedEncoder, Role};
 use limber_core::{Mode, Registry, Stitch};
 
 /// A vision encoder with the stitch that takes its features to a language model's width.
@@ -28,10 +28,10 @@ pub(crate) struct Prepared {
 impl Prepared {
     pub(crate) fn new(config: &Config, registry: &Registry) -> Result<Self> {
         let device = components::device(config.device)?;
-        let encoder = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
-        let decoder = prepare_decoder(config, registry, &device).context("section \"decoder\"")?;
-        let stitch = prepare_stitch(config, registry, &encoder.prepared, &decoder.prepared, &device)
-            .context("section \"stitch\"")?;
+        let encoder = in_section(Role::Encoder, prepare_encoder(config, registry, &device))?;
+        let decoder = in_section(Role::Decoder, prepare_decoder(config, registry, &device))?;
+        let stitch = prepare_stitch(config, registry, &encoder.prepared, &decoder.prepared, &device);
+        let stitch = in_section(Role::Stitch, stitch)?;
         Ok(Self { device, encoder, stitch, decoder })
     }
 

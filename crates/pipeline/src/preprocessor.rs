@@ -1,11 +1,11 @@
 //! `Preprocessor`: an image file to what an encoder takes, pixels `[3, S, S]` or features `[N, E]` from a file.
 
-use crate::components::{self, prepare_encoder};
+use crate::components::{self, in_section, prepare_encoder};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use limber_config::{Compat, Config};
-use limber_core::registry::PreparedEncoder;
+use limber_core::registry::{PreparedEncoder, Role};
 use limber_core::{FeatureSpec, InputSpec, Registry};
 use limber_data::Picture;
 use limber_data::features;
@@ -31,7 +31,7 @@ impl Preprocessor {
     /// An unknown kind or setting, a device that is not there, small documents beside the weights that are missing.
     pub fn load(config: &Config, registry: &Registry) -> Result<Self> {
         let device = components::device(config.device)?;
-        let encoder = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
+        let encoder = in_section(Role::Encoder, prepare_encoder(config, registry, &device))?;
         Ok(Self::new(config, &encoder.prepared, device))
     }
 

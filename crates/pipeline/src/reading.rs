@@ -41,7 +41,7 @@ impl<'a> Inputs<'a> {
         Ok(Self { vision, features, vary })
     }
 
-    /// The same without random variation, for images that are looked at and not learnt from.
+    /// The same without random variation, for evaluation.
     #[must_use]
     pub fn fixed(self) -> Self {
         Self { vary: false, ..self }

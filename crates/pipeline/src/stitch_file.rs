@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use limber_core::hash;
-use limber_core::registry::{EncoderSpecs, PartContext};
+use limber_core::registry::{EncoderSpecs, StitchContext};
 use limber_core::stitch::PrefixSpec;
 use limber_core::{FeatureSpec, WeightSource, Weights};
 use limber_images::PassOrder;
@@ -71,7 +71,7 @@ impl StitchMetadata {
     ///
     /// # Errors
     /// Names the checkpoint's side and the config's.
-    pub fn check(&self, stitch: &str, context: &PartContext, prefix: PrefixSpec) -> Result<()> {
+    pub fn check(&self, stitch: &str, context: &StitchContext, prefix: PrefixSpec) -> Result<()> {
         let label = context.source.label();
         let pairs = [
             ("stitch kind", self.stitch.clone(), stitch.to_string()),

@@ -1,12 +1,12 @@
 //! `VisionEncoder`: images to features `[B, N, E]`, a preprocessor and a frozen encoder.
 
-use crate::components::{self, Ready, prepare_encoder};
+use crate::components::{self, Ready, in_section, prepare_encoder};
 use crate::preprocessor::Preprocessor;
 use crate::stitch_file::{fingerprint, preparation_fingerprint};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use limber_config::Config;
-use limber_core::registry::PreparedEncoder;
+use limber_core::registry::{PreparedEncoder, Role};
 use limber_core::{Encoder, FeatureSpec, Registry};
 use limber_data::features::Expected;
 
@@ -25,7 +25,7 @@ impl VisionEncoder {
     /// An unknown kind or setting, weights that are missing or unreadable.
     pub fn load(config: &Config, registry: &Registry) -> Result<Self> {
         let device = components::device(config.device)?;
-        let ready = prepare_encoder(config, registry, &device).context("section \"encoder\"")?;
+        let ready = in_section(Role::Encoder, prepare_encoder(config, registry, &device))?;
         Self::build(config, ready, device)
     }
 

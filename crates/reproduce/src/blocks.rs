@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// One part of a report.
+/// One block of a report.
 pub enum Block {
     /// A heading of level 1 to 3.
     Heading(usize, String),

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 const BATCH: usize = 32;
 /// Channels that hardly move are not blown up: this share of the mean deviation is added to each.
 const FLOOR: f32 = 1e-3;
-/// Prefix tokens of the blind condition, as many as the patch encoders give.
+/// Prefix tokens of the no-image control, as many as the patch encoders give.
 const BLIND_TOKENS: usize = 16;
 
 /// The features of one condition.

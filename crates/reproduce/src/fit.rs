@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-/// What every prefix token means before training: the word of the language model's texts for a place without an object.
+/// What every prefix token means before training: the word of the language model's texts for a cell without an object.
 const EMPTY: &str = " nothing";
 /// Deviation of the prefix around that word, as a share of the word embeddings' own.
 const SPREAD: f32 = 0.3;
@@ -59,7 +59,7 @@ impl Run<'_> {
     /// The model with its trained stitch, which takes features from files.
     ///
     /// # Errors
-    /// A run that is not trained; what the parts report.
+    /// A run that is not trained; what the components report.
     pub fn model(&self, registry: &Registry) -> Result<Model> {
         Model::load(&self.config(&self.trained())?, registry)
     }

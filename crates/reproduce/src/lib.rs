@@ -63,7 +63,7 @@ pub struct Outcome {
 /// Does what is not done yet; `tell` hears of every stage.
 ///
 /// # Errors
-/// A folder with another plan, configs that are not there, what the parts, the data or the disk report, or a stop.
+/// A folder with another plan, configs that are not there, what the components, the data or the disk report, or a stop.
 pub fn reproduce(options: &Options, registry: &Registry, tell: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let Options { plan, stop, .. } = options;
     // Configs count relative paths from their own folder.
@@ -86,10 +86,10 @@ pub fn reproduce(options: &Options, registry: &Registry, tell: &mut dyn FnMut(&s
                 bail!("stopped; the same command goes on from here")
             }
             let run = fit::Run { config, set: &set, plan, seed: *seed, folder: run_folder(out, name, *seed) };
-            let place = || format!("{name}, seed {seed}");
-            run.train(registry, stop).with_context(place)?;
-            let answers = say::held_out(&run, registry, &world).with_context(place)?;
-            logs.insert((name, *seed), run.log().with_context(place)?);
+            let context = || format!("{name}, seed {seed}");
+            run.train(registry, stop).with_context(context)?;
+            let answers = say::held_out(&run, registry, &world).with_context(context)?;
+            logs.insert((name, *seed), run.log().with_context(context)?);
             said.entry(name).or_insert_with(Vec::new).push(answers);
             clock.done(&format!("{name}, seed {seed}"));
         }
@@ -106,11 +106,11 @@ fn run_folder(out: &Path, name: &str, seed: u64) -> PathBuf {
     out.join("runs").join(name).join(format!("seed-{seed}"))
 }
 
-/// The config of every condition. The blind one is the first encoder's, whose features it does not read.
+/// The config of every condition. The no-image control is the first encoder's, whose features it does not read.
 fn load(folder: &Path) -> Result<BTreeMap<&'static str, Config>> {
     ensure!(
         folder.is_dir(),
-        "{} is no folder: --configs names configs/world of limber's repository, whose parts lie in assets/world",
+        "{} is no folder: --configs names configs/world of limber's repository, whose components lie in assets/world",
         folder.display()
     );
     CONDITIONS

@@ -20,7 +20,7 @@ pub struct Plan {
     pub seeds: Vec<u64>,
     /// Optimiser steps; those of the configs where absent.
     pub steps: Option<usize>,
-    /// Numbers of solved questions in front of the one that is asked.
+    /// Numbers of few-shot examples before the question.
     pub shots: Vec<usize>,
     /// Sets that are drawn for a confidence interval.
     pub draws: usize,

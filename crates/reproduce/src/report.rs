@@ -79,7 +79,7 @@ fn blocks(
     let mut all = vec![
         Block::Heading(1, TITLE.into()),
         text(&[
-            "Made by `limber reproduce`: the experiment of the LiMBeR paper (Merullo et al., ICLR 2023) with small parts in the world of `limber shapes`.",
+            "Made by `limber reproduce`: the experiment of the LiMBeR paper (Merullo et al., ICLR 2023) with small components in the world of `limber shapes`.",
             "Every encoder and the language model are frozen; one linear layer between them is trained on captions.",
             "The language model was trained on text alone and never met an image.",
         ]),
@@ -126,7 +126,7 @@ fn blocks(
     all.push(Block::Text(vec![order(table)]));
     all.push(Block::Heading(2, "Questions".into()));
     all.push(text(&[
-        "VQA accuracy in per cent, one question a held-out scene, behind 0 to 4 solved questions about scenes to train on, each with its image.",
+        "VQA accuracy in per cent, one question a held-out scene, with 0 to 4 few-shot examples from the training scenes, each with its image.",
         "`text alone` is the language model given the same questions and answers without any image; `no image` has the prefix that was trained without images.",
     ]));
     let shots: Vec<String> = plan.shots.iter().map(|n| accuracy(*n)).collect();

@@ -1,4 +1,4 @@
-//! What a run says of the held-out scenes: one caption each, and one answer behind every number of solved questions.
+//! What a run says of the held-out scenes: one caption each, and one answer after every number of few-shot examples.
 
 use super::fit::Run;
 use super::scenes::{Seen, World};
@@ -24,9 +24,9 @@ const ANSWER: usize = 16;
 pub struct Said {
     /// The caption of each held-out scene.
     pub captions: Vec<String>,
-    /// The answer to each scene's question, by the number of solved questions in front.
+    /// The answer to each scene's question, by the number of few-shot examples.
     pub answers: BTreeMap<usize, Vec<String>>,
-    /// The same without any image in the prompt; asked in the blind condition alone, for no stitch has a part in it.
+    /// The same without any image in the prompt; asked in the no-image control alone, since no stitch is involved.
     pub blind_answers: BTreeMap<usize, Vec<String>>,
 }
 
@@ -47,7 +47,7 @@ pub fn held_out(run: &Run, registry: &Registry, world: &World) -> Result<Said> {
     }
     let model = run.model(registry)?;
     let files =
-        |split: &str, places: &[usize]| -> Vec<_> { places.iter().map(|at| run.set.file(split, *at)).collect() };
+        |split: &str, indices: &[usize]| -> Vec<_> { indices.iter().map(|at| run.set.file(split, *at)).collect() };
     let every: Vec<usize> = (0..world.held.len()).collect();
     let held = prefixes(&model, &files("val", &every))?;
     let captions = {
@@ -61,10 +61,10 @@ pub fn held_out(run: &Run, registry: &Registry, world: &World) -> Result<Said> {
         let mut prompts = Vec::with_capacity(held.len());
         let mut blind = Vec::with_capacity(held.len());
         for (index, seen) in world.held.iter().enumerate() {
-            let places = world.examples(index, *shots, run.seed);
-            let mut images = prefixes(&model, &files("train", &places))?;
+            let indices = world.examples(index, *shots, run.seed);
+            let mut images = prefixes(&model, &files("train", &indices))?;
             images.push(held[index].clone());
-            let mut texts: Vec<String> = places
+            let mut texts: Vec<String> = indices
                 .iter()
                 .map(|at| &world.train[*at])
                 .map(|s| format!("{} {}\n", ask(s), s.question.answer))

@@ -26,7 +26,7 @@ pub struct Seen {
 /// Scenes to train on and held-out ones.
 #[derive(Debug)]
 pub struct World {
-    /// To train on, and to draw solved questions from.
+    /// To train on, and to draw few-shot examples from.
     pub train: Vec<Seen>,
     /// To be described and asked about.
     pub held: Vec<Seen>,
@@ -56,18 +56,18 @@ impl World {
         Ok(Self { train: parts.pop().unwrap_or_default(), held })
     }
 
-    /// Places in `train` of the solved questions in front of held-out question `index`: each number of shots begins
+    /// Indices in `train` of the few-shot examples of held-out question `index`: each number of shots begins
     /// with those of the smaller ones, so that numbers of shots differ by what is added alone.
     pub fn examples(&self, index: usize, shots: usize, seed: u64) -> Vec<usize> {
         let mut lots = lots(seed ^ 0x5107, index as u64);
-        let mut places = Vec::new();
-        while places.len() < shots.min(self.train.len()) {
-            let place = below(&mut lots, self.train.len());
-            if !places.contains(&place) {
-                places.push(place);
+        let mut indices = Vec::new();
+        while indices.len() < shots.min(self.train.len()) {
+            let index = below(&mut lots, self.train.len());
+            if !indices.contains(&index) {
+                indices.push(index);
             }
         }
-        places
+        indices
     }
 }
 

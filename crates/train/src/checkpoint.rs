@@ -65,7 +65,7 @@ pub fn folder(output: &Path) -> PathBuf {
 }
 
 /// Where the checkpoint after `step` steps is.
-pub fn place(output: &Path, step: usize) -> PathBuf {
+pub fn context(output: &Path, step: usize) -> PathBuf {
     folder(output).join(format!("step-{step:08}"))
 }
 
@@ -110,7 +110,7 @@ pub fn save(
 ) -> Result<PathBuf> {
     let folder = folder(output);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let to = place(output, state.step);
+    let to = context(output, state.step);
     let part = tempfile::Builder::new()
         .prefix(".step-")
         .suffix(".part")
@@ -146,17 +146,17 @@ pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config, ranks:
     let Some((_, newest)) = list(output)?.pop() else {
         bail!("{} holds no checkpoint to resume from", folder(output).display())
     };
-    let place = || format!("cannot resume from {}", newest.display());
-    let text = fs::read_to_string(newest.join("state.json")).with_context(place)?;
-    let state: State = serde_json::from_str(&text).with_context(place)?;
+    let context = || format!("cannot resume from {}", newest.display());
+    let text = fs::read_to_string(newest.join("state.json")).with_context(context)?;
+    let state: State = serde_json::from_str(&text).with_context(context)?;
     if state.ranks != ranks {
         bail!(
             "{}: it trained with {} processes and has {ranks} now; a resumed run keeps their number",
-            place(),
+            context(),
             state.ranks
         )
     }
-    let saved = config::load(&newest.join("config.yaml"), &[]).with_context(place)?;
+    let saved = config::load(&newest.join("config.yaml"), &[]).with_context(context)?;
     let is_free = |key: &str| {
         let below = |free: &str| key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         FREE.iter().any(|free| below(free))
@@ -165,18 +165,18 @@ pub fn restore(output: &Path, optimizer: &mut Optimizer, config: &Config, ranks:
     if let Some(Difference { key, before, now }) = differing.iter().find(|found| !is_free(&found.key)) {
         bail!(
             "{}: {key} was {before} and is {now} now; a resumed run keeps its settings (allowed to change: {})",
-            place(),
+            context(),
             FREE.join(", ")
         )
     }
     let open = |name: &str| weights::open(&path_spec(&newest.join(name))?, &[], Path::new(""));
-    let stitch = open("stitch.safetensors").with_context(place)?;
+    let stitch = open("stitch.safetensors").with_context(context)?;
     for (name, var) in optimizer.variables() {
-        let values = read(stitch.as_ref(), name, var.dims()).with_context(place)?;
+        let values = read(stitch.as_ref(), name, var.dims()).with_context(context)?;
         var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
     }
-    let moments = open("optimizer.safetensors").with_context(place)?;
-    optimizer.restore(state.step as u64, |name, shape| read(moments.as_ref(), name, shape)).with_context(place)?;
+    let moments = open("optimizer.safetensors").with_context(context)?;
+    optimizer.restore(state.step as u64, |name, shape| read(moments.as_ref(), name, shape)).with_context(context)?;
     Ok(state)
 }
 

@@ -53,8 +53,8 @@ pub fn svg(train: &[(usize, f64)], validation: &[(usize, f64)]) -> String {
         height - 8.0
     ));
     let path = |points: &[(usize, f64)]| {
-        let places: Vec<String> = points.iter().map(|p| format!("{:.1} {:.1}", x(p.0 as f64), y(p.1))).collect();
-        format!("M{}", places.join("L"))
+        let coordinates: Vec<String> = points.iter().map(|p| format!("{:.1} {:.1}", x(p.0 as f64), y(p.1))).collect();
+        format!("M{}", coordinates.join("L"))
     };
     if !thin.is_empty() {
         add(format!("<path d=\"{}\" fill=\"none\" stroke=\"#9ecae1\"/>", path(&thin)));

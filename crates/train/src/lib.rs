@@ -1,4 +1,4 @@
-//! Training of the stitch between two frozen parts: the loop, its log and its checkpoints.
+//! Training of the stitch between two frozen components: the loop, its log and its checkpoints.
 //!
 //! A run is a function of its config: order of the data, captions drawn, dropout and schedule come from the seed and the
 //! step alone, so that a run that was cut short goes on bit for bit.
@@ -56,7 +56,7 @@ pub struct Options<'a> {
 pub enum Event<'a> {
     /// A step is done.
     Step(&'a Record),
-    /// The held-out data were looked at.
+    /// The stitch was validated on the held-out data.
     Validated(&'a Validated),
 }
 
@@ -85,7 +85,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// A config without the sections `train` and `data` or without `train.output`; a value that is not finite; too many
-/// corrupt items; whatever the parts, the data or the disk report. The last checkpoint stays.
+/// corrupt items; whatever the components, the data or the disk report. The last checkpoint stays.
 pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mut dyn FnMut(Event)) -> Result<Outcome> {
     let settings = config.train.clone().context("the config has no section \"train\"")?;
     let data = config.data.clone().context("the config has no section \"data\"")?;
@@ -115,10 +115,10 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step)).transpose()?;
     let order = Order::new(set.len(), settings.seed, data.shuffle).share(ranks.rank(), ranks.size(), settings.batch);
     let per_step = (settings.batch * settings.accumulate) as u64;
-    let places = (state.step as u64 * per_step, settings.steps as u64 * per_step);
+    let positions = (state.step as u64 * per_step, settings.steps as u64 * per_step);
     let reading = Reader::new(&model, config, &data, set.len())?;
     // Micro-batches are read ahead: a whole step may be thousands of images.
-    let loader = Loader::new(set.as_ref(), order, &reading, places, (settings.batch, data.workers));
+    let loader = Loader::new(set.as_ref(), order, &reading, positions, (settings.batch, data.workers));
     let mut run = Run { config, settings: &settings, model: &model, ranks, optimizer, state, output: &output };
     let look = |run: &Run, log: &mut Option<Log>, watch: &mut dyn FnMut(Event)| -> Result<()> {
         let step = run.state.step;

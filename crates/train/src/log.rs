@@ -159,9 +159,9 @@ fn line(mut file: &File, value: &Value) -> Result<()> {
 
 /// The file with the whole lines of steps before `from`, open for more.
 fn cut(path: &Path, from: usize) -> Result<File> {
-    let place = || format!("cannot open {}", path.display());
+    let context = || format!("cannot open {}", path.display());
     if path.exists() {
-        let text = fs::read(path).with_context(place)?;
+        let text = fs::read(path).with_context(context)?;
         let text = String::from_utf8_lossy(&text);
         let before = |line: &&str| {
             let step = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step")?.as_u64());
@@ -170,5 +170,5 @@ fn cut(path: &Path, from: usize) -> Result<File> {
         let kept: String = text.lines().filter(before).map(|line| format!("{line}\n")).collect();
         limber_weights::replace(path, kept.as_bytes())?;
     }
-    OpenOptions::new().create(true).append(true).open(path).with_context(place)
+    OpenOptions::new().create(true).append(true).open(path).with_context(context)
 }

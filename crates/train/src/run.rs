@@ -24,7 +24,7 @@ pub struct Run<'a> {
     pub config: &'a Config,
     /// Its section `train`.
     pub settings: &'a Train,
-    /// The parts.
+    /// The components.
     pub model: &'a Model,
     /// The processes that train together.
     pub ranks: &'a dyn Ranks,
@@ -48,10 +48,10 @@ impl Run<'_> {
     /// One optimiser step over `accumulate` micro-batches of every process; `log` is there in rank 0 alone.
     ///
     /// # Errors
-    /// A value that is not finite, too many corrupt items, what the parts report.
+    /// A value that is not finite, too many corrupt items, what the components report.
     pub fn step(&mut self, loader: &Loader, log: Option<&mut Log>, max_skipped: f64) -> Result<Record> {
         let (step, settings, ranks) = (self.state.step, self.settings, self.ranks);
-        let place = || format!("step {step}");
+        let context = || format!("step {step}");
         let normalise = match self.config.compat {
             Some(Compat::Original) => Normalise::Original { micro_batches: settings.accumulate * ranks.size() },
             None => Normalise::Step,
@@ -61,7 +61,7 @@ impl Run<'_> {
         let (mut micros, mut names, mut skipped, mut data_s) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
         for micro in 0..settings.accumulate {
             let waiting = Instant::now();
-            let samples = self.samples(loader, names.len(), &mut skipped, max_skipped).with_context(place);
+            let samples = self.samples(loader, names.len(), &mut skipped, max_skipped).with_context(context);
             if let (Err(_), Some(log)) = (&samples, &log) {
                 skipped.iter().try_for_each(|(name, reason)| log.skipped(step, name, reason))?;
             }
@@ -73,7 +73,7 @@ impl Run<'_> {
             let mode = Mode::Training { seed: dropout_seed(settings.seed, step, micro) };
             let (model, optimizer) = (self.model, &self.optimizer);
             let run = micro_batch(model, optimizer, &samples, mode, normalise, settings.recompute, &mut gradients);
-            micros.push(run.with_context(place)?);
+            micros.push(run.with_context(context)?);
         }
         let own = optimizer::norm(&gradients);
         if !own.is_finite() {
@@ -88,7 +88,7 @@ impl Run<'_> {
             bail!("step {step}: the norm of all processes' gradients together is {grad_norm}, which is not finite")
         }
         let lr = learning_rate(settings, step);
-        self.optimizer.step(&gradients, lr).with_context(place)?;
+        self.optimizer.step(&gradients, lr).with_context(context)?;
         self.state.step += 1;
         self.state.samples += all.samples as u64;
         self.state.skipped += all.skipped as usize;
@@ -179,7 +179,7 @@ impl Run<'_> {
     /// A folder that cannot be written.
     pub fn save(&self) -> Result<PathBuf> {
         if self.ranks.rank() != 0 {
-            return Ok(checkpoint::place(self.output, self.state.step));
+            return Ok(checkpoint::context(self.output, self.state.step));
         }
         let metadata = self.model.prefix_encoder().stitch_metadata();
         checkpoint::save(self.output, self.settings.keep, &self.optimizer, metadata, &self.state, self.config)

@@ -7,7 +7,6 @@
 use super::optimizer::{Gradients, Optimizer};
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
-use limber_config::Recompute;
 use limber_core::ops::cross_entropy;
 use limber_core::{Checkpointing, LogitPositions, Mode, Run};
 use limber_data::Sample;
@@ -87,19 +86,19 @@ impl Captions {
 /// Runs one micro-batch and adds its gradients to `sums`.
 ///
 /// # Errors
-/// A loss that is not finite, naming the items; what the parts report.
+/// A loss that is not finite, naming the items; what the components report.
 pub fn micro_batch(
     model: &Model,
     optimizer: &Optimizer,
     samples: &[Sample],
     mode: Mode,
     normalise: Normalise,
-    recompute: Recompute,
+    checkpointing: Checkpointing,
     sums: &mut Gradients,
 ) -> Result<Micro> {
     let start = Instant::now();
     let prefix = prefix(model, samples, mode)?;
-    let (losses, loss, targets) = forward(model, samples, &prefix, normalise, recompute)?;
+    let (losses, loss, targets) = forward(model, samples, &prefix, normalise, checkpointing)?;
     let forward_s = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let factor = match normalise {
@@ -117,7 +116,7 @@ pub fn micro_batch(
 /// As [`micro_batch`].
 pub fn loss_of(model: &Model, samples: &[Sample], mode: Mode, normalise: Normalise) -> Result<(f64, usize)> {
     let prefix = prefix(model, samples, mode)?.detach();
-    let (_, loss, targets) = forward(model, samples, &prefix, normalise, Recompute::Nothing)?;
+    let (_, loss, targets) = forward(model, samples, &prefix, normalise, Checkpointing::None)?;
     Ok((loss, targets))
 }
 
@@ -127,22 +126,13 @@ fn prefix(model: &Model, samples: &[Sample], mode: Mode) -> Result<Tensor> {
     Ok(model.stitch().project(&model.features(&inputs)?, mode)?)
 }
 
-/// The key `train.recompute` in the words of the decoder.
-fn checkpointing(recompute: Recompute) -> Checkpointing {
-    match recompute {
-        Recompute::All => Checkpointing::Full,
-        Recompute::Cheap => Checkpointing::Selective,
-        Recompute::Nothing => Checkpointing::None,
-    }
-}
-
 /// -log p of each target `[targets]`, their sum and number.
 fn forward(
     model: &Model,
     samples: &[Sample],
     prefix: &Tensor,
     normalise: Normalise,
-    recompute: Recompute,
+    checkpointing: Checkpointing,
 ) -> Result<(Tensor, f64, usize)> {
     let (b, k, _) = prefix.dims3()?;
     let decoder = model.decoder();
@@ -164,7 +154,7 @@ fn forward(
     let mut run = Run {
         lengths: Some(captions.lengths.iter().map(|t| k + t).collect()),
         logits: LogitPositions::At(captions.positions),
-        checkpointing: checkpointing(recompute),
+        checkpointing,
         ..Run::new()
     };
     let logits = decoder.forward(&embeds, &mut run)?; // [targets, V]

@@ -44,16 +44,16 @@ impl<'a> Validation<'a> {
     /// Loss and captions after `step` steps; each process takes its share, rank 0 captions.
     ///
     /// # Errors
-    /// A loss that is not finite, data that cannot be read, what the parts report.
+    /// A loss that is not finite, data that cannot be read, what the components report.
     pub fn run(&self, config: &Config, model: &Model, ranks: &dyn Ranks, step: usize) -> Result<Validated> {
         let start = Instant::now();
         let batch = config.train.as_ref().map_or(1, |t| t.batch).max(1);
         let share = |rank: usize| (self.items * rank / ranks.size()) as u64;
-        let places = (share(ranks.rank()), share(ranks.rank() + 1));
+        let positions = (share(ranks.rank()), share(ranks.rank() + 1));
         let mut sums = [0.0, 0.0];
         let mut first = Vec::new();
         let reading = Reader::new(model, config, &self.settings.data, self.set.len())?.fixed();
-        self.read(&reading, places, batch, &mut |samples| {
+        self.read(&reading, positions, batch, &mut |samples| {
             let (loss, targets) = loss_of(model, &samples, Mode::Inference, Normalise::Step)?;
             sums[0] += loss;
             sums[1] += targets as f64;
@@ -70,18 +70,18 @@ impl<'a> Validation<'a> {
         Ok(Validated { step, loss: loss / tokens, tokens: tokens as usize, items: self.items, captions, seconds })
     }
 
-    /// Hands the samples at `places` to `each`, `batch` at a time, while other threads read ahead.
+    /// Hands the samples at `positions` to `each`, `batch` at a time, while other threads read ahead.
     fn read(
         &self,
         reading: &Reader,
-        places: (u64, u64),
+        positions: (u64, u64),
         batch: usize,
         each: &mut dyn FnMut(Vec<Sample>) -> Result<()>,
     ) -> Result<()> {
         let workers = self.settings.data.workers;
-        let loader = Loader::new(self.set.as_ref(), self.order, reading, places, (batch, workers));
+        let loader = Loader::new(self.set.as_ref(), self.order, reading, positions, (batch, workers));
         loader.run(|| {
-            let mut left = (places.1 - places.0) as usize;
+            let mut left = (positions.1 - positions.0) as usize;
             while left > 0 {
                 let now = left.min(batch);
                 each((0..now).map(|_| loader.next()).collect::<Result<_>>()?)?;

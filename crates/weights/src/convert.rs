@@ -4,7 +4,7 @@
 //! bytes are written one by one, since safetensors files share nothing, and named in the summary.
 
 use super::checkpoint::Checkpoint;
-use super::gguf::{self, Architecture, DecoderDocuments, Form};
+use super::gguf::{self, Architecture, Form};
 use super::stored::StoredTensor;
 use super::torch;
 use super::write::{Planned, fill, header, sort};
@@ -117,22 +117,8 @@ pub fn convert(
     Ok(summary)
 }
 
-/// Writes the decoder in `checkpoint` to the GGUF file `to`, which appears when it is complete.
-///
-/// # Errors
-/// As [`convert`], and a decoder, a setting or a tensor that the format cannot say.
-pub fn convert_to_gguf(
-    checkpoint: &Checkpoint,
-    documents: &DecoderDocuments,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
-    gguf::write(checkpoint, documents, to, options, progress)
-}
-
-/// All tensors with GPT-2's matrices turned, where they are to be quantised: blocks lie along the rows that are read, and
-/// a quantised matrix cannot be turned when it is loaded. None where all stay as they are.
+/// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are
+/// read, and a quantised matrix cannot be transposed when it is loaded. None where all stay as they are.
 fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<BTreeMap<String, StoredTensor>>> {
     if !dtype.is_some_and(WeightType::is_quantised) {
         return Ok(None);
@@ -143,9 +129,10 @@ fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option
     let mut all = BTreeMap::new();
     for (name, tensor) in checkpoint.stored() {
         match architecture.file_name(name) {
-            Some((_, Form::Turned)) if tensor.shape.len() == 2 => {
-                let turned = tensor.turned().map_err(|e| anyhow!("{}: tensor {name:?}: {e}", checkpoint.label()))?;
-                all.insert(format!("{name}{}", gguf::TURNED), turned);
+            Some((_, Form::Transposed)) if tensor.shape.len() == 2 => {
+                let transposed =
+                    tensor.transposed().map_err(|e| anyhow!("{}: tensor {name:?}: {e}", checkpoint.label()))?;
+                all.insert(format!("{name}{}", gguf::TRANSPOSED), transposed);
             }
             _ => drop(all.insert(name.clone(), tensor.clone())),
         }
@@ -210,7 +197,7 @@ fn check_finite(data: &FrozenData) -> Result<()> {
     for start in (0..data.elements()).step_by(BLOCK) {
         let values = data.to_f32(start..(start + BLOCK).min(data.elements()));
         if let Some(value) = values.iter().find(|x| !x.is_finite()) {
-            anyhow::bail!("the value {value} cannot be quantised, allowed are finite ones");
+            anyhow::bail!("the value {value} cannot be quantised, expected a finite one");
         }
     }
     Ok(())

@@ -49,7 +49,7 @@ pub fn unreadable(source_label: String, message: impl Into<String>) -> WeightErr
     WeightError::Read { source_label, message: message.into() }
 }
 
-/// Bytes that are part of the program.
+/// Bytes embedded in the program.
 struct Static(&'static [u8]);
 
 impl AsRef<[u8]> for Static {
@@ -144,7 +144,7 @@ impl Folder {
         let bytes = self.bytes(name)?;
         let bytes = without_mark((*bytes).as_ref());
         if bytes.len() as u64 > TEXT_LIMIT {
-            let message = format!("{} bytes, allowed are {TEXT_LIMIT} for a text", bytes.len());
+            let message = format!("{} bytes, expected at most {TEXT_LIMIT} for a text", bytes.len());
             return Err(unreadable(self.label(name), message));
         }
         match std::str::from_utf8(bytes) {
@@ -218,6 +218,6 @@ mod tests {
         // Sparse: no disk is used.
         let long = std::fs::File::create(folder.path().join("long.json")).unwrap();
         long.set_len(TEXT_LIMIT + 1).unwrap();
-        assert!(here.text("long.json").unwrap_err().to_string().contains("allowed are 67108864 for a text"));
+        assert!(here.text("long.json").unwrap_err().to_string().contains("expected at most 67108864 for a text"));
     }
 }

@@ -88,7 +88,7 @@ fn stranger(head: &[u8]) -> Option<&'static str> {
 fn unknown(head: &[u8]) -> String {
     let start = head[..head.len().min(8)].escape_ascii();
     format!(
-        "in no known format (it begins with \"{start}\"); allowed are safetensors, PyTorch files, GGUF and *.index.json of shards"
+        "in no known format (it begins with \"{start}\"); expected safetensors, a PyTorch file, GGUF or *.index.json of shards"
     )
 }
 

@@ -1,7 +1,7 @@
 //! Where frozen weights come from: files, folders, the Hugging Face cache, bytes in the program, random numbers.
 //!
 //! [`open`] turns a config's `weights` line into a source of named tensors. Files are memory-mapped: opening reads
-//! headers alone, and a tensor stays where it lies in the file until a part converts it.
+//! headers alone, and a tensor stays where it lies in the file until a component converts it.
 //! What a file is, is told by its first bytes: safetensors, a PyTorch archive (`.bin`, `.pt`, `.pth`, `.ckpt`,
 //! TorchScript), the PyTorch format of before 2020, GGUF, or the index of a sharded checkpoint.
 //! Pickles are read by an allow-list reader that never executes anything.
@@ -29,8 +29,8 @@ mod torch;
 mod write;
 
 pub use checkpoint::{Checkpoint, Contents};
-pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert, convert_to_gguf};
-pub use gguf::DecoderDocuments;
+pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert};
+pub use gguf::{DecoderDocuments, write as convert_to_gguf};
 pub use mapped::map;
 pub use safetensors::read as read_safetensors;
 pub use spec::WeightSpec;
@@ -56,7 +56,7 @@ pub fn open(spec: &WeightSpec, files: &[&str], base: &Path) -> Result<Arc<dyn We
     }
 }
 
-/// The source of a part that reads no weights.
+/// The source of a component that reads no weights.
 pub fn none() -> Arc<dyn WeightSource> {
     Arc::new(nothing::Nothing)
 }

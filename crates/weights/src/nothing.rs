@@ -1,4 +1,4 @@
-//! The source of a part that reads no weights.
+//! The source of a component that reads no weights.
 
 use limber_core::weights::{FrozenData, Request, WeightError, WeightSource};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ impl WeightSource for Nothing {
     }
 
     fn read(&self, request: &Request) -> Result<FrozenData, WeightError> {
-        let hint = "the part is registered as one that reads none".to_string();
+        let hint = "the component is registered as one that reads none".to_string();
         Err(WeightError::Missing { name: request.name.into(), source_label: self.label(), hint })
     }
 }

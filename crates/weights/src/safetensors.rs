@@ -27,7 +27,7 @@ pub fn read(bytes: SharedBytes) -> Result<Contents, String> {
     })?;
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().filter(|n| *n <= HEADER_LIMIT).ok_or_else(|| {
-        format!("no safetensors file: it asks for a header of {length} bytes, allowed are {HEADER_LIMIT}")
+        format!("no safetensors file: it asks for a header of {length} bytes, expected at most {HEADER_LIMIT}")
     })?;
     let text = rest.get(..header).ok_or_else(|| {
         format!("safetensors header of {header} bytes is longer than the file ({total} bytes): cut short")
@@ -129,7 +129,7 @@ mod tests {
             (file(ONE, 9), "holds 1 bytes that belong to no tensor"),
             (file(ONE, 8)[..40].to_vec(), "header of 85 bytes is longer than the file (40 bytes)"),
             (vec![0; 5], "5 bytes, too short"),
-            (vec![0xff; 20], "allowed are 100000000"),
+            (vec![0xff; 20], "expected at most 100000000"),
             (file("{", 0), "safetensors header"),
             (file(&"[".repeat(10_000), 0), "safetensors header"),
             (file(&tensor("F32", "[2]", "[0,9]"), 9), "invalid shape, data type, or offset"),

@@ -1,15 +1,13 @@
 //! The `weights` line of a config: `path`, `hf:owner/name[@revision][/file]`, `random:SEED`.
 
 use anyhow::{Error, Result, bail, ensure};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::borrow::Cow;
+use limber_core::text_setting;
+use schemars::json_schema;
 use std::fmt;
 use std::path::{Component, Path};
 use std::str::FromStr;
 
-/// What a `weights` line names. It prints and serialises as it is written, and its [`FromStr`] is the one place that
+/// What a `weights` line names. It prints and serialises as it is written, and its [`FromStr`] is the one parser that
 /// reads such a line: checking a config, loading and pulling all go through it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WeightSpec {
@@ -115,35 +113,15 @@ impl fmt::Display for WeightSpec {
     }
 }
 
-impl Serialize for WeightSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for WeightSpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for WeightSpec {
-    fn schema_name() -> Cow<'static, str> {
-        "Weights".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "format": "weights",
-            "errorMessage": "expected a file or folder, hf:owner/name[@revision][/file] or random:SEED",
-        })
-    }
-}
+text_setting!(
+    WeightSpec,
+    "Weights",
+    json_schema!({
+        "type": "string",
+        "format": "weights",
+        "errorMessage": "expected a file or folder, hf:owner/name[@revision][/file] or random:SEED",
+    })
+);
 
 #[cfg(test)]
 mod tests {

@@ -194,12 +194,12 @@ impl StoredTensor {
     ///
     /// # Errors
     /// A tensor that is no matrix, or whose numbers are coded along its rows.
-    pub fn turned(&self) -> Result<Self, String> {
+    pub fn transposed(&self) -> Result<Self, String> {
         let [n, m] = *self.shape.as_slice() else {
             return Err(format!("a tensor of shape {:?} is not a matrix", self.shape));
         };
         if self.element.bits == 0 {
-            return Err(format!("a {} matrix cannot be turned", self.element.name.to_lowercase()));
+            return Err(format!("a {} matrix cannot be transposed", self.element.name.to_lowercase()));
         }
         let strides = match self.strides.as_deref() {
             Some([rows, columns]) => vec![*columns, *rows],
@@ -350,11 +350,13 @@ mod tests {
         let storage = Storage::Shuffled(Arc::new(shuffled));
         let tensor = StoredTensor { storage, ..stored("F32", &[3, 2], None, f32s(6)) };
         assert_eq!(values(&tensor), [4., 5., 0., 1., 2., 3.]);
-        let turned = stored("F32", &[2, 3], None, f32s(6)).turned().unwrap();
-        assert_eq!((turned.shape.as_slice(), values(&turned)), (&[3, 2][..], vec![0., 3., 1., 4., 2., 5.]));
-        assert_eq!(values(&turned.turned().unwrap()), [0., 1., 2., 3., 4., 5.]);
-        assert!(stored("Q8_0", &[1, 32], None, vec![0; 34]).turned().err().unwrap().contains("cannot be turned"));
-        assert!(stored("F32", &[6], None, f32s(6)).turned().err().unwrap().contains("not a matrix"));
+        let transposed = stored("F32", &[2, 3], None, f32s(6)).transposed().unwrap();
+        assert_eq!((transposed.shape.as_slice(), values(&transposed)), (&[3, 2][..], vec![0., 3., 1., 4., 2., 5.]));
+        assert_eq!(values(&transposed.transposed().unwrap()), [0., 1., 2., 3., 4., 5.]);
+        assert!(
+            stored("Q8_0", &[1, 32], None, vec![0; 34]).transposed().err().unwrap().contains("cannot be transposed")
+        );
+        assert!(stored("F32", &[6], None, f32s(6)).transposed().err().unwrap().contains("not a matrix"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const MAX_SIDE: u32 = 4096;
 /// Scenes in one folder.
 const FOLDER: u64 = 1000;
 
-/// Which part of a world is drawn; the two share no scene.
+/// Which split of a world is drawn; the two share no scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Split {
     /// To learn from: the scenes of the seed itself.
@@ -64,7 +64,7 @@ pub struct WorldOptions {
     pub count: u64,
     /// Seed of the world; another seed is another, disjoint stream of lots.
     pub seed: u64,
-    /// Which part of it.
+    /// Which split of it.
     pub split: Split,
     /// Side of the images in pixels, at least [`MIN_SIDE`].
     pub size: u32,
@@ -86,11 +86,11 @@ impl WorldOptions {
 
     fn check(&self) -> Result<Options> {
         let Self { count, size, min_objects, max_objects, .. } = *self;
-        ensure!(count > 0, "count is 0, allowed are 1 and more");
-        ensure!((MIN_SIDE..=MAX_SIDE).contains(&size), "image size is {size}, allowed are {MIN_SIDE} to {MAX_SIDE}");
+        ensure!(count > 0, "count is 0, expected at least 1");
+        ensure!((MIN_SIDE..=MAX_SIDE).contains(&size), "image size is {size}, expected {MIN_SIDE} to {MAX_SIDE}");
         ensure!(
             1 <= min_objects && min_objects <= max_objects && max_objects <= MAX_OBJECTS,
-            "objects in a scene are {min_objects} to {max_objects}, allowed are ranges within 1 to {MAX_OBJECTS}"
+            "objects in a scene are {min_objects} to {max_objects}, expected a range within 1 to {MAX_OBJECTS}"
         );
         ensure!(
             !self.out.exists() || self.out.is_dir(),

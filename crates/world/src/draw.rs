@@ -167,12 +167,12 @@ impl<'a> Canvas<'a> {
                 odd.rem_euclid(2.0)
             }
             Ground::Noise => {
-                let place = |v: f32| {
+                let cell = |v: f32| {
                     let v = v * (LATTICE - 1) as f32;
                     let cell = (v as usize).min(LATTICE - 2);
                     (cell, v - cell as f32)
                 };
-                let ((cx, fx), (cy, fy)) = (place(x), place(y));
+                let ((cx, fx), (cy, fy)) = (cell(x), cell(y));
                 let at = |i: usize, j: usize| self.noise[(cy + j) * LATTICE + cx + i];
                 let top = at(0, 0) * (1.0 - fx) + at(1, 0) * fx;
                 let bottom = at(0, 1) * (1.0 - fx) + at(1, 1) * fx;

@@ -4,7 +4,7 @@
 //! DIR/captions.json      COCO's captions: images [{id, file_name}], annotations [{id, image_id, caption}]
 //! DIR/questions.json     VQAv2's questions: questions [{question_id, image_id, question}]
 //! DIR/annotations.json   VQAv2's annotations: the answer of each question, ten times, as ten people who agree
-//! DIR/labels.json        classes [name], images [{id, file_name, labels: [place in classes]}]
+//! DIR/labels.json        classes [name], images [{id, file_name, labels: [index in classes]}]
 //! ```
 //!
 //! `image_id` is the scene's index, `file_name` counts from DIR, `question_id` is `100 * image_id` and up.
@@ -44,12 +44,12 @@ pub fn classes() -> Vec<String> {
 /// Places in [`classes`] of what a scene holds, ascending, each once. Sizes, positions and numbers are no classes.
 pub fn labels(scene: &Scene) -> Vec<usize> {
     let (shapes, colours) = (Shape::ALL.len(), Colour::ALL.len());
-    let place = |o: &super::Object| {
+    let classes_of = |o: &super::Object| {
         // The order of the declaration is the order of `ALL`.
         let (shape, colour) = (o.shape as usize, o.colour as usize);
         [shape, shapes + colour, shapes + colours + colour * shapes + shape]
     };
-    let mut labels: Vec<usize> = scene.objects.iter().flat_map(place).collect();
+    let mut labels: Vec<usize> = scene.objects.iter().flat_map(classes_of).collect();
     labels.sort_unstable();
     labels.dedup();
     labels

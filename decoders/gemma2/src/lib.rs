@@ -36,6 +36,7 @@ llama_like_settings! {
         /// The number over whose square root scores are divided.
         query_pre_attn_scalar: f64 = Some(256.0),
         /// Keys in the window, a position's own included.
+        #[schemars(range(min = 1))]
         sliding_window: usize = Some(4096),
         /// What each layer sees; a window in every other one from the first on by default.
         layer_types: Vec<LayerType> = None,
@@ -88,14 +89,6 @@ impl DecoderFamily for Gemma2 {
         without("attn_logit_softcapping", &mut found.attn_logit_softcapping);
         without("final_logit_softcapping", &mut found.final_logit_softcapping);
         Ok(found)
-    }
-
-    fn filled(config: Config) -> Config {
-        config.filled()
-    }
-
-    fn derived(config: Config) -> Config {
-        config.with_head_dim()
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {

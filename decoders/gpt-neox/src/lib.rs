@@ -8,11 +8,10 @@ use anyhow::{Result, bail};
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::ops::{CausalAttention, Heads, NormKind};
 use limber_core::rope::rotary;
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, keyed, register};
 
 mod settings;
 
@@ -38,21 +37,19 @@ impl DecoderFamily for GptNeox {
     }
 
     fn preset(name: &str) -> Option<Config> {
-        settings::preset(name).map(settings::filled)
+        settings::preset(name).map(Self::filled)
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {
         settings::described(config)
     }
 
-    fn filled(config: Config) -> Config {
-        settings::filled(config)
-    }
-
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let width = Self::size("hidden_size", config.hidden_size)?;
-        let heads = Self::size("num_attention_heads", config.num_attention_heads)?;
-        let dim = Self::head_width(("hidden_size", width), ("num_attention_heads", heads))?;
+        let spec = Self::spec(
+            keyed!(config: vocab_size, hidden_size, num_hidden_layers, num_attention_heads, max_position_embeddings),
+            &config.eos_token_id,
+        )?;
+        let (width, heads, dim, positions) = (spec.width, spec.kv_heads, spec.head_dim, spec.context);
         let pct = Self::need("rotary_pct", config.rotary_pct)?;
         // Rounded down as in transformers, whose frequencies then round an odd number up.
         let rotated = (dim as f64 * pct) as usize;
@@ -63,22 +60,13 @@ impl DecoderFamily for GptNeox {
         }
         let base = Self::need("rotary_emb_base", config.rotary_emb_base)?;
         if !(base.is_finite() && base > 1.0) {
-            bail!("gpt-neox: rotary_emb_base is {base}, allowed is above 1")
+            bail!("gpt-neox: rotary_emb_base is {base}, expected a number above 1")
         }
-        let positions = Self::size("max_position_embeddings", config.max_position_embeddings)?;
         let scaling = config.rope_scaling.as_ref();
         if let Some(scaling) = scaling {
             scaling.check("gpt-neox", rotated)?;
         }
-        let spec = DecoderSpec {
-            width,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("num_hidden_layers", config.num_hidden_layers)?,
-            kv_heads: heads,
-            head_dim: dim,
-            context: scaling.map_or(positions, |s| s.context(positions)),
-            eos: eos(&config.eos_token_id),
-        };
+        let spec = DecoderSpec { context: scaling.map_or(positions, |s| s.context(positions)), ..spec };
         let init = Init::normal(Self::need("initializer_range", config.initializer_range)?);
         let norm = NormPlan { kind: NormKind::Layer, eps: Self::need("layer_norm_eps", config.layer_norm_eps)? };
         let matrix = |name| MatrixPlan::new(name, init);

@@ -1,52 +1,54 @@
 //! Settings of `gpt-neox`: Hugging Face's own names, the published models, the defaults of `GPTNeoXConfig`.
 
 use anyhow::Result;
-use limber_core::ModelConfig;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::Activation;
 use limber_core::rope::{Rope, RopeScaling};
 use limber_core::settings::over;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{ModelConfig, family_settings};
 
-/// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A model by name, such as pythia-410m or gpt-neox-20b, for weights without `config.json`.
-    pub model: Option<String>,
-    /// Vocabulary size V.
-    pub vocab_size: Option<usize>,
-    /// LM width D.
-    pub hidden_size: Option<usize>,
-    /// Width of the MLP.
-    pub intermediate_size: Option<usize>,
-    /// Layers L.
-    pub num_hidden_layers: Option<usize>,
-    /// Heads H.
-    pub num_attention_heads: Option<usize>,
-    /// Context length in positions.
-    pub max_position_embeddings: Option<usize>,
-    /// The MLP's activation.
-    pub hidden_act: Option<Activation>,
-    /// Epsilon of the layer norms.
-    pub layer_norm_eps: Option<f64>,
-    /// Part of each head that the rotary embedding rotates.
-    pub rotary_pct: Option<f64>,
-    /// Base of the rotary frequencies.
-    pub rotary_emb_base: Option<f64>,
-    /// Scaling of the rotary frequencies.
-    pub rope_scaling: Option<RopeScaling>,
-    /// Whether attention and MLP stand side by side.
-    pub use_parallel_residual: Option<bool>,
-    /// Whether the attention's matrices have biases.
-    pub attention_bias: Option<bool>,
-    /// Whether the head's matrix is the word embeddings'.
-    pub tie_word_embeddings: Option<bool>,
-    /// End-of-sequence id, or a list of them.
-    pub eos_token_id: Option<TokenIds>,
-    /// Standard deviation of random weights.
-    pub initializer_range: Option<f32>,
+family_settings! {
+    /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
+    Config {
+        /// A model by name, such as pythia-410m or gpt-neox-20b, for weights without `config.json`.
+        model,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size,
+            /// LM width D.
+            hidden_size,
+            /// Width of the MLP.
+            intermediate_size,
+            /// Layers L.
+            num_hidden_layers,
+            /// Heads H.
+            num_attention_heads,
+            /// Context length in positions.
+            max_position_embeddings,
+        },
+        own: {
+            /// The MLP's activation.
+            hidden_act: Activation = Activation::Gelu,
+            /// Epsilon of the layer norms.
+            layer_norm_eps: f64 = 1e-5,
+            /// Component of each head that the rotary embedding rotates.
+            rotary_pct: f64 = 0.25,
+            /// Base of the rotary frequencies.
+            rotary_emb_base: f64 = 10_000.0,
+            /// Scaling of the rotary frequencies.
+            rope_scaling: RopeScaling,
+            /// Whether attention and MLP stand side by side.
+            use_parallel_residual: bool = true,
+            /// Whether the attention's matrices have biases.
+            attention_bias: bool = true,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = false,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![]),
+            /// Standard deviation of random weights.
+            initializer_range: f32 = 0.02,
+        },
+    }
 }
 
 /// Name, V, D, L, H, positions of the Pythia suite (Biderman et al., arXiv 2304.01373) and GPT-NeoX-20B.
@@ -90,11 +92,12 @@ pub(super) fn preset(name: &str) -> Option<Config> {
 
 /// What `config.json` says, over the sizes of `GPTNeoXConfig`.
 pub(super) fn described(config: &ModelConfig) -> Result<Config> {
-    let part = "the decoder gpt-neox";
-    config.refuse(part, &["layer_types", "sliding_window"])?;
+    let component = "the decoder gpt-neox";
+    config.refuse(component, &["layer_types", "sliding_window"])?;
     let found: Config = config.settings(&[], &["rope_scaling"])?;
     let sizes = Config::sized(50_432, 6144, 44, 64, 2048, 2);
-    let rope = Rope::read(part, config, found.max_position_embeddings.or(sizes.max_position_embeddings).unwrap_or(0))?;
+    let rope =
+        Rope::read(component, config, found.max_position_embeddings.or(sizes.max_position_embeddings).unwrap_or(0))?;
     // Both keys say the same where a file has both; which of two values transformers would take depends on its version.
     let same = |old: &str, new: &str, value: Option<f64>, other: Option<f64>| match (value, other) {
         (Some(value), Some(other)) if value != other => {
@@ -103,27 +106,10 @@ pub(super) fn described(config: &ModelConfig) -> Result<Config> {
         (value, other) => Ok(value.or(other)),
     };
     let found = Config {
-        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.part)?,
+        rotary_pct: same("rotary_pct", "partial_rotary_factor", found.rotary_pct, rope.fraction)?,
         rotary_emb_base: same("rotary_emb_base", "rope_theta", found.rotary_emb_base, rope.theta)?,
         rope_scaling: rope.scaling,
         ..found
     };
     over(&found, &sizes)
-}
-
-/// The defaults of what every model has.
-pub(super) fn filled(config: Config) -> Config {
-    Config {
-        model: None,
-        hidden_act: config.hidden_act.or(Some(Activation::Gelu)),
-        layer_norm_eps: config.layer_norm_eps.or(Some(1e-5)),
-        rotary_pct: config.rotary_pct.or(Some(0.25)),
-        rotary_emb_base: config.rotary_emb_base.or(Some(10_000.0)),
-        use_parallel_residual: config.use_parallel_residual.or(Some(true)),
-        attention_bias: config.attention_bias.or(Some(true)),
-        tie_word_embeddings: config.tie_word_embeddings.or(Some(false)),
-        eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![]))),
-        initializer_range: config.initializer_range.or(Some(0.02)),
-        ..config
-    }
 }

@@ -8,13 +8,10 @@ use anyhow::Result;
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Gpt2>);
@@ -39,38 +36,42 @@ const OTHER_NAMES: [(&str, &str); 4] = [
 /// The family.
 pub struct Gpt2;
 
-/// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A model by name, for weights without `config.json`: gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2.
-    pub model: Option<String>,
-    /// Vocabulary size V.
-    pub vocab_size: Option<usize>,
-    /// Context length in positions.
-    pub n_positions: Option<usize>,
-    /// LM width D.
-    pub n_embd: Option<usize>,
-    /// Layers L.
-    pub n_layer: Option<usize>,
-    /// Heads H.
-    pub n_head: Option<usize>,
-    /// Width of the MLP; 4 D by default.
-    pub n_inner: Option<usize>,
-    /// The MLP's activation.
-    pub activation_function: Option<Activation>,
-    /// Epsilon of the layer norms.
-    pub layer_norm_epsilon: Option<f64>,
-    /// Whether scores are divided by the square root of a head's width.
-    pub scale_attn_weights: Option<bool>,
-    /// Whether the scores of layer i, counted from 0, are divided by i + 1 as well.
-    pub scale_attn_by_inverse_layer_idx: Option<bool>,
-    /// Whether the head's matrix is the word embeddings'.
-    pub tie_word_embeddings: Option<bool>,
-    /// End-of-sequence id, or a list of them.
-    pub eos_token_id: Option<TokenIds>,
-    /// Standard deviation of random weights; those that write to the residual stream have it over sqrt(2 L).
-    pub initializer_range: Option<f32>,
+family_settings! {
+    /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
+    Config {
+        /// A model by name, for weights without `config.json`: gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2.
+        model,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_257,
+            /// Context length in positions.
+            n_positions = 1024,
+            /// LM width D.
+            n_embd = 768,
+            /// Layers L.
+            n_layer = 12,
+            /// Heads H.
+            n_head = 12,
+            /// Width of the MLP; 4 D by default.
+            n_inner,
+        },
+        own: {
+            /// The MLP's activation.
+            activation_function: Activation = Activation::GeluNew,
+            /// Epsilon of the layer norms.
+            layer_norm_epsilon: f64 = 1e-5,
+            /// Whether scores are divided by the square root of a head's width.
+            scale_attn_weights: bool = true,
+            /// Whether the scores of layer i, counted from 0, are divided by i + 1 as well.
+            scale_attn_by_inverse_layer_idx: bool = false,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = true,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![50_256]),
+            /// Standard deviation of random weights; those that write to the residual stream have it over sqrt(2 L).
+            initializer_range: f32 = 0.02,
+        },
+    }
 }
 
 impl DecoderFamily for Gpt2 {
@@ -108,37 +109,13 @@ impl DecoderFamily for Gpt2 {
         config.settings(&OTHER_NAMES, &[])
     }
 
-    fn filled(config: Config) -> Config {
-        let width = config.n_embd.unwrap_or(768);
-        Config {
-            model: None,
-            vocab_size: config.vocab_size.or(Some(50_257)),
-            n_positions: config.n_positions.or(Some(1024)),
-            n_embd: Some(width),
-            n_layer: config.n_layer.or(Some(12)),
-            n_head: config.n_head.or(Some(12)),
-            n_inner: config.n_inner.or(Some(4 * width)),
-            activation_function: config.activation_function.or(Some(Activation::GeluNew)),
-            layer_norm_epsilon: config.layer_norm_epsilon.or(Some(1e-5)),
-            scale_attn_weights: config.scale_attn_weights.or(Some(true)),
-            scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx.or(Some(false)),
-            tie_word_embeddings: config.tie_word_embeddings.or(Some(true)),
-            eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![50_256]))),
-            initializer_range: config.initializer_range.or(Some(0.02)),
-        }
+    fn derived(config: Config) -> Config {
+        Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let (width, heads) = (Self::size("n_embd", config.n_embd)?, Self::size("n_head", config.n_head)?);
-        let spec = DecoderSpec {
-            width,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("n_layer", config.n_layer)?,
-            kv_heads: heads,
-            head_dim: Self::head_width(("n_embd", width), ("n_head", heads))?,
-            context: Self::size("n_positions", config.n_positions)?,
-            eos: eos(&config.eos_token_id),
-        };
+        let spec = Self::spec(keyed!(config: vocab_size, n_embd, n_layer, n_head, n_positions), &config.eos_token_id)?;
+        let (width, heads) = (spec.width, spec.kv_heads);
         let std = Self::need("initializer_range", config.initializer_range)?;
         let (init, residual) = (Init::normal(std), Init::normal(std / (2.0 * spec.layers as f32).sqrt()));
         let norm =

@@ -8,13 +8,10 @@ use anyhow::{Result, bail};
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<GptJ>);
@@ -22,32 +19,36 @@ register!(decoder, FamilyDecoder<GptJ>);
 /// The family.
 pub struct GptJ;
 
-/// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Vocabulary size V.
-    pub vocab_size: Option<usize>,
-    /// Context length in positions.
-    pub n_positions: Option<usize>,
-    /// LM width D.
-    pub n_embd: Option<usize>,
-    /// Layers L.
-    pub n_layer: Option<usize>,
-    /// Heads H.
-    pub n_head: Option<usize>,
-    /// Elements of each head that the rotary embedding rotates.
-    pub rotary_dim: Option<usize>,
-    /// Width of the MLP; 4 D by default.
-    pub n_inner: Option<usize>,
-    /// Epsilon of the layer norms.
-    pub layer_norm_epsilon: Option<f64>,
-    /// Whether the head's matrix is the word embeddings'.
-    pub tie_word_embeddings: Option<bool>,
-    /// End-of-sequence id, or a list of them.
-    pub eos_token_id: Option<TokenIds>,
-    /// Standard deviation of random weights.
-    pub initializer_range: Option<f32>,
+family_settings! {
+    /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
+    Config {
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_400,
+            /// Context length in positions.
+            n_positions = 2048,
+            /// LM width D.
+            n_embd = 4096,
+            /// Layers L.
+            n_layer = 28,
+            /// Heads H.
+            n_head = 16,
+            /// Elements of each head that the rotary embedding rotates.
+            rotary_dim = 64,
+            /// Width of the MLP; 4 D by default.
+            n_inner,
+        },
+        own: {
+            /// Epsilon of the layer norms.
+            layer_norm_epsilon: f64 = 1e-5,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = false,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![50_256]),
+            /// Standard deviation of random weights.
+            initializer_range: f32 = 0.02,
+        },
+    }
 }
 
 impl DecoderFamily for GptJ {
@@ -78,39 +79,17 @@ impl DecoderFamily for GptJ {
         config.settings(&[], &[])
     }
 
-    fn filled(config: Config) -> Config {
-        let width = config.n_embd.unwrap_or(4096);
-        Config {
-            vocab_size: config.vocab_size.or(Some(50_400)),
-            n_positions: config.n_positions.or(Some(2048)),
-            n_embd: Some(width),
-            n_layer: config.n_layer.or(Some(28)),
-            n_head: config.n_head.or(Some(16)),
-            rotary_dim: config.rotary_dim.or(Some(64)),
-            n_inner: config.n_inner.or(Some(4 * width)),
-            layer_norm_epsilon: config.layer_norm_epsilon.or(Some(1e-5)),
-            tie_word_embeddings: config.tie_word_embeddings.or(Some(false)),
-            eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![50_256]))),
-            initializer_range: config.initializer_range.or(Some(0.02)),
-        }
+    fn derived(config: Config) -> Config {
+        Config { n_inner: config.n_inner.or_else(|| config.n_embd?.checked_mul(4)), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let (width, heads) = (Self::size("n_embd", config.n_embd)?, Self::size("n_head", config.n_head)?);
-        let dim = Self::head_width(("n_embd", width), ("n_head", heads))?;
+        let spec = Self::spec(keyed!(config: vocab_size, n_embd, n_layer, n_head, n_positions), &config.eos_token_id)?;
+        let (width, heads, dim) = (spec.width, spec.kv_heads, spec.head_dim);
         let rotary = Self::size("rotary_dim", config.rotary_dim)?;
         if rotary % 2 != 0 || rotary > dim {
             bail!("gptj: rotary_dim {rotary} is not allowed, it is even and at most a head's width {dim}")
         }
-        let spec = DecoderSpec {
-            width,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("n_layer", config.n_layer)?,
-            kv_heads: heads,
-            head_dim: dim,
-            context: Self::size("n_positions", config.n_positions)?,
-            eos: eos(&config.eos_token_id),
-        };
         let init = Init::normal(Self::need("initializer_range", config.initializer_range)?);
         let norm =
             NormPlan { kind: NormKind::Layer, eps: Self::need("layer_norm_epsilon", config.layer_norm_epsilon)? };

@@ -65,10 +65,6 @@ impl DecoderFamily for Llama {
         config.complete()
     }
 
-    fn derived(config: Config) -> Config {
-        config.with_head_dim()
-    }
-
     fn plan(config: &Config) -> Result<ModelPlan> {
         let sizes = config.sizes::<Self>()?;
         config.check_biases()?;

@@ -1,7 +1,7 @@
 //! Settings of `llama`: Hugging Face's own names, and which of them go together.
 
 use anyhow::{Result, bail};
-use limber_core::decoder_family::{LayerType, windows};
+use limber_core::decoder_family::{FamilySettings, LayerType, windows};
 use limber_core::llama_like_settings;
 use limber_core::ops::Activation;
 use schemars::JsonSchema;
@@ -39,6 +39,7 @@ llama_like_settings! {
         /// Whether layers see a window of the last keys.
         use_sliding_window: bool = None,
         /// Keys in the window, a position's own included.
+        #[schemars(range(min = 1))]
         sliding_window: usize = None,
         /// Layers from the first on that see all keys, where the others have a window.
         max_window_layers: usize = None,

@@ -9,13 +9,11 @@ use anyhow::Result;
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
-use limber_core::decoder_family::eos;
+use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, register};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
 use serde_json::json;
 
 register!(decoder, FamilyDecoder<Opt>);
@@ -35,43 +33,48 @@ const MODELS: [(&str, usize, usize, usize); 8] = [
 /// The family.
 pub struct Opt;
 
-/// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A model by name, opt-125m to opt-66b, for weights without `config.json`.
-    pub model: Option<String>,
-    /// Vocabulary size V.
-    pub vocab_size: Option<usize>,
-    /// Width of the blocks.
-    pub hidden_size: Option<usize>,
-    /// LM width D, that of the word embeddings and of a stitch's prefix; that of the blocks by default.
-    pub word_embed_proj_dim: Option<usize>,
-    /// Layers L.
-    pub num_hidden_layers: Option<usize>,
-    /// Heads H.
-    pub num_attention_heads: Option<usize>,
-    /// Width of the MLP.
-    pub ffn_dim: Option<usize>,
-    /// Context length in positions; the table has two entries more.
-    pub max_position_embeddings: Option<usize>,
-    /// The MLP's activation.
-    pub activation_function: Option<Activation>,
-    /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the end.
-    pub do_layer_norm_before: Option<bool>,
-    /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
-    #[serde(rename = "_remove_final_layer_norm")]
-    pub remove_final_layer_norm: Option<bool>,
-    /// Whether attention and MLP have biases.
-    pub enable_bias: Option<bool>,
-    /// Whether layer norms have parameters.
-    pub layer_norm_elementwise_affine: Option<bool>,
-    /// Whether the head's matrix is the word embeddings'.
-    pub tie_word_embeddings: Option<bool>,
-    /// End-of-sequence id, or a list of them.
-    pub eos_token_id: Option<TokenIds>,
-    /// Standard deviation of random weights.
-    pub init_std: Option<f32>,
+family_settings! {
+    /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
+    Config {
+        /// A model by name, opt-125m to opt-66b, for weights without `config.json`.
+        model,
+        sizes: {
+            /// Vocabulary size V.
+            vocab_size = 50_272,
+            /// Width of the blocks.
+            hidden_size = 768,
+            /// LM width D, that of the word embeddings and of a stitch's prefix; that of the blocks by default.
+            word_embed_proj_dim,
+            /// Layers L.
+            num_hidden_layers = 12,
+            /// Heads H.
+            num_attention_heads = 12,
+            /// Width of the MLP.
+            ffn_dim = 3072,
+            /// Context length in positions; the table has two entries more.
+            max_position_embeddings = 2048,
+        },
+        own: {
+            /// The MLP's activation.
+            activation_function: Activation = Activation::Relu,
+            /// Whether layer norms stand before attention and MLP, and one at the end; else after each, and none at the
+            /// end.
+            do_layer_norm_before: bool = true,
+            /// Whether the norm at the end is left out: models that were fine-tuned before transformers 4.20.1.
+            #[serde(rename = "_remove_final_layer_norm")]
+            remove_final_layer_norm: bool = false,
+            /// Whether attention and MLP have biases.
+            enable_bias: bool = true,
+            /// Whether layer norms have parameters.
+            layer_norm_elementwise_affine: bool = true,
+            /// Whether the head's matrix is the word embeddings'.
+            tie_word_embeddings: bool = true,
+            /// End-of-sequence id, or a list of them.
+            eos_token_id: TokenIds = TokenIds(vec![2]),
+            /// Standard deviation of random weights.
+            init_std: f32 = 0.02,
+        },
+    }
 }
 
 impl DecoderFamily for Opt {
@@ -123,39 +126,17 @@ impl DecoderFamily for Opt {
     }
 
     fn filled(config: Config) -> Config {
-        let width = config.hidden_size.unwrap_or(768);
-        Config {
-            model: None,
-            vocab_size: config.vocab_size.or(Some(50_272)),
-            hidden_size: Some(width),
-            word_embed_proj_dim: config.word_embed_proj_dim.or(Some(width)),
-            num_hidden_layers: config.num_hidden_layers.or(Some(12)),
-            num_attention_heads: config.num_attention_heads.or(Some(12)),
-            ffn_dim: config.ffn_dim.or(Some(3072)),
-            max_position_embeddings: config.max_position_embeddings.or(Some(2048)),
-            activation_function: config.activation_function.or(Some(Activation::Relu)),
-            do_layer_norm_before: config.do_layer_norm_before.or(Some(true)),
-            remove_final_layer_norm: config.remove_final_layer_norm.or(Some(false)),
-            enable_bias: config.enable_bias.or(Some(true)),
-            layer_norm_elementwise_affine: config.layer_norm_elementwise_affine.or(Some(true)),
-            tie_word_embeddings: config.tie_word_embeddings.or(Some(true)),
-            eos_token_id: config.eos_token_id.or(Some(TokenIds(vec![2]))),
-            init_std: config.init_std.or(Some(0.02)),
-        }
+        let config = config.filled();
+        Config { word_embed_proj_dim: config.word_embed_proj_dim.or(config.hidden_size), ..config }
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
-        let width = Self::size("hidden_size", config.hidden_size)?;
-        let heads = Self::size("num_attention_heads", config.num_attention_heads)?;
-        let spec = DecoderSpec {
-            width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?,
-            vocab: Self::size("vocab_size", config.vocab_size)?,
-            layers: Self::size("num_hidden_layers", config.num_hidden_layers)?,
-            kv_heads: heads,
-            head_dim: Self::head_width(("hidden_size", width), ("num_attention_heads", heads))?,
-            context: Self::size("max_position_embeddings", config.max_position_embeddings)?,
-            eos: eos(&config.eos_token_id),
-        };
+        let blocks = Self::spec(
+            keyed!(config: vocab_size, hidden_size, num_hidden_layers, num_attention_heads, max_position_embeddings),
+            &config.eos_token_id,
+        )?;
+        let (width, heads) = (blocks.width, blocks.kv_heads);
+        let spec = DecoderSpec { width: Self::size("word_embed_proj_dim", config.word_embed_proj_dim)?, ..blocks };
         let std = Self::need("init_std", config.init_std)?;
         let init = Init::normal(std);
         let affine = Self::need("layer_norm_elementwise_affine", config.layer_norm_elementwise_affine)?;

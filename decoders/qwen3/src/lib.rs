@@ -35,6 +35,7 @@ llama_like_settings! {
         /// Whether layers see a window of the last keys.
         use_sliding_window: bool = Some(false),
         /// Keys in the window, a position's own included.
+        #[schemars(range(min = 1))]
         sliding_window: usize = Some(4096),
         /// Layers from the first on that see all keys, where no layer_types say which do.
         max_window_layers: usize = Some(28),
@@ -91,7 +92,7 @@ impl DecoderFamily for Qwen3 {
     }
 
     fn own(mut config: Config) -> Config {
-        // Who sets a window wants it, in every layer where nothing says in which.
+        // Who sets a window wants it, in every layer by default.
         if config.sliding_window.is_some() {
             config.use_sliding_window.get_or_insert(true);
             if config.layer_types.is_none() {
@@ -99,14 +100,6 @@ impl DecoderFamily for Qwen3 {
             }
         }
         config
-    }
-
-    fn filled(config: Config) -> Config {
-        config.filled()
-    }
-
-    fn derived(config: Config) -> Config {
-        config.with_head_dim()
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {

@@ -10,12 +10,9 @@ use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{AttentionBias, Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
-use limber_core::vit::VitBlock;
+use limber_core::vit::{VitBlock, VitSizes, led_by};
 use limber_core::weights::{WeightError, ZEROS};
-use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, Init, InputSpec, Part, WeightSource, Weights, model_config,
-    register,
-};
+use limber_core::{Encoder, EncoderComponent, FeatureKind, FeatureSpec, Init, InputSpec, Weights, register};
 
 mod positions;
 mod settings;
@@ -38,57 +35,23 @@ pub struct Beit {
     norm: Option<LayerNorm>,
 }
 
-impl Part for Beit {
-    type Config = Config;
-    const KIND: &'static str = "beit";
-    const ABOUT: &'static str = "BEiT of any size: relative position bias per layer or shared, class token dropped";
-
-    fn tiny() -> Config {
-        Config {
-            image_size: Some(20),
-            patch_size: Some(6),
-            hidden_size: Some(16),
-            num_hidden_layers: Some(2),
-            num_attention_heads: Some(2),
-            intermediate_size: Some(24),
-            use_absolute_position_embeddings: Some(true),
-            use_relative_position_bias: Some(true),
-            use_mean_pooling: Some(false),
-            ..Config::default()
-        }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        model_config::recognises(source, &["beit"])
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl EncoderPart for Beit {
+impl EncoderComponent for Beit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let s = config.sizes()?;
-        let features = FeatureSpec { tokens: s.grid * s.grid, width: s.width, kind: FeatureKind::Patches };
-        Ok(EncoderSpecs { input: InputSpec::Image(s.image), features })
+        let features = FeatureSpec { tokens: s.vit.grid.pow(2), width: s.vit.width, kind: FeatureKind::Patches };
+        Ok(EncoderSpecs { input: InputSpec::Image(s.vit.image), features })
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {
         let s = config.sizes()?;
-        let heads = Heads {
-            queries: s.heads,
-            keys: s.heads,
-            dim: s.width / s.heads,
-            scale: 1.0 / ((s.width / s.heads) as f64).sqrt(),
-        };
+        let VitSizes { width, patch, grid, heads, eps, .. } = s.vit;
         // `BeitModel` alone, or under a head for classification or masked images.
         let w = weights.under_any(&["", "beit"], "embeddings.cls_token");
         let embeddings = w.pp("embeddings");
         let projection = embeddings.pp("patch_embeddings.projection");
-        let kernel = projection.tensor("weight", &[s.width, 3, s.patch, s.patch], Init::normal(s.init_std))?;
-        let bias = projection.tensor("bias", &[s.width], ZEROS)?;
-        let mut class = embeddings.tensor("cls_token", &[1, 1, s.width], ZEROS)?;
+        let kernel = projection.tensor("weight", &[width, 3, patch, patch], Init::normal(s.init_std))?;
+        let bias = projection.tensor("bias", &[width], ZEROS)?;
+        let mut class = embeddings.tensor("cls_token", &[1, 1, width], ZEROS)?;
         let mut positions = None;
         if s.absolute {
             let (first, rest) = positions::absolute(&embeddings, &s)?;
@@ -101,10 +64,10 @@ impl EncoderPart for Beit {
             }
             false => None,
         };
-        let by_distance = |table: &Tensor| AttentionBias::by_distance(table, s.grid);
+        let by_distance = |table: &Tensor| AttentionBias::by_distance(table, grid);
         let everywhere = shared.as_ref().map(by_distance).transpose()?;
-        let mut blocks = Vec::with_capacity(s.blocks);
-        for index in 0..s.blocks {
+        let mut blocks = Vec::with_capacity(s.vit.layer);
+        for index in 0..s.vit.layer {
             let at =
                 either(&w, &format!("encoder.layer.{index}"), &format!("layers.{index}"), "layernorm_before.weight");
             let bias = if s.relative {
@@ -120,12 +83,12 @@ impl EncoderPart for Beit {
             };
             blocks.push((block(&at, &s)?, bias));
         }
-        let norm = if s.norm { Some(LayerNorm::load(&w.pp("layernorm"), s.width, s.eps)?) } else { None };
+        let norm = if s.norm { Some(LayerNorm::load(&w.pp("layernorm"), width, eps)?) } else { None };
         let specs = Self::specs(config)?;
         Ok(Self {
             specs,
             heads,
-            patches: FrozenConv::new(kernel, Some(bias), s.patch, 0)?,
+            patches: FrozenConv::new(kernel, Some(bias), patch, 0)?,
             class,
             positions,
             blocks,
@@ -146,9 +109,8 @@ impl Encoder for Beit {
             Some(positions) => patches.broadcast_add(positions)?,
             None => patches,
         };
-        let (b, n, e) = patches.dims3()?;
-        let class = self.class.broadcast_as((b, 1, e))?;
-        let mut x = Tensor::cat(&[&class, &patches], 1)?; // [B, 1 + N, E]
+        let n = patches.dim(1)?;
+        let mut x = led_by(&self.class, &patches)?; // [B, 1 + N, E]
         for (block, bias) in &self.blocks {
             x = block.forward(&x, self.heads, bias.as_ref())?;
         }
@@ -160,7 +122,7 @@ impl Encoder for Beit {
     }
 }
 
-/// A table's own name, under either place.
+/// A table's own name, under either prefix.
 const TABLE: &str = "relative_position_bias_table";
 
 /// The tensors under `old`, the name in files, or under `new`, transformers 5's own name, where `probe` stands there.
@@ -174,22 +136,22 @@ fn block(w: &Weights, s: &Sizes) -> Result<VitBlock, WeightError> {
         either(w, old, new, "weight").linear(n_in, n_out, Init::normal(s.init_std), bias.then_some(ZEROS))
     };
     let scale = |name: &str| match s.layer_scale {
-        Some(value) => w.tensor(name, &[s.width], Init::Const(value)).map(Some),
+        Some(value) => w.tensor(name, &[s.vit.width], Init::Const(value)).map(Some),
         None => Ok(None),
     };
-    let (e, inner) = (s.width, s.inner);
+    let (e, inner, eps) = (s.vit.width, s.inner, s.vit.eps);
     Ok(VitBlock {
         gate: None,
-        norm1: LayerNorm::load(&w.pp("layernorm_before"), e, s.eps)?,
+        norm1: LayerNorm::load(&w.pp("layernorm_before"), e, eps)?,
         q: linear("attention.attention.query", "attention.q_proj", e, e, true)?,
         // A bias of the keys would cancel in the softmax: BEiT has none.
         k: linear("attention.attention.key", "attention.k_proj", e, e, false)?,
         v: linear("attention.attention.value", "attention.v_proj", e, e, true)?,
         out: linear("attention.output.dense", "attention.o_proj", e, e, true)?,
         scale1: scale("lambda_1")?,
-        norm2: LayerNorm::load(&w.pp("layernorm_after"), e, s.eps)?,
+        norm2: LayerNorm::load(&w.pp("layernorm_after"), e, eps)?,
         fc1: linear("intermediate.dense", "mlp.fc1", e, inner, true)?,
-        activation: s.activation,
+        activation: s.vit.activation,
         fc2: linear("output.dense", "mlp.fc2", inner, e, true)?,
         scale2: scale("lambda_2")?,
     })

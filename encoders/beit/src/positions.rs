@@ -13,7 +13,7 @@ use limber_core::weights::ZEROS;
 
 /// `position_embeddings` `[1, 1 + trained², E]` as the class token's `[1, 1, E]` and the patches' `[1, N, E]`.
 pub(super) fn absolute(w: &Weights, s: &Sizes) -> Result<(Tensor, Tensor)> {
-    let (t, g, e) = (s.trained_grid, s.grid, s.width);
+    let (t, g, e) = (s.vit.trained, s.vit.grid, s.vit.width);
     let table = w.tensor("position_embeddings", &[1, 1 + t * t, e], ZEROS)?;
     let patches = table.narrow(1, 1, t * t)?.reshape((t, t, e))?;
     let patches = interpolate(&patches, (g, g), Interpolation::Bicubic)?;
@@ -22,10 +22,11 @@ pub(super) fn absolute(w: &Weights, s: &Sizes) -> Result<(Tensor, Tensor)> {
 
 /// `relative_position_bias_table` `[(2 trained - 1)² + 3, H]` for a grid of this image size: `[(2 grid - 1)² + 3, H]`.
 pub(super) fn bias(w: &Weights, s: &Sizes) -> Result<Tensor> {
-    let (old, new) = (2 * s.trained_grid - 1, 2 * s.grid - 1);
-    let table = w.tensor(super::TABLE, &[old * old + 3, s.heads], ZEROS)?;
-    let distances = table.narrow(0, 0, old * old)?.reshape((old, old, s.heads))?;
-    let distances = interpolate(&distances, (new, new), Interpolation::Bilinear)?.reshape((new * new, s.heads))?;
+    let (old, new) = (2 * s.vit.trained - 1, 2 * s.vit.grid - 1);
+    let heads = s.vit.heads.queries;
+    let table = w.tensor(super::TABLE, &[old * old + 3, heads], ZEROS)?;
+    let distances = table.narrow(0, 0, old * old)?.reshape((old, old, heads))?;
+    let distances = interpolate(&distances, (new, new), Interpolation::Bilinear)?.reshape((new * new, heads))?;
     // The last three rows are from the class token, to it, and of it to itself.
     Ok(Tensor::cat(&[&distances, &table.narrow(0, old * old, 3)?], 0)?)
 }

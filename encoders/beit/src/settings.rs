@@ -1,11 +1,13 @@
 //! Settings of `beit`: explicit ones, then what `config.json` and `preprocessor_config.json` say, then a preset's.
 
+use super::Beit;
 use anyhow::{Result, bail};
 use limber_core::ops::Activation;
-use limber_core::spec::Augment;
-use limber_core::{ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor, settings};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::settings::{self, size};
+use limber_core::vit::{VitClass, VitSizes};
+use limber_core::{
+    Component, ImageSpec, ModelConfig, ResizeFilter, WeightSource, model_config, preprocessor, vit_settings,
+};
 use serde_json::{Value, json};
 
 /// One of Microsoft's models on the hub.
@@ -33,98 +35,54 @@ const fn preset(name: &'static str, large: bool, image_size: usize, shared: bool
     Preset { name, large, image_size, shared }
 }
 
-/// The settings, in transformers' names where it has them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A preset, one of Microsoft's names: beit-{base,large}-patch16-224-pt22k, the same with -ft22k, and
-    /// beit-{base,large}-patch16-{224,384}, beit-large-patch16-512.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Image side S in pixels. Where it is not what the position tables are for, they are resized.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_size: Option<usize>,
-    /// The image side that the position tables are for: `image_size` of config.json.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trained_size: Option<usize>,
-    /// Side of a patch in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub patch_size: Option<usize>,
-    /// Encoder width E.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_size: Option<usize>,
-    /// Layers L.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_hidden_layers: Option<usize>,
-    /// Heads H.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_attention_heads: Option<usize>,
-    /// Width of the MLP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub intermediate_size: Option<usize>,
-    /// Activation of the MLP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_act: Option<Activation>,
-    /// Epsilon of the layer norms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer_norm_eps: Option<f64>,
-    /// Whether a position's embedding is added to each token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_absolute_position_embeddings: Option<bool>,
-    /// Whether each layer has its own bias by the distance of two patches.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_relative_position_bias: Option<bool>,
-    /// Whether all layers share such a bias.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_shared_relative_position_bias: Option<bool>,
-    /// What layer scale starts from; a model of 0 has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer_scale_init_value: Option<f32>,
-    /// Whether the last layer norm belongs to the pooled vector, so that the patches go without.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_mean_pooling: Option<bool>,
-    /// Deviation of random weights.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub initializer_range: Option<f32>,
-    /// The hidden state whose patches are given: 0 enters the first layer, L leaves the last, negative numbers count
-    /// back from L as -1; the last where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer: Option<i64>,
-    /// Whether the patches go through the layer norm after the last layer; where it is not set, those of the last
-    /// hidden state do unless use_mean_pooling (transformers' `last_hidden_state`), others do not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub post_norm: Option<bool>,
-    /// How an image becomes a square; preprocessor_config.json's, else both sides are resized.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resize: Option<ResizeRule>,
-    /// What the image is resized to before the centre of side S is cut out, S or more; S where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resize_to: Option<usize>,
-    /// The resampling filter; preprocessor_config.json's, else bilinear for a preset and bicubic for another model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<ResizeFilter>,
-    /// Mean a channel on the scale 0..1; preprocessor_config.json's, else 0.5.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; preprocessor_config.json's, else 0.5.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub std: Option<[f32; 3]>,
+vit_settings! {
+    /// The settings, in transformers' names where it has them.
+    flags: {
+    },
+    own: {
+        /// Width of the MLP.
+        #[schemars(range(min = 1))]
+        intermediate_size: usize,
+        /// Whether a position's embedding is added to each token.
+        use_absolute_position_embeddings: bool,
+        /// Whether each layer has its own bias by the distance of two patches.
+        use_relative_position_bias: bool,
+        /// Whether all layers share such a bias.
+        use_shared_relative_position_bias: bool,
+        /// What layer scale starts from; a model of 0 has none.
+        layer_scale_init_value: f32,
+        /// Whether the last layer norm belongs to the pooled vector, so that the patches go without.
+        use_mean_pooling: bool,
+        /// Deviation of random weights.
+        initializer_range: f32,
+        /// What the image is resized to before the centre of side S is cut out, S or more; S where it is not set.
+        #[schemars(range(min = 1))]
+        resize_to: usize,
+    },
+    shared: {
+        model: "A preset, one of Microsoft's names: beit-{base,large}-patch16-224-pt22k, the same with -ft22k, and\n\
+            beit-{base,large}-patch16-{224,384}, beit-large-patch16-512.",
+        image_size: "Image side S in pixels. Where it is not what the position tables are for, they are resized.",
+        trained_size: "The image side that the position tables are for: `image_size` of config.json.",
+        layers: "Layers L.",
+        heads: "Heads H.",
+        hidden_act: "Activation of the MLP.",
+        layer_norm_eps: "Epsilon of the layer norms.",
+        layer: "The hidden state whose patches are given: 0 enters the first layer, L leaves the last, negative numbers count\n\
+            back from L as -1; the last where it is not set.",
+        post_norm: "Whether the patches go through the layer norm after the last layer; where it is not set, those of the last\n\
+            hidden state do unless use_mean_pooling (transformers' `last_hidden_state`), others do not.",
+        mean: "Mean a channel on the scale 0..1; preprocessor_config.json's, else 0.5.",
+        std: "Standard deviation a channel on the scale 0..1; preprocessor_config.json's, else 0.5.",
+        resize: "How an image becomes a square; preprocessor_config.json's, else both sides are resized.",
+        filter: "The resampling filter; preprocessor_config.json's, else bilinear for a preset and bicubic for another model.",
+    },
 }
 
 /// What the model is built from.
 pub(super) struct Sizes {
-    pub(super) image: ImageSpec,
-    pub(super) patch: usize,
-    /// Patches along a side of the image, and of the image that the tables are for.
-    pub(super) grid: usize,
-    pub(super) trained_grid: usize,
-    pub(super) width: usize,
-    pub(super) heads: usize,
+    pub(super) vit: VitSizes,
     pub(super) inner: usize,
-    /// Layers that run.
-    pub(super) blocks: usize,
-    pub(super) activation: Activation,
-    pub(super) eps: f64,
     pub(super) absolute: bool,
     pub(super) relative: bool,
     pub(super) shared: bool,
@@ -135,20 +93,34 @@ pub(super) struct Sizes {
 }
 
 /// transformers' `BeitImageProcessor` where its file leaves a key out.
-const PROCESSOR: ImageSpec = ImageSpec {
-    side: 224,
-    resize: ResizeRule::Squash,
-    resize_to: None,
-    filter: ResizeFilter::Bicubic,
-    mean: [0.5; 3],
-    std: [0.5; 3],
-    augment: Augment::None,
-};
+const PROCESSOR: ImageSpec = ImageSpec::squashed(224);
 
-impl Config {
-    /// All sizes filled in, the preset's name dropped, so that equal models have equal settings.
-    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
-        let preset = self.model.take().map(|model| Preset::named(&model)).transpose()?;
+/// `BeitConfig`'s own.
+const CLASS: VitClass = VitClass { image: PROCESSOR, activation: Activation::Gelu, eps: 1e-12 };
+
+impl Component for Beit {
+    type Config = Config;
+    const KIND: &'static str = "beit";
+    const ABOUT: &'static str = "BEiT of any size: relative position bias per layer or shared, class token dropped";
+
+    fn tiny() -> Config {
+        Config {
+            image_size: Some(20),
+            intermediate_size: Some(24),
+            use_absolute_position_embeddings: Some(true),
+            use_relative_position_bias: Some(true),
+            use_mean_pooling: Some(false),
+            ..Config::sized([6, 16, 2, 2])
+        }
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        model_config::recognises(source, &["beit"])
+    }
+
+    fn resolve(mut config: Config, source: &dyn WeightSource) -> Result<Config> {
+        // All sizes filled in, the preset's name dropped, so that equal models have equal settings.
+        let preset = config.model.take().map(|model| Preset::named(&model)).transpose()?;
         let file = ModelConfig::read(source)?;
         if let (Some(file), Some(preset)) = (&file, preset)
             && side(file, "image_size")?.is_some_and(|side| side != preset.image_size)
@@ -156,30 +128,32 @@ impl Config {
             let named = format!("but {} in the model {:?}", preset.image_size, preset.name);
             return Err(file.refusal("image_size", named));
         }
-        if self.hidden_size.is_none() && file.is_none() && preset.is_none() {
+        if config.hidden_size.is_none() && file.is_none() && preset.is_none() {
             bail!(
                 "beit: no model is set and no config.json lies in {}; set model ({}), or hidden_size and the other sizes",
                 source.label(),
                 names()
             )
         }
-        let found = file.as_ref().map(Self::of_file).transpose()?;
+        let found = file.as_ref().map(Config::of_file).transpose()?;
         let found = file.as_ref().map(ModelConfig::location).zip(found.as_ref());
         let named = preset.map(Preset::config);
         let named = preset.map(|preset| preset.name).zip(named.as_ref());
-        let mut resolved = settings::layered(&self, named, found, &[])?;
+        let mut resolved = settings::layered(&config, named, found, &[])?;
         resolved.fill_image(preprocessor::read(source, PROCESSOR)?, preset);
         resolved.fill_defaults();
         resolved.sizes()?;
         Ok(resolved)
     }
+}
 
+impl Config {
     /// What `config.json` says, in transformers' `BeitConfig` names; what this encoder cannot do is refused by name.
     fn of_file(file: &ModelConfig) -> Result<Self> {
-        let part = "the encoder beit";
-        file.expect_type(part, &["beit"])?;
+        let component = "the encoder beit";
+        file.expect_type(component, &["beit"])?;
         file.expect("num_channels", &[json!(3)])?;
-        file.refuse(part, &["quantization_config", "adapters"])?;
+        file.refuse(component, &["quantization_config", "adapters"])?;
         let activation = |name: String| {
             let unknown = || file.refusal("hidden_act", format!("supported is {}", Activation::NAMES));
             Activation::named(&name).ok_or_else(unknown)
@@ -227,10 +201,7 @@ impl Config {
         }
         let trained = *self.trained_size.get_or_insert(self.image_size.unwrap_or(224));
         self.image_size.get_or_insert(file.map_or(trained, |image| image.side));
-        self.resize.get_or_insert(image.resize);
-        self.filter.get_or_insert(image.filter);
-        self.mean.get_or_insert(image.mean);
-        self.std.get_or_insert(image.std);
+        self.fill_pixels(&image);
     }
 
     /// `BeitConfig`'s own.
@@ -240,8 +211,8 @@ impl Config {
         self.num_hidden_layers.get_or_insert(12);
         self.num_attention_heads.get_or_insert(12);
         self.intermediate_size.get_or_insert(3072);
-        self.hidden_act.get_or_insert(Activation::Gelu);
-        self.layer_norm_eps.get_or_insert(1e-12);
+        self.hidden_act.get_or_insert(CLASS.activation);
+        self.layer_norm_eps.get_or_insert(CLASS.eps);
         self.use_absolute_position_embeddings.get_or_insert(false);
         self.use_relative_position_bias.get_or_insert(false);
         self.use_shared_relative_position_bias.get_or_insert(false);
@@ -252,68 +223,23 @@ impl Config {
 
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
-        let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("beit: {key} is 0, allowed is 1 and above"),
-            Some(n) => Ok(n),
-            None => bail!("beit: {key} is not set"),
-        };
-        let (width, heads) =
-            (need(self.hidden_size, "hidden_size")?, need(self.num_attention_heads, "num_attention_heads")?);
-        if width % heads != 0 {
-            bail!("beit: hidden_size {width} is not a multiple of num_attention_heads {heads}")
+        let mut vit = self.vit().sizes("beit", CLASS)?;
+        vit.image.resize_to = self.resize_to;
+        if vit.image.resized() < vit.image.side {
+            bail!("beit: resize_to {} is less than image_size {}", vit.image.resized(), vit.image.side)
         }
-        let patch = need(self.patch_size, "patch_size")?;
-        let grid = |value: Option<usize>, key: &str| match need(value, key)? {
-            side if side < patch => bail!("beit: {key} {side} is less than patch_size {patch}"),
-            side => Ok(side / patch),
-        };
-        let (grid, trained_grid) = (grid(self.image_size, "image_size")?, grid(self.trained_size, "trained_size")?);
-        let side = self.image_size.unwrap_or(PROCESSOR.side);
-        if let Some(to) = self.resize_to
-            && to < side
-        {
-            bail!("beit: resize_to {to} is less than image_size {side}")
-        }
-        let layers = need(self.num_hidden_layers, "num_hidden_layers")?;
-        let blocks = match self.layer {
-            None => layers,
-            Some(at) => match at.checked_add(if at < 0 { layers as i64 + 1 } else { 0 }) {
-                Some(index) if (0..=layers as i64).contains(&index) => index as usize,
-                _ => bail!(
-                    "beit: layer {at} is not allowed, the hidden states are 0 to {layers} or -{} to -1",
-                    layers + 1
-                ),
-            },
-        };
         let scale = self.layer_scale_init_value.unwrap_or(0.1);
         // transformers takes a deviation of 0 for one that is not set.
         let init_std = self.initializer_range.filter(|std| *std != 0.0).unwrap_or(0.02);
         if init_std.is_nan() || init_std < 0.0 {
             bail!("beit: initializer_range {init_std} is not allowed, it is 0 or above")
         }
-        let image = ImageSpec {
-            side,
-            resize: self.resize.unwrap_or(PROCESSOR.resize),
-            resize_to: self.resize_to,
-            filter: self.filter.unwrap_or(PROCESSOR.filter),
-            mean: self.mean.unwrap_or(PROCESSOR.mean),
-            std: self.std.unwrap_or(PROCESSOR.std),
-            augment: Augment::None,
-        };
-        if !image.std.iter().all(|std| *std > 0.0) {
-            bail!("beit: std {:?} is not allowed, each is above 0", image.std)
+        if !vit.image.std.iter().all(|std| *std > 0.0) {
+            bail!("beit: std {:?} is not allowed, each is above 0", vit.image.std)
         }
         Ok(Sizes {
-            image,
-            patch,
-            grid,
-            trained_grid,
-            width,
-            heads,
-            inner: need(self.intermediate_size, "intermediate_size")?,
-            blocks,
-            activation: self.hidden_act.unwrap_or(Activation::Gelu),
-            eps: self.layer_norm_eps.unwrap_or(1e-12),
+            vit,
+            inner: size("beit", "intermediate_size", self.intermediate_size)?,
             absolute: self.use_absolute_position_embeddings.unwrap_or(false),
             relative: self.use_relative_position_bias.unwrap_or(false),
             shared: self.use_shared_relative_position_bias.unwrap_or(false),
@@ -338,14 +264,10 @@ impl Preset {
         let (width, layers, heads) = if self.large { (1024, 24, 16) } else { (768, 12, 12) };
         Config {
             trained_size: Some(self.image_size),
-            patch_size: Some(16),
-            hidden_size: Some(width),
-            num_hidden_layers: Some(layers),
-            num_attention_heads: Some(heads),
             intermediate_size: Some(4 * width),
             use_relative_position_bias: Some(!self.shared),
             use_shared_relative_position_bias: Some(self.shared),
-            ..Config::default()
+            ..Config::sized([16, width, layers, heads])
         }
     }
 }

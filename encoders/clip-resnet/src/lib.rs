@@ -11,11 +11,7 @@ use limber_core::frozen::{ConvShape, FrozenConv};
 use limber_core::ops::{Activation, PoolShape, average_pool, channels_last};
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::{ONES, WeightError, ZEROS};
-use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, WeightSource, Weights, register,
-};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Weights, register};
 
 mod settings;
 
@@ -30,28 +26,7 @@ pub struct ClipResnet {
     stages: Vec<Vec<Bottleneck>>,
 }
 
-impl Part for ClipResnet {
-    type Config = Config;
-    const KIND: &'static str = "clip-resnet";
-    const ABOUT: &'static str =
-        "CLIP's modified ResNet (RN50, RN101, RN50x4, RN50x16, RN50x64), attention pool removed";
-    const FILES: &'static [&'static str] =
-        &["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin"];
-
-    fn tiny() -> Config {
-        Config { layers: Some([1, 2, 1, 1]), width: Some(8), image_size: Some(64), ..Config::default() }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        Ok(settings::recognises(source))
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl EncoderPart for ClipResnet {
+impl EncoderComponent for ClipResnet {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let (Some(_), Some(width), Some(side)) = (config.layers, config.width, config.image_size) else {
             bail!("clip-resnet needs a model, or image_size, layers and width")
@@ -59,7 +34,7 @@ impl EncoderPart for ClipResnet {
         // Five halvings, each rounded down: the stem's stride and pool, then stages 2 to 4.
         let grid = [2usize; 4].iter().fold(side.div_ceil(2), |s, half| s / half);
         if grid == 0 {
-            bail!("clip-resnet: image_size {side} is too small, allowed is 32 and above")
+            bail!("clip-resnet: image_size {side} is too small, expected at least 32")
         }
         let mut image = ImageSpec::clip(side);
         image.mean = config.mean.unwrap_or(image.mean);

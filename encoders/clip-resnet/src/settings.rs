@@ -1,6 +1,10 @@
 //! Settings of `clip-resnet`: a preset by name, explicit sizes, or what lies beside the weights.
 
-use super::*;
+use super::ClipResnet;
+use anyhow::{Result, bail};
+use limber_core::{Component, WeightSource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Name, image size, layers, width of OpenAI's five towers.
@@ -17,53 +21,59 @@ const PRESETS: [(&str, usize, [usize; 4], usize); 5] = [
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A preset: RN50, RN101, RN50x4, RN50x16 or RN50x64.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Image side S in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// Blocks of the four stages.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<[usize; 4]>,
     /// Channels after the stem; E is 32 times this.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Mean a channel on the scale 0..1; CLIP's where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<[f32; 3]>,
     /// Standard deviation a channel on the scale 0..1; CLIP's where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f32; 3]>,
 }
 
 /// Where the tower's tensors may stand.
 pub(super) const PREFIXES: [&str; 3] = ["visual", "module.visual", ""];
 
-/// Whether the tensors are those of a ModifiedResNet.
-pub(super) fn recognises(source: &dyn WeightSource) -> bool {
-    let Some(tensors) = source.tensors() else { return false };
-    // The third convolution of the stem tells it from torchvision's ResNet.
-    let has = |prefix: &str, name: &str| tensors.contains_key(format!("{prefix}.{name}").trim_start_matches('.'));
-    PREFIXES.iter().any(|prefix| has(prefix, "conv3.weight") && has(prefix, "layer1.0.conv1.weight"))
-}
+impl Component for ClipResnet {
+    type Config = Config;
+    const KIND: &'static str = "clip-resnet";
+    const ABOUT: &'static str =
+        "CLIP's modified ResNet (RN50, RN101, RN50x4, RN50x16, RN50x64), attention pool removed";
+    const FILES: &'static [&'static str] =
+        &["open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin"];
 
-impl Config {
-    /// All sizes filled in, the preset's name dropped, so that equal towers have equal settings.
-    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
-        if let Some(model) = self.model.take() {
+    fn tiny() -> Config {
+        Config { layers: Some([1, 2, 1, 1]), width: Some(8), image_size: Some(64), ..Config::default() }
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        let Some(tensors) = source.tensors() else { return Ok(false) };
+        // The third convolution of the stem tells it from torchvision's ResNet.
+        let has = |prefix: &str, name: &str| tensors.contains_key(format!("{prefix}.{name}").trim_start_matches('.'));
+        Ok(PREFIXES.iter().any(|prefix| has(prefix, "conv3.weight") && has(prefix, "layer1.0.conv1.weight")))
+    }
+
+    fn resolve(mut config: Config, source: &dyn WeightSource) -> Result<Config> {
+        // All sizes filled in, the preset's name dropped, so that equal towers have equal settings.
+        if let Some(model) = config.model.take() {
             let Some((_, side, layers, width)) = PRESETS.iter().find(|p| p.0.eq_ignore_ascii_case(&model)) else {
                 let known: Vec<&str> = PRESETS.iter().map(|p| p.0).collect();
                 bail!("unknown clip-resnet model {model:?}; known models: {}", known.join(", "))
             };
-            self.image_size.get_or_insert(*side);
-            self.layers.get_or_insert(*layers);
-            self.width.get_or_insert(*width);
+            config.image_size.get_or_insert(*side);
+            config.layers.get_or_insert(*layers);
+            config.width.get_or_insert(*width);
         }
         if let Some(text) = source.document("open_clip_config.json")? {
-            self.fill_from_open_clip(&text)?;
+            config.fill_from_open_clip(&text)?;
         }
-        self.fill_from_shapes(source);
-        match (self.image_size, self.layers, self.width) {
+        config.fill_from_shapes(source);
+        match (config.image_size, config.layers, config.width) {
             (Some(_), Some(layers), Some(width)) => {
                 if width == 0 || width % 2 != 0 {
                     bail!("clip-resnet: width {width} is not allowed, it must be even and above 0")
@@ -71,7 +81,7 @@ impl Config {
                 if layers.contains(&0) {
                     bail!("clip-resnet: layers {layers:?} are not allowed, each stage needs at least 1")
                 }
-                Ok(self)
+                Ok(config)
             }
             _ => bail!(
                 "clip-resnet: no model is set and the sizes cannot be read off {}; set model (RN50, RN101, RN50x4, RN50x16, RN50x64) or image_size, layers and width",
@@ -79,7 +89,9 @@ impl Config {
             ),
         }
     }
+}
 
+impl Config {
     /// open_clip's own description of a model.
     fn fill_from_open_clip(&mut self, text: &str) -> Result<()> {
         let tree: Value = serde_json::from_str(text)?;

@@ -106,18 +106,21 @@ fn open_clip(file: &ModelConfig, config: &Config) -> Result<Found> {
         return Err(vision.refusal("head_width", format!("it must divide the width {width}")));
     }
     Ok(Found {
-        image_size: Some(vision.size("image_size")?.unwrap_or(224)),
-        patch_size: Some(vision.size("patch_size")?.unwrap_or(16)),
-        width: Some(width),
-        layers: Some(vision.size("layers")?.unwrap_or(12)),
-        heads: Some(width / head_width),
-        mlp_width: Some((width as f64 * ratio) as usize),
-        activation: Some(open_clip_activation(&model, &vision)?),
-        epsilon: Some(epsilon(&vision)?),
-        pre_norm: Some(!vision.flag("no_ln_pre")?.unwrap_or(false)),
-        layer_scale: Some(vision.number("ls_init_value")?.is_some()),
+        config: Config {
+            image_size: Some(vision.size("image_size")?.unwrap_or(224)),
+            patch_size: Some(vision.size("patch_size")?.unwrap_or(16)),
+            width: Some(width),
+            layers: Some(vision.size("layers")?.unwrap_or(12)),
+            heads: Some(width / head_width),
+            mlp_width: Some((width as f64 * ratio) as usize),
+            activation: Some(open_clip_activation(&model, &vision)?),
+            epsilon: Some(epsilon(&vision)?),
+            pre_norm: Some(!vision.flag("no_ln_pre")?.unwrap_or(false)),
+            layer_scale: Some(vision.number("ls_init_value")?.is_some()),
+            ..Config::default()
+        },
         image: file.section("preprocess_cfg").map(|preprocess| open_clip_image(&preprocess)).transpose()?,
-        ..Found::default()
+        grid: None,
     })
 }
 
@@ -163,7 +166,7 @@ fn open_clip_image(preprocess: &ModelConfig) -> Result<ImageSpec> {
             Some(Value::Number(_)) => *slot = [preprocess.number(key)?.unwrap_or_default() as f32; 3],
             Some(_) => match preprocess.numbers(key)?.as_deref() {
                 Some([r, g, b]) => *slot = [*r as f32, *g as f32, *b as f32],
-                _ => return Err(preprocess.refusal(key, "allowed is one number a channel")),
+                _ => return Err(preprocess.refusal(key, "expected one number a channel")),
             },
         }
     }
@@ -195,15 +198,18 @@ fn hugging_face(file: &ModelConfig, source: &dyn WeightSource) -> Result<Found> 
         return Err(vision.refusal("image_size", message));
     }
     Ok(Found {
-        image_size: Some(side),
-        patch_size: Some(vision.size("patch_size")?.unwrap_or(32)),
-        width: Some(vision.size("hidden_size")?.unwrap_or(768)),
-        layers: Some(vision.size("num_hidden_layers")?.unwrap_or(12)),
-        heads: Some(vision.size("num_attention_heads")?.unwrap_or(12)),
-        mlp_width: Some(vision.size("intermediate_size")?.unwrap_or(3072)),
-        activation: Some(activation),
-        epsilon: Some(vision.number("layer_norm_eps")?.unwrap_or(1e-5)),
+        config: Config {
+            image_size: Some(side),
+            patch_size: Some(vision.size("patch_size")?.unwrap_or(32)),
+            width: Some(vision.size("hidden_size")?.unwrap_or(768)),
+            layers: Some(vision.size("num_hidden_layers")?.unwrap_or(12)),
+            heads: Some(vision.size("num_attention_heads")?.unwrap_or(12)),
+            mlp_width: Some(vision.size("intermediate_size")?.unwrap_or(3072)),
+            activation: Some(activation),
+            epsilon: Some(vision.number("layer_norm_eps")?.unwrap_or(1e-5)),
+            ..Config::default()
+        },
         image,
-        ..Found::default()
+        grid: None,
     })
 }

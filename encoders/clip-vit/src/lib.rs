@@ -15,10 +15,9 @@ use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
-use limber_core::vit::VitBlock;
+use limber_core::vit::{VitBlock, led_by, through};
 use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part, WeightSource,
-    Weights, register,
+    Encoder, EncoderComponent, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Weights, register,
 };
 
 mod documents;
@@ -58,43 +57,7 @@ enum Head {
     Pooled(LayerNorm, FrozenLinear),
 }
 
-impl Part for ClipVit {
-    type Config = Config;
-    const KIND: &'static str = "clip-vit";
-    const ABOUT: &'static str = "CLIP's vision transformer: patch tokens of a layer, or the pooled projection";
-    // Repositories that hold both libraries' files may have timm's names in the second.
-    const FILES: &'static [&'static str] = &[
-        "open_clip_model.safetensors",
-        "open_clip_pytorch_model.bin",
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ];
-
-    fn tiny() -> Config {
-        Config {
-            image_size: Some(32),
-            patch_size: Some(8),
-            width: Some(32),
-            layers: Some(3),
-            heads: Some(4),
-            mlp_width: Some(48),
-            activation: Some(limber_core::ops::Activation::QuickGelu),
-            ..Config::default()
-        }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        documents::recognises(source)
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl EncoderPart for ClipVit {
+impl EncoderComponent for ClipVit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = Sizes::of(config)?;
         let clip = ImageSpec::clip(sizes.image_size);
@@ -157,16 +120,12 @@ impl Encoder for ClipVit {
 
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
-        let (b, e) = (pixels.dim(0)?, self.class.dim(2)?);
         let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
-        let patches = patches.broadcast_add(&self.positions)?;
-        let mut x = Tensor::cat(&[&self.class.broadcast_as((b, 1, e))?, &patches], 1)?; // [B, 1 + N, E]
+        let mut x = led_by(&self.class, &patches.broadcast_add(&self.positions)?)?; // [B, 1 + N, E]
         if let Some(norm) = &self.pre_norm {
             x = norm.forward(&x)?;
         }
-        for block in &self.blocks {
-            x = block.forward(&x, self.heads, None)?;
-        }
+        let x = through(&self.blocks, x, self.heads)?;
         match &self.head {
             Head::Patches(norm) => {
                 let patches = x.narrow(1, 1, x.dim(1)? - 1)?.contiguous()?;

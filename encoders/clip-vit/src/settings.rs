@@ -1,5 +1,6 @@
 //! Settings of `clip-vit`: a preset by name, explicit sizes, or what the weights and the files beside them say.
 
+use super::ClipVit;
 use super::documents;
 use super::names::Names;
 use super::presets::Preset;
@@ -7,7 +8,7 @@ use super::shapes;
 use super::sizes::Sizes;
 use anyhow::{Result, bail};
 use limber_core::ops::Activation;
-use limber_core::{ImageSpec, ResizeFilter, ResizeRule, WeightSource};
+use limber_core::{Component, ImageSpec, ResizeFilter, ResizeRule, WeightSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,130 +18,141 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// A preset. OpenAI's names (ViT-B/32, ViT-B/16, ViT-L/14, ViT-L/14@336px) mean QuickGELU; open_clip's (ViT-B-32,
     /// ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14, ViT-g-14, ViT-bigG-14) mean GELU, with -quickgelu QuickGELU.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The projected class token instead of patch tokens: N = 1, E the width of CLIP's common space.
     pub pool: bool,
     /// The hidden state whose patch tokens are given: 0 enters the first block, L leaves the last, negative numbers
     /// count back from L as -1. Where it is not set -2, the output of the last block but one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<i64>,
     /// Whether patch tokens go through the layer norm that stands after the last block.
     pub post_norm: bool,
     /// Image side S in pixels. Positions are never interpolated: S / patch_size, rounded down, is what was trained.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// Side of a patch in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub patch_size: Option<usize>,
     /// Width E of the blocks.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// Blocks L.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub layers: Option<usize>,
     /// Attention heads H.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub heads: Option<usize>,
     /// Width of the blocks' MLPs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub mlp_width: Option<usize>,
     /// Width of the projection that `pool` gives.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub projection: Option<usize>,
     /// The activation that the weights were trained with: quick_gelu for OpenAI's, gelu for most of open_clip's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
-    /// Added to the variance in the layer norms; 1e-5 where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Added to the variance in the layer norms; by default 1e-5.
     pub epsilon: Option<f64>,
     /// Whether a layer norm stands before the first block: all towers but CLIPA's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_norm: Option<bool>,
     /// Whether blocks scale what they add, as some of open_clip's do.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<bool>,
-    /// Mean a channel on the scale 0..1; CLIP's where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Mean a channel on the scale 0..1; by default CLIP's.
     pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; CLIP's where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Standard deviation a channel on the scale 0..1; by default CLIP's.
     pub std: Option<[f32; 3]>,
-    /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How the square is cut out of an image; by default shorter-side-crop.
     pub resize: Option<ResizeRule>,
-    /// What images are resized to before the square is cut out, S or more; S where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What images are resized to before the square is cut out, S or more; by default S.
+    #[schemars(range(min = 1))]
     pub resize_to: Option<usize>,
-    /// The resampling filter; bicubic where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The resampling filter; by default bicubic.
     pub filter: Option<ResizeFilter>,
     /// What random weights' deviations are multiplied with, transformers' setting of this name; 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer_factor: Option<f32>,
     /// Deviation of random patch weights and positions before that factor, likewise; 0.02.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer_range: Option<f32>,
 }
 
-/// What the tensors or a document say of a tower; None where they say nothing.
+/// What the tensors or a document say of a tower.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub image_size: Option<usize>,
-    pub patch_size: Option<usize>,
-    pub width: Option<usize>,
-    pub layers: Option<usize>,
-    pub heads: Option<usize>,
-    pub mlp_width: Option<usize>,
-    pub projection: Option<usize>,
-    pub activation: Option<Activation>,
-    pub epsilon: Option<f64>,
-    pub pre_norm: Option<bool>,
-    pub layer_scale: Option<bool>,
+    /// Sizes, activation and norms; None where neither is set.
+    pub config: Config,
     /// The side of the grid that positions were trained for.
     pub grid: Option<usize>,
     pub image: Option<ImageSpec>,
 }
 
-impl Config {
-    /// Everything filled in and checked, the preset's name dropped, so that equal towers have equal settings.
-    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
+impl Component for ClipVit {
+    type Config = Config;
+    const KIND: &'static str = "clip-vit";
+    const ABOUT: &'static str = "CLIP's vision transformer: patch tokens of a layer, or the pooled projection";
+    // Repositories that hold both libraries' files may have timm's names in the second.
+    const FILES: &'static [&'static str] = &[
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.bin",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ];
+
+    fn tiny() -> Config {
+        Config {
+            image_size: Some(32),
+            patch_size: Some(8),
+            width: Some(32),
+            layers: Some(3),
+            heads: Some(4),
+            mlp_width: Some(48),
+            activation: Some(Activation::QuickGelu),
+            ..Config::default()
+        }
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        documents::recognises(source)
+    }
+
+    fn resolve(mut config: Config, source: &dyn WeightSource) -> Result<Config> {
+        // Everything filled in and checked, the preset's name dropped, so that equal towers have equal settings.
         // Who says which activation, where the settings do not.
         let mut claims: Vec<(String, Activation)> = Vec::new();
-        if let Some(name) = self.model.take() {
+        if let Some(name) = config.model.take() {
             let Some((preset, activation)) = Preset::named(&name) else {
                 bail!("unknown clip-vit model {name:?}; known models: {}", Preset::names())
             };
-            self.image_size.get_or_insert(preset.image_size);
-            self.patch_size.get_or_insert(preset.patch_size);
-            self.width.get_or_insert(preset.width);
-            self.layers.get_or_insert(preset.layers);
-            self.heads.get_or_insert(preset.heads);
-            self.mlp_width.get_or_insert(preset.mlp_width);
-            self.projection.get_or_insert(preset.projection);
+            config.image_size.get_or_insert(preset.image_size);
+            config.patch_size.get_or_insert(preset.patch_size);
+            config.width.get_or_insert(preset.width);
+            config.layers.get_or_insert(preset.layers);
+            config.heads.get_or_insert(preset.heads);
+            config.mlp_width.get_or_insert(preset.mlp_width);
+            config.projection.get_or_insert(preset.projection);
             claims.push((format!("model {name:?}"), activation));
         }
         let mut grid = None;
         if source.tensors().is_some() {
-            let described = documents::read(source, &self)?;
+            let described = documents::read(source, &config)?;
             let Some(names) = Names::find(source) else { return Err(shapes::not_a_tower(source)) };
             let tensors = shapes::read(source, &names)?;
             grid = tensors.grid;
             for (found, by) in [Some((tensors, source.label())), described].into_iter().flatten() {
-                if let Some(activation) = found.activation {
+                if let Some(activation) = found.config.activation {
                     claims.push((by.clone(), activation));
                 }
-                self.take(found, &by)?;
+                config.take(found, &by)?;
             }
         }
-        self.choose_activation(&claims, source)?;
-        self.fill_rest(grid, source)?;
-        Sizes::of(&self)?;
-        Ok(self)
+        config.choose_activation(&claims, source)?;
+        config.fill_rest(grid, source)?;
+        Sizes::of(&config)?;
+        Ok(config)
     }
+}
 
+impl Config {
     /// Takes what `by` says; what is set already must agree.
-    fn take(&mut self, found: Found, by: &str) -> Result<()> {
+    fn take(&mut self, Found { config: found, image, .. }: Found, by: &str) -> Result<()> {
         fn agree<T: PartialEq + Copy + std::fmt::Display>(
             slot: &mut Option<T>,
             found: Option<T>,
@@ -166,7 +178,7 @@ impl Config {
         agree(&mut self.layer_scale, found.layer_scale, "layer_scale", by)?;
         // Another side is possible where it gives the same grid.
         self.image_size = self.image_size.or(found.image_size);
-        if let Some(image) = found.image {
+        if let Some(image) = image {
             self.mean.get_or_insert(image.mean);
             self.std.get_or_insert(image.std);
             self.resize.get_or_insert(image.resize);
@@ -209,7 +221,7 @@ impl Config {
         };
         let side = match (self.image_size, grid) {
             (Some(side), Some(grid)) if patch_size > 0 && side / patch_size != grid => bail!(
-                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, allowed is image_size {1} to {2}",
+                "clip-vit: image_size {side} gives {0} x {0} patches, the positions in {label} are for {grid} x {grid}; they are not interpolated, expected image_size {1} to {2}",
                 side / patch_size,
                 grid * patch_size,
                 (grid + 1) * patch_size - 1

@@ -1,7 +1,7 @@
 //! What the tensors themselves say of a tower, as OpenAI's `build_model` reads it off their shapes.
 
 use super::names::{Library, Names};
-use super::settings::Found;
+use super::settings::{Config, Found};
 use anyhow::{Error, Result, anyhow, bail};
 use limber_core::WeightSource;
 use limber_core::ops::Activation;
@@ -37,21 +37,24 @@ pub(super) fn read(source: &dyn WeightSource, names: &Names) -> Result<Found> {
     }
     let openai = names.library == Library::OpenAi && OPENAI.iter().all(|name| tensors.contains_key(*name));
     Ok(Found {
-        patch_size: Some(*patch_size),
-        width: Some(*width),
-        layers: Some(layers),
-        mlp_width: shape(&names.fc1(0)).and_then(|s| s.first().copied()),
-        projection: names.projection_width(&tensors),
-        heads: openai.then_some(width / 64),
-        activation: openai.then_some(Activation::QuickGelu),
-        pre_norm: Some(has(&format!("{}.weight", names.pre_norm()))),
-        layer_scale: Some(has(&names.layer_scale(0))),
+        config: Config {
+            patch_size: Some(*patch_size),
+            width: Some(*width),
+            layers: Some(layers),
+            mlp_width: shape(&names.fc1(0)).and_then(|s| s.first().copied()),
+            projection: names.projection_width(&tensors),
+            heads: openai.then_some(width / 64),
+            activation: openai.then_some(Activation::QuickGelu),
+            pre_norm: Some(has(&format!("{}.weight", names.pre_norm()))),
+            layer_scale: Some(has(&names.layer_scale(0))),
+            ..Config::default()
+        },
         grid,
-        ..Found::default()
+        image: None,
     })
 }
 
-/// Why these tensors are no tower that this part knows.
+/// Why these tensors are no tower that this component knows.
 pub(super) fn not_a_tower(source: &dyn WeightSource) -> Error {
     let tensors = source.tensors().unwrap_or_default();
     let any = |part: &str| tensors.keys().any(|name| name.contains(part));

@@ -138,7 +138,7 @@ impl ClipText {
         let shortest = texts.iter().map(Vec::len).min().unwrap_or(0);
         ensure!(
             shortest > 0 && longest <= self.context,
-            "texts of {shortest} to {longest} ids, allowed are 1 to {}",
+            "texts of {shortest} to {longest} ids, expected 1 to {}",
             self.context
         );
         // What stands behind a text's end is not seen by what stands before it, so the filling does not matter.

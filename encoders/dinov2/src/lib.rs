@@ -15,9 +15,9 @@ use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
 use limber_core::ops::{Heads, LayerNorm, channels_last};
 use limber_core::registry::EncoderSpecs;
-use limber_core::vit::VitBlock;
+use limber_core::vit::{VitBlock, VitSizes, led_by, through};
 use limber_core::weights::ZEROS;
-use limber_core::{Encoder, EncoderPart, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
+use limber_core::{Encoder, EncoderComponent, FeatureSpec, InputSpec, Weights, register};
 
 mod names;
 mod settings;
@@ -49,50 +49,21 @@ enum Give {
     ClassAndPatches,
 }
 
-impl Part for Dinov2 {
-    type Config = Config;
-    const KIND: &'static str = "dinov2";
-    const ABOUT: &'static str = "DINOv2 (small, base, large, giant), with or without registers: patch tokens";
-
-    fn tiny() -> Config {
-        Config {
-            image_size: Some(28),
-            // Three positions a side for four patches, so that they are resized.
-            trained_size: Some(21),
-            patch_size: Some(7),
-            hidden_size: Some(16),
-            num_hidden_layers: Some(2),
-            num_attention_heads: Some(2),
-            use_swiglu_ffn: Some(true),
-            num_register_tokens: Some(2),
-            ..Config::default()
-        }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        settings::recognises(source)
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl EncoderPart for Dinov2 {
+impl EncoderComponent for Dinov2 {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = config.sizes()?;
-        let features = FeatureSpec { tokens: sizes.tokens(), width: sizes.width, kind: sizes.kind() };
-        Ok(EncoderSpecs { input: InputSpec::Image(sizes.image), features })
+        let features = FeatureSpec { tokens: sizes.tokens(), width: sizes.vit.width, kind: sizes.kind() };
+        Ok(EncoderSpecs { input: InputSpec::Image(sizes.vit.image), features })
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {
         let sizes = config.sizes()?;
         let (names, w) = Names::of(weights);
-        let (e, grid, trained) = (sizes.width, sizes.grid(), sizes.trained);
+        let VitSizes { width: e, patch, grid, trained, .. } = sizes.vit;
 
         let conv = w.pp(names.patches);
-        let kernel = conv.tensor("weight", &[e, 3, sizes.patch, sizes.patch], sizes.init())?;
-        let patches = FrozenConv::new(kernel, Some(conv.tensor("bias", &[e], ZEROS)?), sizes.patch, 0)?;
+        let kernel = conv.tensor("weight", &[e, 3, patch, patch], sizes.init())?;
+        let patches = FrozenConv::new(kernel, Some(conv.tensor("bias", &[e], ZEROS)?), patch, 0)?;
 
         let table = w.tensor(names.positions, &[1, trained * trained + 1, e], sizes.init())?.squeeze(0)?;
         let class = w.tensor(names.class, &[1, 1, e], sizes.init())?;
@@ -104,15 +75,15 @@ impl EncoderPart for Dinov2 {
         let positions = sizes.resampling.resize(&table.narrow(0, 1, trained * trained)?.contiguous()?, grid)?;
 
         let blocks = w.pp(names.blocks);
-        let blocks = (0..sizes.layer).map(|i| names.block(&blocks.pp(i), &sizes)).collect::<Result<_, _>>()?;
-        let norm = sizes.post_norm.then(|| LayerNorm::load(&w.pp(names.norm), e, sizes.eps)).transpose()?;
+        let blocks = (0..sizes.vit.layer).map(|i| names.block(&blocks.pp(i), &sizes)).collect::<Result<_, _>>()?;
+        let norm = sizes.post_norm.then(|| LayerNorm::load(&w.pp(names.norm), e, sizes.vit.eps)).transpose()?;
         Ok(Self {
             specs: Self::specs(config)?,
             patches,
             lead,
             positions: positions.unsqueeze(0)?,
             blocks,
-            heads: sizes.attention(),
+            heads: sizes.vit.heads,
             norm,
             give: sizes.give,
         })
@@ -127,13 +98,9 @@ impl Encoder for Dinov2 {
     fn encode(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
         check_pixels(pixels, &self.specs.input)?;
         let patches = self.patches.forward_nhwc(&channels_last(pixels)?, None, None)?.flatten(1, 2)?; // [B, N, E]
-        let (b, n, e) = patches.dims3()?;
-        let first = self.lead.dim(1)?;
-        let lead = self.lead.broadcast_as((b, first, e))?;
-        let mut x = Tensor::cat(&[&lead, &patches.broadcast_add(&self.positions)?], 1)?; // [B, 1 + R + N, E]
-        for block in &self.blocks {
-            x = block.forward(&x, self.heads, None)?;
-        }
+        let (first, n) = (self.lead.dim(1)?, patches.dim(1)?);
+        let x = led_by(&self.lead, &patches.broadcast_add(&self.positions)?)?; // [B, 1 + R + N, E]
+        let x = through(&self.blocks, x, self.heads)?;
         let x = match self.give {
             Give::Patches => x.narrow(1, first, n)?,
             Give::Class => x.narrow(1, 0, 1)?,

@@ -186,7 +186,7 @@ impl Names {
 
     /// The block whose tensors stand under `w`.
     pub fn block(&self, w: &Weights, sizes: &Sizes) -> Result<VitBlock, WeightError> {
-        let (e, inner, init) = (sizes.width, sizes.inner(), sizes.init());
+        let (e, inner, init) = (sizes.vit.width, sizes.inner(), sizes.init());
         let linear = |name: &str, n_in, n_out| w.pp(name).linear(n_in, n_out, init, Some(ZEROS));
         let scale = |name: &str| w.tensor(name, &[e], Init::Const(sizes.layer_scale));
         let mut qkv = self.qkv.load(w, e, e, init, sizes.qkv_bias)?.into_iter();
@@ -199,16 +199,16 @@ impl Names {
             (None, linear("mlp.fc1", e, inner)?, linear("mlp.fc2", inner, e)?)
         };
         Ok(VitBlock {
-            norm1: LayerNorm::load(&w.pp("norm1"), e, sizes.eps)?,
+            norm1: LayerNorm::load(&w.pp("norm1"), e, sizes.vit.eps)?,
             q: next(),
             k: next(),
             v: next(),
             out: linear(self.out, e, e)?,
             scale1: Some(scale(self.scales[0])?),
-            norm2: LayerNorm::load(&w.pp("norm2"), e, sizes.eps)?,
+            norm2: LayerNorm::load(&w.pp("norm2"), e, sizes.vit.eps)?,
             fc1,
             gate,
-            activation: sizes.activation,
+            activation: sizes.vit.activation,
             fc2,
             scale2: Some(scale(self.scales[1])?),
         })

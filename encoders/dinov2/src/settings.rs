@@ -1,16 +1,18 @@
 //! Settings of `dinov2`: explicit ones, then a preset's, then what `config.json`, `preprocessor_config.json` and the
 //! tensors' shapes say.
 
-use super::Give;
 use super::names::{Names, Shapes};
+use super::{Dinov2, Give};
 use anyhow::{Result, bail};
-use limber_core::ops::{Activation, Heads};
+use limber_core::ops::Activation;
 use limber_core::positions::Bicubic;
+use limber_core::settings::fill;
 use limber_core::spec::Augment;
+use limber_core::vit::{VitClass, VitSizes};
 use limber_core::weights::Init;
-use limber_core::{FeatureKind, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use limber_core::{
+    Component, FeatureKind, ImageSpec, ModelConfig, ResizeFilter, ResizeRule, WeightSource, preprocessor, vit_settings,
+};
 use serde_json::json;
 
 /// Hugging Face's name after `facebook/`, width, layers, heads. With registers, `-with-registers` stands in the middle.
@@ -33,127 +35,78 @@ const IMAGE: ImageSpec = ImageSpec {
     augment: Augment::None,
 };
 
-/// The settings, in transformers' names where it has them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A preset: dinov2-small, -base, -large or -giant, or dinov2-with-registers-small, -base, -large or -giant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// The class token alone: N = 1.
-    pub pool: bool,
-    /// The class token before the patches: N is one more.
-    pub class_token: bool,
-    /// The hidden state whose tokens are given: 0 enters the first block, L leaves the last, negative numbers count back
-    /// from L as -1; the last where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer: Option<i64>,
-    /// Whether the tokens go through the layer norm that stands after the last block; where it is not set, those of the
-    /// last hidden state do (transformers' `last_hidden_state`), others do not (its `hidden_states`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub post_norm: Option<bool>,
-    /// Image side S in pixels; positions are resized to its patches. 224 where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_size: Option<usize>,
-    /// The image side that the positions in the weights are for: `image_size` of config.json, 518 for Meta's weights.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trained_size: Option<usize>,
-    /// Side of a patch in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub patch_size: Option<usize>,
-    /// Encoder width E.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_size: Option<usize>,
-    /// Blocks L.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_hidden_layers: Option<usize>,
-    /// Heads H; E / 64 for weights without a config.json.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_attention_heads: Option<usize>,
-    /// Width of the MLPs over E; 4.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mlp_ratio: Option<f64>,
-    /// Activation of the MLPs; gelu. SwiGLU has its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_act: Option<Activation>,
-    /// Whether the MLPs are gated, as the giant's are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_swiglu_ffn: Option<bool>,
-    /// Whether queries, keys and values have biases; true.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub qkv_bias: Option<bool>,
-    /// Register tokens; 0, or 4 in models with registers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_register_tokens: Option<usize>,
-    /// Epsilon of the layer norms; 1e-6.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer_norm_eps: Option<f64>,
-    /// Whether positions are resized with antialiasing; in models with registers alone where it is not set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interpolate_antialias: Option<bool>,
-    /// Added to the side where the scale of that resize is computed: 0 as transformers has it; Meta's own code has 0.1 for
-    /// models without registers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interpolate_offset: Option<f64>,
-    /// Mean a channel on the scale 0..1; ImageNet's where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mean: Option<[f32; 3]>,
-    /// Standard deviation a channel on the scale 0..1; ImageNet's where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub std: Option<[f32; 3]>,
-    /// How the square is cut out of an image; shorter-side-crop where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resize: Option<ResizeRule>,
-    /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for others.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resize_to: Option<usize>,
-    /// The resampling filter; bicubic where nothing says otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<ResizeFilter>,
-    /// Deviation of random weights; 0.02.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub initializer_range: Option<f32>,
-    /// What layer scale is where weights are random; 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layerscale_value: Option<f32>,
+vit_settings! {
+    /// The settings, in transformers' names where it has them.
+    flags: {
+        /// The class token alone: N = 1.
+        pool,
+        /// The class token before the patches: N is one more.
+        class_token,
+    },
+    own: {
+        /// Width of the MLPs over E; 4.
+        mlp_ratio: f64,
+        /// Whether the MLPs are gated, as the giant's are.
+        use_swiglu_ffn: bool,
+        /// Whether queries, keys and values have biases; true.
+        qkv_bias: bool,
+        /// Register tokens; 0, or 4 in models with registers.
+        num_register_tokens: usize,
+        /// Whether positions are resized with antialiasing; in models with registers alone where it is not set.
+        interpolate_antialias: bool,
+        /// Added to the side where the scale of that resize is computed: 0 as transformers has it; Meta's own code has
+        /// 0.1 for models without registers.
+        interpolate_offset: f64,
+        /// What the image is resized to before its centre is cut out; 256 for an S of 224, in that proportion for
+        /// others.
+        #[schemars(range(min = 1))]
+        resize_to: usize,
+        /// Deviation of random weights; 0.02.
+        initializer_range: f32,
+        /// What layer scale is where weights are random; 1.
+        layerscale_value: f32,
+    },
+    shared: {
+        model: "A preset: dinov2-small, -base, -large or -giant, or dinov2-with-registers-small, -base, -large or -giant.",
+        image_size: "Image side S in pixels; positions are resized to its patches. By default 224.",
+        trained_size: "The image side that the positions in the weights are for: `image_size` of config.json, 518 for Meta's weights.",
+        layers: "Blocks L.",
+        heads: "Heads H; E / 64 for weights without a config.json.",
+        hidden_act: "Activation of the MLPs; gelu. SwiGLU has its own.",
+        layer_norm_eps: "Epsilon of the layer norms; 1e-6.",
+        layer: "The hidden state whose tokens are given: 0 enters the first block, L leaves the last, negative numbers count back\n\
+            from L as -1; the last where it is not set.",
+        post_norm: "Whether the tokens go through the layer norm that stands after the last block; where it is not set, those of the\n\
+            last hidden state do (transformers' `last_hidden_state`), others do not (its `hidden_states`).",
+        mean: "Mean a channel on the scale 0..1; by default ImageNet's.",
+        std: "Standard deviation a channel on the scale 0..1; by default ImageNet's.",
+        resize: "How the square is cut out of an image; by default shorter-side-crop.",
+        filter: "The resampling filter; by default bicubic.",
+    },
 }
 
 /// All sizes, checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
-    pub image: ImageSpec,
-    pub patch: usize,
-    pub width: usize,
-    pub heads: usize,
-    /// The hidden state that is given.
-    pub layer: usize,
+    pub vit: VitSizes,
     pub post_norm: bool,
     pub give: Give,
     mlp_ratio: f64,
-    pub activation: Activation,
     pub gated: bool,
     pub qkv_bias: bool,
     pub registers: usize,
-    pub eps: f64,
-    /// Side of the grid of positions in the weights.
-    pub trained: usize,
     pub resampling: Bicubic,
     init_range: f32,
     pub layer_scale: f32,
 }
 
 impl Sizes {
-    /// Patches a side.
-    pub fn grid(&self) -> usize {
-        self.image.side / self.patch
-    }
-
     /// Visual tokens N.
     pub fn tokens(&self) -> usize {
         match self.give {
             Give::Class => 1,
-            Give::Patches => self.grid().pow(2),
-            Give::ClassAndPatches => self.grid().pow(2) + 1,
+            Give::Patches => self.vit.grid.pow(2),
+            Give::ClassAndPatches => self.vit.grid.pow(2) + 1,
         }
     }
 
@@ -163,13 +116,8 @@ impl Sizes {
 
     /// Width of the MLP: SwiGLU keeps two thirds, rounded up to a multiple of 8.
     pub fn inner(&self) -> usize {
-        let inner = (self.width as f64 * self.mlp_ratio) as usize;
+        let inner = (self.vit.width as f64 * self.mlp_ratio) as usize;
         if self.gated { ((inner as f64 * 2.0 / 3.0) as usize).div_ceil(8) * 8 } else { inner }
-    }
-
-    pub fn attention(&self) -> Heads {
-        let dim = self.width / self.heads;
-        Heads { queries: self.heads, keys: self.heads, dim, scale: 1.0 / (dim as f64).sqrt() }
     }
 
     /// Of every matrix, the class token and the positions: PyTorch's `trunc_normal_` cuts at 2, not at two deviations.
@@ -178,52 +126,69 @@ impl Sizes {
     }
 }
 
-/// Whether weights are a DINOv2's: by `config.json`, or without one by tensors in Meta's names.
-pub(super) fn recognises(source: &dyn WeightSource) -> Result<bool> {
-    match ModelConfig::read(source)?.as_ref().and_then(ModelConfig::model_type) {
-        Some(kind) => Ok(TYPES.contains(&kind)),
-        None => Ok(Names::shapes(source).is_some_and(|shapes| shapes.meta)),
-    }
-}
+impl Component for Dinov2 {
+    type Config = Config;
+    const KIND: &'static str = "dinov2";
+    const ABOUT: &'static str = "DINOv2 (small, base, large, giant), with or without registers: patch tokens";
 
-impl Config {
-    /// Everything filled in and checked, the preset's name dropped, so that equal towers have equal settings.
-    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
-        if let Some(model) = self.model.take() {
-            self.fill_from_preset(&model)?;
+    fn tiny() -> Config {
+        Config {
+            image_size: Some(28),
+            // Three positions a side for four patches, so that they are resized.
+            trained_size: Some(21),
+            use_swiglu_ffn: Some(true),
+            num_register_tokens: Some(2),
+            ..Config::sized([7, 16, 2, 2])
         }
-        if let Some(config) = ModelConfig::read(source)? {
-            self.fill_from_config(&config)?;
+    }
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        // Without a `config.json` by tensors in Meta's names.
+        match ModelConfig::read(source)?.as_ref().and_then(ModelConfig::model_type) {
+            Some(kind) => Ok(TYPES.contains(&kind)),
+            None => Ok(Names::shapes(source).is_some_and(|shapes| shapes.meta)),
+        }
+    }
+
+    fn resolve(mut config: Config, source: &dyn WeightSource) -> Result<Config> {
+        // Everything filled in and checked, the preset's name dropped, so that equal towers have equal settings.
+        if let Some(model) = config.model.take() {
+            config.fill_from_preset(&model)?;
+        }
+        if let Some(file) = ModelConfig::read(source)? {
+            config.fill_from_config(&file)?;
         }
         if let Some(shapes) = Names::shapes(source) {
-            self.fill_from_shapes(&shapes);
+            config.fill_from_shapes(&shapes);
         }
-        self.fill_image(source)?;
-        if self.hidden_size.is_none() || self.num_hidden_layers.is_none() || self.num_attention_heads.is_none() {
+        config.fill_image(source)?;
+        if config.hidden_size.is_none() || config.num_hidden_layers.is_none() || config.num_attention_heads.is_none() {
             bail!(
                 "dinov2: no model is set and the sizes cannot be read off {}; set model ({}) or hidden_size, num_hidden_layers and num_attention_heads",
                 source.label(),
                 models().join(", ")
             )
         }
-        self.patch_size.get_or_insert(PATCH);
-        self.trained_size.get_or_insert(TRAINED);
-        self.mlp_ratio.get_or_insert(4.0);
-        let gated = *self.use_swiglu_ffn.get_or_insert(false);
-        self.hidden_act.get_or_insert(if gated { Activation::Silu } else { Activation::Gelu });
-        self.qkv_bias.get_or_insert(true);
-        self.layer_norm_eps.get_or_insert(1e-6);
-        let registers = *self.num_register_tokens.get_or_insert(0);
-        self.interpolate_antialias.get_or_insert(registers > 0);
-        self.interpolate_offset.get_or_insert(0.0);
-        self.initializer_range.get_or_insert(0.02);
-        self.layerscale_value.get_or_insert(1.0);
-        let sizes = self.sizes()?;
-        self.layer = Some(sizes.layer as i64);
-        self.post_norm = Some(sizes.post_norm);
-        Ok(self)
+        config.patch_size.get_or_insert(PATCH);
+        config.trained_size.get_or_insert(TRAINED);
+        config.mlp_ratio.get_or_insert(4.0);
+        let gated = *config.use_swiglu_ffn.get_or_insert(false);
+        config.hidden_act.get_or_insert(if gated { Activation::Silu } else { Activation::Gelu });
+        config.qkv_bias.get_or_insert(true);
+        config.layer_norm_eps.get_or_insert(1e-6);
+        let registers = *config.num_register_tokens.get_or_insert(0);
+        config.interpolate_antialias.get_or_insert(registers > 0);
+        config.interpolate_offset.get_or_insert(0.0);
+        config.initializer_range.get_or_insert(0.02);
+        config.layerscale_value.get_or_insert(1.0);
+        let sizes = config.sizes()?;
+        config.layer = Some(sizes.vit.layer as i64);
+        config.post_norm = Some(sizes.post_norm);
+        Ok(config)
     }
+}
 
+impl Config {
     fn fill_from_preset(&mut self, model: &str) -> Result<()> {
         let name = model.strip_prefix("facebook/").unwrap_or(model);
         let (size, registers) = match name.strip_prefix("dinov2-with-registers-") {
@@ -243,16 +208,13 @@ impl Config {
 
     /// What `config.json` says, with the defaults of transformers' `Dinov2Config` and `Dinov2WithRegistersConfig`.
     fn fill_from_config(&mut self, config: &ModelConfig) -> Result<()> {
-        let part = "the encoder dinov2";
-        config.expect_type(part, &TYPES)?;
+        let component = "the encoder dinov2";
+        config.expect_type(component, &TYPES)?;
         config.expect("num_channels", &[json!(3)])?;
-        config.refuse(part, &["quantization_config", "head_dim"])?;
+        config.refuse(component, &["quantization_config", "head_dim"])?;
         let registers = config.model_type() == Some("dinov2_with_registers");
         if !registers {
             config.refuse("a model of type dinov2", &["num_register_tokens"])?;
-        }
-        fn fill<T>(slot: &mut Option<T>, found: Option<T>, default: T) {
-            slot.get_or_insert(found.unwrap_or(default));
         }
         fill(&mut self.hidden_size, config.size("hidden_size")?, 768);
         fill(&mut self.num_hidden_layers, config.size("num_hidden_layers")?, 12);
@@ -296,95 +258,52 @@ impl Config {
     fn fill_image(&mut self, source: &dyn WeightSource) -> Result<()> {
         let image = preprocessor::read(source, ImageSpec::clip(224))?.unwrap_or(IMAGE);
         let side = *self.image_size.get_or_insert(image.side);
-        let resize = *self.resize.get_or_insert(image.resize);
+        let resize = self.resize.unwrap_or(image.resize);
         if self.resize_to.is_none() && image.resize_to.is_some() && resize == image.resize {
             // Another side sees as much of the image.
             let ratio = image.resized() as f64 / image.side.max(1) as f64;
             self.resize_to = Some((side as f64 * ratio).round() as usize);
         }
         self.resize_to = self.resize_to.filter(|resized| *resized != side);
-        self.filter.get_or_insert(image.filter);
-        self.mean.get_or_insert(image.mean);
-        self.std.get_or_insert(image.std);
+        self.fill_pixels(&image);
         Ok(())
     }
 
     /// The sizes of resolved settings.
     pub(super) fn sizes(&self) -> Result<Sizes> {
-        let need = |value: Option<usize>, key: &str| match value {
-            Some(0) => bail!("dinov2: {key} is 0, allowed is 1 and above"),
-            Some(n) => Ok(n),
-            None => bail!("dinov2: {key} is not set"),
-        };
-        let (side, patch) = (need(self.image_size, "image_size")?, need(self.patch_size, "patch_size")?);
-        let trained = need(self.trained_size, "trained_size")?;
-        for (key, size) in [("image_size", side), ("trained_size", trained)] {
-            if size < patch {
-                bail!("dinov2: {key} {size} is smaller than a patch of {patch}")
-            }
-        }
-        let (width, heads) =
-            (need(self.hidden_size, "hidden_size")?, need(self.num_attention_heads, "num_attention_heads")?);
-        if width % heads != 0 {
-            bail!("dinov2: hidden_size {width} is not a multiple of num_attention_heads {heads}")
-        }
-        let layers = need(self.num_hidden_layers, "num_hidden_layers")?;
-        let wanted = self.layer.unwrap_or(-1);
-        let last = layers as i64;
-        let layer = if wanted < 0 { last + 1 + wanted } else { wanted };
-        if !(0..=last).contains(&layer) {
-            bail!(
-                "dinov2: layer {wanted} is not allowed, the {layers} blocks have hidden states 0 to {last}, or -1 to {}",
-                -last - 1
-            )
-        }
+        let gated = self.use_swiglu_ffn.unwrap_or(false);
+        let activation = if gated { Activation::Silu } else { Activation::Gelu };
+        let mut vit = self.vit().sizes("dinov2", VitClass { image: IMAGE, activation, eps: 1e-6 })?;
         let give = match (self.pool, self.class_token) {
             (false, false) => Give::Patches,
             (true, false) => Give::Class,
             (false, true) => Give::ClassAndPatches,
             (true, true) => bail!("dinov2: pool and class_token exclude each other, set one of them"),
         };
-        if let Some(resized) = self.resize_to
-            && resized < side
-        {
+        vit.image.resize_to = self.resize_to;
+        let (side, resized) = (vit.image.side, vit.image.resized());
+        if resized < side {
             bail!("dinov2: resize_to {resized} is not allowed, it is at least image_size {side}")
         }
         let mlp_ratio = self.mlp_ratio.unwrap_or(4.0);
-        if !(mlp_ratio * width as f64 >= 1.0 && mlp_ratio < 1e3) {
+        if !(mlp_ratio * vit.width as f64 >= 1.0 && mlp_ratio < 1e3) {
             bail!("dinov2: mlp_ratio {mlp_ratio} is not allowed, it is above 0")
         }
         let offset = self.interpolate_offset.unwrap_or(0.0);
         if !(0.0..1.0).contains(&offset) {
             bail!("dinov2: interpolate_offset {offset} is not allowed, it is 0 or more and less than 1")
         }
-        let gated = self.use_swiglu_ffn.unwrap_or(false);
-        let activation = if gated { Activation::Silu } else { self.hidden_act.unwrap_or(Activation::Gelu) };
-        if gated && self.hidden_act.is_some_and(|set| set != activation) {
+        if gated && vit.activation != Activation::Silu {
             bail!("dinov2: hidden_act cannot be set where use_swiglu_ffn is true, SwiGLU's is silu")
         }
         Ok(Sizes {
-            image: ImageSpec {
-                side,
-                resize: self.resize.unwrap_or(IMAGE.resize),
-                resize_to: self.resize_to,
-                filter: self.filter.unwrap_or(IMAGE.filter),
-                mean: self.mean.unwrap_or(IMAGE.mean),
-                std: self.std.unwrap_or(IMAGE.std),
-                ..IMAGE
-            },
-            patch,
-            width,
-            heads,
-            layer: layer as usize,
-            post_norm: self.post_norm.unwrap_or(layer == last),
+            post_norm: self.post_norm.unwrap_or(vit.layer == vit.layers),
+            vit,
             give,
             mlp_ratio,
-            activation,
             gated,
             qkv_bias: self.qkv_bias.unwrap_or(true),
             registers: self.num_register_tokens.unwrap_or(0),
-            eps: self.layer_norm_eps.unwrap_or(1e-6),
-            trained: trained / patch,
             resampling: Bicubic { antialias: self.interpolate_antialias.unwrap_or(false), offset },
             init_range: self.initializer_range.unwrap_or(0.02),
             layer_scale: self.layerscale_value.unwrap_or(1.0),

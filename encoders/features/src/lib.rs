@@ -6,7 +6,9 @@
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 use limber_core::registry::EncoderSpecs;
-use limber_core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, register};
+use limber_core::{
+    Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, InputSpec, WeightSource, Weights, register,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +19,10 @@ register!(encoder, Features);
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Visual tokens N of an image.
+    #[schemars(range(min = 1))]
     pub tokens: usize,
     /// Width E of a token.
+    #[schemars(range(min = 1))]
     pub width: usize,
 }
 
@@ -27,7 +31,7 @@ pub struct Features {
     specs: EncoderSpecs,
 }
 
-impl Part for Features {
+impl Component for Features {
     type Config = Config;
     const KIND: &'static str = "features";
     const ABOUT: &'static str = "features computed before, from .npy, .npz or safetensors files in place of images";
@@ -47,7 +51,7 @@ impl Part for Features {
     }
 }
 
-impl EncoderPart for Features {
+impl EncoderComponent for Features {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let kind = if config.tokens == 1 { FeatureKind::Pooled } else { FeatureKind::Patches };
         let features = FeatureSpec { tokens: config.tokens, width: config.width, kind };
@@ -68,7 +72,7 @@ impl Encoder for Features {
         let FeatureSpec { tokens, width, .. } = self.specs.features;
         match features.dims() {
             [b, n, e] if *b > 0 && *n == tokens && *e == width => {}
-            other => candle_core::bail!("features have shape {other:?}, allowed is [B, {tokens}, {width}]"),
+            other => candle_core::bail!("features have shape {other:?}, expected [B, {tokens}, {width}]"),
         }
         features.to_dtype(DType::F32)?.contiguous().map(|x| x.detach())
     }

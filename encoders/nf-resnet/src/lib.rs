@@ -5,7 +5,7 @@
 //! Source followed: timm's `models/nfnet.py` (the `nf_resnet*` configs) and `layers/std_conv.py`; Brock et al.,
 //! "Characterizing signal propagation to close the performance gap in unnormalized ResNets", arXiv 2101.08692.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::Tensor;
 use limber_core::encoder::check_pixels;
 use limber_core::frozen::FrozenConv;
@@ -13,11 +13,9 @@ use limber_core::ops::{Activation, PoolShape, average_pool, channels_last, max_p
 use limber_core::registry::EncoderSpecs;
 use limber_core::weights::WeightError;
 use limber_core::{
-    Augment, Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, InputSpec, Part, ResizeFilter, ResizeRule,
-    WeightSource, Weights, register,
+    Augment, Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, InputSpec, ResizeFilter, ResizeRule,
+    Weights, register,
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use standardised::Shape;
 
 mod settings;
@@ -39,31 +37,7 @@ pub struct NfResnet {
     blocks: Vec<Block>,
 }
 
-impl Part for NfResnet {
-    type Config = Config;
-    const KIND: &'static str = "nf-resnet";
-    const ABOUT: &'static str = "timm's normaliser-free ResNet (nf_resnet26, nf_resnet50, nf_resnet101), pooled or not";
-
-    fn tiny() -> Config {
-        Config {
-            image_size: Some(64),
-            depths: Some([1, 2, 1, 1]),
-            channels: Some([32, 48, 64, 96]),
-            stem_width: Some(16),
-            ..Config::default()
-        }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        settings::recognises(source)
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl EncoderPart for NfResnet {
+impl EncoderComponent for NfResnet {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let Sizes { side, channels, .. } = config.sizes()?;
         let image = ImageSpec {

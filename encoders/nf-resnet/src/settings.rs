@@ -1,7 +1,10 @@
 //! Settings of `nf-resnet`: a preset by timm's name, explicit sizes, or what lies beside the weights.
 
-use super::*;
-use limber_core::ModelConfig;
+use super::NfResnet;
+use anyhow::{Result, bail};
+use limber_core::{Component, ModelConfig, ResizeFilter, WeightSource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -44,31 +47,25 @@ const STRANGERS: [&str; 5] = [".attn.", ".attn_last.", ".conv2b.", ".skipinit_ga
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A preset: nf_resnet26, nf_resnet50 or nf_resnet101.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Image side S in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub image_size: Option<usize>,
     /// One vector, the average over the image, or every cell of the last map as a token of its own.
     pub pool: bool,
     /// Blocks of the four stages.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub depths: Option<[usize; 4]>,
     /// Channels of the four stages; E is the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<[usize; 4]>,
     /// Channels of the stem.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub stem_width: Option<usize>,
     /// Mean a channel on the scale 0..1; 0 where it is not set, as LiMBeR feeds this tower, whatever `config.json`
     /// says. timm trained it with 0.485, 0.456, 0.406.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<[f32; 3]>,
     /// Standard deviation a channel on the scale 0..1; 1 where it is not set. timm trained with 0.229, 0.224, 0.225.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<[f32; 3]>,
     /// Filter of the resize; bilinear where it is not set, as LiMBeR resizes for this tower. timm's is bicubic.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<ResizeFilter>,
 }
 
@@ -117,15 +114,76 @@ fn known() -> String {
     PRESETS.map(|p| p.name).join(", ")
 }
 
-/// Whether `config.json` or the tensors' names are those of such a tower.
-pub(super) fn recognises(source: &dyn WeightSource) -> Result<bool> {
-    if let Some(file) = ModelConfig::read(source)?
-        && let Some(name) = file.value("architecture").and_then(Value::as_str)
-    {
-        return Ok(preset(name).is_ok());
+impl Component for NfResnet {
+    type Config = Config;
+    const KIND: &'static str = "nf-resnet";
+    const ABOUT: &'static str = "timm's normaliser-free ResNet (nf_resnet26, nf_resnet50, nf_resnet101), pooled or not";
+
+    fn tiny() -> Config {
+        Config {
+            image_size: Some(64),
+            depths: Some([1, 2, 1, 1]),
+            channels: Some([32, 48, 64, 96]),
+            stem_width: Some(16),
+            ..Config::default()
+        }
     }
-    let Some(tensors) = source.tensors() else { return Ok(false) };
-    Ok(Tensors::new(&tensors).is_some_and(|t| t.stranger().is_none()))
+
+    fn recognises(source: &dyn WeightSource) -> Result<bool> {
+        if let Some(file) = ModelConfig::read(source)?
+            && let Some(name) = file.value("architecture").and_then(Value::as_str)
+        {
+            return Ok(preset(name).is_ok());
+        }
+        let Some(tensors) = source.tensors() else { return Ok(false) };
+        Ok(Tensors::new(&tensors).is_some_and(|t| t.stranger().is_none()))
+    }
+
+    fn resolve(mut config: Config, source: &dyn WeightSource) -> Result<Config> {
+        // All sizes filled in, the preset's name dropped, so that equal towers have equal settings.
+        let model = config.model.take().map(|name| preset(&name)).transpose()?;
+        if let Some(file) = ModelConfig::read(source)? {
+            config.fill_from_timm(&file, model)?;
+        }
+        config.depths = config.depths.or(model.map(|m| m.depths));
+        let tensors = source.tensors();
+        if let Some(tensors) = tensors.as_ref().and_then(Tensors::new) {
+            if let Some(name) = tensors.stranger() {
+                bail!("{}: tensor {name:?} is none of an nf-resnet's: another of timm's models", source.label())
+            }
+            config.channels = config.channels.or(tensors.channels());
+            config.stem_width = config.stem_width.or(tensors.stem());
+            let there = tensors.depths();
+            // A shallower tower would find all of its tensors and compute something else.
+            if let Some(depths) = config.depths.filter(|depths| *depths != there) {
+                bail!("{}: the weights have {there:?} blocks a stage, the settings say {depths:?}", source.label())
+            }
+            config.depths = Some(there);
+        }
+        let Some(depths) = config.depths else {
+            bail!(
+                "nf-resnet: no model is set and the sizes cannot be read off {}; set model ({}) or depths",
+                source.label(),
+                known()
+            )
+        };
+        let channels = *config.channels.get_or_insert(CHANNELS);
+        let stem = *config.stem_width.get_or_insert(STEM);
+        let like = model.or_else(|| PRESETS.into_iter().find(|p| p.depths == depths));
+        let side = *config.image_size.get_or_insert(like.map_or(224, |p| p.side));
+        if side == 0 || stem == 0 || depths.contains(&0) || channels.contains(&0) {
+            bail!(
+                "nf-resnet: image_size {side}, stem_width {stem}, depths {depths:?}, channels {channels:?}: each is at least 1"
+            )
+        }
+        if let Some(std) = config.std.filter(|std| !std.iter().all(|s| s.is_finite() && *s > 0.0)) {
+            bail!("nf-resnet: std {std:?} is not allowed, each is above 0")
+        }
+        if let Some(mean) = config.mean.filter(|mean| !mean.iter().all(|m| m.is_finite())) {
+            bail!("nf-resnet: mean {mean:?} is not allowed, each is finite")
+        }
+        Ok(config)
+    }
 }
 
 impl Config {
@@ -134,52 +192,6 @@ impl Config {
             (Some(side), Some(depths), Some(channels), Some(stem)) => Ok(Sizes { side, depths, channels, stem }),
             _ => bail!("nf-resnet needs a model, or image_size, depths, channels and stem_width"),
         }
-    }
-
-    /// All sizes filled in, the preset's name dropped, so that equal towers have equal settings.
-    pub(super) fn resolve(mut self, source: &dyn WeightSource) -> Result<Self> {
-        let model = self.model.take().map(|name| preset(&name)).transpose()?;
-        if let Some(file) = ModelConfig::read(source)? {
-            self.fill_from_timm(&file, model)?;
-        }
-        self.depths = self.depths.or(model.map(|m| m.depths));
-        let tensors = source.tensors();
-        if let Some(tensors) = tensors.as_ref().and_then(Tensors::new) {
-            if let Some(name) = tensors.stranger() {
-                bail!("{}: tensor {name:?} is none of an nf-resnet's: another of timm's models", source.label())
-            }
-            self.channels = self.channels.or(tensors.channels());
-            self.stem_width = self.stem_width.or(tensors.stem());
-            let there = tensors.depths();
-            // A shallower tower would find all of its tensors and compute something else.
-            if let Some(depths) = self.depths.filter(|depths| *depths != there) {
-                bail!("{}: the weights have {there:?} blocks a stage, the settings say {depths:?}", source.label())
-            }
-            self.depths = Some(there);
-        }
-        let Some(depths) = self.depths else {
-            bail!(
-                "nf-resnet: no model is set and the sizes cannot be read off {}; set model ({}) or depths",
-                source.label(),
-                known()
-            )
-        };
-        let channels = *self.channels.get_or_insert(CHANNELS);
-        let stem = *self.stem_width.get_or_insert(STEM);
-        let like = model.or_else(|| PRESETS.into_iter().find(|p| p.depths == depths));
-        let side = *self.image_size.get_or_insert(like.map_or(224, |p| p.side));
-        if side == 0 || stem == 0 || depths.contains(&0) || channels.contains(&0) {
-            bail!(
-                "nf-resnet: image_size {side}, stem_width {stem}, depths {depths:?}, channels {channels:?}: each is at least 1"
-            )
-        }
-        if let Some(std) = self.std.filter(|std| !std.iter().all(|s| s.is_finite() && *s > 0.0)) {
-            bail!("nf-resnet: std {std:?} is not allowed, each is above 0")
-        }
-        if let Some(mean) = self.mean.filter(|mean| !mean.iter().all(|m| m.is_finite())) {
-            bail!("nf-resnet: mean {mean:?} is not allowed, each is finite")
-        }
-        Ok(self)
     }
 
     /// timm's own description of a model; `model` is what the settings name.

@@ -13,9 +13,7 @@ use candle_nn::Module;
 use candle_transformers::models::siglip::VisionModel;
 use limber_core::encoder::check_pixels;
 use limber_core::registry::EncoderSpecs;
-use limber_core::{
-    Encoder, EncoderPart, FeatureKind, FeatureSpec, InputSpec, Part, WeightSource, Weights, candle_bridge, register,
-};
+use limber_core::{Encoder, EncoderComponent, FeatureKind, FeatureSpec, InputSpec, Weights, candle_bridge, register};
 
 mod cut;
 mod names;
@@ -40,43 +38,15 @@ enum Tower {
     Raw(Cut),
 }
 
-impl Part for Siglip {
-    type Config = Config;
-    const KIND: &'static str = "siglip";
-    const ABOUT: &'static str = "SigLIP and fixed-resolution SigLIP 2 vision towers: patch tokens, or pooled";
-
-    fn tiny() -> Config {
-        Config {
-            // Half a patch is left over, as 6 pixels are in so400m-patch14-384.
-            image_size: Some(28),
-            trained_size: Some(16),
-            patch_size: Some(8),
-            hidden_size: Some(16),
-            intermediate_size: Some(24),
-            num_hidden_layers: Some(2),
-            num_attention_heads: Some(2),
-            ..Config::default()
-        }
-    }
-
-    fn recognises(source: &dyn WeightSource) -> Result<bool> {
-        settings::recognises(source)
-    }
-
-    fn resolve(config: Config, source: &dyn WeightSource) -> Result<Config> {
-        config.resolve(source)
-    }
-}
-
-impl EncoderPart for Siglip {
+impl EncoderComponent for Siglip {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let sizes = config.sizes()?;
         let (tokens, kind) = match sizes.pool {
             true => (1, FeatureKind::Pooled),
-            false => (sizes.grid().pow(2), FeatureKind::Patches),
+            false => (sizes.vit.grid.pow(2), FeatureKind::Patches),
         };
-        let features = FeatureSpec { tokens, width: sizes.width, kind };
-        Ok(EncoderSpecs { input: InputSpec::Image(sizes.image), features })
+        let features = FeatureSpec { tokens, width: sizes.vit.width, kind };
+        Ok(EncoderSpecs { input: InputSpec::Image(sizes.vit.image), features })
     }
 
     fn new(config: &Config, weights: &Weights) -> Result<Self> {

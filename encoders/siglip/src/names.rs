@@ -29,10 +29,10 @@ pub(super) fn tensor(w: &Weights, sizes: &Sizes, name: &str, shape: &[usize]) ->
 
 /// Positions `[N, E]` of the patches, resized where the image is not of the side that they were trained for.
 pub(super) fn positions(w: &Weights, sizes: &Sizes) -> Result<Tensor, WeightError> {
-    let shape = [sizes.trained * sizes.trained, sizes.width];
+    let shape = [sizes.vit.trained.pow(2), sizes.vit.width];
     let table = w.tensor(POSITIONS, &shape, init(POSITIONS, &shape))?;
     Bicubic::default()
-        .resize(&table, sizes.grid())
+        .resize(&table, sizes.vit.grid)
         .map_err(|e| WeightError::Read { source_label: w.source().label(), message: e.to_string() })
 }
 

@@ -20,7 +20,7 @@
  * flag LIMBER_CONCURRENT.
  *
  * Shapes: B batch, S image side, N visual tokens, E encoder width, K prefix tokens, D LM width, T text tokens,
- * P cached positions, H heads, V vocabulary rows, L layers. Tensors are contiguous, row-major and on the CPU.
+ * P cached positions, H heads, V vocabulary size, L layers. Tensors are contiguous, row-major and on the CPU.
  */
 
 #ifndef LIMBER_PLUGIN_H
@@ -49,7 +49,7 @@ struct LimberPart;
 // Logits of every position: `[B, T, V]`.
 #define LIMBER_LOGITS_ALL 0
 
-// Logits of the last valid position of every row: `[B, V]`.
+// Logits of the last valid position of every sequence: `[B, V]`.
 #define LIMBER_LOGITS_LAST 1
 
 // Logits of the listed positions: `[n, V]`.
@@ -521,7 +521,7 @@ typedef struct LimberDecoderSpec {
   uint32_t version;
   // LM width D.
   uint64_t width;
-  // Vocabulary rows V.
+  // Vocabulary size V.
   uint64_t vocab;
   // Layers L.
   uint64_t layers;
@@ -572,14 +572,14 @@ typedef struct LimberForward {
   const struct LimberTensor *embeds;
   // Logits (or hidden states) f32 to be written, of the shape that `logits` names; not used by `vjp`.
   const struct LimberTensor *output;
-  // Valid positions of each of the B rows, which are padded at the end; null: every row is full.
+  // Valid positions of each of the B sequences, which are padded at the end; null: every sequence is full.
   const uint64_t *lengths;
-  // Positions that the cache holds of each of the B rows; null where there is no cache.
+  // Positions that the cache holds of each of the B sequences; null where there is no cache.
   const uint64_t *past;
   // Key mask `[B, P + T]` u8 over cached and new positions, P the longest of `past`: 1 is seen, 0 is hidden;
   // null: all are seen.
   const struct LimberTensor *mask;
-  // `n_positions` pairs (row, position in this call), for `LIMBER_LOGITS_AT`.
+  // `n_positions` pairs (sequence, position in this call), for `LIMBER_LOGITS_AT`.
   const uint64_t *positions;
   // Number of pairs.
   uint64_t n_positions;
@@ -600,7 +600,7 @@ typedef struct LimberCacheOptions {
   uint32_t version;
   // Rows B.
   uint64_t batch;
-  // Most positions of a row; at most the context length.
+  // Maximum number of positions of a sequence; at most the context length.
   uint64_t capacity;
   // Rows that it may grow to without a copy; a hint.
   uint64_t slots;
@@ -635,7 +635,7 @@ typedef struct LimberDecoder {
                         const struct LimberTensor *ids,
                         const struct LimberTensor *output,
                         const struct LimberSink *error);
-  // Logits of embeddings. A row gives the same whatever else is in the batch, and however it is padded. Where it
+  // Logits of embeddings. A sequence gives the same whatever else is in the batch, and however it is padded. Where it
   // fails, the cache holds what it held.
   LimberStatus (*forward)(struct LimberInstance *instance,
                           const struct LimberForward *call,
@@ -656,27 +656,27 @@ typedef struct LimberDecoder {
                             const struct LimberCacheOptions *options,
                             struct LimberCache **out,
                             const struct LimberSink *error);
-  // Drops the positions from `length` on in every row.
+  // Drops the positions from `length` on in every sequence.
   LimberStatus (*cache_truncate)(struct LimberCache *cache, uint64_t length, const struct LimberSink *error);
-  // Keeps the `n_rows` rows listed, in that order; an index may stand twice.
+  // Keeps the `n_rows` sequences listed, in that order; an index may stand twice.
   LimberStatus (*cache_select)(struct LimberCache *cache,
                                const uint64_t *rows,
                                uint64_t n_rows,
                                const struct LimberSink *error);
-  // Makes a new cache of the `n_rows` rows listed, of the sizes in `options` (whose `batch` is `n_rows`).
+  // Makes a new cache of the `n_rows` sequences listed, of the sizes in `options` (whose `batch` is `n_rows`).
   LimberStatus (*cache_copy)(const struct LimberCache *cache,
                              const uint64_t *rows,
                              uint64_t n_rows,
                              const struct LimberCacheOptions *options,
                              struct LimberCache **out,
                              const struct LimberSink *error);
-  // Appends all rows of `other`, which stays as it is; the capacity becomes the larger of both.
+  // Appends all sequences of `other`, which stays as it is; the capacity becomes the larger of both.
   LimberStatus (*cache_append)(struct LimberCache *cache,
                                const struct LimberCache *other,
                                const struct LimberSink *error);
   // Frees a cache.
   void (*cache_release)(struct LimberCache *cache);
-  // Whether rows of up to `positions` that begin alike have the same keys and values there, whatever follows:
+  // Whether the common prefix of sequences of up to `positions` has the same keys and values whatever follows it:
   // 1 or 0. Null: always.
   int32_t (*begins_alike)(struct LimberInstance *instance, uint64_t positions);
 } LimberDecoder;

@@ -20,7 +20,7 @@ pub struct LimberDecoderSpec {
     pub version: u32,
     /// LM width D.
     pub width: u64,
-    /// Vocabulary rows V.
+    /// Vocabulary size V.
     pub vocab: u64,
     /// Layers L.
     pub layers: u64,
@@ -40,7 +40,7 @@ pub struct LimberDecoderSpec {
 
 /// Logits of every position: `[B, T, V]`.
 pub const LIMBER_LOGITS_ALL: u32 = 0;
-/// Logits of the last valid position of every row: `[B, V]`.
+/// Logits of the last valid position of every sequence: `[B, V]`.
 pub const LIMBER_LOGITS_LAST: u32 = 1;
 /// Logits of the listed positions: `[n, V]`.
 pub const LIMBER_LOGITS_AT: u32 = 2;
@@ -99,7 +99,7 @@ pub struct LimberCacheOptions {
     pub version: u32,
     /// Rows B.
     pub batch: u64,
-    /// Most positions of a row; at most the context length.
+    /// Maximum number of positions of a sequence; at most the context length.
     pub capacity: u64,
     /// Rows that it may grow to without a copy; a hint.
     pub slots: u64,
@@ -126,14 +126,14 @@ pub struct LimberForward {
     pub embeds: *const LimberTensor,
     /// Logits (or hidden states) f32 to be written, of the shape that `logits` names; not used by `vjp`.
     pub output: *const LimberTensor,
-    /// Valid positions of each of the B rows, which are padded at the end; null: every row is full.
+    /// Valid positions of each of the B sequences, which are padded at the end; null: every sequence is full.
     pub lengths: *const u64,
-    /// Positions that the cache holds of each of the B rows; null where there is no cache.
+    /// Positions that the cache holds of each of the B sequences; null where there is no cache.
     pub past: *const u64,
     /// Key mask `[B, P + T]` u8 over cached and new positions, P the longest of `past`: 1 is seen, 0 is hidden;
     /// null: all are seen.
     pub mask: *const LimberTensor,
-    /// `n_positions` pairs (row, position in this call), for [`LIMBER_LOGITS_AT`].
+    /// `n_positions` pairs (sequence, position in this call), for [`LIMBER_LOGITS_AT`].
     pub positions: *const u64,
     /// Number of pairs.
     pub n_positions: u64,
@@ -187,8 +187,8 @@ pub struct LimberDecoder {
             error: *const LimberSink,
         ) -> LimberStatus,
     >,
-    /// Logits of embeddings. A row gives the same whatever else is in the batch, and however it is padded. Where it
-    /// fails, the cache holds what it held.
+    /// Logits of embeddings. A sequence gives the same whatever else is in the batch, and however it is padded. Where
+    /// it fails, the cache holds what it held.
     pub forward: Option<
         unsafe extern "C" fn(
             instance: *mut LimberInstance,
@@ -220,10 +220,10 @@ pub struct LimberDecoder {
             error: *const LimberSink,
         ) -> LimberStatus,
     >,
-    /// Drops the positions from `length` on in every row.
+    /// Drops the positions from `length` on in every sequence.
     pub cache_truncate:
         Option<unsafe extern "C" fn(cache: *mut LimberCache, length: u64, error: *const LimberSink) -> LimberStatus>,
-    /// Keeps the `n_rows` rows listed, in that order; an index may stand twice.
+    /// Keeps the `n_rows` sequences listed, in that order; an index may stand twice.
     pub cache_select: Option<
         unsafe extern "C" fn(
             cache: *mut LimberCache,
@@ -232,7 +232,7 @@ pub struct LimberDecoder {
             error: *const LimberSink,
         ) -> LimberStatus,
     >,
-    /// Makes a new cache of the `n_rows` rows listed, of the sizes in `options` (whose `batch` is `n_rows`).
+    /// Makes a new cache of the `n_rows` sequences listed, of the sizes in `options` (whose `batch` is `n_rows`).
     pub cache_copy: Option<
         unsafe extern "C" fn(
             cache: *const LimberCache,
@@ -243,7 +243,7 @@ pub struct LimberDecoder {
             error: *const LimberSink,
         ) -> LimberStatus,
     >,
-    /// Appends all rows of `other`, which stays as it is; the capacity becomes the larger of both.
+    /// Appends all sequences of `other`, which stays as it is; the capacity becomes the larger of both.
     pub cache_append: Option<
         unsafe extern "C" fn(
             cache: *mut LimberCache,
@@ -253,7 +253,7 @@ pub struct LimberDecoder {
     >,
     /// Frees a cache.
     pub cache_release: Option<unsafe extern "C" fn(cache: *mut LimberCache)>,
-    /// Whether rows of up to `positions` that begin alike have the same keys and values there, whatever follows:
+    /// Whether the common prefix of sequences of up to `positions` has the same keys and values whatever follows it:
     /// 1 or 0. Null: always.
     pub begins_alike: Option<unsafe extern "C" fn(instance: *mut LimberInstance, positions: u64) -> i32>,
 }

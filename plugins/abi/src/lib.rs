@@ -28,7 +28,7 @@
 //!
 //! **Tensors** are contiguous, row-major and on the CPU, see [`LimberTensor`]. Letters of shapes: B batch, S image side,
 //! N visual tokens, E encoder width, K prefix tokens, D LM width, T text tokens, P cached positions, H heads,
-//! V vocabulary rows, L layers.
+//! V vocabulary size, L layers.
 
 mod decoder;
 mod encoder;

@@ -17,7 +17,7 @@ fn encoder(registry: &Registry) -> Result<Box<dyn Encoder>> {
 
 fn main() -> Result<()> {
     let rounds: usize = std::env::args().nth(1).map_or(Ok(12), |text| text.parse())?;
-    let name = format!("{}built_in_parts{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let name = format!("{}built_in_components{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let path = std::env::current_exe()?.parent().context("a folder")?.join(name);
     let mut loaded = Registry::new();
     limber_plugin_host::open(&path, None)?.register(&mut loaded)?;

@@ -1,7 +1,7 @@
 //! The encoder of a plugin.
 
+use crate::component::{Component, Instance, function};
 use crate::memory::{Output, with_slice, with_values};
-use crate::part::{Instance, Part, function};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use limber_core::encoder::check_pixels;
@@ -15,42 +15,45 @@ use std::sync::Arc;
 
 /// Prepares an encoder: settings and specs, no weights.
 pub(crate) fn prepare(
-    part: &Arc<Part>,
+    component: &Arc<Component>,
     table: LimberEncoder,
     settings: Value,
     source: &dyn WeightSource,
 ) -> Result<PreparedEncoder> {
     let prepare = function!(table, prepare);
-    let (settings, spec) = part.prepare_alone(settings, source, LimberEncoderSpec::empty(), prepare)?;
-    let (part, specs, given) = (part.clone(), specs(part, &spec)?, settings.clone());
-    Ok(Prepared::new(part.kind.clone(), settings, specs, move |weights: &Weights| {
-        let instance = part.build_alone(&given, weights, function!(table, build), table.release)?;
+    let (settings, spec) = component.prepare_alone(settings, source, LimberEncoderSpec::empty(), prepare)?;
+    let (component, specs, given) = (component.clone(), specs(component, &spec)?, settings.clone());
+    Ok(Prepared::new(component.kind.clone(), settings, specs, move |weights: &Weights| {
+        let instance = component.build_alone(&given, weights, function!(table, build), table.release)?;
         let device = weights.device().clone();
-        Ok(Box::new(PluginEncoder { part, table, instance, specs, device }) as Box<dyn Encoder>)
+        Ok(Box::new(PluginEncoder { component, table, instance, specs, device }) as Box<dyn Encoder>)
     }))
 }
 
 /// A size that a spec names.
-pub(crate) fn size(part: &Part, name: &str, value: u64) -> Result<usize> {
+pub(crate) fn size(component: &Component, name: &str, value: u64) -> Result<usize> {
     match usize::try_from(value) {
         Ok(size) if size > 0 && size < 1 << 40 => Ok(size),
-        _ => bail!("{}: its spec says {name} {value}, expected at least 1", part.label()),
+        _ => bail!("{}: its spec says {name} {value}, expected at least 1", component.label()),
     }
 }
 
-fn specs(part: &Part, spec: &LimberEncoderSpec) -> Result<EncoderSpecs> {
-    let unknown = |what: &str, value: u32| anyhow::anyhow!("{}: its spec says {what} {value}", part.label());
+fn specs(component: &Component, spec: &LimberEncoderSpec) -> Result<EncoderSpecs> {
+    let unknown = |what: &str, value: u32| anyhow::anyhow!("{}: its spec says {what} {value}", component.label());
     let kind = match spec.kind {
         LIMBER_FEATURES_PATCHES => FeatureKind::Patches,
         LIMBER_FEATURES_POOLED => FeatureKind::Pooled,
         other => return Err(unknown("kind", other)),
     };
-    let features =
-        FeatureSpec { tokens: size(part, "tokens", spec.tokens)?, width: size(part, "width", spec.width)?, kind };
+    let features = FeatureSpec {
+        tokens: size(component, "tokens", spec.tokens)?,
+        width: size(component, "width", spec.width)?,
+        kind,
+    };
     let input = match spec.input {
         LIMBER_INPUT_FEATURES => InputSpec::Features,
         LIMBER_INPUT_IMAGE => InputSpec::Image(ImageSpec {
-            side: size(part, "side", spec.side)?,
+            side: size(component, "side", spec.side)?,
             resize: match spec.resize {
                 LIMBER_RESIZE_SHORTER_SIDE_CROP => ResizeRule::ShorterSideCrop,
                 LIMBER_RESIZE_SQUASH => ResizeRule::Squash,
@@ -58,7 +61,7 @@ fn specs(part: &Part, spec: &LimberEncoderSpec) -> Result<EncoderSpecs> {
             },
             resize_to: match spec.resize_to {
                 0 => None,
-                to => Some(size(part, "resize_to", to)?),
+                to => Some(size(component, "resize_to", to)?),
             },
             filter: match spec.filter {
                 LIMBER_FILTER_BILINEAR => ResizeFilter::Bilinear,
@@ -73,18 +76,18 @@ fn specs(part: &Part, spec: &LimberEncoderSpec) -> Result<EncoderSpecs> {
     };
     if let InputSpec::Image(image) = input {
         if image.resized() < image.side {
-            bail!("{}: its spec cuts {} pixels out of {}", part.label(), image.side, image.resized())
+            bail!("{}: its spec cuts {} pixels out of {}", component.label(), image.side, image.resized())
         }
         let sound = image.mean.iter().all(|m| m.is_finite()) && image.std.iter().all(|d| d.is_finite() && *d > 0.0);
         if !sound {
-            bail!("{}: its spec says mean {:?}, std {:?}", part.label(), image.mean, image.std)
+            bail!("{}: its spec says mean {:?}, std {:?}", component.label(), image.mean, image.std)
         }
     }
     Ok(EncoderSpecs { input, features })
 }
 
 struct PluginEncoder {
-    part: Arc<Part>,
+    component: Arc<Component>,
     table: LimberEncoder,
     instance: Instance,
     specs: EncoderSpecs,
@@ -114,11 +117,11 @@ impl Encoder for PluginEncoder {
                 let (instance, _own) = self.instance.enter();
                 let encode = function!(self.table, encode);
                 // SAFETY: all arguments live beyond the call, the instance is built and not yet released.
-                self.part.call("encode", |error| unsafe { encode(instance, &call, error) })
+                self.component.call("encode", |error| unsafe { encode(instance, &call, error) })
             })
             .map_err(candle_core::Error::msg)?;
             let output = output.tensor("features", &[values], &self.device);
-            output.map_err(|message| candle_core::Error::msg(format!("{}: encode: {message}", self.part.label())))
+            output.map_err(|message| candle_core::Error::msg(format!("{}: encode: {message}", self.component.label())))
         })
     }
 }

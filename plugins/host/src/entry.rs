@@ -1,7 +1,7 @@
 //! A component as an entry of the registry.
 
+use crate::component::{Component, Functions};
 use crate::handshake::Plugin;
-use crate::part::{Functions, Part};
 use crate::source::Lender;
 use crate::{decoder, encoder, stitch};
 use anyhow::{Error, Result};
@@ -10,46 +10,47 @@ use limber_core::registry::{Entry, Maker, Origin};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The entry of `part`.
-pub(crate) fn of(part: Arc<Part>, path: &Path, plugin: &Plugin) -> Entry {
-    let maker = match part.functions {
+/// The entry of `component`.
+pub(crate) fn of(component: Arc<Component>, path: &Path, plugin: &Plugin) -> Entry {
+    let maker = match component.functions {
         Functions::Encoder(table) => {
-            let part = part.clone();
-            Maker::Encoder(Arc::new(move |settings, source| encoder::prepare(&part, table, settings, source)))
+            let component = component.clone();
+            Maker::Encoder(Arc::new(move |settings, source| encoder::prepare(&component, table, settings, source)))
         }
         Functions::Stitch(table) => {
-            let part = part.clone();
-            Maker::Stitch(Arc::new(move |settings, context| stitch::prepare(&part, table, settings, context)))
+            let component = component.clone();
+            Maker::Stitch(Arc::new(move |settings, context| stitch::prepare(&component, table, settings, context)))
         }
         Functions::Decoder(table) => {
-            let part = part.clone();
-            Maker::Decoder(Arc::new(move |settings, source| decoder::prepare(&part, table, settings, source)))
+            let component = component.clone();
+            Maker::Decoder(Arc::new(move |settings, source| decoder::prepare(&component, table, settings, source)))
         }
     };
     Entry {
-        kind: part.kind.clone(),
-        about: part.about.clone(),
+        kind: component.kind.clone(),
+        about: component.about.clone(),
         origin: Origin::Library {
             path: path.display().to_string(),
             name: plugin.name.clone(),
             version: plugin.version.clone(),
             abi: plugin.abi.clone(),
         },
-        files: part.files.clone(),
-        needs_weights: part.needs_weights(),
-        schema: part.schema.clone(),
-        tiny: part.tiny.clone(),
-        recognises: Arc::new(move |source| recognises(&part, source)),
+        files: component.files.clone(),
+        needs_weights: component.needs_weights(),
+        schema: component.schema.clone(),
+        tiny: component.tiny.clone(),
+        recognises: Arc::new(move |source| recognises(&component, source)),
         maker,
     }
 }
 
-fn recognises(part: &Part, source: &dyn WeightSource) -> Result<bool> {
-    let Some(function) = part.table.recognises else { return Ok(false) };
+fn recognises(component: &Component, source: &dyn WeightSource) -> Result<bool> {
+    let Some(function) = component.table.recognises else { return Ok(false) };
     let (lender, mut yes) = (Lender::Source(source), 0);
     let table = lender.table();
     // SAFETY: all arguments live beyond the call.
-    part.call("recognise", |error| unsafe { function(part.raw, table.as_ptr(), &mut yes, error) })
+    component
+        .call("recognise", |error| unsafe { function(component.raw, table.as_ptr(), &mut yes, error) })
         .map_err(Error::msg)?;
     Ok(yes != 0)
 }

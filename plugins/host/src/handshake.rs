@@ -1,6 +1,6 @@
 //! The handshake: the host's table, the plugin's table, what each asks of the other.
 
-use crate::part::Part;
+use crate::component::Component;
 use anyhow::{Context, Error, Result, bail};
 use limber_plugin_abi::lend::{self, c_text, text};
 use limber_plugin_abi::{
@@ -16,7 +16,7 @@ use std::sync::Arc;
 const FEATURES: [&str; 0] = [];
 
 /// Maximum number of components of one plugin: a table that says more is not a table.
-const MOST_PARTS: u32 = 4096;
+const MOST_COMPONENTS: u32 = 4096;
 
 /// A plugin after the handshake.
 pub(crate) struct Plugin {
@@ -24,7 +24,7 @@ pub(crate) struct Plugin {
     pub version: String,
     pub abi: String,
     pub built_with: String,
-    pub parts: Vec<Arc<Part>>,
+    pub components: Vec<Arc<Component>>,
 }
 
 /// Calls the entry and reads what it gives.
@@ -61,15 +61,17 @@ pub(crate) fn shake(entry: LimberEntry, path: &Path) -> Result<Plugin> {
         } else {
             text(table.built_with, "what it was built with").map_err(Error::msg)?
         };
-        if table.n_parts == 0 || table.n_parts > MOST_PARTS || table.parts.is_null() {
-            bail!("its table lists {} components, expected 1 to {MOST_PARTS}", table.n_parts)
+        if table.n_parts == 0 || table.n_parts > MOST_COMPONENTS || table.parts.is_null() {
+            bail!("its table lists {} components, expected 1 to {MOST_COMPONENTS}", table.n_parts)
         }
         let pointers = std::slice::from_raw_parts(table.parts, table.n_parts as usize);
-        let mut parts = Vec::new();
-        for (index, part) in pointers.iter().enumerate() {
-            parts.push(Arc::new(Part::read(*part, label_of(path)).with_context(|| format!("part {index}"))?));
+        let mut components = Vec::new();
+        for (index, component) in pointers.iter().enumerate() {
+            components.push(Arc::new(
+                Component::read(*component, label_of(path)).with_context(|| format!("component {index}"))?,
+            ));
         }
-        Ok(Plugin { name, version, abi, built_with, parts })
+        Ok(Plugin { name, version, abi, built_with, components })
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! A plugin is native code in this process. These checks find mistakes, they are no wall.
 
+mod component;
 mod custom_op;
 mod decoder;
 mod encoder;
@@ -13,7 +14,6 @@ mod entry;
 mod handshake;
 mod library;
 mod memory;
-mod part;
 mod prepare;
 mod source;
 mod stitch;

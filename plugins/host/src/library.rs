@@ -80,7 +80,7 @@ impl Library {
 
     /// Its components, as the registry has them.
     pub fn entries(&self) -> Vec<Entry> {
-        self.plugin.parts.iter().map(|part| entry::of(part.clone(), &self.path, &self.plugin)).collect()
+        self.plugin.components.iter().map(|component| entry::of(component.clone(), &self.path, &self.plugin)).collect()
     }
 
     /// Inserts all components.

@@ -1,6 +1,6 @@
 //! What the three roles share on the way to an instance: settings and spec first, then the weights.
 
-use crate::part::{Instance, Part};
+use crate::component::{Component, Instance};
 use crate::source::Lender;
 use anyhow::{Error, Result, bail};
 use limber_core::{WeightSource, Weights};
@@ -12,7 +12,7 @@ use std::ptr::{null, null_mut};
 
 /// What every `prepare` of a plugin is given, for the length of the call.
 pub(crate) struct Prepare {
-    pub part: *const LimberPart,
+    pub component: *const LimberPart,
     pub settings: *const c_char,
     pub source: *const LimberSource,
     pub resolved: *const LimberSink,
@@ -20,7 +20,7 @@ pub(crate) struct Prepare {
 
 /// What every `build` of a plugin is given, for the length of the call.
 pub(crate) struct Build {
-    pub part: *const LimberPart,
+    pub component: *const LimberPart,
     pub settings: *const c_char,
     pub source: *const LimberSource,
     pub options: *const LimberBuild,
@@ -46,7 +46,7 @@ type BuildFn = unsafe extern "C" fn(
     *const LimberSink,
 ) -> LimberStatus;
 
-impl Part {
+impl Component {
     /// [`Self::prepare`] of a component that stands alone.
     pub(crate) fn prepare_alone<S>(
         &self,
@@ -57,7 +57,7 @@ impl Part {
     ) -> Result<(Value, S)> {
         // SAFETY: the function is the plugin's, all arguments live beyond the call.
         self.prepare(settings, source, spec, |call, spec, error| unsafe {
-            function(call.part, call.settings, call.source, call.resolved, spec, error)
+            function(call.component, call.settings, call.source, call.resolved, spec, error)
         })
     }
 
@@ -71,7 +71,7 @@ impl Part {
     ) -> Result<Instance> {
         // SAFETY: as above.
         self.build(settings, weights, release, |call, out, error| unsafe {
-            function(call.part, call.settings, call.source, call.options, out, error)
+            function(call.component, call.settings, call.source, call.options, out, error)
         })
     }
 
@@ -86,7 +86,7 @@ impl Part {
         let (given, lender) = (settings_text(&settings), Lender::Source(source));
         let (lent, mut text) = (lender.table(), None);
         let sink = lend::sink(&mut text);
-        let call = Prepare { part: self.raw, settings: given.as_ptr(), source: lent.as_ptr(), resolved: &*sink };
+        let call = Prepare { component: self.raw, settings: given.as_ptr(), source: lent.as_ptr(), resolved: &*sink };
         self.call("prepare", |error| function(&call, &mut spec, error)).map_err(Error::msg)?;
         let settings = match text.map(|text| (serde_json::from_str(&text), text)) {
             None => settings,
@@ -110,7 +110,7 @@ impl Part {
         let (lent, format) = (lender.table(), weights.dtype().map(|dtype| c_text(dtype.name())));
         let format = format.as_ref().map_or(null(), |text| text.as_ptr());
         let options = LimberBuild { format, ..LimberBuild::empty() };
-        let call = Build { part: self.raw, settings: given.as_ptr(), source: lent.as_ptr(), options: &options };
+        let call = Build { component: self.raw, settings: given.as_ptr(), source: lent.as_ptr(), options: &options };
         let mut raw = null_mut();
         self.call("build", |error| function(&call, &mut raw, error)).map_err(Error::msg)?;
         if raw.is_null() {

@@ -1,14 +1,14 @@
 //! The stitch of a plugin. The host owns the parameters as variables, saves and trains them; the plugin computes.
 
+use crate::component::{Component, Instance, function};
 use crate::custom_op::{Backward, custom_op2};
 use crate::encoder::size;
 use crate::memory::{Output, sizes, with_slice, with_values, with_view};
-use crate::part::{Instance, Part, function};
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Error, Tensor, Var};
 use limber_core::registry::{Prepared, PreparedStitch};
 use limber_core::stitch::PrefixSpec;
-use limber_core::{FeatureKind, FeatureSpec, Mode, PartContext, Stitch, Weights};
+use limber_core::{FeatureKind, FeatureSpec, Mode, Stitch, StitchContext, Weights};
 use limber_plugin_abi::lend::{self, c_text};
 use limber_plugin_abi::*;
 use serde_json::Value;
@@ -29,8 +29,8 @@ struct Sides {
 }
 
 impl Sides {
-    fn new(context: &PartContext) -> Self {
-        let PartContext { features, encoder, width, decoder, .. } = *context;
+    fn new(context: &StitchContext) -> Self {
+        let StitchContext { features, encoder, width, decoder, .. } = *context;
         Self { features, width, encoder: c_text(encoder), decoder: c_text(decoder) }
     }
 
@@ -52,35 +52,35 @@ impl Sides {
 
 /// Prepares a stitch between two sides: settings and prefix, no weights.
 pub(crate) fn prepare(
-    part: &Arc<Part>,
+    component: &Arc<Component>,
     table: LimberStitch,
     settings: Value,
-    context: &PartContext,
+    context: &StitchContext,
 ) -> Result<PreparedStitch> {
     let (sides, function) = (Sides::new(context), function!(table, prepare));
     let empty = LimberPrefixSpec::empty();
     // SAFETY: all arguments live beyond the call.
-    let (settings, spec) = part.prepare(settings, context.source, empty, |call, spec, error| unsafe {
-        function(call.part, call.settings, call.source, &sides.table(), call.resolved, spec, error)
+    let (settings, spec) = component.prepare(settings, context.source, empty, |call, spec, error| unsafe {
+        function(call.component, call.settings, call.source, &sides.table(), call.resolved, spec, error)
     })?;
-    let spec = prefix(part, &spec)?;
+    let spec = prefix(component, &spec)?;
     if spec.width != sides.width {
         bail!(
             "{}: its prefix has width {}, decoder {} takes {}",
-            part.label(),
+            component.label(),
             spec.width,
             context.decoder,
             sides.width
         )
     }
-    let (part, given) = (part.clone(), settings.clone());
-    Ok(Prepared::new(part.kind.clone(), settings, spec, move |weights: &Weights| {
+    let (component, given) = (component.clone(), settings.clone());
+    Ok(Prepared::new(component.kind.clone(), settings, spec, move |weights: &Weights| {
         let build = function!(table, build);
         // SAFETY: as above.
-        let instance = part.build(&given, weights, table.release, |call, out, error| unsafe {
-            build(call.part, call.settings, call.source, &sides.table(), call.options, out, error)
+        let instance = component.build(&given, weights, table.release, |call, out, error| unsafe {
+            build(call.component, call.settings, call.source, &sides.table(), call.options, out, error)
         })?;
-        let mut built = Built { part, table, instance, parameters: Vec::new() };
+        let mut built = Built { component, table, instance, parameters: Vec::new() };
         built.parameters = built.listed()?;
         let variables = built.initial(weights.device())?;
         let (width, device) = (sides.features.width, weights.device().clone());
@@ -95,13 +95,13 @@ pub(crate) fn prepare(
     }))
 }
 
-fn prefix(part: &Part, spec: &LimberPrefixSpec) -> Result<PrefixSpec> {
-    Ok(PrefixSpec { tokens: size(part, "tokens", spec.tokens)?, width: size(part, "width", spec.width)? })
+fn prefix(component: &Component, spec: &LimberPrefixSpec) -> Result<PrefixSpec> {
+    Ok(PrefixSpec { tokens: size(component, "tokens", spec.tokens)?, width: size(component, "width", spec.width)? })
 }
 
 /// A built stitch.
 struct Built {
-    part: Arc<Part>,
+    component: Arc<Component>,
     table: LimberStitch,
     instance: Instance,
     /// Names and shapes, in the plugin's order.
@@ -117,7 +117,7 @@ impl Built {
         {
             let (instance, _own) = self.instance.enter();
             // SAFETY: all arguments live beyond the call.
-            let done = self.part.call("list parameters", |error| unsafe { function(instance, &*names, error) });
+            let done = self.component.call("list parameters", |error| unsafe { function(instance, &*names, error) });
             done.map_err(anyhow::Error::msg)?;
         }
         let mut parameters: Vec<(String, Vec<usize>)> = Vec::new();
@@ -125,10 +125,10 @@ impl Built {
             let dims: Option<Vec<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();
             let elements = dims.as_ref().and_then(|d| d.iter().try_fold(1usize, |n, size| n.checked_mul(*size)));
             let (Some(dims), true) = (dims, elements.is_some_and(|n| n <= MOST_ELEMENTS)) else {
-                bail!("{}: parameter {name:?} has shape {shape:?}", self.part.label())
+                bail!("{}: parameter {name:?} has shape {shape:?}", self.component.label())
             };
             if name.is_empty() || parameters.iter().any(|(there, _)| *there == name) {
-                bail!("{}: a parameter {name:?} that is empty or there twice", self.part.label())
+                bail!("{}: a parameter {name:?} that is empty or there twice", self.component.label())
             }
             parameters.push((name, dims));
         }
@@ -146,12 +146,12 @@ impl Built {
                 let (instance, _own) = self.instance.enter();
                 // SAFETY: all arguments live beyond the call.
                 let done = self
-                    .part
+                    .component
                     .call("give a parameter", |error| unsafe { function(instance, index as u32, &view, error) });
                 done.map_err(anyhow::Error::msg)?;
             }
             let values = output.tensor(&format!("values of {name:?}"), &[], device);
-            let values = values.map_err(anyhow::Error::msg).with_context(|| self.part.label())?;
+            let values = values.map_err(anyhow::Error::msg).with_context(|| self.component.label())?;
             variables.insert(name.clone(), Var::from_tensor(&values)?);
         }
         Ok(variables)
@@ -177,7 +177,7 @@ impl Built {
     }
 
     fn error(&self, what: &str, message: impl std::fmt::Display) -> Error {
-        Error::msg(format!("{}: {what}: {message}", self.part.label()))
+        Error::msg(format!("{}: {what}: {message}", self.component.label()))
     }
 }
 
@@ -210,12 +210,12 @@ fn project_call(mode: Mode, features: *const LimberTensor, parameters: &[*const 
 
 impl Stitch for PluginStitch {
     fn prefix_spec(&self, tokens: usize) -> PrefixSpec {
-        let (part, mut spec) = (&self.built.part, LimberPrefixSpec::empty());
+        let (component, mut spec) = (&self.built.component, LimberPrefixSpec::empty());
         let function = function!(self.built.table, prefix);
         let (instance, _own) = self.built.instance.enter();
         // SAFETY: all arguments live beyond the call, the instance is not yet released.
-        let done = part.call("prefix", |error| unsafe { function(instance, tokens as u64, &mut spec, error) });
-        match done.map_err(anyhow::Error::msg).and_then(|()| prefix(part, &spec)) {
+        let done = component.call("prefix", |error| unsafe { function(instance, tokens as u64, &mut spec, error) });
+        match done.map_err(anyhow::Error::msg).and_then(|()| prefix(component, &spec)) {
             Ok(spec) => spec,
             Err(error) => {
                 tracing::warn!("{error:#}; the prefix is taken to be that of {} tokens", self.tokens);
@@ -259,7 +259,7 @@ impl Stitch for PluginStitch {
                         let forward = function!(self.built.table, forward);
                         let (instance, _own) = self.built.instance.enter();
                         // SAFETY: all arguments live beyond the call, the instance is not yet released.
-                        self.built.part.call("forward", |error| unsafe { forward(instance, &call, error) })
+                        self.built.component.call("forward", |error| unsafe { forward(instance, &call, error) })
                     })
                 })
                 .map_err(Error::msg)?;
@@ -301,7 +301,7 @@ impl Backward for Gradient {
                         let (instance, _own) = built.instance.enter();
                         // SAFETY: all arguments live beyond the call, the instance is not yet released.
                         let done = with_slice(values, gradient.dims(), |gradient| {
-                            built.part.call(what, |error| unsafe {
+                            built.component.call(what, |error| unsafe {
                                 vjp(instance, &call, null_mut(), gradient, of_features, pointers.as_ptr(), error)
                             })
                         });

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Tensor, Var};
-use limber_core::registry::PartContext;
+use limber_core::registry::StitchContext;
 use limber_core::{FeatureKind, FeatureSpec, Init, Mode, Registry, Stitch, Weights};
 use limber_stitch_linear as _;
 use serde_json::json;
@@ -34,7 +34,7 @@ const FEATURES: FeatureSpec = FeatureSpec { tokens: 5, width: 6, kind: FeatureKi
 fn stitch(registry: &Registry, kind: &str, settings: serde_json::Value) -> Box<dyn Stitch> {
     let weights = Weights::random(3);
     let source = weights.source().as_ref();
-    let context = PartContext { features: FEATURES, encoder: "e", width: 8, decoder: "d", source };
+    let context = StitchContext { features: FEATURES, encoder: "e", width: 8, decoder: "d", source };
     registry.stitch(kind, settings, &context).unwrap().build(&weights).unwrap()
 }
 

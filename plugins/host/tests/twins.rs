@@ -6,7 +6,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use limber_core::ops::cross_entropy;
-use limber_core::registry::PartContext;
+use limber_core::registry::StitchContext;
 use limber_core::{
     CacheOptions, CacheType, Checkpointing, Decoder, DecoderCache, Encoder, Init, LogitPositions, Mode, Registry, Run,
     Stitch, WeightSource, WeightType, Weights,
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// Cargo builds examples with the tests of their package and puts them beside `deps`.
 fn library() -> PathBuf {
-    let name = format!("{}built_in_parts{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let name = format!("{}built_in_components{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let path = std::env::current_exe().unwrap().parent().unwrap().join("../examples").join(name);
     assert!(path.is_file(), "{} is not built; run `cargo test --release --workspace`", path.display());
     path
@@ -56,7 +56,7 @@ fn stitch(registry: &Registry, kind: &str, encoder: &dyn Encoder, decoder: &dyn 
     let w = weights(3, None);
     let source: &dyn WeightSource = w.source().as_ref();
     let (features, width) = (encoder.feature_spec(), decoder.spec().width);
-    let context = PartContext { features, encoder: "clip-resnet", width, decoder: "gptj", source };
+    let context = StitchContext { features, encoder: "clip-resnet", width, decoder: "gptj", source };
     registry.stitch(kind, tiny(registry, "stitch", kind), &context).unwrap().build(&w).unwrap()
 }
 
@@ -84,7 +84,7 @@ fn apart(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 #[test]
-fn every_part_of_the_library_passes_the_conformance_suite() {
+fn every_component_of_the_library_passes_the_conformance_suite() {
     let [built_in, loaded] = registries();
     let kinds = |r: &Registry| r.entries().map(|e| (e.maker.role(), e.kind.clone())).collect::<Vec<_>>();
     assert_eq!(kinds(&loaded), kinds(&built_in));
@@ -284,7 +284,7 @@ fn errors_of_the_library_arrive_with_its_name() {
     let w = weights(1, None);
     let error = loaded.encoder("clip-resnet", json!({"widht": 3}), w.source().as_ref()).err().unwrap();
     let message = format!("{error:#}");
-    for part in ["clip-resnet", "built_in_parts", "prepare", "key \"widht\": unknown key"] {
+    for part in ["clip-resnet", "built_in_components", "prepare", "key \"widht\": unknown key"] {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
 }

@@ -78,8 +78,8 @@ fn kept_list<'a>(texts: impl Iterator<Item = &'a str>) -> *const *const c_char {
 
 fn tables(name: &str, version: &str) -> Result<*const LimberPlugin> {
     let registry = Registry::from_inventory()?;
-    let parts: Vec<*const LimberPart> = registry.entries().map(part).collect();
-    if parts.is_empty() {
+    let components: Vec<*const LimberPart> = registry.entries().map(component).collect();
+    if components.is_empty() {
         bail!(
             "{name} registers no component; a crate that only links its components must name each: `use my_component as _;`"
         )
@@ -88,19 +88,19 @@ fn tables(name: &str, version: &str) -> Result<*const LimberPlugin> {
         // This is what 1.0 has; a component that needs more of its host says so here.
         version: 0,
         abi_major: LIMBER_ABI_MAJOR,
-        n_parts: parts.len() as u32,
+        n_parts: components.len() as u32,
         name: kept(name),
         release: kept(version),
         built_with: kept(concat!("limber-sdk ", env!("CARGO_PKG_VERSION"))),
         required: null(),
-        parts: Box::leak(parts.into_boxed_slice()).as_ptr(),
+        parts: Box::leak(components.into_boxed_slice()).as_ptr(),
         ..LimberPlugin::empty()
     })))
 }
 
-fn part(entry: &Entry) -> *const LimberPart {
+fn component(entry: &Entry) -> *const LimberPart {
     let entry: &'static Entry = Box::leak(Box::new(entry.clone()));
-    let mut part = LimberPart {
+    let mut component = LimberPart {
         // limber-core's components are `Sync`.
         flags: LIMBER_CONCURRENT | if entry.needs_weights { 0 } else { LIMBER_NO_WEIGHTS },
         kind: kept(&entry.kind),
@@ -113,22 +113,26 @@ fn part(entry: &Entry) -> *const LimberPart {
         ..LimberPart::empty()
     };
     match &entry.maker {
-        Maker::Encoder(_) => (part.role, part.encoder) = (LIMBER_ENCODER, Box::leak(Box::new(encoder::table()))),
-        Maker::Stitch(_) => (part.role, part.stitch) = (LIMBER_STITCH, Box::leak(Box::new(stitch::table()))),
-        Maker::Decoder(_) => (part.role, part.decoder) = (LIMBER_DECODER, Box::leak(Box::new(decoder::table()))),
+        Maker::Encoder(_) => {
+            (component.role, component.encoder) = (LIMBER_ENCODER, Box::leak(Box::new(encoder::table())))
+        }
+        Maker::Stitch(_) => (component.role, component.stitch) = (LIMBER_STITCH, Box::leak(Box::new(stitch::table()))),
+        Maker::Decoder(_) => {
+            (component.role, component.decoder) = (LIMBER_DECODER, Box::leak(Box::new(decoder::table())))
+        }
     }
-    Box::leak(Box::new(part))
+    Box::leak(Box::new(component))
 }
 
 /// The entry behind a component.
 ///
 /// # Safety
-/// `part` is null or one of this library's.
-pub(crate) unsafe fn entry_of(part: *const LimberPart) -> Result<&'static Entry> {
+/// `component` is null or one of this library's.
+pub(crate) unsafe fn entry_of(component: *const LimberPart) -> Result<&'static Entry> {
     // SAFETY: by the caller's promise.
-    let part = unsafe { read(part)? };
+    let component = unsafe { read(component)? };
     // SAFETY: `context` is the entry that was kept for ever.
-    unsafe { part.context.cast::<Entry>().as_ref() }.context("the part has no context")
+    unsafe { component.context.cast::<Entry>().as_ref() }.context("the component has no context")
 }
 
 /// Settings that the host gave.
@@ -180,9 +184,9 @@ impl Drop for Lent {
 }
 
 exported! {
-    fn recognises(part: *const LimberPart, source: *const LimberSource, yes: *mut i32) {
+    fn recognises(component: *const LimberPart, source: *const LimberSource, yes: *mut i32) {
         let source = Lent::new(source)?;
-        let found = (entry_of(part)?.recognises)(source.source())?;
+        let found = (entry_of(component)?.recognises)(source.source())?;
         call::set(yes, i32::from(found))
     }
 }

@@ -36,8 +36,8 @@ pub use export::entry;
 /// exports what is registered already. Once a library.
 #[macro_export]
 macro_rules! export_plugin {
-    ($($role:ident : $part:ty),* $(,)?) => {
-        $($crate::core::register!($role, $part);)*
+    ($($role:ident : $component:ty),* $(,)?) => {
+        $($crate::core::register!($role, $component);)*
 
         /// The entry symbol of limber's plugin ABI.
         ///

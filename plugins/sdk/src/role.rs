@@ -59,11 +59,11 @@ pub(crate) fn functions<R: Role>() -> Functions<R> {
 
 exported! {
     fn prepare[R: Role](
-        part: *const LimberPart, text: *const c_char, source: *const LimberSource, resolved: *const LimberSink,
+        component: *const LimberPart, text: *const c_char, source: *const LimberSource, resolved: *const LimberSink,
         out: *mut R::Answer,
     ) {
         let source = Lent::new(source)?;
-        let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
+        let prepared = prepared::<R>(entry_of(component)?, settings(text)?, source.source())?;
         give(resolved, &prepared.settings.to_string())?;
         answer(out, R::answer(prepared.spec)?)
     }
@@ -71,11 +71,11 @@ exported! {
 
 exported! {
     fn build[R: Role](
-        part: *const LimberPart, text: *const c_char, source: *const LimberSource, options: *const LimberBuild,
+        component: *const LimberPart, text: *const c_char, source: *const LimberSource, options: *const LimberBuild,
         out: *mut *mut LimberInstance,
     ) {
         let source = Lent::new(source)?;
-        let prepared = prepared::<R>(entry_of(part)?, settings(text)?, source.source())?;
+        let prepared = prepared::<R>(entry_of(component)?, settings(text)?, source.source())?;
         set(out, handle(prepared.build(&source.weights(options)?)?))
     }
 }

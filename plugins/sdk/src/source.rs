@@ -51,7 +51,8 @@ impl HostSource {
     /// Runs `body` over the table, which cannot be closed meanwhile.
     fn with<R>(&self, body: impl FnOnce(&LimberSource) -> Result<R, WeightError>) -> Result<R, WeightError> {
         let table = self.table.read().unwrap_or_else(|e| e.into_inner());
-        let table = table.as_ref().ok_or_else(|| self.error("weights can be read only while the part is built"))?;
+        let table =
+            table.as_ref().ok_or_else(|| self.error("weights can be read only while the component is built"))?;
         body(table)
     }
 }

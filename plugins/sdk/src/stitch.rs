@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Tensor, Var};
 use limber_core::registry::{Entry, Maker, PreparedStitch};
 use limber_core::stitch::PrefixSpec;
-use limber_core::{FeatureKind, FeatureSpec, Mode, PartContext, Stitch, WeightSource};
+use limber_core::{FeatureKind, FeatureSpec, Mode, Stitch, StitchContext, WeightSource};
 use limber_plugin_abi::lend::c_text;
 use limber_plugin_abi::*;
 use serde_json::Value;
@@ -37,7 +37,7 @@ struct Built {
 }
 
 fn prepared(entry: &Entry, settings: Value, sides: &Sides, source: &dyn WeightSource) -> Result<PreparedStitch> {
-    let context = PartContext {
+    let context = StitchContext {
         features: sides.features,
         encoder: &sides.encoder,
         width: sides.width,
@@ -86,11 +86,11 @@ fn spec(spec: PrefixSpec) -> LimberPrefixSpec {
 
 exported! {
     fn prepare(
-        part: *const LimberPart, text: *const c_char, source: *const LimberSource, sides: *const LimberSides,
+        component: *const LimberPart, text: *const c_char, source: *const LimberSource, sides: *const LimberSides,
         resolved: *const LimberSink, out: *mut LimberPrefixSpec,
     ) {
         let (source, sides) = (Lent::new(source)?, Sides::new(sides)?);
-        let prepared = prepared(entry_of(part)?, settings(text)?, &sides, source.source())?;
+        let prepared = prepared(entry_of(component)?, settings(text)?, &sides, source.source())?;
         give(resolved, &prepared.settings.to_string())?;
         answer(out, spec(prepared.spec))
     }
@@ -98,11 +98,11 @@ exported! {
 
 exported! {
     fn build(
-        part: *const LimberPart, text: *const c_char, source: *const LimberSource, sides: *const LimberSides,
+        component: *const LimberPart, text: *const c_char, source: *const LimberSource, sides: *const LimberSides,
         options: *const LimberBuild, out: *mut *mut LimberInstance,
     ) {
         let (source, sides) = (Lent::new(source)?, Sides::new(sides)?);
-        let prepared = prepared(entry_of(part)?, settings(text)?, &sides, source.source())?;
+        let prepared = prepared(entry_of(component)?, settings(text)?, &sides, source.source())?;
         let stitch = prepared.build(&source.weights(options)?)?;
         let variables = stitch.variables().into_iter().map(|(name, variable)| (c_text(&name), variable)).collect();
         set(out, handle(Built { stitch, variables, lock: Mutex::new(()) }))

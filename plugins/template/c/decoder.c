@@ -456,7 +456,7 @@ static const LimberPart part = {
     .about = "a language model of one layer that averages what it has seen",
     .schema = "{\"type\": \"object\", \"additionalProperties\": false, \"properties\": {"
               "\"vocab\": {\"type\": \"integer\", \"minimum\": 2, \"default\": 50257, "
-              "\"description\": \"Vocabulary rows V; the last one ends a text.\"}, "
+              "\"description\": \"Vocabulary size V; the last one ends a text.\"}, "
               "\"width\": {\"type\": \"integer\", \"minimum\": 1, \"default\": 256, \"description\": \"Width D.\"}, "
               "\"context\": {\"type\": \"integer\", \"minimum\": 1, \"default\": 1024, "
               "\"description\": \"Most positions.\"}}}",

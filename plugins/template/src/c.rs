@@ -1,6 +1,7 @@
 //! A plugin in C: the template of its role, its test, the headers and a Makefile.
 
-use crate::{File, Role, readme};
+use crate::{File, readme};
+use limber_core::registry::Role;
 use limber_plugin_abi::headers;
 
 /// The template of a role: its component and its test.

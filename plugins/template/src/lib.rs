@@ -10,25 +10,9 @@ mod rust;
 pub use limber::Limber;
 
 use anyhow::{Context, Result, bail, ensure};
+use limber_core::registry::Role;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// What a plugin's component is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Pixels to features.
-    Encoder,
-    /// A language model.
-    Decoder,
-    /// Features to a prefix.
-    Stitch,
-}
-
-impl Role {
-    /// Every role and its name.
-    pub const NAMED: [(&str, Self); 3] =
-        [("encoder", Role::Encoder), ("decoder", Role::Decoder), ("stitch", Role::Stitch)];
-}
 
 /// What a plugin is written in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +28,7 @@ pub enum Language {
 pub struct Template<'a> {
     /// Name of the folder, of the plugin and of its component's kind.
     pub name: &'a str,
-    /// What its component is.
+    /// The role of its component.
     pub role: Role,
     /// What it is written in.
     pub language: Language,
@@ -69,17 +53,17 @@ impl Template<'_> {
             Language::Rust(limber) => rust::files(name, self.role, limber)?,
             Language::C => c::files(name, self.role),
         };
-        let place = || format!("cannot write {}", folder.display());
-        let part = tempfile::Builder::new().prefix(&format!(".{name}.")).tempdir_in(into).with_context(place)?;
+        let context = || format!("cannot write {}", folder.display());
+        let part = tempfile::Builder::new().prefix(&format!(".{name}.")).tempdir_in(into).with_context(context)?;
         for (path, text) in files {
             let path = part.path().join(path);
-            fs::create_dir_all(path.parent().unwrap_or(part.path())).with_context(place)?;
-            fs::write(&path, text).with_context(place)?;
+            fs::create_dir_all(path.parent().unwrap_or(part.path())).with_context(context)?;
+            fs::write(&path, text).with_context(context)?;
         }
         // A temporary folder is its owner's alone; this one becomes an ordinary one.
         #[cfg(unix)]
-        fs::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).with_context(place)?;
-        fs::rename(part.keep(), &folder).with_context(place)?;
+        fs::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).with_context(context)?;
+        fs::rename(part.keep(), &folder).with_context(context)?;
         Ok(folder)
     }
 }

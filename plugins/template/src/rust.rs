@@ -1,7 +1,8 @@
 //! A plugin in Rust: the example of its role under another name, with a manifest of its own.
 
-use crate::{File, Limber, Role, readme};
+use crate::{File, Limber, readme};
 use anyhow::{Result, ensure};
+use limber_core::registry::Role;
 
 /// The example of a role: its kind, its library, its test.
 macro_rules! example {
@@ -17,7 +18,7 @@ pub(crate) fn files(name: &str, role: Role, limber: &Limber) -> Result<Vec<File>
         Role::Stitch => example!("resampler", "stitch"),
     };
     ensure!(
-        library.contains("export_plugin!") && test.contains("#[test]"),
+        library.contains("export_plugin!") && test.contains("plugin_conforms!"),
         "this limber was built from a checkout without symbolic links (git config core.symlinks true)"
     );
     let crate_name = name.replace('-', "_");

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use candle_core::{Tensor, Var};
 use limber_core::stitch::{LayerNames, PrefixSpec, Projector, ProjectorSettings};
-use limber_core::{Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights, register};
+use limber_core::{Component, Mode, Stitch, StitchComponent, StitchContext, WeightSource, Weights, register};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,12 +21,13 @@ register!(stitch, Linear);
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Probability that an element of the prefix is zeroed while training; 0 to below 1. Never at inference.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Whether a layer norm over D follows the projection.
     pub layer_norm: bool,
     /// Prefix tokens K of an encoder with one pooled vector; by default what the checkpoint says, or 1.
     /// Other encoders give K = N.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub tokens: Option<usize>,
 }
 
@@ -47,7 +48,7 @@ impl Config {
 /// The trained projection.
 pub struct Linear(Projector);
 
-impl Part for Linear {
+impl Component for Linear {
     type Config = Config;
     const KIND: &'static str = "linear";
     const ABOUT: &'static str = "one linear projection of the features, as in LiMBeR";
@@ -63,12 +64,12 @@ impl Part for Linear {
     }
 }
 
-impl StitchPart for Linear {
-    fn specs(config: &Config, context: &PartContext) -> Result<PrefixSpec> {
+impl StitchComponent for Linear {
+    fn specs(config: &Config, context: &StitchContext) -> Result<PrefixSpec> {
         Projector::specs(&config.projector(), context)
     }
 
-    fn new(config: &Config, context: &PartContext, weights: &Weights) -> Result<Self> {
+    fn new(config: &Config, context: &StitchContext, weights: &Weights) -> Result<Self> {
         Ok(Self(Projector::new(&config.projector(), context, weights)?))
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use candle_core::{Tensor, Var};
 use limber_core::ops::{gelu_erf, gelu_tanh};
 use limber_core::stitch::{LayerNames, PrefixSpec, Projector, ProjectorSettings};
-use limber_core::{Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights, register};
+use limber_core::{Component, Mode, Stitch, StitchComponent, StitchContext, WeightSource, Weights, register};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,20 +24,21 @@ register!(stitch, Mlp);
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Linear layers, at least 1; by default what the checkpoint has, or 2.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub layers: Option<usize>,
     /// Width of the hidden layers; by default what the checkpoint has, or D.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub width: Option<usize>,
     /// What stands between two linear layers.
     pub activation: Activation,
     /// Probability that an element of the prefix is zeroed while training; 0 to below 1. Never at inference.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Whether a layer norm over D follows the last layer.
     pub layer_norm: bool,
     /// Prefix tokens K of an encoder with one pooled vector; by default what the checkpoint says, or 1.
     /// Other encoders give K = N.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub tokens: Option<usize>,
 }
 
@@ -89,7 +90,7 @@ pub struct Mlp {
     activation: Activation,
 }
 
-impl Part for Mlp {
+impl Component for Mlp {
     type Config = Config;
     const KIND: &'static str = "mlp";
     const ABOUT: &'static str = "a multi-layer perceptron over the features";
@@ -106,12 +107,12 @@ impl Part for Mlp {
     }
 }
 
-impl StitchPart for Mlp {
-    fn specs(config: &Config, context: &PartContext) -> Result<PrefixSpec> {
+impl StitchComponent for Mlp {
+    fn specs(config: &Config, context: &StitchContext) -> Result<PrefixSpec> {
         Projector::specs(&config.projector(), context)
     }
 
-    fn new(config: &Config, context: &PartContext, weights: &Weights) -> Result<Self> {
+    fn new(config: &Config, context: &StitchContext, weights: &Weights) -> Result<Self> {
         Ok(Self { layers: Projector::new(&config.projector(), context, weights)?, activation: config.activation })
     }
 }

@@ -46,7 +46,7 @@ impl Case {
             cache: folder.path().join("hub"),
             endpoint: hub.hub.address.clone(),
             token: None,
-            token_places: "HF_TOKEN and /home/token".to_string(),
+            token_sources: "HF_TOKEN and /home/token".to_string(),
             offline: None,
             certificates: None,
             patience,
@@ -81,7 +81,7 @@ impl Case {
         self.settings.cache.join("models--a--b")
     }
 
-    /// The blob of the weights, and its part.
+    /// The blob of the weights, and its partial file.
     fn blob(&self) -> (PathBuf, PathBuf) {
         let etag = self.hub.world.lock().unwrap().commits[&("a/b".to_string(), commit('1'))][1].etag();
         let blob = self.repository().join("blobs").join(&etag);
@@ -98,7 +98,7 @@ impl Case {
     fn has_weights(&self) {
         let snapshot = self.repository().join("snapshots").join(commit('1'));
         assert!(fs::read(snapshot.join("model.safetensors")).unwrap() == weights(), "other bytes");
-        assert!(!self.blob().1.exists(), "the part is left");
+        assert!(!self.blob().1.exists(), "the partial file is left");
     }
 }
 
@@ -468,8 +468,8 @@ fn the_token_goes_to_the_endpoint_alone() {
 fn without_the_network_the_cache_must_do() {
     let mut case = Case::new();
     case.settings.offline = Some("--offline forbids the network".to_string());
-    let place = case.repository().join("snapshots/main");
-    let expected = ["--offline forbids the network", "looked for model.safetensors or ", place.to_str().unwrap()];
+    let snapshot = case.repository().join("snapshots/main");
+    let expected = ["--offline forbids the network", "looked for model.safetensors or ", snapshot.to_str().unwrap()];
     case.fails("hf:a/b", &expected);
     let use_it = |case: &Case| ensure(&"hf:a/b".parse().unwrap(), &wanted(), &case.settings, &mut |_| ());
     assert!(use_it(&case).unwrap_err().to_string().contains("--offline forbids the network"));
@@ -490,11 +490,11 @@ fn where_nobody_listens_the_message_says_what_is_wanted() {
     // A port that was free a moment ago.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     case.settings.endpoint = format!("http://{free}");
-    let place = case.repository().join("snapshots/main");
+    let snapshot = case.repository().join("snapshots/main");
     let expected =
         ["cannot reach http://127.0.0.1", "(3 attempts)", "looked for model.safetensors or ", "or put it at"];
     let message = case.fails("hf:a/b", &expected);
-    assert!(message.contains(place.to_str().unwrap()), "{message}");
+    assert!(message.contains(snapshot.to_str().unwrap()), "{message}");
     // What is there is used without a word, and cannot be brought up to date.
     let there = Case::new();
     there.pull("hf:a/b").unwrap();

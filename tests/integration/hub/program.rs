@@ -52,7 +52,7 @@ fn large() -> (Hub, tempfile::TempDir, Vec<u8>, PathBuf, PathBuf) {
     (hub, home, bytes, part, pointer)
 }
 
-/// Waits until the part has at least so many bytes.
+/// Waits until the partial file has at least so many bytes.
 fn wait_for(part: &Path, bytes: u64) {
     let start = Instant::now();
     while std::fs::metadata(part).map_or(0, |found| found.len()) < bytes {
@@ -130,7 +130,7 @@ fn the_token_is_sent_and_never_printed() {
 }
 
 #[test]
-fn a_config_brings_what_its_parts_read() {
+fn a_config_brings_what_its_components_read() {
     let golden = |name: &str| Path::new(crate::ROOT).join("tests/golden").join(name);
     let (hub, home) = (Hub::new(), tempfile::tempdir().unwrap());
     let mut files = Vec::new();
@@ -214,7 +214,7 @@ fn an_interrupt_leaves_a_part_that_the_next_run_takes_up() {
     assert_eq!(hub.ranges(), ["", "bytes=1000000-"]);
 }
 
-/// A limit on the length of files ends a write as a full disk does, at a place that can be chosen.
+/// A limit on the length of files ends a write as a full disk does, at an offset that can be chosen.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_takes_no_more_leaves_a_part_too() {

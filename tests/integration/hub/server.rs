@@ -239,8 +239,8 @@ impl Hub {
         let world: Arc<Mutex<World>> = Arc::default();
         let known = world.clone();
         let storage = Server::start(Arc::new(move |request| store(&mut known.lock().unwrap(), request)));
-        let (known, place) = (world.clone(), storage.address.clone());
-        let hub = Server::start(Arc::new(move |request| answer(&mut known.lock().unwrap(), &place, request)));
+        let (known, address) = (world.clone(), storage.address.clone());
+        let hub = Server::start(Arc::new(move |request| answer(&mut known.lock().unwrap(), &address, request)));
         Self { world, hub, storage }
     }
 

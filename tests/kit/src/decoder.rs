@@ -1,6 +1,6 @@
 //! The contract of `Decoder` without a cache: specs, shapes, causality, masks, taps, gradients.
 
-use crate::lively::Lively;
+use crate::lively;
 use crate::report::Report;
 use crate::values::{close, difference, has_shape, noise, refused, same, values};
 use crate::{cached, gradient, settings};
@@ -21,11 +21,11 @@ pub fn check_decoder(entry: &Entry) -> Report {
         report.check("is a decoder", || bail!("it is registered as {}", entry.maker.role()));
         return report;
     };
-    let source = Lively::new(1);
-    settings::check(&mut report, entry, |settings| prepare(settings, &source));
+    let source = lively::lively(1);
+    settings::check(&mut report, entry, |settings| prepare(settings, source.as_ref()));
     let build = || -> Result<_> {
-        let prepared = prepare(entry.tiny.clone(), &source)?;
-        Ok((prepared.spec.clone(), prepared.build(&Lively::weights(1))?))
+        let prepared = prepare(entry.tiny.clone(), source.as_ref())?;
+        Ok((prepared.spec.clone(), prepared.build(&lively::weights(1))?))
     };
     let Some((spec, decoder)) = report.get("builds from its tiny settings with random weights", build) else {
         return report;
@@ -37,7 +37,7 @@ pub fn check_decoder(entry: &Entry) -> Report {
         ensure!(decoder.spec() == spec, "spec {spec:?} became {:?}", decoder.spec());
         let sizes = [width, vocab, layers, kv_heads, head_dim];
         ensure!(sizes.iter().all(|size| *size > 0), "spec {spec:?} has a size of 0");
-        ensure!((2 * T..=LONGEST).contains(&context), "a tiny context of {context}, allowed is {}..={LONGEST}", 2 * T);
+        ensure!((2 * T..=LONGEST).contains(&context), "a tiny context of {context}, expected {}..={LONGEST}", 2 * T);
         ensure!(eos.iter().all(|id| (*id as usize) < vocab), "end-of-sequence ids {eos:?} lie beyond {vocab} rows");
         Ok(())
     });
@@ -58,7 +58,8 @@ pub fn check_decoder(entry: &Entry) -> Report {
     refusals(&mut report, decoder, &spec);
     cached::check(&mut report, decoder, &spec);
     report.check("candle's operations give what the kernels give, as on an accelerator", || {
-        let candles = prepare(entry.tiny.clone(), &source)?.build(&Lively::weights(1).with_backend(Backend::Candle))?;
+        let candles =
+            prepare(entry.tiny.clone(), source.as_ref())?.build(&lively::weights(1).with_backend(Backend::Candle))?;
         backends(decoder, candles.as_ref())
     });
     report

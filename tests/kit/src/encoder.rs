@@ -1,6 +1,6 @@
 //! The contract of `Encoder`.
 
-use crate::lively::Lively;
+use crate::lively;
 use crate::report::Report;
 use crate::settings;
 use crate::values::{close, difference, has_shape, noise, refused, same};
@@ -16,11 +16,11 @@ pub fn check_encoder(entry: &Entry) -> Report {
         report.check("is an encoder", || anyhow::bail!("it is registered as {}", entry.maker.role()));
         return report;
     };
-    let source = Lively::new(1);
-    settings::check(&mut report, entry, |settings| prepare(settings, &source));
+    let source = lively::lively(1);
+    settings::check(&mut report, entry, |settings| prepare(settings, source.as_ref()));
     let build = || -> Result<_> {
-        let prepared = prepare(entry.tiny.clone(), &source)?;
-        Ok((prepared.spec, prepared.build(&Lively::weights(1))?))
+        let prepared = prepare(entry.tiny.clone(), source.as_ref())?;
+        Ok((prepared.spec, prepared.build(&lively::weights(1))?))
     };
     let Some((specs, encoder)) = report.get("builds from its tiny settings with random weights", build) else {
         return report;

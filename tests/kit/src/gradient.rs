@@ -54,7 +54,7 @@ pub(crate) fn check(
         let usual = if along { slope } else { size };
         ensure!(
             (measured - slope).abs() <= 0.02 * usual,
-            "gradient of {name}: finite differences give {measured:.5e}, the gradient {slope:.5e}, allowed is {:.1e}",
+            "gradient of {name}: finite differences give {measured:.5e}, the gradient {slope:.5e}, expected a difference of at most {:.1e}",
             0.02 * usual
         );
     }

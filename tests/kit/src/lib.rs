@@ -22,11 +22,32 @@ mod values;
 
 pub use decoder::check_decoder;
 pub use encoder::check_encoder;
+pub use lively::Drawn;
 pub use report::{Check, Report};
 pub use stitch::check_stitch;
 
 use limber_core::Registry;
 use limber_core::registry::{Entry, Maker};
+
+#[doc(hidden)]
+pub use limber_core;
+
+/// The test of a plugin: the components of the crate `$library`, of these kinds and no others, pass every check, compiled
+/// into the test and as limber loads them. The test depends on `limber-plugin-host` too.
+#[macro_export]
+macro_rules! plugin_conforms {
+    ($library:ident, $($kind:literal),+) => {
+        use $library as _;
+
+        #[test]
+        fn it_conforms_compiled_in_and_loaded() {
+            let built_in = $crate::limber_core::Registry::from_inventory().expect("kinds are unique");
+            $crate::assert_conforms(&built_in, &[$($kind),+]);
+            let library = ::limber_plugin_host::open_built(stringify!($library)).expect("the plugin can be loaded");
+            $crate::assert_conforms(&library.registry().expect("its components are sound"), &[$($kind),+]);
+        }
+    };
+}
 
 /// Every check of the entry's role.
 pub fn check_entry(entry: &Entry) -> Report {

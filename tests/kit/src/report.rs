@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// One named check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What a conforming part does.
+    /// What a conforming component does.
     pub name: String,
-    /// Why the part does not; None where it does.
+    /// Why the component does not; None where it does.
     pub failure: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Report {
 
     /// Runs one check and keeps what it made.
     pub(crate) fn get<T>(&mut self, name: &str, run: impl FnOnce() -> Result<T>) -> Option<T> {
-        // What a panic leaves half done belongs to the part, and is only asked further questions of the same kind.
+        // What a panic leaves half done belongs to the component, and is only asked further questions of the same kind.
         let result = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|e| format!("{e:#}")),
             Err(panic) => {

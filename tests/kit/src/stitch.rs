@@ -1,6 +1,6 @@
 //! The contract of `Stitch`: patches and a pooled vector, variables, gradients, dropout, save and load.
 
-use crate::lively::Lively;
+use crate::lively::lively;
 use crate::report::Report;
 use crate::values::{close, has_shape, noise, refused, same};
 use crate::{gradient, settings};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker, PrepareStitchFn, PreparedStitch};
 use limber_core::weights::{FrozenData, Request, WeightError};
-use limber_core::{FeatureKind, FeatureSpec, Mode, PartContext, Stitch, WeightSource, Weights};
+use limber_core::{FeatureKind, FeatureSpec, Mode, Stitch, StitchContext, WeightSource, Weights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub fn check_stitch(entry: &Entry) -> Report {
         report.check("is a stitch", || bail!("it is registered as {}", entry.maker.role()));
         return report;
     };
-    let source = Lively::new(1);
+    let source = lively(1);
     let patches = FeatureSpec { tokens: 5, width: E, kind: FeatureKind::Patches };
-    settings::check(&mut report, entry, |settings| prepare(settings, &context(&source, patches, D)));
+    settings::check(&mut report, entry, |settings| prepare(settings, &context(source.as_ref(), patches, D)));
     let pooled = FeatureSpec { tokens: 1, width: E, kind: FeatureKind::Pooled };
     for (name, features) in [("patches", patches), ("a pooled vector", pooled)] {
         check_sides(&mut report, entry, prepare, name, features);
@@ -43,7 +43,7 @@ fn check_sides(report: &mut Report, entry: &Entry, prepare: &PrepareStitchFn, na
         let prepared = prepared(source.as_ref(), D)?;
         Ok((prepared.spec, prepared.build(&Weights::new(source, Device::Cpu, None))?))
     };
-    let built = || build(Arc::new(Lively::new(1)));
+    let built = || build(lively(1));
     let Some((spec, stitch)) = report.get(&named("builds from its tiny settings with random weights"), built) else {
         return;
     };
@@ -137,8 +137,8 @@ fn moved(stitch: &dyn Stitch) -> Result<BTreeMap<String, Var>> {
     Ok(variables)
 }
 
-fn context(source: &dyn WeightSource, features: FeatureSpec, width: usize) -> PartContext<'_> {
-    PartContext { features, encoder: ENCODER, width, decoder: DECODER, source }
+fn context(source: &dyn WeightSource, features: FeatureSpec, width: usize) -> StitchContext<'_> {
+    StitchContext { features, encoder: ENCODER, width, decoder: DECODER, source }
 }
 
 /// Variables as a checkpoint would list them.

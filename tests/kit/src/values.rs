@@ -38,14 +38,14 @@ pub(crate) fn difference(a: &Tensor, b: &Tensor) -> Result<f64> {
 /// Equal up to rounding.
 pub(crate) fn close(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     let apart = difference(a, b)?;
-    ensure!(apart <= TOLERANCE, "{what}: relative difference {apart:.2e}, allowed is {TOLERANCE:.0e}");
+    ensure!(apart <= TOLERANCE, "{what}: relative difference {apart:.2e}, expected at most {TOLERANCE:.0e}");
     Ok(())
 }
 
 /// Equal bit for bit.
 pub(crate) fn same(what: &str, a: &Tensor, b: &Tensor) -> Result<()> {
     let apart = difference(a, b)?;
-    ensure!(apart == 0.0, "{what}: relative difference {apart:.2e}, allowed is none");
+    ensure!(apart == 0.0, "{what}: relative difference {apart:.2e}, expected none");
     Ok(())
 }
 

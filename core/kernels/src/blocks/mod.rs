@@ -9,12 +9,12 @@ mod k_quants;
 mod small;
 
 use crate::isa::{Isa, Kernel, dispatch};
-use crate::weight::{Area, Source};
+use crate::weight::{PrefetchRegion, Source};
 
 /// A block format of GGUF that is read and not written.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BlockFormat {
+pub enum BlockType {
     /// 4 bits and a scale.
     Q4_0,
     /// 4 bits, a scale and a minimum.
@@ -57,10 +57,10 @@ pub enum BlockFormat {
     MXFP4,
 }
 
-use BlockFormat::*;
+use BlockType::*;
 
 /// Format, name, numbers of a block, bytes of a block.
-const FORMATS: [(BlockFormat, &str, usize, usize); 20] = [
+const FORMATS: [(BlockType, &str, usize, usize); 20] = [
     (Q4_0, "q4_0", 32, 18),
     (Q4_1, "q4_1", 32, 20),
     (Q5_0, "q5_0", 32, 22),
@@ -83,7 +83,7 @@ const FORMATS: [(BlockFormat, &str, usize, usize); 20] = [
     (MXFP4, "mxfp4", 32, 17),
 ];
 
-impl BlockFormat {
+impl BlockType {
     /// Every format.
     pub fn all() -> impl Iterator<Item = Self> {
         FORMATS.iter().map(|(format, ..)| *format)
@@ -112,21 +112,21 @@ impl BlockFormat {
 
 /// Rows of blocks of `N` numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct BlockRows<'a, const N: usize> {
-    pub format: BlockFormat,
+pub(crate) struct DecodedRows<'a, const N: usize> {
+    pub format: BlockType,
     pub bytes: &'a [u8],
     /// Blocks in a row.
     pub blocks: usize,
 }
 
-impl<const N: usize> Source for BlockRows<'_, N> {
+impl<const N: usize> Source for DecodedRows<'_, N> {
     const BLOCK: usize = N;
 
     #[inline(always)]
-    fn area(self, row: usize, rows: usize, k: usize, len: usize) -> Area {
+    fn prefetch_region(self, row: usize, rows: usize, k: usize, len: usize) -> PrefetchRegion {
         let size = self.format.bytes();
         let start = self.bytes.as_ptr().wrapping_add((row * self.blocks + k / N) * size);
-        Area { start, stride: self.blocks * size, count: rows, bytes: len.div_ceil(N) * size }
+        PrefetchRegion { start, stride: self.blocks * size, count: rows, bytes: len.div_ceil(N) * size }
     }
 
     #[inline(always)]
@@ -146,7 +146,7 @@ impl<const N: usize> Source for BlockRows<'_, N> {
 
 /// Decodes whole blocks.
 pub(crate) struct Decode<'a> {
-    pub format: BlockFormat,
+    pub format: BlockType,
     pub bytes: &'a [u8],
     pub out: &'a mut [f32],
 }
@@ -234,10 +234,10 @@ mod tests {
 
     #[test]
     fn the_table_is_in_the_order_of_the_formats() {
-        for (i, format) in BlockFormat::all().enumerate() {
-            assert_eq!((format as usize, BlockFormat::named(format.name())), (i, Some(format)));
+        for (i, format) in BlockType::all().enumerate() {
+            assert_eq!((format as usize, BlockType::named(format.name())), (i, Some(format)));
             assert!([32, 256].contains(&format.numbers()), "{}", format.name());
         }
-        assert_eq!(BlockFormat::named("q8_0"), None);
+        assert_eq!(BlockType::named("q8_0"), None);
     }
 }

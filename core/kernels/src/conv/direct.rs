@@ -5,7 +5,7 @@ use crate::gemm::{A_DEPTH, A_STRIDE, Multiply, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
 use crate::scratch::{Line, Scratch, lines};
-use crate::weight::Area;
+use crate::weight::PrefetchRegion;
 
 /// Most output pixels and channels of a piece of work: packed pixels, their results and a block of weights stay in the
 /// second-level cache together.
@@ -88,7 +88,7 @@ impl Kernel for Piece<'_> {
                     width: n1 - n0,
                     first: k0 == 0,
                     last: k0 + len == depth,
-                    ahead: Area::NONE,
+                    ahead: PrefetchRegion::NONE,
                 };
                 dispatch(I::LEVEL, multiply);
             }

@@ -1,16 +1,16 @@
 //! 3 x 3 convolution at stride 1 by Winograd's minimal filtering: F(2 x 2, 3 x 3), 16 products instead of 36.
 //!
-//! Sixteen transformed values of every 4 x 4 patch of the input meet sixteen transformed matrices of weights; their
-//! products give 2 x 2 pixels. The transforms add, subtract and halve, so that the result is within about twice the
-//! rounding of the plain sum. Source followed: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-//! arXiv 1509.09308.
+//! Sixteen transformed values of every 4 x 4 patch of the input are multiplied with sixteen transformed matrices of
+//! weights; their products give 2 x 2 pixels. The transforms add, subtract and halve, so that the result is within
+//! about twice the rounding of the plain sum. Source followed: Lavin and Gray, "Fast Algorithms for Convolutional
+//! Neural Networks", arXiv 1509.09308.
 
 use super::{Call, ConvShape, Grid, panel_width};
 use crate::gemm::{A_DEPTH, A_STRIDE, Multiply, Target, finish, packed_floats};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared};
 use crate::scratch::{Line, Scratch, lines};
-use crate::weight::Area;
+use crate::weight::PrefetchRegion;
 
 /// Side of a patch of the input, and of the pixels that it gives.
 const N: usize = 4;
@@ -91,7 +91,7 @@ struct Piece<'a> {
 }
 
 /// Where a patch lies.
-struct Place {
+struct PatchIndex {
     image: usize,
     /// Its first output pixel.
     y: usize,
@@ -100,9 +100,9 @@ struct Place {
 
 impl Call<'_> {
     #[inline(always)]
-    fn place(&self, patch: usize) -> Place {
+    fn patch_index(&self, patch: usize) -> PatchIndex {
         let [down, across] = self.out.map(|side| side.div_ceil(M));
-        Place { image: patch / (down * across), y: patch / across % down * M, x: patch % across * M }
+        PatchIndex { image: patch / (down * across), y: patch / across % down * M, x: patch % across * M }
     }
 }
 
@@ -138,7 +138,7 @@ impl Kernel for Piece<'_> {
                     width,
                     first: true,
                     last: true,
-                    ahead: Area::NONE,
+                    ahead: PrefetchRegion::NONE,
                 };
                 dispatch(I::LEVEL, multiply);
             }
@@ -155,7 +155,7 @@ impl Kernel for Piece<'_> {
 unsafe fn transform<I: Isa>(call: &Call, patch: usize, row: usize, rows: usize, zeros: *const f32, values: *mut f32) {
     let ConvShape { n_in, padding, .. } = call.conv.shape;
     let [h, w] = call.size;
-    let Place { image, y, x } = call.place(patch);
+    let PatchIndex { image, y, x } = call.patch_index(patch);
     let each = packed_floats(rows, n_in);
     // SAFETY: only pixels inside the image are read, others are `zeros`.
     unsafe {
@@ -208,7 +208,7 @@ unsafe fn transform<I: Isa>(call: &Call, patch: usize, row: usize, rows: usize, 
 unsafe fn collect<I: Isa>(call: &Call, patch: usize, products: *const f32, stride: usize, [n0, n1]: [usize; 2]) {
     let n_out = call.conv.shape.n_out;
     let [out_h, out_w] = call.out;
-    let Place { image, y, x } = call.place(patch);
+    let PatchIndex { image, y, x } = call.patch_index(patch);
     let bias = call.conv.bias.as_deref();
     let to = Target { residual: call.residual, activation: call.activation, ..Target::new(call.y.get(), n_out) };
     let finished = to.unfinished();

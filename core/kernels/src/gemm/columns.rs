@@ -1,7 +1,7 @@
 //! Columns of B widened to f32 panels: rows of the source as columns (y = x W^T), or as they lie (y = x W).
 
 use crate::isa::Isa;
-use crate::weight::{Area, Source};
+use crate::weight::{PrefetchRegion, Source};
 
 /// Widest block of any kind.
 const WIDEST: usize = 512;
@@ -24,9 +24,9 @@ pub(crate) trait Columns: Copy + Send + Sync {
     const K_BLOCK: usize;
 
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32);
-    /// The memory that `pack` of the same place reads: asked for while the block before is multiplied, for what comes from
-    /// memory only when it is packed costs a sixth of the time of a cold product.
-    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area;
+    /// The memory that `pack` of the same position reads: asked for while the block before is multiplied, for what
+    /// comes from memory only when it is packed costs a sixth of the time of a cold product.
+    fn prefetch_region(self, k: usize, depth: usize, n: usize, width: usize) -> PrefetchRegion;
 }
 
 /// B is the transpose of the source: column n of B is row n of the source.
@@ -38,8 +38,8 @@ impl<S: Source> Columns for ByRow<S> {
     const K_BLOCK: usize = 512;
 
     #[inline(always)]
-    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area {
-        self.0.area(n, width, k, depth)
+    fn prefetch_region(self, k: usize, depth: usize, n: usize, width: usize) -> PrefetchRegion {
+        self.0.prefetch_region(n, width, k, depth)
     }
     #[inline(always)]
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32) {
@@ -57,14 +57,14 @@ impl<S: Source> Columns for ByRow<S> {
                     for k0 in (0..depth).step_by(STEP) {
                         let len = STEP.min(depth - k0);
                         let to = dst.add(k0 * wide + half * I::LANES);
-                        if valid == I::LANES && self.0.turn::<I>(n + first, k + k0, len, to, wide) {
+                        if valid == I::LANES && self.0.transpose::<I>(n + first, k + k0, len, to, wide) {
                             continue;
                         }
                         for i in 0..I::LANES {
                             if i < valid {
                                 let next = first + i + AHEAD_ROWS;
                                 if k0 == 0 && next < width {
-                                    self.0.area(n + next, 1, k, depth).prefetch::<I>(0, 1);
+                                    self.0.prefetch_region(n + next, 1, k, depth).prefetch::<I>(0, 1);
                                 }
                                 self.0.widen::<I>(n + first + i, k + k0, len, rows.add(i * STEP));
                             } else {
@@ -92,8 +92,8 @@ impl<S: Source> Columns for ByColumn<S> {
     const K_BLOCK: usize = 256;
 
     #[inline(always)]
-    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area {
-        self.0.area(k, depth.min(AHEAD_ROWS), n, width)
+    fn prefetch_region(self, k: usize, depth: usize, n: usize, width: usize) -> PrefetchRegion {
+        self.0.prefetch_region(k, depth.min(AHEAD_ROWS), n, width)
     }
     #[inline(always)]
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32) {
@@ -108,7 +108,7 @@ impl<S: Source> Columns for ByColumn<S> {
             for i in 0..depth {
                 let next = i + AHEAD_ROWS;
                 if next < depth {
-                    self.0.area(k + next, 1, n, width).prefetch::<I>(0, 1);
+                    self.0.prefetch_region(k + next, 1, n, width).prefetch::<I>(0, 1);
                 }
                 self.0.widen::<I>(k + i, n - skip, len, row);
                 let row = row.add(skip);
@@ -140,12 +140,12 @@ impl<C: Columns> Columns for Shifted<C> {
     const K_BLOCK: usize = C::K_BLOCK;
 
     #[inline(always)]
-    fn area(self, k: usize, depth: usize, n: usize, width: usize) -> Area {
-        self.columns.area(self.k + k, depth, self.n + n, width)
+    fn prefetch_region(self, k: usize, depth: usize, n: usize, width: usize) -> PrefetchRegion {
+        self.columns.prefetch_region(self.k + k, depth, self.n + n, width)
     }
     #[inline(always)]
     unsafe fn pack<I: Isa>(self, k: usize, depth: usize, n: usize, width: usize, dst: *mut f32) {
-        // SAFETY: the trait's contract, of the stretch that the maker names.
+        // SAFETY: the trait's contract, of the block that the maker names.
         unsafe { self.columns.pack::<I>(self.k + k, depth, self.n + n, width, dst) }
     }
 }

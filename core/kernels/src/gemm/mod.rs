@@ -1,4 +1,4 @@
-//! Matrix product C [M, N] = A [M, K] B [K, N] over packed blocks, the many-rows regime.
+//! Matrix product C [M, N] = A [M, K] B [K, N] over packed blocks, for many rows.
 //!
 //! A (activations) is copied once into blocks of [`A_DEPTH`] columns whose rows lie a constant distance apart; B is
 //! panels of two vectors' width, packed ahead or widened from weights block by block, that stay in the second-level
@@ -14,7 +14,7 @@ pub(crate) use tile::{Finish, Target, finish};
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel::{self, Shared, share};
 use crate::scratch::Scratch;
-use crate::weight::Area;
+use crate::weight::PrefetchRegion;
 
 /// Columns of a block of packed A.
 pub(crate) const A_DEPTH: usize = 256;
@@ -34,7 +34,7 @@ pub(crate) fn packed_floats(rows: usize, depth: usize) -> usize {
 
 /// Where column `k`, a multiple of [`A_DEPTH`], of row `row` of `rows` stands among packed ones.
 #[inline(always)]
-pub(crate) const fn packed_place(k: usize, row: usize, rows: usize) -> usize {
+pub(crate) const fn packed_offset(k: usize, row: usize, rows: usize) -> usize {
     (k / A_DEPTH * rows + row) * A_STRIDE
 }
 
@@ -46,7 +46,7 @@ pub(crate) const fn packed_place(k: usize, row: usize, rows: usize) -> usize {
 #[inline(always)]
 pub(crate) unsafe fn pack_row(a: *const f32, depth: usize, row: usize, rows: usize, dst: *mut f32) {
     for k in (0..depth).step_by(A_DEPTH) {
-        let to = packed_place(k, row, rows);
+        let to = packed_offset(k, row, rows);
         // SAFETY: the caller's.
         unsafe { dst.add(to).copy_from_nonoverlapping(a.add(k), A_DEPTH.min(depth - k)) };
     }
@@ -58,17 +58,17 @@ pub(crate) fn tiles(rows: usize, max: usize) -> impl Iterator<Item = (usize, usi
     (0..n).map(move |t| (share(rows, n, t), share(rows, n, t + 1))).filter(|(a, b)| a < b)
 }
 
-/// Packed rows of A times packed panels of B, for a stretch of the depth; the same code whatever B was packed from.
+/// Packed rows of A times packed panels of B, for a slice of the depth; the same code whatever B was packed from.
 #[derive(Clone, Copy)]
 pub(crate) struct Multiply {
-    /// Row 0 of the stretch's first block.
+    /// Row 0 of the slice's first block.
     pub a: *const f32,
     /// Rows that the blocks of A hold.
     pub rows: usize,
     /// Which of the tiles of these rows are multiplied.
     pub tiles: (usize, usize),
     pub depth: usize,
-    /// Panels, row 0 of the stretch.
+    /// Panels, row 0 of the slice.
     pub b: *const f32,
     /// Floats from one panel to the next.
     pub b_stride: usize,
@@ -80,7 +80,7 @@ pub(crate) struct Multiply {
     pub first: bool,
     pub last: bool,
     /// What is packed next: asked for while this is multiplied.
-    pub ahead: Area,
+    pub ahead: PrefetchRegion,
 }
 
 impl Kernel for Multiply {
@@ -112,7 +112,7 @@ impl Kernel for Multiply {
                         macro_rules! sizes {
                             ($($m:literal)*) => {
                                 match rows {
-                                    $($m if $m <= I::MR => tile::place::<I, $m>(
+                                    $($m if $m <= I::MR => tile::run::<I, $m>(
                                         a, b, depth, to, m, self.n0 + n, width, first,
                                     ),)*
                                     _ => unreachable!("a tile has 1..=MR rows"),
@@ -143,7 +143,7 @@ pub(crate) struct Block {
     pub width: usize,
     pub panels: Shared<f32>,
     /// What is packed first behind this block.
-    pub after: Area,
+    pub after: PrefetchRegion,
 }
 
 /// A block together with the columns it takes.
@@ -174,7 +174,7 @@ impl<C: Columns> Kernel for Filled<C> {
                     last: next == block.depth,
                     ahead: match C::K_BLOCK.min(block.depth - next) {
                         0 => block.after,
-                        depth => columns.area(next, depth, block.n0, block.width),
+                        depth => columns.prefetch_region(next, depth, block.n0, block.width),
                     },
                 };
                 dispatch(I::LEVEL, multiply);
@@ -275,8 +275,8 @@ pub(crate) unsafe fn piece<C: Columns>(a: &Packed, product: &Product<C>, i: usiz
     // Pieces are handed out in order, so this thread's next one is about as many on as there are threads.
     let next = (i + rayon::current_num_threads()) / row_parts * width;
     let after = match product.n.saturating_sub(next).min(width) {
-        0 => Area::NONE,
-        width => product.columns.area(0, C::K_BLOCK.min(a.depth), next, width),
+        0 => PrefetchRegion::NONE,
+        width => product.columns.prefetch_region(0, C::K_BLOCK.min(a.depth), next, width),
     };
     let block = Block {
         after,

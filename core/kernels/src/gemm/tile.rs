@@ -67,7 +67,7 @@ unsafe fn tile<I: Isa, const M: usize>(a: *const f32, b: *const f32, depth: usiz
     }
 }
 
-/// [`finish`] of all of a stretch of columns, where no tile does it.
+/// [`finish`] of all of a block of columns, where no tile does it.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish {
     pub to: Target,
@@ -88,7 +88,7 @@ impl Kernel for Finish {
 
 /// Computes a tile and adds it to C (`first`: to the bias) at row `m`, columns `n .. n + width`.
 #[inline(always)]
-pub(super) unsafe fn place<I: Isa, const M: usize>(
+pub(super) unsafe fn run<I: Isa, const M: usize>(
     a: *const f32,
     b: *const f32,
     depth: usize,

@@ -141,7 +141,7 @@ pub(crate) trait Isa: Copy + 'static {
     /// Whether [`Isa::transpose_bf16`] is there.
     const TURNS_BF16: bool = false;
     /// Transposes `LANES` rows of `2 LANES` bf16 at `rows + i * stride` into f32 at `dst + j * dst_stride`; reads each
-    /// row once, for rows a power of two apart share a few places of the nearest cache.
+    /// row once, for rows a power of two apart share a few sets of the nearest cache.
     #[inline(always)]
     unsafe fn transpose_bf16(_rows: *const u16, _stride: usize, _dst: *mut f32, _dst_stride: usize) {}
     /// Asks for the cache line at `p`; any address is allowed.

@@ -1,4 +1,4 @@
-//! q8_0 and q4_k weights times few rows of activations with 8-bit integer dot products (AVX-512 VNNI).
+//! q8_0 and q4_k weights times few rows of activations (skinny GEMM) with 8-bit integer dot products (AVX-512 VNNI).
 //!
 //! Widening quantised weights to f32 costs more time than reading them. Here 32 activations at a time become fixed-point
 //! numbers of a unit of their own, kept as two or three signed bytes each, and the sums of their products with the
@@ -28,7 +28,7 @@ const GROUPS: usize = 2;
 /// Weight rows that are read side by side.
 const ROWS: usize = W * GROUPS;
 
-/// Quantised rows that meet coded activations.
+/// Quantised rows that are multiplied with coded activations.
 pub(crate) trait Blocks {
     /// Bytes of a coded activation.
     const DIGITS: usize;
@@ -37,18 +37,18 @@ pub(crate) trait Blocks {
     ///
     /// # Safety
     ///
-    /// The features of [`few`] are there, and so are the rows.
+    /// The features of [`skinny`] are there, and so are the rows.
     unsafe fn dots(weight: *const u8, row: usize, step: usize, x: Row) -> [f32; ROWS];
 }
 
-// Only functions that are always inlined are sure to take on the instruction set of `few`: what is below has none of its own,
-// and no closures.
+// Only functions that are always inlined are sure to take on the instruction set of `skinny`: what is below has none of
+// its own, and no closures.
 
 /// Adds the products of 32 unsigned codes of each row with a block of activations, times scale `at` of the row, to `acc`.
 ///
 /// # Safety
 ///
-/// The features of [`few`] are there.
+/// The features of [`skinny`] are there.
 #[inline(always)]
 unsafe fn add_products<const D: usize>(
     q: [__m256i; W],
@@ -72,7 +72,7 @@ unsafe fn add_products<const D: usize>(
 ///
 /// # Safety
 ///
-/// The features of [`few`] are there.
+/// The features of [`skinny`] are there.
 #[inline(always)]
 unsafe fn products<const N: usize, const D: usize>(q: [__m256i; N], x: [__m256i; D]) -> [__m256i; N] {
     // SAFETY: the caller's.
@@ -114,7 +114,7 @@ unsafe fn sum(v: __m256) -> f32 {
 ///
 /// AVX-512 F, BW, DQ, VL, VNNI and F16C are there; `weight` has the rows; the target has room.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-pub(crate) unsafe fn few<B: Blocks>(weight: &[u8], n_in: usize, x: &Coded, from: usize, to: usize, target: Target) {
+pub(crate) unsafe fn skinny<B: Blocks>(weight: &[u8], n_in: usize, x: &Coded, from: usize, to: usize, target: Target) {
     let bias = |n: usize| {
         // SAFETY: a bias has as many numbers as there are weight rows.
         if target.bias.is_null() { 0.0 } else { unsafe { *target.bias.add(n) } }

@@ -80,7 +80,7 @@ const ORDER: [usize; W] = [0, 2, 1, 3];
 ///
 /// # Safety
 ///
-/// The blocks are super-blocks `b` of their rows, and it exists, and the features of [`few`].
+/// The blocks are super-blocks `b` of their rows, and it exists, and the features of [`skinny`].
 #[inline(always)]
 unsafe fn add_heads(blocks: [*const u8; W], x: Row, b: usize, scales: &mut [[f32; 8]; W], minima: __m256) -> __m256 {
     // SAFETY: the caller's.
@@ -118,7 +118,7 @@ unsafe fn add_heads(blocks: [*const u8; W], x: Row, b: usize, scales: &mut [[f32
 ///
 /// # Safety
 ///
-/// 16 bytes are readable at both, and the features of [`few`] are there.
+/// 16 bytes are readable at both, and the features of [`skinny`] are there.
 #[inline(always)]
 unsafe fn unpack(a: *const u8, b: *const u8) -> __m256i {
     // SAFETY: the caller's.

@@ -70,7 +70,7 @@ impl Blocks for Q8 {
 ///
 /// # Safety
 ///
-/// The block exists, and the features of [`few`].
+/// The block exists, and the features of [`skinny`].
 #[inline(always)]
 unsafe fn add_block(
     first: [*const u8; W],
@@ -96,7 +96,7 @@ unsafe fn add_block(
 ///
 /// # Safety
 ///
-/// Block `b`, a multiple of `STEP`, exists in each row, and the features of [`few`].
+/// Block `b`, a multiple of `STEP`, exists in each row, and the features of [`skinny`].
 #[inline(always)]
 unsafe fn step_scales(
     first: [*const u8; W],
@@ -121,7 +121,7 @@ unsafe fn step_scales(
 ///
 /// # Safety
 ///
-/// The blocks exist, and the features of [`few`].
+/// The blocks exist, and the features of [`skinny`].
 #[inline(always)]
 unsafe fn halves(block: *const u8, count: usize) -> __m256 {
     // SAFETY: the caller's.

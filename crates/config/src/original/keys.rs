@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// Keys that are read nowhere here, and what stands in their place.
+/// Keys that are read nowhere here, and what replaces them.
 pub const WITHOUT_EFFECT: [(&str, &str); 16] = [
     ("seq_len", "the decoder's own context length counts"),
     ("lr_decay_iters", "the decay ends at train_steps, as it does under the original's trainer"),

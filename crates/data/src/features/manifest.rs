@@ -32,8 +32,11 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Every layout under its name in flags.
-    pub const NAMED: [(&str, Layout); 2] = [("safetensors", Layout::Safetensors), ("npy", Layout::Npy)];
+    /// Every layout under its name in flags, with its explanation in the help.
+    pub const NAMED: [(&str, Layout, &str); 2] = [
+        ("safetensors", Layout::Safetensors, "One safetensors file per shard of items"),
+        ("npy", Layout::Npy, "The original's layout: one .npy file per image"),
+    ];
 }
 
 /// The type of the stored numbers.
@@ -49,9 +52,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Every type under its name in flags.
-    pub const NAMED: [(&str, Precision); 3] =
-        [("f32", Precision::F32), ("f16", Precision::F16), ("bf16", Precision::Bf16)];
+    /// Every type under its name in flags, with its explanation in the help.
+    pub const NAMED: [(&str, Precision, &str); 3] = [
+        ("f32", Precision::F32, "As computed"),
+        ("f16", Precision::F16, "11 significant bits, up to 65504"),
+        ("bf16", Precision::Bf16, "8 significant bits, the range of f32"),
+    ];
 
     /// As the type of a tensor.
     pub fn weight_type(self) -> WeightType {
@@ -122,7 +128,7 @@ impl Manifest {
         };
         let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
         if value["version"] != VERSION {
-            bail!("{}: version {} cannot be read, allowed is {VERSION}", path.display(), value["version"])
+            bail!("{}: version {} cannot be read, expected {VERSION}", path.display(), value["version"])
         }
         let manifest: Self =
             serde_json::from_value(value).with_context(|| format!("{} is no manifest of features", path.display()))?;

@@ -89,7 +89,7 @@ fn select(bytes: SharedBytes, array: Option<&str>, n: usize, e: usize) -> Result
     }
     if head.get(8) != Some(&b'{') {
         let start = head[..head.len().min(8)].escape_ascii();
-        return Err(format!("in no known format (it begins with \"{start}\"); allowed are .npy, .npz and safetensors"));
+        return Err(format!("in no known format (it begins with \"{start}\"); expected .npy, .npz or safetensors"));
     }
     let Contents { tensors, .. } = read_safetensors(bytes)?;
     let name = choose(tensors.keys().map(String::as_str), array)?;
@@ -120,7 +120,7 @@ fn check(shape: &[usize], n: usize, e: usize) -> Result<(), String> {
     }
     let one = if n == 1 { format!(" or [{e}]") } else { String::new() };
     Err(format!(
-        "shape {shape:?} does not fit; allowed is [{n}, {e}]{one}, tokens x width, as the encoder's settings say"
+        "shape {shape:?} does not fit; expected [{n}, {e}]{one}, tokens x width, as the encoder's settings say"
     ))
 }
 
@@ -129,5 +129,5 @@ fn values(tensor: &StoredTensor, n: usize, e: usize) -> Result<Vec<f32>, String>
     let element = tensor.element.name().to_lowercase();
     tensor
         .numbers()?
-        .ok_or_else(|| format!("elements of type {element} cannot be features; allowed are floats and integers"))
+        .ok_or_else(|| format!("elements of type {element} cannot be features; expected floats or integers"))
 }

@@ -57,7 +57,7 @@ fn header(whole: &[u8]) -> Result<(NpyHeader, usize), String> {
     };
     let length = length.ok_or_else(cut)?;
     if length > HEADER_LIMIT {
-        return Err(format!("a header of {length} bytes, allowed are {HEADER_LIMIT}"));
+        return Err(format!("a header of {length} bytes, expected at most {HEADER_LIMIT}"));
     }
     let head = whole.get(..text + length).ok_or_else(cut)?;
     // The parser descends into brackets, and a stack has its end.
@@ -80,7 +80,7 @@ fn header(whole: &[u8]) -> Result<(NpyHeader, usize), String> {
 fn element(dtype: &DType) -> Result<(Element, bool), String> {
     let refused = || {
         let allowed = "floats and integers of up to 64 bits, and bool";
-        format!("elements of type {} cannot be features; allowed are {allowed}", dtype.descr())
+        format!("elements of type {} cannot be features; expected {allowed}", dtype.descr())
     };
     let DType::Plain(plain) = dtype else { return Err(refused()) };
     let name = match (plain.type_char(), plain.size_field()) {

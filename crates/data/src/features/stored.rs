@@ -93,9 +93,9 @@ impl Stored {
     fn row(&self, manifest: &Manifest, item: &Item) -> Result<Vec<f32>> {
         let at = item.index / manifest.block;
         let path = manifest.file(&self.folder, at);
-        let place = || format!("cannot read the features {}", path.display());
-        let mut file = File::open(&path).with_context(place)?;
-        let block = self.block(manifest, at, &mut file).with_context(place)?;
+        let context = || format!("cannot read the features {}", path.display());
+        let mut file = File::open(&path).with_context(context)?;
+        let block = self.block(manifest, at, &mut file).with_context(context)?;
         let wanted = hash(&item.key);
         let Ok(found) = block.tensors.binary_search_by_key(&wanted, |(key, _)| *key) else {
             match block.skipped.get(&item.key).or_else(|| block.skipped.get(&item.name)) {
@@ -110,8 +110,8 @@ impl Stored {
         let dtype = manifest.dtype.weight_type();
         let elements = manifest.tokens * manifest.width;
         let mut bytes = vec![0; bytes_of(manifest.dtype, elements)];
-        file.seek(SeekFrom::Start(block.tensors[found].1)).with_context(place)?;
-        file.read_exact(&mut bytes).with_context(place)?;
+        file.seek(SeekFrom::Start(block.tensors[found].1)).with_context(context)?;
+        file.read_exact(&mut bytes).with_context(context)?;
         let length = bytes.len();
         let data = FrozenData::new(Arc::new(bytes), 0..length, dtype, &[manifest.tokens, manifest.width])
             .map_err(anyhow::Error::msg)?;
@@ -135,11 +135,11 @@ impl Stored {
 
 /// Refuses features that are not those of this encoder and data set.
 fn check(folder: &Path, manifest: &Manifest, expected: &Expected, items: usize) -> Result<()> {
-    let place = folder.display();
+    let context = folder.display();
     let FeatureSpec { tokens, width, .. } = expected.features;
     if (manifest.tokens, manifest.width) != (tokens, width) {
         bail!(
-            "{place}: holds features of {} x {} (N x E), the config's encoder gives {tokens} x {width}",
+            "{context}: holds features of {} x {} (N x E), the config's encoder gives {tokens} x {width}",
             manifest.tokens,
             manifest.width
         )
@@ -148,14 +148,14 @@ fn check(folder: &Path, manifest: &Manifest, expected: &Expected, items: usize) 
         && (&manifest.encoder, &manifest.fingerprint) != (kind, fingerprint)
     {
         bail!(
-            "{place}: holds features of the encoder {} with the fingerprint {}, the config's is {kind} with {fingerprint}: \
+            "{context}: holds features of the encoder {} with the fingerprint {}, the config's is {kind} with {fingerprint}: \
              other settings, other weights or another preparation of images",
             manifest.encoder,
             manifest.fingerprint
         )
     }
     if manifest.items != items {
-        bail!("{place}: holds features of a data set of {} items, the config's has {items}", manifest.items)
+        bail!("{context}: holds features of a data set of {} items, the config's has {items}", manifest.items)
     }
     let missing: Vec<usize> = (0..manifest.blocks()).filter(|at| !manifest.file(folder, *at).is_file()).collect();
     if !missing.is_empty() {
@@ -166,7 +166,7 @@ fn check(folder: &Path, manifest: &Manifest, expected: &Expected, items: usize) 
             .collect();
         let more = if missing.len() > NAMED { format!(" and {} more", missing.len() - NAMED) } else { String::new() };
         bail!(
-            "{place}: not complete, {} of {} blocks are missing ({}{more}); run limber encode --data again",
+            "{context}: not complete, {} of {} blocks are missing ({}{more}); run limber encode --data again",
             missing.len(),
             manifest.blocks(),
             named.join(", ")
@@ -215,15 +215,15 @@ impl Block {
 /// A file that cannot be read, or is not the manifest's.
 pub fn skipped(manifest: &Manifest, folder: &Path, at: usize) -> Result<Skipped> {
     let path = manifest.file(folder, at);
-    let place = || format!("cannot read {}", path.display());
+    let context = || format!("cannot read {}", path.display());
     match manifest.layout {
         Layout::Safetensors => {
-            let mut file = File::open(&path).with_context(place)?;
-            Ok(Block::read(manifest, &mut file).with_context(place)?.skipped)
+            let mut file = File::open(&path).with_context(context)?;
+            Ok(Block::read(manifest, &mut file).with_context(context)?.skipped)
         }
         Layout::Npy => {
-            let text = std::fs::read_to_string(&path).with_context(place)?;
-            let done: Done = serde_json::from_str(&text).with_context(place)?;
+            let text = std::fs::read_to_string(&path).with_context(context)?;
+            let done: Done = serde_json::from_str(&text).with_context(context)?;
             Ok(done.skipped)
         }
     }

@@ -40,7 +40,7 @@ pub struct Shard {
 
 /// One member of a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct Field {
     /// Its ending, in lower case, all after the first dot of the name.
     pub ending: String,
     /// First byte of its data.
@@ -55,13 +55,13 @@ pub struct Sample {
     /// Folder and name up to the first dot.
     pub name: String,
     /// Its members, in order.
-    pub parts: Vec<Part>,
+    pub fields: Vec<Field>,
 }
 
 impl Sample {
     /// The endings, for messages.
     pub fn endings(&self) -> String {
-        self.parts.iter().map(|part| part.ending.as_str()).collect::<Vec<_>>().join(", ")
+        self.fields.iter().map(|field| field.ending.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -80,12 +80,12 @@ pub fn read(files: Vec<(PathBuf, String)>) -> Result<Vec<Shard>> {
 
 impl Shard {
     fn open(path: PathBuf, label: String) -> Result<Self> {
-        let place = || format!("cannot read the shard {}", path.display());
-        let file = File::open(&path).with_context(place)?;
-        let length = file.metadata().with_context(place)?.len();
+        let context = || format!("cannot read the shard {}", path.display());
+        let file = File::open(&path).with_context(context)?;
+        let length = file.metadata().with_context(context)?.len();
         let mut magic = [0; 2];
         if length >= 2 {
-            read_at(&file, &mut magic, 0).with_context(place)?;
+            read_at(&file, &mut magic, 0).with_context(context)?;
         }
         if magic == GZIP {
             bail!("{}: it is compressed; samples are read one by one, which needs a plain tar file", path.display())
@@ -124,7 +124,7 @@ impl Shard {
     /// The members of sample `at`.
     ///
     /// # Errors
-    /// A member that is cut short, the part of a shard that cannot be read.
+    /// A member that is cut short, a shard that cannot be read.
     pub fn sample(&self, at: usize) -> Result<Sample> {
         let Some(start) = self.starts.get(at) else {
             match &self.broken {
@@ -132,27 +132,27 @@ impl Shard {
                 None => bail!("there is no such sample"),
             }
         };
-        let mut sample = Sample { name: String::new(), parts: Vec::new() };
+        let mut sample = Sample { name: String::new(), fields: Vec::new() };
         // What is broken behind this sample is another item's.
         let _ = walk(&self.file, *start, |member| {
-            let is_first = sample.parts.is_empty();
+            let is_first = sample.fields.is_empty();
             if is_first {
                 sample.name = member.name.to_string();
             }
             let is_ours = member.name == sample.name;
             if is_ours {
                 let ending = member.ending.to_ascii_lowercase();
-                sample.parts.push(Part { ending, start: member.start, length: member.length });
+                sample.fields.push(Field { ending, start: member.start, length: member.length });
             }
             is_ours
         });
-        for part in &sample.parts {
-            if part.start.saturating_add(part.length) > self.length {
+        for field in &sample.fields {
+            if field.start.saturating_add(field.length) > self.length {
                 bail!(
                     "its .{} of {} bytes begins at byte {}, the shard has {} bytes: cut short",
-                    part.ending,
-                    part.length,
-                    part.start,
+                    field.ending,
+                    field.length,
+                    field.start,
                     self.length
                 )
             }
@@ -164,10 +164,10 @@ impl Shard {
     ///
     /// # Errors
     /// A shard that cannot be read.
-    pub fn read(&self, part: &Part) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; part.length as usize];
-        let place = || format!("cannot read its .{}", part.ending);
-        read_at(&self.file, &mut bytes, part.start).with_context(place)?;
+    pub fn read(&self, field: &Field) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; field.length as usize];
+        let context = || format!("cannot read its .{}", field.ending);
+        read_at(&self.file, &mut bytes, field.start).with_context(context)?;
         Ok(bytes)
     }
 }
@@ -235,11 +235,11 @@ fn behind(start: u64, length: u64) -> u64 {
 
 /// Shows one file that belongs to a sample; false ends the walk.
 fn show(path: &[u8], begin: u64, start: u64, length: u64, visit: &mut impl FnMut(Member) -> bool) -> bool {
-    let parted = std::str::from_utf8(path).ok().and_then(split);
-    parted.is_none_or(|(name, ending)| visit(Member { name, ending, begin, start, length }))
+    let member = std::str::from_utf8(path).ok().and_then(split);
+    member.is_none_or(|(name, ending)| visit(Member { name, ending, begin, start, length }))
 }
 
-/// A sample's name and an ending, as webdataset parts them at the first dot of the file's name; None where there is
+/// A sample's name and an ending, as webdataset splits them at the first dot of the file's name; None where there is
 /// none, and for webdataset's own files (`__index__`).
 fn split(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix("./").unwrap_or(path);
@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_part_at_the_first_dot_of_the_file() {
+    fn names_split_at_the_first_dot_of_the_file() {
         for (path, expected) in [
             ("000.jpg", Some(("000", "jpg"))),
             ("./a/000.seg.png", Some(("a/000", "seg.png"))),

@@ -10,7 +10,7 @@ mod shards;
 
 use super::{Dataset, Item, Picture, captions, key};
 use anyhow::{Context, Result, bail};
-use index::{Part, Shard};
+use index::{Field, Shard};
 use limber_core::bounded::without_mark;
 use serde::Deserialize;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub fn open(path: &str, base: &Path) -> Result<Webdataset> {
 
 impl Webdataset {
     /// The shard of sample `index`, and the sample's number in it.
-    fn place(&self, index: usize) -> (&Shard, usize) {
+    fn locate(&self, index: usize) -> (&Shard, usize) {
         let at = self.ends.partition_point(|end| *end <= index);
         let shard = &self.shards[at];
         (shard, index - (self.ends[at] - shard.len()))
@@ -69,7 +69,7 @@ impl Dataset for Webdataset {
     }
 
     fn name(&self, index: usize) -> String {
-        let (shard, at) = self.place(index);
+        let (shard, at) = self.locate(index);
         match shard.name(at) {
             Some(name) => format!("{}, sample {name}", shard.path.display()),
             None => format!("{}, sample {}", shard.path.display(), at + 1),
@@ -77,14 +77,14 @@ impl Dataset for Webdataset {
     }
 
     fn item(&self, index: usize) -> Result<Item> {
-        let (shard, at) = self.place(index);
+        let (shard, at) = self.locate(index);
         let name = self.name(index);
         let sample = shard.sample(at).with_context(|| name.clone())?;
-        let part = |ending: &&str| sample.parts.iter().find(|part| part.ending == **ending);
-        let Some(image) = IMAGES.iter().find_map(part) else {
+        let field = |ending: &&str| sample.fields.iter().find(|field| field.ending == **ending);
+        let Some(image) = IMAGES.iter().find_map(field) else {
             bail!("{name}: no image in it; its endings are {}, images are {}", sample.endings(), IMAGES.join(", "))
         };
-        let texts = all_texts(shard, &sample.parts).with_context(|| name.clone())?;
+        let texts = all_texts(shard, &sample.fields).with_context(|| name.clone())?;
         let captions = captions(texts).with_context(|| name.clone())?;
         let picture = Picture::Member {
             shard: shard.path.clone(),
@@ -98,23 +98,23 @@ impl Dataset for Webdataset {
 }
 
 /// The captions of a sample: those of its text files, else of its description.
-fn all_texts(shard: &Shard, parts: &[Part]) -> Result<Vec<String>> {
-    let read = |part: &Part| -> Result<Vec<u8>> {
-        if part.length > TEXT_LIMIT {
-            bail!("its .{} has {} bytes, allowed are {TEXT_LIMIT}", part.ending, part.length)
+fn all_texts(shard: &Shard, fields: &[Field]) -> Result<Vec<String>> {
+    let read = |field: &Field| -> Result<Vec<u8>> {
+        if field.length > TEXT_LIMIT {
+            bail!("its .{} has {} bytes, expected at most {TEXT_LIMIT}", field.ending, field.length)
         }
-        Ok(without_mark(&shard.read(part)?).to_vec())
+        Ok(without_mark(&shard.read(field)?).to_vec())
     };
     for ending in TEXTS {
-        let Some(part) = parts.iter().find(|part| part.ending == ending) else { continue };
-        let Ok(text) = String::from_utf8(read(part)?) else { bail!("its .{ending} is not UTF-8") };
+        let Some(field) = fields.iter().find(|field| field.ending == ending) else { continue };
+        let Ok(text) = String::from_utf8(read(field)?) else { bail!("its .{ending} is not UTF-8") };
         let text = text.trim_matches(['\n', '\r']);
         // A class's number says nothing; its name does.
         if !text.trim().is_empty() && (ending != "cls" || text.trim().parse::<i64>().is_err()) {
             return Ok(vec![text.to_string()]);
         }
     }
-    let Some(part) = parts.iter().find(|part| part.ending == "json") else { return Ok(Vec::new()) };
-    let description: Description = serde_json::from_slice(&read(part)?).context("its .json is no description")?;
+    let Some(field) = fields.iter().find(|field| field.ending == "json") else { return Ok(Vec::new()) };
+    let description: Description = serde_json::from_slice(&read(field)?).context("its .json is no description")?;
     Ok(description.captions.unwrap_or_default().into_iter().chain(description.caption).collect())
 }

@@ -54,13 +54,13 @@ fn one(path: &Path, all: &mut Vec<PathBuf>) -> Result<()> {
     if path.is_file() {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if matches!(ending.as_str(), "txt" | "list" | "lst") {
-            let place = || format!("cannot read the list of shards {}", path.display());
-            let lines = Lines::new(BufReader::new(File::open(path).with_context(place)?), NAME_LIMIT);
+            let temp = || format!("cannot read the list of shards {}", path.display());
+            let lines = Lines::new(BufReader::new(File::open(path).with_context(temp)?), NAME_LIMIT);
             let own = path.parent().map(Path::to_path_buf).unwrap_or_default();
             for line in lines {
-                let (_, line) = line.with_context(place)?;
+                let (_, line) = line.with_context(temp)?;
                 if !line.trim().is_empty() {
-                    names(&own.join(line.trim()), all).with_context(place)?;
+                    names(&own.join(line.trim()), all).with_context(temp)?;
                 }
             }
             return Ok(());
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn every_way_of_naming_shards() {
-        let place = tempfile::tempdir().unwrap();
-        let base = place.path();
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path();
         std::fs::create_dir(base.join("b")).unwrap();
         for name in ["s-0.tar", "s-1.tar", "b/t.tar", "s-0.json", "odd{1}.tar"] {
             std::fs::write(base.join(name), "").unwrap();

@@ -93,8 +93,8 @@ fn push_words(scores: &mut Scores, items: &[Tokenised], classes: &WordClasses) {
             }
         };
         push(class, counted.iter().map(|item| item[at].0).collect());
-        for (place, word) in words.iter().enumerate() {
-            push(&format!("{class}/{word}"), counted.iter().map(|item| item[at].1[place]).collect());
+        for (index, word) in words.iter().enumerate() {
+            push(&format!("{class}/{word}"), counted.iter().map(|item| item[at].1[index]).collect());
         }
     }
 }

@@ -35,7 +35,7 @@ impl Frequencies {
                 path.display()
             )
         })?;
-        ensure!(found.documents > 0, "{}: documents is 0, allowed are 1 and more", path.display());
+        ensure!(found.documents > 0, "{}: documents is 0, expected at least 1", path.display());
         Ok(found)
     }
 }

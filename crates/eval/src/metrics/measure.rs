@@ -76,15 +76,15 @@ impl Measure {
         }
     }
 
-    /// The measure of the items at these places.
-    pub fn select(&self, places: &[usize]) -> Self {
+    /// The measure of the items at these indices.
+    pub fn select(&self, indices: &[usize]) -> Self {
         match self {
-            Measure::Mean(items) => Measure::Mean(places.iter().map(|i| items[*i]).collect()),
+            Measure::Mean(items) => Measure::Mean(indices.iter().map(|i| items[*i]).collect()),
             Measure::Bleu(order, counts) => {
-                Measure::Bleu(*order, Arc::new(places.iter().map(|i| counts[*i].clone()).collect()))
+                Measure::Bleu(*order, Arc::new(indices.iter().map(|i| counts[*i].clone()).collect()))
             }
             Measure::Words(share, counts) => {
-                Measure::Words(*share, Arc::new(places.iter().map(|i| words::copied(&counts[*i])).collect()))
+                Measure::Words(*share, Arc::new(indices.iter().map(|i| words::copied(&counts[*i])).collect()))
             }
         }
     }

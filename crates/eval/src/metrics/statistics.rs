@@ -127,8 +127,8 @@ fn swaps(n: usize, seed: u64, draw: usize) -> Vec<u64> {
 fn interval(mut values: Vec<f64>, level: f64) -> Interval {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| {
-        let place = share * (values.len() - 1) as f64;
-        let (low, rest) = (place.floor() as usize, place.fract());
+        let position = share * (values.len() - 1) as f64;
+        let (low, rest) = (position.floor() as usize, position.fract());
         let high = (low + 1).min(values.len() - 1);
         values[low] * (1.0 - rest) + values[high] * rest
     };

@@ -35,7 +35,7 @@ impl WordClasses {
     /// # Errors
     /// As [`Self::read`].
     pub fn from_value(value: &Value) -> Result<Self> {
-        let form = "allowed are lists of words by class, {\"nouns\": [\"circle\", [\"sofa\", \"couch\"]]}";
+        let form = "expected lists of words by class, {\"nouns\": [\"circle\", [\"sofa\", \"couch\"]]}";
         let map = value.as_object().with_context(|| format!("{value} is no map; {form}"))?;
         let mut classes = Vec::new();
         for (class, list) in map {
@@ -182,7 +182,7 @@ mod tests {
             let message = format!("{:#}", WordClasses::from_value(&value).unwrap_err());
             assert!(message.contains(expected), "{message}");
         };
-        check(json!([]), "[] is no map; allowed are lists of words by class");
+        check(json!([]), "[] is no map; expected lists of words by class");
         check(json!({}), "it has no class");
         check(json!({"nouns": "circle"}), "class \"nouns\" is no list");
         check(json!({"nouns": [3]}), "class \"nouns\" holds 3");

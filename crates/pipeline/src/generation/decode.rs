@@ -1,7 +1,7 @@
-//! The decoding loop: rows of different lengths in one batch, each stopping at its own end of sequence.
+//! Continuous batching: sequences of different lengths in one batch, each stopping at its own end of sequence.
 //!
-//! All rows share every read of the weights. A row that ends leaves the batch and a waiting prompt takes its place; what
-//! prompts have in common at their beginning goes through the decoder once.
+//! All sequences share every read of the weights. One that finishes leaves the batch, and a waiting prompt is admitted;
+//! a prefix that prompts have in common goes through the decoder once.
 
 use super::request::Request;
 use super::sampler::{Sampler, log_softmax};
@@ -12,7 +12,7 @@ use limber_core::{Decoder, DecoderCache, Run};
 use serde::Serialize;
 use std::time::Instant;
 
-/// Why a row stopped.
+/// Why a sequence stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finish {
@@ -22,7 +22,7 @@ pub enum Finish {
     Length,
 }
 
-/// What one row gave.
+/// What one sequence gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
     /// The new ids, without the end of sequence.
@@ -31,50 +31,50 @@ pub struct Generation {
     pub logprobs: Vec<f32>,
     /// Why it stopped.
     pub finish: Finish,
-    /// Seconds it was in the decoder, with the rows beside it.
+    /// Seconds it was in the decoder, with the sequences beside it.
     pub timing: Timing,
 }
 
-/// Seconds of a row.
+/// Seconds of a sequence.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timing {
-    /// Its prompt through the decoder once, with those that entered beside it.
+    /// Its prompt through the decoder once, with those admitted at the same time.
     pub prefill_s: f64,
     /// All further tokens.
     pub decode_s: f64,
 }
 
 /// Where prompts come from and where texts go.
-pub trait Feed {
+pub trait RequestSource {
     /// Up to `n` further prompts, each `[1, T, D]` f32, T its own; fewer than `n` where no more are left.
     ///
     /// # Errors
     /// Whatever stops the run.
     fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>>;
 
-    /// The stream of random numbers of row `row` (counted over the run): a run that goes on where another stopped says
-    /// which row of the whole it is.
-    fn stream(&self, row: usize) -> u64 {
-        row as u64
+    /// The stream of random numbers of a sequence, counted over the run: a run that resumes another says which sequence
+    /// of the whole it is.
+    fn stream(&self, sequence: usize) -> u64 {
+        sequence as u64
     }
 
-    /// Row `row` (counted over the run) has a new id.
+    /// A sequence, counted over the run, has a new id.
     ///
     /// # Errors
     /// Whatever stops the run.
-    fn token(&mut self, _row: usize, _id: u32) -> Result<()> {
+    fn token(&mut self, _sequence: usize, _id: u32) -> Result<()> {
         Ok(())
     }
 
-    /// Row `row` has ended; rows end in any order.
+    /// A sequence has finished; they finish in any order.
     ///
     /// # Errors
     /// Whatever stops the run.
-    fn done(&mut self, row: usize, generation: Generation) -> Result<()>;
+    fn done(&mut self, sequence: usize, generation: Generation) -> Result<()>;
 }
 
-/// One row of the batch.
-struct Row {
+/// One sequence of the batch.
+struct Sequence {
     number: usize,
     sampler: Sampler,
     next: u32,
@@ -82,11 +82,11 @@ struct Row {
     generation: Generation,
 }
 
-/// Generates text for every prompt of `feed`.
+/// Generates text for every prompt of `source`.
 ///
 /// # Errors
-/// A prompt and new tokens beyond the context length; what the decoder or the feed report.
-pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Result<()> {
+/// A prompt and new tokens beyond the context length; what the decoder or the source report.
+pub fn run(decoder: &dyn Decoder, request: &Request, source: &mut dyn RequestSource) -> Result<()> {
     request.sampling.check()?;
     if request.max_tokens == 0 {
         bail!("max-tokens 0 is not allowed, it is 1 or above")
@@ -94,99 +94,101 @@ pub fn run(decoder: &dyn Decoder, request: &Request, feed: &mut dyn Feed) -> Res
     let batch = request.batch.max(1);
     let mut cache: Option<Box<dyn DecoderCache>> = None;
     let mut kept = Kept::default();
-    let mut rows: Vec<Row> = Vec::new();
+    let mut sequences: Vec<Sequence> = Vec::new();
     let mut device = Device::Cpu;
-    let (mut entered, mut waiting) = (0, true);
+    let (mut admitted, mut waiting) = (0, true);
     loop {
-        if waiting && rows.len() < batch {
-            let wanted = batch - rows.len();
-            let prompts = feed.prompts(wanted)?;
+        if waiting && sequences.len() < batch {
+            let wanted = batch - sequences.len();
+            let prompts = source.prompts(wanted)?;
             waiting = prompts.len() == wanted;
             if let Some(first) = prompts.first() {
                 device = first.device().clone();
-                let (mut new_rows, mut new, logits) =
-                    enter(decoder, &prompts, request, &mut kept, &|at| (entered + at, feed.stream(entered + at)))?;
-                entered += prompts.len();
-                take(&mut new_rows, new.as_mut(), &logits, request, feed)?;
+                let (mut new_sequences, mut new, logits) =
+                    admit(decoder, &prompts, request, &mut kept, &|at| (admitted + at, source.stream(admitted + at)))?;
+                admitted += prompts.len();
+                step(&mut new_sequences, new.as_mut(), &logits, request, source)?;
                 match &mut cache {
                     Some(cache) => cache.push_rows(new.as_ref())?,
                     None => cache = Some(new),
                 }
-                rows.append(&mut new_rows);
+                sequences.append(&mut new_sequences);
             }
         }
-        if rows.is_empty() {
+        if sequences.is_empty() {
             if waiting {
                 continue;
             }
             return Ok(());
         }
-        let Some(cache) = cache.as_deref_mut() else { bail!("rows without a cache") };
-        let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
-        let ids = Tensor::from_vec(ids, (rows.len(), 1), &device)?;
+        let Some(cache) = cache.as_deref_mut() else { bail!("sequences without a cache") };
+        let ids: Vec<u32> = sequences.iter().map(|sequence| sequence.next).collect();
+        let ids = Tensor::from_vec(ids, (sequences.len(), 1), &device)?;
         let logits = decoder.forward(&decoder.embed(&ids)?, &mut Run::cached(cache))?;
-        take(&mut rows, cache, &logits, request, feed)?;
+        step(&mut sequences, cache, &logits, request, source)?;
     }
 }
 
-/// New rows with their cache and the logits after their prompts; `place` tells a row's number and its random stream.
-fn enter(
+/// New sequences with their cache and the logits after their prompts; `slot` tells a sequence's number and its random
+/// stream.
+fn admit(
     decoder: &dyn Decoder,
     prompts: &[Tensor],
     request: &Request,
     kept: &mut Kept,
-    place: &dyn Fn(usize) -> (usize, u64),
-) -> Result<(Vec<Row>, Box<dyn DecoderCache>, Tensor)> {
+    slot: &dyn Fn(usize) -> (usize, u64),
+) -> Result<(Vec<Sequence>, Box<dyn DecoderCache>, Tensor)> {
     let start = Instant::now();
     let capacity = capacity(decoder, prompts, request)?;
     let (cache, logits) =
         shared::prefill(decoder, prompts, capacity, request.cache, kept).context("the prompt could not be read")?;
     let timing = Timing { prefill_s: start.elapsed().as_secs_f64(), decode_s: 0.0 };
-    let row = |at| {
-        let (number, stream) = place(at);
+    let sequence = |at| {
+        let (number, stream) = slot(at);
         let sampler = Sampler::new(request.sampling, request.limit, request.seed, stream);
         let generation = Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length, timing };
-        Row { number, sampler, next: 0, since: Instant::now(), generation }
+        Sequence { number, sampler, next: 0, since: Instant::now(), generation }
     };
-    Ok(((0..prompts.len()).map(row).collect(), cache, logits))
+    Ok(((0..prompts.len()).map(sequence).collect(), cache, logits))
 }
 
-/// Draws the next id of every row from logits `[rows, V]`; rows that end leave, the last ones taking their places.
-fn take(
-    rows: &mut Vec<Row>,
+/// Draws the next id of every sequence from logits `[B, V]`; finished sequences leave, the last ones moving into the
+/// gaps.
+fn step(
+    sequences: &mut Vec<Sequence>,
     cache: &mut dyn DecoderCache,
     logits: &Tensor,
     request: &Request,
-    feed: &mut dyn Feed,
+    source: &mut dyn RequestSource,
 ) -> Result<()> {
     let table = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
     let mut ended = Vec::new();
-    for (at, (row, values)) in rows.iter_mut().zip(&table).enumerate() {
-        let step = row.generation.tokens.len() + 1;
-        let place = || format!("row {}, new token {step}", row.number);
-        let id = row.sampler.sample(values).with_context(place)?;
+    for (at, (sequence, values)) in sequences.iter_mut().zip(&table).enumerate() {
+        let position = sequence.generation.tokens.len() + 1;
+        let location = || format!("sequence {}, new token {position}", sequence.number);
+        let id = sequence.sampler.sample(values).with_context(location)?;
         if request.eos.contains(&id) {
-            row.generation.finish = Finish::Eos;
+            sequence.generation.finish = Finish::Eos;
             ended.push(at);
             continue;
         }
-        row.generation.tokens.push(id);
-        row.generation.logprobs.push(log_softmax(values, id).with_context(place)?);
-        row.next = id;
-        feed.token(row.number, id)?;
-        if step == request.max_tokens {
+        sequence.generation.tokens.push(id);
+        sequence.generation.logprobs.push(log_softmax(values, id).with_context(location)?);
+        sequence.next = id;
+        source.token(sequence.number, id)?;
+        if position == request.max_tokens {
             ended.push(at);
         }
     }
     if ended.is_empty() {
         return Ok(());
     }
-    let mut stay: Vec<usize> = (0..rows.len()).collect();
+    let mut stay: Vec<usize> = (0..sequences.len()).collect();
     for at in ended.into_iter().rev() {
-        let mut row = rows.swap_remove(at);
+        let mut sequence = sequences.swap_remove(at);
         stay.swap_remove(at);
-        row.generation.timing.decode_s = row.since.elapsed().as_secs_f64();
-        feed.done(row.number, row.generation)?;
+        sequence.generation.timing.decode_s = sequence.since.elapsed().as_secs_f64();
+        source.done(sequence.number, sequence.generation)?;
     }
     cache.select_rows(&stay)?;
     Ok(())
@@ -206,11 +208,12 @@ fn capacity(decoder: &dyn Decoder, prompts: &[Tensor], request: &Request) -> Res
             request.max_tokens,
         )
     }
-    // The last token is never fed back, so it takes no place.
+    // The last token is never fed back, so it needs no position.
     Ok(positions - 1)
 }
 
-/// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id: (row, id).
+/// Generates text for `prompts`, each `[1, T, D]` f32, all of them in one batch. `token` hears of every new id:
+/// (sequence, id).
 ///
 /// # Errors
 /// As [`run`].
@@ -225,21 +228,21 @@ pub fn generate(
         token: &'a mut dyn FnMut(usize, u32) -> Result<()>,
         done: Vec<Option<Generation>>,
     }
-    impl Feed for List<'_> {
+    impl RequestSource for List<'_> {
         fn prompts(&mut self, n: usize) -> Result<Vec<Tensor>> {
             let (now, later) = self.left.split_at(n.min(self.left.len()));
             self.left = later;
             Ok(now.to_vec())
         }
-        fn token(&mut self, row: usize, id: u32) -> Result<()> {
-            (self.token)(row, id)
+        fn token(&mut self, sequence: usize, id: u32) -> Result<()> {
+            (self.token)(sequence, id)
         }
-        fn done(&mut self, row: usize, generation: Generation) -> Result<()> {
-            self.done[row] = Some(generation);
+        fn done(&mut self, sequence: usize, generation: Generation) -> Result<()> {
+            self.done[sequence] = Some(generation);
             Ok(())
         }
     }
     let mut list = List { left: prompts, token, done: vec![None; prompts.len()] };
     run(decoder, request, &mut list)?;
-    list.done.into_iter().map(|row| row.context("a row did not end")).collect()
+    list.done.into_iter().map(|sequence| sequence.context("a sequence did not finish")).collect()
 }

@@ -6,7 +6,7 @@ mod request;
 mod sampler;
 mod shared;
 
-pub use decode::{Feed, Finish, Generation, Timing, generate, run};
+pub use decode::{Finish, Generation, RequestSource, Timing, generate, run};
 pub use prompt::{IMAGE_MARK, Prompt, Segment};
 pub use request::Request;
 pub use sampler::{Sampler, Sampling, log_softmax};

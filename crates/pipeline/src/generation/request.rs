@@ -1,4 +1,4 @@
-//! What a generation run asks for, made in one place of a model and its config.
+//! What a generation run asks for, made of a model and its config.
 
 use super::sampler::Sampling;
 use crate::model::Model;

@@ -59,7 +59,7 @@ pub struct Fitted {
 /// item.
 ///
 /// # Errors
-/// A stitch that is no bare linear map, features without a unique solution, what parts, data and disk report.
+/// A stitch that is no plain linear map, features without a unique solution, what components, data and disk report.
 pub fn fit(
     config: &Config,
     registry: &Registry,
@@ -81,7 +81,7 @@ pub fn fit(
     else {
         let names: Vec<&str> = variables.keys().map(String::as_str).collect();
         bail!(
-            "a fit gives a bare linear map, but the stitch {kind:?} has {}; allowed is the kind \"linear\" without layer_norm",
+            "a fit gives a plain linear map, but the stitch {kind:?} has {}; expected the kind \"linear\" without layer_norm",
             names.join(", ")
         )
     };
@@ -99,7 +99,7 @@ pub fn fit(
         while done < items {
             let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
             done += samples.len();
-            // What stands in for an item that cannot be read has its own place.
+            // What stands in for an item that cannot be read has its own position.
             let samples: Vec<_> = samples.into_iter().filter(|sample| sample.skipped.is_empty()).collect();
             skipped = done - sums.count() - samples.len();
             if skipped as f64 > settings.max_skipped * items as f64 {
@@ -129,13 +129,14 @@ pub fn fit(
     let map = solved(&moments, options.method)?; // [E, D]
     let r2 = explained(&moments, &map)?;
     // y = x W' + b; every prefix token of a pooled encoder is the same.
-    let turned = map.transposed()?;
+    let transposed = map.transposed()?;
     let start: Vec<f64> = (0..d)
         .map(|r| {
-            moments.mean_y[r] - turned.values[r * e..][..e].iter().zip(&moments.mean_x).map(|(w, x)| w * x).sum::<f64>()
+            moments.mean_y[r]
+                - transposed.values[r * e..][..e].iter().zip(&moments.mean_x).map(|(w, x)| w * x).sum::<f64>()
         })
         .collect();
-    set_to(weight, turned.values.iter().cycle().take(rows * e))?;
+    set_to(weight, transposed.values.iter().cycle().take(rows * e))?;
     set_to(bias, start.iter().cycle().take(rows))?;
     let named: BTreeMap<String, Var> = variables.clone();
     weights::save(out, &tensors(&named)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;

@@ -55,7 +55,7 @@ impl Matrix {
         Self::from(&self.tensor()?.matmul(&other.tensor()?)?)
     }
 
-    /// Sum of the products of equal places.
+    /// Sum of the products of equal indices.
     pub fn dot(&self, other: &Matrix) -> f64 {
         self.values.iter().zip(&other.values).map(|(a, b)| a * b).sum()
     }
@@ -66,7 +66,7 @@ impl Matrix {
         Ok(Tensor::from_vec(rows.copied().collect::<Vec<_>>(), (to - from, right - left), &Device::Cpu)?)
     }
 
-    /// Subtracts `other` from the part whose first place is (from, left).
+    /// Subtracts `other` from the block whose first entry is (from, left).
     fn subtract(&mut self, (from, left): (usize, usize), other: &Tensor) -> Result<()> {
         let (_, columns) = other.dims2()?;
         let values: Vec<f64> = other.flatten_all()?.to_vec1()?;
@@ -233,8 +233,8 @@ mod tests {
             }
             // M = Q P with P symmetric and, for this sign of Q, positive.
             let rest = if rows <= columns { m.times(&t).unwrap() } else { t.times(&m).unwrap() };
-            let turned = rest.transposed().unwrap();
-            assert!(rest.values.iter().zip(&turned.values).all(|(a, b)| (a - b).abs() < 1e-12));
+            let transposed = rest.transposed().unwrap();
+            assert!(rest.values.iter().zip(&transposed.values).all(|(a, b)| (a - b).abs() < 1e-12));
             assert!((0..rest.rows).all(|i| rest.values[i * rest.rows + i] > 0.0));
         }
         assert!(polar(&Matrix::zeros(3, 3)).is_err());

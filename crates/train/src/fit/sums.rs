@@ -83,9 +83,9 @@ impl Sums {
         self.yy += y.iter().map(|v| v * v).sum::<f64>();
         let x = Tensor::from_vec(x, (n, e), &Device::Cpu)?;
         let y = Tensor::from_vec(y, (n, d), &Device::Cpu)?;
-        let turned = x.t()?;
-        add(&mut self.xx.values, &turned.matmul(&x)?.flatten_all()?.to_vec1::<f64>()?);
-        add(&mut self.xy.values, &turned.matmul(&y)?.flatten_all()?.to_vec1::<f64>()?);
+        let transposed = x.t()?;
+        add(&mut self.xx.values, &transposed.matmul(&x)?.flatten_all()?.to_vec1::<f64>()?);
+        add(&mut self.xy.values, &transposed.matmul(&y)?.flatten_all()?.to_vec1::<f64>()?);
         self.count += n;
         Ok(())
     }

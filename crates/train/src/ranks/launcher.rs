@@ -1,4 +1,4 @@
-//! Which process of how many this is, as launchers tell by environment variables: the one place that reads them.
+//! Which process of how many this is, as launchers tell by environment variables: the one module that reads them.
 
 /// A launcher's variables: this process's number, and how many there are.
 struct Launcher {

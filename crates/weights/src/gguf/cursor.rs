@@ -3,7 +3,7 @@
 use super::value::{DEPTH, List, Value, least_bytes};
 use std::borrow::Cow;
 
-/// A place in the bytes of a file.
+/// A position in the bytes of a file.
 pub struct Cursor<'a> {
     bytes: &'a [u8],
     /// The next byte.
@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
             7 => match self.array::<1>(key)?[0] {
                 0 => Value::Flag(false),
                 1 => Value::Flag(true),
-                byte => return Err(format!("metadata entry {key:?} is a truth value of {byte}, allowed are 0 and 1")),
+                byte => return Err(format!("metadata entry {key:?} is a truth value of {byte}, expected 0 or 1")),
             },
             8 => Value::Text(Cow::Borrowed(self.text(&format!("metadata entry {key:?}"))?)),
             9 if depth > 0 => Value::List(self.list(key, depth)?),

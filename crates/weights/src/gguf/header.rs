@@ -77,7 +77,7 @@ impl<'a> Header<'a> {
     /// Reads it; no data is touched.
     ///
     /// # Errors
-    /// A file that is cut short, of another version, or whose counts and places do not fit it.
+    /// A file that is cut short, of another version, or whose counts and offsets do not fit it.
     pub fn read(bytes: &'a [u8]) -> Result<Self, String> {
         let mut cursor = Cursor::new(bytes);
         cursor.take(MAGIC.len(), "the magic")?;
@@ -100,7 +100,7 @@ impl<'a> Header<'a> {
             None => ALIGNMENT,
             Some(value) => match value.whole().map(|n| n as usize) {
                 Some(n) if n.is_power_of_two() && (8..=1 << 20).contains(&n) => n,
-                _ => return Err(format!("{ALIGNMENT_KEY} is {value:?}, allowed are powers of two from 8")),
+                _ => return Err(format!("{ALIGNMENT_KEY} is {value:?}, expected a power of two, at least 8")),
             },
         };
         let mut found = Vec::with_capacity(tensors);
@@ -109,7 +109,7 @@ impl<'a> Header<'a> {
         }
         let data = cursor.at.next_multiple_of(alignment);
         for (name, kind, shape, offset) in found {
-            let info = place(&name, kind, shape, data, offset, alignment, bytes.len())?;
+            let info = tensor_info(&name, kind, shape, data, offset, alignment, bytes.len())?;
             if header.tensors.insert(name.clone(), info).is_some() {
                 return Err(format!("tensor {name:?} stands twice"));
             }
@@ -119,7 +119,7 @@ impl<'a> Header<'a> {
 }
 
 /// A tensor's bytes in a file of `total`.
-fn place(
+fn tensor_info(
     name: &str,
     kind: Kind,
     shape: Vec<usize>,
@@ -150,7 +150,7 @@ fn info(cursor: &mut Cursor) -> Result<(String, Kind, Vec<usize>, u64), String> 
     let name = cursor.text("a tensor's name")?.to_string();
     let dims = cursor.u32(&name)?;
     if dims > 4 {
-        return Err(format!("tensor {name:?} has {dims} dimensions, allowed are up to 4"));
+        return Err(format!("tensor {name:?} has {dims} dimensions, expected at most 4"));
     }
     let mut shape = Vec::new();
     for _ in 0..dims {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_places() {
+    fn values_and_offsets() {
         let bytes = file(6, &1e-5f32.to_le_bytes(), &[32, 3], 8, 32, 32 + 3 * 34);
         let header = Header::read(&bytes).unwrap();
         assert_eq!(header.metadata["k"], Value::Float(1e-5));

@@ -1,9 +1,10 @@
 //! GGUF, llama.cpp's format: read as a checkpoint of the decoder it holds, and written from one.
 //!
 //! A file holds one decoder with its sizes and its tokenizer. Tensors are listed under the names that transformers gives
-//! them, `config.json` and the tokenizer's files are made of the metadata, so that a part reads a GGUF file as it reads a
-//! folder of `save_pretrained`. Tensors stay where they lie in the mapped file; those whose rows llama.cpp puts in
-//! another order (queries and keys of `llama`, the fused matrix of `gptneox`) are copied, a row at a time, blocks and all.
+//! them, `config.json` and the tokenizer's files are made of the metadata, so that a component reads a GGUF file as it
+//! reads a folder of `save_pretrained`. Tensors stay where they lie in the mapped file; those whose rows llama.cpp puts
+//! in another order (queries and keys of `llama`, the fused matrix of `gptneox`) are copied, a row at a time, blocks
+//! and all.
 //! A model may be split into several files, of which the first holds the metadata.
 
 mod config;
@@ -19,8 +20,7 @@ mod write;
 pub(super) use header::MAGIC;
 pub(super) use names::{Architecture, Form};
 pub(super) use split::siblings;
-pub use write::DecoderDocuments;
-pub(super) use write::write;
+pub use write::{DecoderDocuments, write};
 
 use super::checkpoint::Contents;
 use super::stored::{Element, Shuffled, Storage, StoredTensor};
@@ -30,8 +30,8 @@ use names::ARCHITECTURES;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its part reads `[n_in, n_out]`.
-pub(super) const TURNED: &str = limber_core::weights::TURNED;
+/// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its component reads `[n_in, n_out]`.
+pub(super) const TRANSPOSED: &str = limber_core::weights::TRANSPOSED;
 
 /// Biases that a layer of `llama` may lack while its others are there.
 const BIASES: [(&str, &[&str]); 2] = [
@@ -79,7 +79,7 @@ pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
         // A tensor without numbers may claim any number of rows.
         let rows = info.shape.first().copied().filter(|_| !info.window.is_empty());
         let stored = stored(bytes, info, rows.and_then(|rows| names::order(form, rows, heads)))?;
-        let own = if form == Form::Turned && own.ends_with("weight") { format!("{own}{TURNED}") } else { own };
+        let own = if form == Form::Transposed && own.ends_with("weight") { format!("{own}{TRANSPOSED}") } else { own };
         contents.tensors.insert(own, stored);
     }
     complete_biases(&mut contents, &config, architecture.layer);

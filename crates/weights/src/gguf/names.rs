@@ -8,7 +8,7 @@ pub enum Form {
     /// As they were.
     Plain,
     /// A `Conv1D` `[n_in, n_out]`, stored as `[n_out, n_in]`.
-    Turned,
+    Transposed,
     /// Heads of queries whose two halves are interleaved: rotary pairs lie side by side.
     Queries,
     /// Likewise of keys.
@@ -37,7 +37,7 @@ pub struct Architecture {
     pub prefix: &'static str,
 }
 
-use Form::{Keys, Plain, Queries, Thirds, Turned};
+use Form::{Keys, Plain, Queries, Thirds, Transposed};
 
 /// Attention and gated MLP of Llama and its kin; queries and keys differ.
 macro_rules! llama_layer {
@@ -93,11 +93,11 @@ pub const ARCHITECTURES: &[Architecture] = &[
         layer: "transformer.h.",
         inner: &[
             ("attn_norm", "ln_1", Plain),
-            ("attn_qkv", "attn.c_attn", Turned),
-            ("attn_output", "attn.c_proj", Turned),
+            ("attn_qkv", "attn.c_attn", Transposed),
+            ("attn_output", "attn.c_proj", Transposed),
             ("ffn_norm", "ln_2", Plain),
-            ("ffn_up", "mlp.c_fc", Turned),
-            ("ffn_down", "mlp.c_proj", Turned),
+            ("ffn_up", "mlp.c_fc", Transposed),
+            ("ffn_down", "mlp.c_proj", Transposed),
         ],
         prefix: "transformer.",
     },
@@ -189,7 +189,7 @@ pub fn order(form: Form, rows: usize, heads: usize) -> Option<Vec<u32>> {
             .then(|| (0..rows).map(|r| (f(r / (rows / heads), r % (rows / heads))) as u32).collect())
     };
     match form {
-        Form::Plain | Form::Turned => None,
+        Form::Plain | Form::Transposed => None,
         Form::Queries | Form::Keys => {
             let (dim, half) = (rows / heads.max(1), rows / heads.max(1) / 2);
             of(&|head, i| head * dim + 2 * (i % half) + i / half, 2)

@@ -8,7 +8,7 @@ use super::header::{ALIGNMENT, KINDS, MAGIC};
 use super::names::{ARCHITECTURES, Architecture, Form, order};
 use super::rope::FREQUENCIES;
 use super::value::{Value, write_text};
-use super::{TURNED, tokenizer};
+use super::{TRANSPOSED, tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
 use crate::stored::{Element, Shuffled, Storage, StoredTensor};
@@ -96,9 +96,9 @@ pub fn write(
             summary.skipped.push(own.clone());
             continue;
         }
-        let plain = own.strip_suffix(TURNED);
+        let plain = own.strip_suffix(TRANSPOSED);
         let Some((name, form)) = architecture.file_name(plain.unwrap_or(own)) else {
-            bail!("{}: tensor {own:?} has no place in a GGUF file of {}", checkpoint.label(), architecture.name)
+            bail!("{}: tensor {own:?} has no name in a GGUF file of {}", checkpoint.label(), architecture.name)
         };
         // A tied head is the word table once more.
         if tied && name == "output.weight" {
@@ -166,15 +166,15 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static Architecture> {
     })
 }
 
-/// A tensor as the file has it: turned, or with its rows in the file's order.
+/// A tensor as the file has it: transposed, or with its rows in the file's order.
 fn arranged(tensor: &StoredTensor, form: Form, settings: &Map<String, Json>) -> Result<StoredTensor> {
     let heads = |key: &str| settings.get(key).and_then(Json::as_u64).unwrap_or(0) as usize;
     let mut out = tensor.clone();
     match form {
         Form::Plain => {}
-        Form::Turned => {
+        Form::Transposed => {
             if tensor.shape.len() == 2 {
-                out = tensor.turned().map_err(|e| anyhow!(e))?;
+                out = tensor.transposed().map_err(|e| anyhow!(e))?;
             }
         }
         Form::Queries | Form::Keys | Form::Thirds => {

@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 /// The revision that a spec without one means.
 pub const DEFAULT_REVISION: &str = "main";
 
-/// The place of one repository.
+/// The folder of one repository.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct CachedRepository {
     pub(super) cache: PathBuf,
     /// `models--owner--name`.
     pub(super) name: String,
 }
 
-impl Place {
-    /// The place of `owner/name` in `cache`.
+impl CachedRepository {
+    /// The folder of `owner/name` in `cache`.
     pub fn new(cache: &Path, repository: &str) -> Self {
         Self { cache: cache.to_path_buf(), name: format!("models--{}", repository.replace('/', "--")) }
     }

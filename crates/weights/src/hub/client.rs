@@ -234,10 +234,10 @@ impl Client {
     fn refusal(&self, status: StatusCode, code: &str, subject: &Subject) -> String {
         let Subject { repository, revision, .. } = subject;
         let endpoint = &self.settings.endpoint;
-        let places = &self.settings.token_places;
+        let sources = &self.settings.token_sources;
         let token = match &self.settings.token {
             Some(token) => format!("the token from {} was sent", token.from()),
-            None => format!("no token was sent; it is looked for in {places}"),
+            None => format!("no token was sent; it is looked for in {sources}"),
         };
         match (status.as_u16(), code) {
             (401 | 403, "GatedRepo") => format!(

@@ -1,9 +1,9 @@
 //! One file of a repository into the cache: under a lock, resumed where it was broken off, verified, then named.
 //!
-//! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a part that the next run goes on
-//! with. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
+//! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a partial file that the next run
+//! resumes. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
 
-use super::cache::Place;
+use super::cache::CachedRepository;
 use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
 use super::store::make_parent;
 use super::{Event, Report};
@@ -26,8 +26,8 @@ const NOTED: u64 = 1 << 28;
 /// A file that is wanted in the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// The repository's place.
-    pub place: &'a Place,
+    /// The repository's folder in the cache.
+    pub cached: &'a CachedRepository,
     /// The commit.
     pub commit: &'a str,
     /// The file's path in the repository.
@@ -46,90 +46,93 @@ impl Client {
     /// # Errors
     /// A hub that gives up, refuses or sends other bytes than it says; a disk that is full or cannot be written.
     pub fn download(&self, job: &Job, report: Report) -> Result<bool> {
-        let blob = job.place.blob(&job.metadata.etag);
+        let blob = job.cached.blob(&job.metadata.etag);
         let mut fetched = false;
         if !is_whole(&blob, job.metadata) {
             make_parent(&blob)?;
-            let _lock = lock(&job.place.lock(&job.metadata.etag), job.file, report)?;
+            let _lock = lock(&job.cached.lock(&job.metadata.etag), job.file, report)?;
             // Another process may have brought it while this one waited.
             if !is_whole(&blob, job.metadata) {
                 self.fill(job, &blob, report)?;
                 fetched = true;
             }
         }
-        job.place.link(&job.metadata.etag, job.commit, job.file)?;
+        job.cached.link(&job.metadata.etag, job.commit, job.file)?;
         Ok(fetched)
     }
 
     /// Downloads the blob, with as many attempts as bring it further.
     fn fill(&self, job: &Job, blob: &Path, report: Report) -> Result<()> {
-        let path = job.place.incomplete(&job.metadata.etag);
-        // Without a hash nothing would tell whether an old part belongs to this file.
+        let path = job.cached.incomplete(&job.metadata.etag);
+        // Without a hash nothing would tell whether an old partial file belongs to this file.
         let there = std::fs::metadata(&path).map_or(0, |found| found.len());
         if there > NOTED {
             report(Event::Note(&format!("{}: reading the {there} bytes that are there", job.file)));
         }
-        let mut part = Part::open(&path, job.metadata.sha256().is_some())?;
-        let mut from_earlier = part.length > 0;
-        note_space(job, &path, part.length, report);
-        let (mut failed, mut furthest) = (0, part.length);
+        let mut partial = PartialFile::open(&path, job.metadata.sha256().is_some())?;
+        let mut from_earlier = partial.length > 0;
+        note_space(job, &path, partial.length, report);
+        let (mut failed, mut furthest) = (0, partial.length);
         let mut validator = None;
         let (number, of) = job.number;
-        report(Event::Begin { file: job.file, size: job.metadata.size, at: part.length, number, of });
+        report(Event::Begin { file: job.file, size: job.metadata.size, at: partial.length, number, of });
         loop {
-            match self.transfer(job, &mut part, &mut validator, report) {
+            match self.transfer(job, &mut partial, &mut validator, report) {
                 Ok(()) => {}
                 Err(trouble) => {
-                    if part.length > furthest {
-                        (failed, furthest) = (0, part.length);
+                    if partial.length > furthest {
+                        (failed, furthest) = (0, partial.length);
                     }
-                    self.pause(trouble, &mut failed, report).map_err(|error| kept(error, &part, job))?;
+                    self.pause(trouble, &mut failed, report).map_err(|error| kept(error, &partial, job))?;
                     continue;
                 }
             }
-            let found = part.hash();
+            let found = partial.hash();
             match job.metadata.sha256() {
                 Some(expected) if found != expected => {
-                    part.restart()?;
+                    partial.restart()?;
                     if !from_earlier {
-                        drop(part);
+                        drop(partial);
                         std::fs::remove_file(&path).ok();
                         bail!(
                             "{}: the bytes that came have the sha256 {found}, the hub says {expected}; nothing was kept",
                             job.file
                         );
                     }
-                    // The part from an earlier run was bad, or was of something else.
+                    // The partial file of an earlier run was bad, or was of something else.
                     from_earlier = false;
-                    report(Event::Note(&format!("{}: the part that was there is not of this file; anew", job.file)));
+                    report(Event::Note(&format!(
+                        "{}: the partial file in the cache is not of this file; starting anew",
+                        job.file
+                    )));
                 }
                 _ => break,
             }
         }
-        let size = part.length;
-        part.seal(blob)?;
+        let size = partial.length;
+        partial.seal(blob)?;
         report(Event::End { file: job.file, size });
         Ok(())
     }
 
-    /// One request: appends what is missing. `validator` is the ETag of the server that sent the part so far.
+    /// One request: appends what is missing. `validator` is the ETag of the server that sent the bytes so far.
     fn transfer(
         &self,
         job: &Job,
-        part: &mut Part,
+        partial: &mut PartialFile,
         validator: &mut Option<String>,
         report: Report,
     ) -> Result<(), Trouble> {
         let size = job.metadata.size;
-        if size.is_some_and(|size| part.length > size) {
-            part.restart().map_err(Trouble::Never)?;
+        if size.is_some_and(|size| partial.length > size) {
+            partial.restart().map_err(Trouble::Never)?;
         }
-        if size == Some(part.length) {
+        if size == Some(partial.length) {
             return Ok(());
         }
-        let range = format!("bytes={}-", part.length);
+        let range = format!("bytes={}-", partial.length);
         let mut headers = vec![("Accept-Encoding", "identity")];
-        if part.length > 0 {
+        if partial.length > 0 {
             headers.push(("Range", &range));
             headers.extend(validator.as_deref().map(|etag| ("If-Range", etag)));
         }
@@ -140,32 +143,32 @@ impl Client {
         match answer.status() {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 *validator = None;
-                return Err(anew(part, report, again("the server refused to go on, so it begins anew".into())));
+                return Err(anew(partial, report, again("the server refused to go on, so it begins anew".into())));
             }
             StatusCode::PARTIAL_CONTENT => {
                 let found = text(answer.headers(), &CONTENT_RANGE).unwrap_or_default();
                 let changed = validator.is_some() && etag.is_some() && *validator != etag;
-                if changed || !goes_on(&found, part.length, size) {
+                if changed || !goes_on(&found, partial.length, size) {
                     *validator = None;
-                    let what = if changed { "changed meanwhile" } else { "was continued at another place" };
-                    return Err(anew(part, report, again(format!("the file {what}, so it begins anew"))));
+                    let what = if changed { "changed meanwhile" } else { "was continued at another offset" };
+                    return Err(anew(partial, report, again(format!("the file {what}, so it begins anew"))));
                 }
             }
             // The whole file, from a server that knows no ranges or has another file now.
-            _ if part.length > 0 => {
+            _ if partial.length > 0 => {
                 report(Event::At(0));
-                part.restart().map_err(Trouble::Never)?;
+                partial.restart().map_err(Trouble::Never)?;
             }
             _ => {}
         }
         *validator = etag;
         let offered = (!is_encoded(answer.headers())).then(|| text(answer.headers(), &CONTENT_LENGTH)).flatten();
         if let (Some(size), Some(offered)) = (size, offered.and_then(|length| length.parse::<u64>().ok()))
-            && part.length + offered != size
+            && partial.length + offered != size
         {
-            let total = part.length + offered;
+            let total = partial.length + offered;
             let message = format!("the hub says {size} bytes, the server sends {total}");
-            return Err(anew(part, report, again(message)));
+            return Err(anew(partial, report, again(message)));
         }
         let mut body = answer.into_body().into_reader();
         let mut buffer = vec![0; CHUNK];
@@ -174,17 +177,17 @@ impl Client {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(again(format!("the connection broke after {} bytes ({e})", part.length))),
+                Err(e) => return Err(again(format!("the connection broke after {} bytes ({e})", partial.length))),
             };
-            if let Some(size) = size.filter(|size| part.length + got as u64 > *size) {
-                return Err(anew(part, report, again(format!("more bytes came than the {size} of the file"))));
+            if let Some(size) = size.filter(|size| partial.length + got as u64 > *size) {
+                return Err(anew(partial, report, again(format!("more bytes came than the {size} of the file"))));
             }
-            part.append(&buffer[..got]).map_err(Trouble::Never)?;
-            report(Event::At(part.length));
+            partial.append(&buffer[..got]).map_err(Trouble::Never)?;
+            report(Event::At(partial.length));
         }
         match size {
-            Some(size) if part.length < size => {
-                Err(again(format!("the connection ended after {} of {size} bytes", part.length)))
+            Some(size) if partial.length < size => {
+                Err(again(format!("the connection ended after {} of {size} bytes", partial.length)))
             }
             _ => Ok(()),
         }
@@ -192,20 +195,20 @@ impl Client {
 }
 
 /// Forgets what came: the server has something else now, or cannot go on from there.
-fn anew(part: &mut Part, report: Report, trouble: Trouble) -> Trouble {
+fn anew(partial: &mut PartialFile, report: Report, trouble: Trouble) -> Trouble {
     report(Event::At(0));
-    part.restart().map_or_else(Trouble::Never, |()| trouble)
+    partial.restart().map_or_else(Trouble::Never, |()| trouble)
 }
 
 /// A blob on its way.
-struct Part {
+struct PartialFile {
     path: PathBuf,
     file: File,
     length: u64,
     hash: Sha256,
 }
 
-impl Part {
+impl PartialFile {
     /// What an earlier run left, hashed, or an empty one.
     fn open(path: &Path, keep: bool) -> Result<Self> {
         let open = || -> io::Result<Self> {
@@ -283,11 +286,11 @@ fn is_whole(blob: &Path, metadata: &Metadata) -> bool {
     std::fs::metadata(blob).is_ok_and(|found| found.is_file() && metadata.size.is_none_or(|size| size == found.len()))
 }
 
-/// What giving up says of the part that stays.
-fn kept(error: anyhow::Error, part: &Part, job: &Job) -> anyhow::Error {
+/// What giving up says of the partial file that stays.
+fn kept(error: anyhow::Error, partial: &PartialFile, job: &Job) -> anyhow::Error {
     match error.downcast::<GaveUp>() {
-        Ok(GaveUp(reason)) if part.length > 0 && job.metadata.sha256().is_some() => {
-            GaveUp(format!("{reason}; the {} bytes that came are kept, another run goes on from there", part.length))
+        Ok(GaveUp(reason)) if partial.length > 0 && job.metadata.sha256().is_some() => {
+            GaveUp(format!("{reason}; the {} bytes that came are kept, another run goes on from there", partial.length))
                 .into()
         }
         Ok(gave_up) => gave_up.into(),
@@ -371,21 +374,21 @@ mod tests {
     fn a_part_is_taken_up_with_its_hash() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.incomplete");
-        let mut part = Part::open(&path, true).unwrap();
-        part.append(b"ab").unwrap();
-        drop(part);
-        let mut part = Part::open(&path, true).unwrap();
-        assert_eq!(part.length, 2);
-        part.append(b"c").unwrap();
+        let mut partial = PartialFile::open(&path, true).unwrap();
+        partial.append(b"ab").unwrap();
+        drop(partial);
+        let mut partial = PartialFile::open(&path, true).unwrap();
+        assert_eq!(partial.length, 2);
+        partial.append(b"c").unwrap();
         // The well-known digest of "abc".
-        assert_eq!(part.hash(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        part.restart().unwrap();
-        part.append(b"abc").unwrap();
-        assert!(part.hash().starts_with("ba7816bf"));
-        part.seal(&folder.path().join("x")).unwrap();
+        assert_eq!(partial.hash(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        partial.restart().unwrap();
+        partial.append(b"abc").unwrap();
+        assert!(partial.hash().starts_with("ba7816bf"));
+        partial.seal(&folder.path().join("x")).unwrap();
         assert_eq!(std::fs::read(folder.path().join("x")).unwrap(), b"abc");
         std::fs::write(&path, "old").unwrap();
-        assert_eq!(Part::open(&path, false).unwrap().length, 0);
+        assert_eq!(PartialFile::open(&path, false).unwrap().length, 0);
     }
 
     #[cfg(target_os = "linux")]
@@ -394,7 +397,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.incomplete");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let message = format!("{:#}", Part::open(&path, true).unwrap().append(b"a").unwrap_err());
+        let message = format!("{:#}", PartialFile::open(&path, true).unwrap().append(b"a").unwrap_err());
         assert!(message.contains("x.incomplete: the disk is full after 0 bytes"), "{message}");
     }
 }

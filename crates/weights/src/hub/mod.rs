@@ -29,7 +29,7 @@ use wanted::{Lack, Named};
 /// What a download says while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A file begins, or goes on at a place.
+    /// A file begins, or is resumed at an offset.
     Begin {
         /// Its path in the repository.
         file: &'a str,
@@ -156,7 +156,7 @@ pub fn pull(spec: &WeightSpec, wanted: &Wanted, settings: &Settings, report: Rep
     let file = |(name, bytes)| PulledFile { name, bytes, downloaded: false };
     Ok(Pulled {
         path: snapshot_path(spec, &settings.cache)?,
-        commit: named.place.commit(named.revision),
+        commit: named.cached.commit(named.revision),
         files: named.there(wanted).into_iter().map(file).collect(),
     })
 }

@@ -51,7 +51,7 @@ pub fn pull(named: &Named, wanted: &Wanted, settings: &Settings, report: Report)
     let mut files: Vec<String> = beside.filter(|name| names.contains(name.as_str())).collect();
     if plan.weights.ends_with(INDEX) {
         pulled = run.bring(std::slice::from_ref(&plan.weights), report)?;
-        let path = named.place.snapshot(&info.sha).join(&plan.weights);
+        let path = named.cached.snapshot(&info.sha).join(&plan.weights);
         let text = std::fs::File::open(&path).and_then(|file| bounded::text(file, TEXT_LIMIT));
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
         let shards = sharded::shards(&text).map_err(|why| anyhow!("{}: {}: {why}", named.spec, plan.weights))?;
@@ -60,8 +60,8 @@ pub fn pull(named: &Named, wanted: &Wanted, settings: &Settings, report: Report)
         files.push(plan.weights.clone());
     }
     pulled.extend(run.bring(&files, report)?);
-    named.place.write_reference(named.revision, &info.sha)?;
-    let snapshot = named.place.snapshot(&info.sha);
+    named.cached.write_reference(named.revision, &info.sha)?;
+    let snapshot = named.cached.snapshot(&info.sha);
     let path = named.file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file));
     Ok(Pulled { path, commit: info.sha, files: pulled })
 }
@@ -72,11 +72,11 @@ pub fn pull(named: &Named, wanted: &Wanted, settings: &Settings, report: Report)
 /// As [`pull`].
 pub fn complete(named: &Named, names: &[String], settings: &Settings, report: Report) -> Result<()> {
     let client = Client::new(settings)?;
-    let commit = named.place.commit(named.revision);
+    let commit = named.cached.commit(named.revision);
     let info = info(&client, named, &commit, report)?;
     let there = |name: &&String| info.siblings.iter().any(|s| s.rfilename == **name);
     for name in names.iter().filter(|name| !there(name)) {
-        named.place.mark_absent(&commit, name)?;
+        named.cached.mark_absent(&commit, name)?;
     }
     let found: Vec<String> = names.iter().filter(there).cloned().collect();
     Run { client: &client, named, commit: &commit }.bring(&found, report).map(|_| ())
@@ -158,14 +158,14 @@ impl Run<'_> {
         let before = before.filter(|_| self.named.file != Some(plan.weights.as_str()));
         let beside = wanted.beside.iter().map(|name| inside(&plan.folder, name));
         for name in before.chain(beside).filter(|name| !names.contains(name.as_str())) {
-            self.named.place.mark_absent(self.commit, &name)?;
+            self.named.cached.mark_absent(self.commit, &name)?;
         }
         Ok(())
     }
 
     /// Brings these files, what the snapshot has already aside.
     fn bring(&self, files: &[String], report: Report) -> Result<Vec<PulledFile>> {
-        let snapshot = self.named.place.snapshot(self.commit);
+        let snapshot = self.named.cached.snapshot(self.commit);
         let mut pulled = Vec::new();
         let mut jobs = Vec::new();
         for file in files {
@@ -181,8 +181,8 @@ impl Run<'_> {
         }
         let of = jobs.len();
         for (i, (file, subject, metadata)) in jobs.iter().enumerate() {
-            let place = &self.named.place;
-            let job = Job { place, commit: self.commit, file, metadata, subject: *subject, number: (i + 1, of) };
+            let cached = &self.named.cached;
+            let job = Job { cached, commit: self.commit, file, metadata, subject: *subject, number: (i + 1, of) };
             let downloaded = self.client.download(&job, report).with_context(|| self.named.spec.to_string())?;
             let bytes = std::fs::metadata(snapshot.join(file)).map_or(0, |found| found.len());
             pulled.push(PulledFile { name: file.to_string(), bytes, downloaded });

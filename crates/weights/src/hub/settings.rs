@@ -21,7 +21,7 @@ pub struct Settings {
     /// The token that the endpoint gets, and nobody else.
     pub token: Option<Token>,
     /// Where a token was looked for, for messages.
-    pub token_places: String,
+    pub token_sources: String,
     /// Why the network may not be used; None where it may.
     pub offline: Option<String>,
     /// A file of certificates to trust in place of the built-in ones.
@@ -65,7 +65,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// The token that was found at the place `from`; surrounding space and line ends do not count.
+    /// The token that was found in `from`; surrounding space and line ends do not count.
     ///
     /// # Errors
     /// A text that cannot stand in a header; the message does not show it.
@@ -111,7 +111,7 @@ impl Settings {
             host.is_some_and(|host| !host.is_empty()),
             "HF_ENDPOINT {endpoint:?} is no address, it must begin with https:// or http://"
         );
-        let (token, token_places) = find_token(variable)?;
+        let (token, token_sources) = find_token(variable)?;
         let mut patience = Patience::default();
         for (name, field) in
             [("HF_HUB_ETAG_TIMEOUT", &mut patience.connect), ("HF_HUB_DOWNLOAD_TIMEOUT", &mut patience.idle)]
@@ -126,7 +126,7 @@ impl Settings {
             cache: choose_cache(variable)?,
             endpoint,
             token,
-            token_places,
+            token_sources,
             offline: why_offline(variable, offline),
             certificates: ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"].iter().find_map(|n| variable(n)).map(PathBuf::from),
             patience,
@@ -203,27 +203,27 @@ fn why_offline(variable: Variables, flag: bool) -> Option<String> {
     offline_variable(variable).map(|name| format!("{name} forbids the network"))
 }
 
-/// The token, and the places that were looked at.
+/// The token, and the sources that were searched.
 fn find_token(variable: Variables) -> Result<(Option<Token>, String)> {
     if text(variable, "HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
         return Ok((None, "nowhere, since HF_HUB_DISABLE_IMPLICIT_TOKEN is set".to_string()));
     }
     const NAMES: [&str; 2] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
     let file = path(variable, "HF_TOKEN_PATH").or_else(|| hf_home(variable).map(|p| p.join("token")));
-    let mut places = NAMES.join(", ");
+    let mut sources = NAMES.join(", ");
     if let Some(file) = &file {
-        places = format!("{places} and {}", file.display());
+        sources = format!("{sources} and {}", file.display());
     }
     for name in NAMES {
         if let Some(secret) = text(variable, name).filter(|s| !s.trim().is_empty()) {
-            return Ok((Some(Token::new(&secret, name)?), places));
+            return Ok((Some(Token::new(&secret, name)?), sources));
         }
     }
-    let Some(file) = file else { return Ok((None, places)) };
+    let Some(file) = file else { return Ok((None, sources)) };
     match std::fs::read_to_string(&file) {
-        Ok(secret) if secret.trim().is_empty() => Ok((None, places)),
-        Ok(secret) => Ok((Some(Token::new(&secret, &file.display().to_string())?), places)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((None, places)),
+        Ok(secret) if secret.trim().is_empty() => Ok((None, sources)),
+        Ok(secret) => Ok((Some(Token::new(&secret, &file.display().to_string())?), sources)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((None, sources)),
         Err(e) => Err(e).with_context(|| format!("cannot read the token in {}", file.display())),
     }
 }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_comes_from_its_places_in_order_and_never_prints() {
+    fn the_token_comes_from_its_sources_in_order_and_never_prints() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_str().unwrap();
         std::fs::write(folder.path().join("token"), "hf_home\n").unwrap();
@@ -291,8 +291,8 @@ mod tests {
         assert_eq!(found(&[("HF_TOKEN", "hf_a"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]).unwrap(), None);
         assert!(found(&[("HF_TOKEN_PATH", &dir)]).unwrap_err().to_string().contains("cannot read the token in"));
 
-        let (token, places) = find_token(&from(&[("HF_TOKEN", "hf_secret"), ("HF_HOME", "/h")])).unwrap();
-        assert_eq!(places, "HF_TOKEN, HUGGING_FACE_HUB_TOKEN and /h/token");
+        let (token, sources) = find_token(&from(&[("HF_TOKEN", "hf_secret"), ("HF_HOME", "/h")])).unwrap();
+        assert_eq!(sources, "HF_TOKEN, HUGGING_FACE_HUB_TOKEN and /h/token");
         assert_eq!(format!("{:?}", token.unwrap()), "Token(from HF_TOKEN, 9 characters)");
         let message = format!("{:#}", Token::new("hf_sec\nret", "HF_TOKEN").unwrap_err());
         assert!(message.contains("the token in HF_TOKEN") && !message.contains("sec"), "{message}");

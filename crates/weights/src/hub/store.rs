@@ -1,13 +1,13 @@
 //! Writing to the standard Hugging Face cache: blobs, links to them, references, marks of what does not exist.
 
 use super::super::write::replace;
-use super::cache::Place;
+use super::cache::CachedRepository;
 use anyhow::{Context, Result};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-impl Place {
+impl CachedRepository {
     /// The bytes of the file with this ETag.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.folder().join("blobs").join(etag)

@@ -3,7 +3,7 @@
 use super::super::mapped::map;
 use super::super::spec::WeightSpec;
 use super::super::{gguf, sharded};
-use super::cache::{DEFAULT_REVISION, Place};
+use super::cache::{CachedRepository, DEFAULT_REVISION};
 use anyhow::{Result, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::Role;
@@ -55,7 +55,7 @@ impl Wanted {
     }
 }
 
-/// A spec that names a repository, and its place in the cache.
+/// A spec that names a repository, and its folder in the cache.
 #[derive(Debug, Clone)]
 pub struct Named<'a> {
     /// The spec itself, for messages.
@@ -66,8 +66,8 @@ pub struct Named<'a> {
     pub revision: &'a str,
     /// A file or folder in the repository.
     pub file: Option<&'a str>,
-    /// Its place.
-    pub place: Place,
+    /// Its folder in the cache.
+    pub cached: CachedRepository,
 }
 
 /// What is not in the cache.
@@ -84,19 +84,19 @@ pub enum Lack {
 }
 
 impl<'a> Named<'a> {
-    /// The place of `spec` in `cache`.
+    /// The folder of `spec` in `cache`.
     ///
     /// # Errors
     /// A spec that is not on the hub.
     pub fn new(spec: &'a WeightSpec, cache: &Path) -> Result<Self> {
         let WeightSpec::Hub { repository, revision, file } = spec else { bail!("{spec} is not on the hub") };
         let revision = revision.as_deref().unwrap_or(DEFAULT_REVISION);
-        Ok(Self { spec, repository, revision, file: file.as_deref(), place: Place::new(cache, repository) })
+        Ok(Self { spec, repository, revision, file: file.as_deref(), cached: CachedRepository::new(cache, repository) })
     }
 
     /// The snapshot at the commit that the revision is known to stand for.
     pub fn snapshot(&self) -> PathBuf {
-        self.place.snapshot(&self.place.commit(self.revision))
+        self.cached.snapshot(&self.cached.commit(self.revision))
     }
 
     /// The folder in the repository where documents lie, and the names that its weights may have.
@@ -120,7 +120,7 @@ impl<'a> Named<'a> {
         if !missing.is_empty() {
             return Lack::Shards(missing);
         }
-        let absent = self.place.no_exist(&self.place.commit(self.revision));
+        let absent = self.cached.no_exist(&self.cached.commit(self.revision));
         let beside = wanted.beside.iter().map(|name| inside(folder, name));
         let unknown: Vec<String> = beside.filter(|name| !there(name) && !absent.join(name).exists()).collect();
         if unknown.is_empty() { Lack::Nothing } else { Lack::Beside(unknown) }
@@ -147,7 +147,7 @@ impl<'a> Named<'a> {
             Lack::Nothing => self.file.unwrap_or_default().to_string(),
         };
         let snapshot = self.snapshot();
-        let place = match self.file {
+        let cached = match self.file {
             Some(file) => snapshot.join(file),
             None => snapshot.join(""),
         };
@@ -163,7 +163,7 @@ impl<'a> Named<'a> {
             cache.display(),
             self.repository,
             self.revision,
-            place.display(),
+            cached.display(),
         )
     }
 }

@@ -80,7 +80,7 @@ impl<'a> Machine<'a> {
         Err(format!("{} is given a state", object.kind(&self.nodes)))
     }
 
-    /// BINPERSID: the storage of ("storage", class, key, place, count).
+    /// BINPERSID: the storage of ("storage", class, key, location, count).
     ///
     /// # Errors
     /// Any other identity.
@@ -152,7 +152,7 @@ impl<'a> Machine<'a> {
     fn sizes(&self, value: Value<'a>, what: &str) -> Step<Vec<usize>> {
         let items = value.items(&self.nodes).ok_or_else(|| format!("the {what} of a tensor is no tuple"))?;
         if items.len() > RANK_LIMIT {
-            return Err(format!("the {what} of a tensor has {} entries, allowed are {RANK_LIMIT}", items.len()));
+            return Err(format!("the {what} of a tensor has {} entries, expected at most {RANK_LIMIT}", items.len()));
         }
         let sizes = items.iter().map(|item| whole(*item)).collect::<Option<Vec<usize>>>();
         sizes.ok_or_else(|| format!("the {what} of a tensor holds what is no whole number from 0 on"))

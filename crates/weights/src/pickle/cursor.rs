@@ -4,7 +4,7 @@ use super::value::Value;
 
 type Step<T> = Result<T, String>;
 
-/// Bytes and a place in them.
+/// Bytes and a position in them.
 #[derive(Default)]
 pub struct Cursor<'a> {
     bytes: &'a [u8],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Dictionaries inside of dictionaries.
 const DEPTH_LIMIT: usize = 64;
-/// Dictionary entries looked at; a dictionary that stands in two places is looked at twice.
+/// Dictionary entries visited; a dictionary that stands in two positions is visited twice.
 const VISIT_LIMIT: usize = 1 << 22;
 /// Bytes of all names.
 const NAMES_LIMIT: usize = 64 << 20;
@@ -36,7 +36,7 @@ fn unwrapped<'a>(nodes: &Nodes<'a>, root: Value<'a>) -> Value<'a> {
         let inner = WRAPPERS.iter().find_map(|wanted| {
             let is_wanted = |key: &Value| matches!(key, Value::Text(text) if text == wanted);
             let (_, inner) = pairs.iter().rev().find(|(key, _)| is_wanted(key))?;
-            // A TorchScript module may well have a part named `model`: only dictionaries are wrappers.
+            // A TorchScript module may well have a submodule named `model`: only dictionaries are wrappers.
             let dict = !is_object(nodes, value) && inner.pairs(nodes).is_some_and(|pairs| !pairs.is_empty());
             dict.then_some(*inner)
         });
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(names(&nodes, beside), ["model.a", "scale"]);
         let other = dict(&mut nodes, &[("encoder", inner), ("decoder", inner)]);
         assert_eq!(names(&nodes, other), ["decoder.a", "encoder.a"]);
-        // A module of a TorchScript archive keeps the names of its parts.
+        // A module of a TorchScript archive keeps the names of its submodules.
         let state = dict(&mut nodes, &[("model", inner)]);
         nodes.push(Node::Object(state));
         assert_eq!(names(&nodes, Value::Node(nodes.len() - 1)), ["model.a"]);

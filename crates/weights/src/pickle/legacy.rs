@@ -46,7 +46,7 @@ pub fn read(bytes: SharedBytes) -> Result<Contents, String> {
             named.insert(storage.key, *storage);
         }
     }
-    let mut places: HashMap<&str, Range<usize>> = HashMap::new();
+    let mut ranges: HashMap<&str, Range<usize>> = HashMap::new();
     let mut at = start;
     for key in keys {
         let Value::Text(key) = key else { return Err("the list of storages holds what is no text".into()) };
@@ -56,14 +56,14 @@ pub fn read(bytes: SharedBytes) -> Result<Contents, String> {
         let count = whole.get(at..).and_then(<[u8]>::first_chunk::<8>).ok_or_else(cut)?;
         let length = usize::try_from(u64::from_le_bytes(*count)).ok().and_then(|n| n.checked_mul(size));
         let end = length.and_then(|n| n.checked_add(at + 8)).filter(|end| *end <= whole.len()).ok_or_else(cut)?;
-        places.insert(key, at + 8..end);
+        ranges.insert(key, at + 8..end);
         at = end;
     }
     let mut contents = Contents::default();
     for (name, tensor) in flatten::flatten(&object.nodes, object.root)? {
         let key = tensor.storage.key;
-        let place = places.get(key).cloned().ok_or_else(|| format!("tensor {name:?}: storage {key:?} is not there"))?;
-        let stored = tensor::locate(&tensor, Storage::Plain(bytes.clone()), place, swapped);
+        let range = ranges.get(key).cloned().ok_or_else(|| format!("tensor {name:?}: storage {key:?} is not there"))?;
+        let stored = tensor::locate(&tensor, Storage::Plain(bytes.clone()), range, swapped);
         contents.tensors.insert(name.clone(), stored.map_err(|e| format!("tensor {name:?}: {e}"))?);
     }
     Ok(contents)

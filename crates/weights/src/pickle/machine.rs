@@ -66,7 +66,7 @@ impl<'a> Machine<'a> {
             0x80 => {
                 let [protocol] = self.input.array()?;
                 if !(2..=5).contains(&protocol) {
-                    return Err(format!("pickle protocol {protocol}, allowed are 2 to 5"));
+                    return Err(format!("pickle protocol {protocol}, expected 2 to 5"));
                 }
             }
             // A frame only says how much to read at once.
@@ -266,7 +266,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The lowest place of the stack that is not closed off by a mark.
+    /// The lowest index of the stack that is not closed off by a mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -308,31 +308,36 @@ impl<'a> Machine<'a> {
 
     fn append(&mut self, new: Vec<Value<'a>>) -> Step<()> {
         self.charge(new.len())?;
-        let list = self.top()?;
-        match list {
-            Value::Node(at) => match &mut self.nodes[at] {
-                Node::List(items) => items.extend(new),
-                _ => return Err(format!("items are appended to {}", list.kind(&self.nodes))),
-            },
-            Value::Inert => {}
-            _ => return Err(format!("items are appended to {}", list.kind(&self.nodes))),
-        }
-        Ok(())
+        self.add_to_top("items are appended to", |node| match node {
+            Node::List(items) => {
+                items.extend(new);
+                true
+            }
+            _ => false,
+        })
     }
 
     fn set_items(&mut self, items: &[Value<'a>]) -> Step<()> {
         let new = self.pair_up(items)?;
         self.charge(new.len())?;
-        let dict = self.top()?;
-        match dict {
-            Value::Node(at) => match &mut self.nodes[at] {
-                Node::Dict(pairs) => pairs.extend(new),
-                _ => return Err(format!("items are set in {}", dict.kind(&self.nodes))),
-            },
-            Value::Inert => {}
-            _ => return Err(format!("items are set in {}", dict.kind(&self.nodes))),
-        }
-        Ok(())
+        self.add_to_top("items are set in", |node| match node {
+            Node::Dict(pairs) => {
+                pairs.extend(new);
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// `add`s to the value on top, unless it is inert; `add` says whether it is of the kind that it adds to.
+    fn add_to_top(&mut self, what: &str, add: impl FnOnce(&mut Node<'a>) -> bool) -> Step<()> {
+        let top = self.top()?;
+        let added = match top {
+            Value::Node(at) => add(&mut self.nodes[at]),
+            Value::Inert => true,
+            _ => false,
+        };
+        if added { Ok(()) } else { Err(format!("{what} {}", top.kind(&self.nodes))) }
     }
 
     fn text(&mut self, width: usize) -> Step<()> {
@@ -395,7 +400,7 @@ mod tests {
             (b"\x80\x02}](N]u.", "items are set in a list"),
             (b"\x80\x02}(]Nu.", "a list is no key of a dictionary"),
             (b"\x80\x02}(Nu.", "a key without its value"),
-            (b"\x80\x09N.", "pickle protocol 9, allowed are 2 to 5"),
+            (b"\x80\x09N.", "pickle protocol 9, expected 2 to 5"),
             (b"\x80\x02\xff.", "unknown opcode 0xff"),
             (b"\x80\x02cos", "ends in the middle of a name"),
             (b"\x80\x02ctorch\nFloatStorage\nK\x05\x85R.", "is called"),

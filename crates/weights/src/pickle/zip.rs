@@ -121,7 +121,7 @@ impl Archive {
             CompressionMethod::Deflated => {
                 Err(fault(&format!("{size} bytes out of {packed}, more than deflate can make")))
             }
-            other => Err(fault(&format!("compressed by {other}, allowed are stored and deflated entries"))),
+            other => Err(fault(&format!("compressed by {other}, expected a stored or deflated entry"))),
         }
     }
 

@@ -10,8 +10,8 @@ use candle_core::{Device, Tensor};
 use limber_sdk::core::ops::{LayerNorm, gelu_tanh};
 use limber_sdk::core::weights::ZEROS;
 use limber_sdk::core::{
-    Decoder, DecoderPart, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, KvCache, Layer, Layers, Part, Run, Weights,
-    gather,
+    Component, Decoder, DecoderComponent, DecoderSpec, FrozenEmbedding, FrozenLinear, Init, KvCache, Layer, Layers,
+    Run, Weights, gather,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ const EPS: f64 = 1e-5;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Vocabulary rows V.
+    /// Vocabulary size V.
     pub vocab: usize,
     /// Width D.
     pub width: usize,
@@ -53,7 +53,7 @@ pub struct Fading {
     head: FrozenLinear,
 }
 
-impl Part for Fading {
+impl Component for Fading {
     type Config = Config;
     const KIND: &'static str = "fading";
     const ABOUT: &'static str = "a small recurrent language model whose heads forget at fixed rates";
@@ -63,7 +63,7 @@ impl Part for Fading {
     }
 }
 
-impl DecoderPart for Fading {
+impl DecoderComponent for Fading {
     fn specs(config: &Config) -> Result<DecoderSpec> {
         let Config { vocab, width, layers, heads, context, eos } = *config;
         if [vocab, width, layers, heads, context].contains(&0) || !width.is_multiple_of(heads) || heads > 16 {

@@ -1,12 +1,3 @@
 //! The plugin's component conforms, compiled into this test and as limber loads it.
-#![allow(clippy::unwrap_used)]
 
-use limber_example_fading as _;
-use limber_sdk::core::Registry;
-
-#[test]
-fn it_conforms_compiled_in_and_loaded() {
-    limber_kit::assert_conforms(&Registry::from_inventory().unwrap(), &["fading"]);
-    let library = limber_plugin_host::open_built("limber_example_fading").unwrap();
-    limber_kit::assert_conforms(&library.registry().unwrap(), &["fading"]);
-}
+limber_kit::plugin_conforms!(limber_example_fading, "fading");

@@ -6,7 +6,9 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use limber_sdk::core::encoder::check_pixels;
 use limber_sdk::core::registry::EncoderSpecs;
-use limber_sdk::core::{Encoder, EncoderPart, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Part, Weights};
+use limber_sdk::core::{
+    Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, ImageSpec, Init, InputSpec, Weights,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +54,7 @@ pub struct Liar<const LIE: usize> {
     weight: Tensor,
 }
 
-impl<const LIE: usize> Part for Liar<LIE> {
+impl<const LIE: usize> Component for Liar<LIE> {
     type Config = Config;
     const KIND: &'static str = KINDS[LIE];
     const ABOUT: &'static str = "an encoder for the tests of limber plugin check";
@@ -68,7 +70,7 @@ fn specs() -> EncoderSpecs {
     EncoderSpecs { input: InputSpec::Image(ImageSpec::clip(8)), features }
 }
 
-impl<const LIE: usize> EncoderPart for Liar<LIE> {
+impl<const LIE: usize> EncoderComponent for Liar<LIE> {
     fn specs(_: &Config) -> Result<EncoderSpecs> {
         Ok(specs())
     }

@@ -9,7 +9,7 @@ use candle_core::{Tensor, Var};
 use limber_sdk::core::ops::softmax;
 use limber_sdk::core::stitch::PrefixSpec;
 use limber_sdk::core::weights::ZEROS;
-use limber_sdk::core::{Init, Mode, Part, PartContext, Stitch, StitchPart, WeightSource, Weights};
+use limber_sdk::core::{Component, Init, Mode, Stitch, StitchComponent, StitchContext, WeightSource, Weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ fn shapes(config: &Config, e: usize, d: usize) -> [(&'static str, Vec<usize>); 9
     ]
 }
 
-impl Part for Resampler {
+impl Component for Resampler {
     type Config = Config;
     const KIND: &'static str = "resampler";
     const ABOUT: &'static str = "a perceiver resampler: any number of features to K prefix tokens";
@@ -79,8 +79,8 @@ impl Part for Resampler {
     }
 }
 
-impl StitchPart for Resampler {
-    fn specs(config: &Config, context: &PartContext) -> Result<PrefixSpec> {
+impl StitchComponent for Resampler {
+    fn specs(config: &Config, context: &StitchContext) -> Result<PrefixSpec> {
         let (e, d) = (context.features.width, context.width);
         if let Some(tensors) = context.source.tensors() {
             for (name, shape) in shapes(config, e, d) {
@@ -99,7 +99,7 @@ impl StitchPart for Resampler {
         Ok(PrefixSpec { tokens: config.tokens, width: d })
     }
 
-    fn new(config: &Config, context: &PartContext, weights: &Weights) -> Result<Self> {
+    fn new(config: &Config, context: &StitchContext, weights: &Weights) -> Result<Self> {
         let (e, d) = (context.features.width, context.width);
         let variable = |(name, shape): (&str, Vec<usize>)| -> Result<(String, Var)> {
             let init = match shape.as_slice() {

@@ -13,7 +13,7 @@ use limber_sdk::core::registry::EncoderSpecs;
 use limber_sdk::core::vit::VitBlock;
 use limber_sdk::core::weights::ZEROS;
 use limber_sdk::core::{
-    Augment, Encoder, EncoderPart, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec, Part,
+    Augment, Component, Encoder, EncoderComponent, FeatureKind, FeatureSpec, FrozenLinear, ImageSpec, Init, InputSpec,
     ResizeFilter, ResizeRule, Weights,
 };
 use schemars::JsonSchema;
@@ -63,7 +63,7 @@ pub struct TimmVit {
     norm: LayerNorm,
 }
 
-impl Part for TimmVit {
+impl Component for TimmVit {
     type Config = Config;
     const KIND: &'static str = "timm-vit";
     const ABOUT: &'static str = "timm's plain vision transformers, patch tokens behind the last norm";
@@ -73,7 +73,7 @@ impl Part for TimmVit {
     }
 }
 
-impl EncoderPart for TimmVit {
+impl EncoderComponent for TimmVit {
     fn specs(config: &Config) -> Result<EncoderSpecs> {
         let Config { image_size: s, resize_to, patch_size: p, width: e, heads, .. } = *config;
         if p == 0 || s < p || !s.is_multiple_of(p) {

@@ -1,7 +1,7 @@
 //! The cache of a plugin's decoder: a handle of the library's, and the lengths of its rows.
 
 use super::Built;
-use crate::part::function;
+use crate::component::function;
 use candle_core::{Error, Result};
 use limber_core::{CacheOptions, CacheType, DecoderCache, SequenceLengths};
 use limber_plugin_abi::lend::c_text;
@@ -53,7 +53,8 @@ impl PluginCache {
         {
             let (instance, _own) = built.instance.enter();
             // SAFETY: all arguments live beyond the call.
-            let made = built.part.call("make a cache", |error| unsafe { make(instance, &options, &mut raw, error) });
+            let made =
+                built.component.call("make a cache", |error| unsafe { make(instance, &options, &mut raw, error) });
             made.map_err(Error::msg)?;
         }
         Self::of(built, raw, asked.dtype, rows)
@@ -61,7 +62,7 @@ impl PluginCache {
 
     fn of(built: &Arc<Built>, raw: *mut LimberCache, dtype: CacheType, rows: SequenceLengths) -> Result<Self> {
         if raw.is_null() {
-            candle_core::bail!("{}: make a cache: it gives none", built.part.label())
+            candle_core::bail!("{}: make a cache: it gives none", built.component.label())
         }
         Ok(Self { built: built.clone(), raw, dtype, rows, failed: None })
     }
@@ -72,7 +73,7 @@ impl PluginCache {
     /// A cache of another decoder; a change that failed before.
     pub(crate) fn handle(&self, built: &Arc<Built>) -> Result<*mut LimberCache> {
         if !Arc::ptr_eq(&self.built, built) {
-            let (found, expected) = (self.built.part.label(), built.part.label());
+            let (found, expected) = (self.built.component.label(), built.component.label());
             candle_core::bail!(
                 "the cache is that of another decoder: it is one of {found}, built apart from this {expected}"
             )
@@ -91,7 +92,7 @@ impl PluginCache {
     /// Calls a function that changes the cache. Where it fails, its state is unknown.
     fn change(&mut self, what: &str, function: impl FnOnce(*const LimberSink) -> LimberStatus) -> Result<()> {
         let (_, own) = self.built.instance.enter();
-        let done = self.built.part.call(what, function);
+        let done = self.built.component.call(what, function);
         drop(own);
         done.map_err(|message| {
             self.failed.get_or_insert_with(|| message.clone());
@@ -130,7 +131,7 @@ impl DecoderCache for PluginCache {
         {
             let (_, _own) = self.built.instance.enter();
             // SAFETY: all arguments live beyond the call, the handle is not yet released.
-            let done = self.built.part.call("copy rows of a cache", |error| unsafe {
+            let done = self.built.component.call("copy rows of a cache", |error| unsafe {
                 copy(from, rows.as_ptr(), rows.len() as u64, &options, &mut raw, error)
             });
             done.map_err(Error::msg)?;

@@ -48,7 +48,7 @@ impl Backward for Gradient {
     fn backward(&self, inputs: &[&Tensor], gradient: &Tensor) -> candle_core::Result<Vec<Option<Tensor>>> {
         let built = &self.tape.built;
         let Some(vjp) = built.table.vjp else {
-            candle_core::bail!("{} has no vector-Jacobian product", built.part.label())
+            candle_core::bail!("{} has no vector-Jacobian product", built.component.label())
         };
         let embeds = inputs[0];
         let mut output = Output::new(embeds.dims());
@@ -59,7 +59,7 @@ impl Backward for Gradient {
                         let view = output.view();
                         let (instance, _own) = built.instance.enter();
                         // SAFETY: all arguments live beyond the call; instance and tape are not yet released.
-                        let done = built.part.call("vector-Jacobian product", |error| unsafe {
+                        let done = built.component.call("vector-Jacobian product", |error| unsafe {
                             vjp(instance, &call, self.tape.raw, gradient, &view, error)
                         });
                         done.map_err(Error::msg)

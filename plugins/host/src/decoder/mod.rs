@@ -5,10 +5,10 @@ mod call;
 mod gradient;
 mod taps;
 
+use crate::component::{Component, Instance, function};
 use crate::custom_op::custom_op1;
 use crate::encoder::size;
 use crate::memory::{Output, with_ids, with_slice, with_values};
-use crate::part::{Instance, Part, function};
 use anyhow::{Result, bail};
 use cache::PluginCache;
 use call::Asked;
@@ -25,44 +25,48 @@ use taps::Taken;
 
 /// Prepares a decoder: settings and sizes, no weights.
 pub(crate) fn prepare(
-    part: &Arc<Part>,
+    component: &Arc<Component>,
     table: LimberDecoder,
     settings: Value,
     source: &dyn WeightSource,
 ) -> Result<PreparedDecoder> {
     let prepare = function!(table, prepare);
-    let (settings, spec) = part.prepare_alone(settings, source, LimberDecoderSpec::empty(), prepare)?;
-    let (part, sizes, given) = (part.clone(), sizes(part, &spec)?, settings.clone());
+    let (settings, spec) = component.prepare_alone(settings, source, LimberDecoderSpec::empty(), prepare)?;
+    let (component, sizes, given) = (component.clone(), sizes(component, &spec)?, settings.clone());
     let spec = sizes.clone();
-    Ok(Prepared::new(part.kind.clone(), settings, sizes, move |weights: &Weights| {
-        let instance = part.build_alone(&given, weights, function!(table, build), table.release)?;
-        let built = Built { part, table, instance, spec };
+    Ok(Prepared::new(component.kind.clone(), settings, sizes, move |weights: &Weights| {
+        let instance = component.build_alone(&given, weights, function!(table, build), table.release)?;
+        let built = Built { component, table, instance, spec };
         Ok(Box::new(PluginDecoder { built: Arc::new(built), device: weights.device().clone() }) as Box<dyn Decoder>)
     }))
 }
 
-fn sizes(part: &Part, spec: &LimberDecoderSpec) -> Result<DecoderSpec> {
+fn sizes(component: &Component, spec: &LimberDecoderSpec) -> Result<DecoderSpec> {
     let Some(eos) = spec.eos.get(..spec.n_eos as usize) else {
-        bail!("{}: its spec says {} end-of-sequence ids, expected at most {LIMBER_MAX_EOS}", part.label(), spec.n_eos)
+        bail!(
+            "{}: its spec says {} end-of-sequence ids, expected at most {LIMBER_MAX_EOS}",
+            component.label(),
+            spec.n_eos
+        )
     };
     let sizes = DecoderSpec {
-        width: size(part, "width", spec.width)?,
-        vocab: size(part, "vocab", spec.vocab)?,
-        layers: size(part, "layers", spec.layers)?,
-        kv_heads: size(part, "kv_heads", spec.kv_heads)?,
-        head_dim: size(part, "head_dim", spec.head_dim)?,
-        context: size(part, "context", spec.context)?,
+        width: size(component, "width", spec.width)?,
+        vocab: size(component, "vocab", spec.vocab)?,
+        layers: size(component, "layers", spec.layers)?,
+        kv_heads: size(component, "kv_heads", spec.kv_heads)?,
+        head_dim: size(component, "head_dim", spec.head_dim)?,
+        context: size(component, "context", spec.context)?,
         eos: eos.to_vec(),
     };
     if let Some(bad) = eos.iter().find(|id| **id as usize >= sizes.vocab) {
-        bail!("{}: its spec ends texts with id {bad} of {} rows", part.label(), sizes.vocab)
+        bail!("{}: its spec ends texts with id {bad} of {} rows", component.label(), sizes.vocab)
     }
     Ok(sizes)
 }
 
 /// A built decoder, kept alive by its caches and by the graphs that hold its tapes.
 pub(crate) struct Built {
-    pub part: Arc<Part>,
+    pub component: Arc<Component>,
     pub table: LimberDecoder,
     pub instance: Instance,
     pub spec: DecoderSpec,
@@ -70,7 +74,7 @@ pub(crate) struct Built {
 
 impl Built {
     fn error(&self, what: &str, message: impl std::fmt::Display) -> Error {
-        Error::msg(format!("{}: {what}: {message}", self.part.label()))
+        Error::msg(format!("{}: {what}: {message}", self.component.label()))
     }
 }
 
@@ -113,7 +117,7 @@ impl PluginDecoder {
                 let forward = function!(built.table, forward);
                 let (instance, _own) = built.instance.enter();
                 // SAFETY: all arguments live beyond the call, the instance and the cache are not yet released.
-                let done = built.part.call("forward", |error| unsafe { forward(instance, &call, error) });
+                let done = built.component.call("forward", |error| unsafe { forward(instance, &call, error) });
                 done.map_err(Error::msg)
             })
         })?;
@@ -132,7 +136,7 @@ impl Decoder for PluginDecoder {
         let (b, t) = ids.dims2()?;
         let all = ids.to_device(&Device::Cpu)?.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
         if let Some(bad) = all.iter().find(|id| **id as usize >= vocab) {
-            candle_core::bail!("id {bad} is not in 0..{vocab} of {}", self.built.part.label())
+            candle_core::bail!("id {bad} is not in 0..{vocab} of {}", self.built.component.label())
         }
         let mut output = Output::new(&[b, t, width]);
         with_ids(ids, |ids| {
@@ -140,7 +144,7 @@ impl Decoder for PluginDecoder {
             let embed = function!(self.built.table, embed);
             let (instance, _own) = self.built.instance.enter();
             // SAFETY: all arguments live beyond the call, the instance is not yet released.
-            let done = self.built.part.call("embed", |error| unsafe { embed(instance, ids, &view, error) });
+            let done = self.built.component.call("embed", |error| unsafe { embed(instance, ids, &view, error) });
             done.map_err(Error::msg)
         })?;
         output.tensor("embeddings", &[], &self.device).map_err(|message| self.built.error("embed", message))
@@ -152,7 +156,7 @@ impl Decoder for PluginDecoder {
         if tracked && self.built.table.vjp.is_none() {
             candle_core::bail!(
                 "{} has no vector-Jacobian product: it can caption, but no stitch can be trained through it",
-                self.built.part.label()
+                self.built.component.label()
             )
         }
         let cache = match run.cache_as::<PluginCache>()? {

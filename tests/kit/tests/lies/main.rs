@@ -1,4 +1,5 @@
-//! Lying toy parts: every check of the suite can fail, for the reason it is there, and an honest toy passes them all.
+//! Lying toy components: every check of the suite can fail, for the reason it is there, and an honest toy passes them
+//! all.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod decoder;
@@ -29,7 +30,7 @@ fn entry(maker: Maker) -> Entry {
 fn parse(settings: Value, strict: bool) -> Result<Value> {
     let unknown = settings.as_object().and_then(|map| map.keys().find(|key| *key != "size"));
     match unknown {
-        Some(key) if strict => bail!("unknown key {key:?}, allowed is \"size\""),
+        Some(key) if strict => bail!("unknown key {key:?}, expected \"size\""),
         _ => Ok(json!({"size": 8})),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the table of rules: one lazily built automaton over all patterns, the longest match at every place.
+//! Runs the table of rules: one lazily built automaton over all patterns, the longest match at every position.
 
 use super::rules::{Cut, NAMES, RULES, Shape};
 use regex_automata::hybrid::dfa::{Cache, DFA};
@@ -35,7 +35,7 @@ impl Lexer {
         self.dfa.create_cache()
     }
 
-    /// Hands every token of `text[..end]` to `take`, in lower case; what lies behind is only looked at.
+    /// Hands every token of `text[..end]` to `take`, in lower case; what lies behind is only looked ahead at.
     pub fn tokens(&self, cache: &mut Cache, text: &str, end: usize, mut take: impl FnMut(&str)) {
         let mut at = 0;
         while at < end {

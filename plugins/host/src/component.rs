@@ -21,7 +21,7 @@ pub(crate) enum Functions {
 }
 
 /// A component, as the plugin's table lists it.
-pub(crate) struct Part {
+pub(crate) struct Component {
     /// The file's name, for messages.
     pub library: String,
     pub raw: *const LimberPart,
@@ -35,11 +35,11 @@ pub(crate) struct Part {
 }
 
 // SAFETY: tables live as long as the process and are not written; their functions may be called from any thread.
-unsafe impl Send for Part {}
+unsafe impl Send for Component {}
 // SAFETY: as above.
-unsafe impl Sync for Part {}
+unsafe impl Sync for Component {}
 
-impl Part {
+impl Component {
     /// Reads the component at `raw`.
     ///
     /// # Safety
@@ -166,9 +166,9 @@ impl Instance {
     pub(crate) fn new(
         raw: *mut LimberInstance,
         release: Option<unsafe extern "C" fn(*mut LimberInstance)>,
-        part: &Part,
+        component: &Component,
     ) -> Self {
-        let lock = (part.table.flags & LIMBER_CONCURRENT == 0).then(Mutex::default);
+        let lock = (component.table.flags & LIMBER_CONCURRENT == 0).then(Mutex::default);
         Self { raw, release, lock }
     }
 

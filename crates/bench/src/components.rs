@@ -1,17 +1,17 @@
-//! The parts of a config as they are measured: encoder and stitch built, the decoder built anew for each type.
+//! The components of a config as they are measured: encoder and stitch built, the decoder built anew for each type.
 
 use super::work::{self, DecoderWork, Recorder};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use limber_config::{Config, Section};
 use limber_core::random::RandomSource;
-use limber_core::registry::{PartContext, PreparedDecoder, Role};
+use limber_core::registry::{PreparedDecoder, Role, StitchContext};
 use limber_core::{
     CacheType, Decoder, DecoderSpec, Encoder, FeatureKind, FeatureSpec, InputSpec, Registry, Stitch, WeightSource,
     WeightType, Weights,
 };
 use limber_pipeline::needs;
-use limber_pipeline::{Preprocessor, device, open_weights};
+use limber_pipeline::{Preprocessor, device, in_section, open_weights};
 use limber_weights::{WeightSpec, hub};
 use serde_json::Value;
 use std::path::Path;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 const LAYERS: [&str; 2] = ["n_layer", "num_hidden_layers"];
 
 /// What is measured.
-pub struct Parts {
+pub struct Components {
     /// Reads pixels.
     pub(super) preprocessor: Preprocessor,
     /// Where everything runs.
@@ -47,17 +47,17 @@ struct Source {
     weights: Arc<dyn WeightSource>,
 }
 
-impl Parts {
+impl Components {
     /// Encoder and stitch of `config`; the decoder is prepared, and its weights are left alone.
     ///
     /// # Errors
-    /// An unknown kind or setting, parts that do not fit each other, weights that are missing or unreadable.
+    /// An unknown kind or setting, components that do not fit each other, weights that are missing or unreadable.
     pub fn load(config: &Config, registry: Registry) -> Result<Self> {
         let preprocessor = Preprocessor::load(config, &registry)?;
         let device = device(config.device)?;
         let open = |role: Role| {
             let section = config.section(role);
-            open_weights(role, section, &registry, &config.folder).with_context(|| format!("section \"{role}\""))
+            in_section(role, open_weights(role, section, &registry, &config.folder))
         };
         let settings = |section: &Section| Value::from(section.settings.clone());
 
@@ -75,7 +75,7 @@ impl Parts {
 
         let (entry, source) = open(Role::Stitch)?;
         let recorder = Arc::new(Recorder::new(source));
-        let context = PartContext {
+        let context = StitchContext {
             features: specs.features,
             encoder: &kind,
             width: spec.width,
@@ -134,7 +134,7 @@ impl Parts {
 
 impl Source {
     fn prepare(&self, registry: &Registry) -> Result<PreparedDecoder> {
-        registry.decoder(&self.kind, self.settings.clone(), self.weights.as_ref()).context("section \"decoder\"")
+        in_section(Role::Decoder, registry.decoder(&self.kind, self.settings.clone(), self.weights.as_ref()))
     }
 }
 
@@ -156,7 +156,7 @@ pub fn reduced(config: &Config, registry: &Registry, layers: usize) -> Result<Co
                 bail!("{}: the kind is auto and the weights are not here; set the kind", context())
             }
             false => (registry.get(role, &section.kind).with_context(context)?, random.clone()),
-            true => open_weights(role, section, registry, &config.folder).with_context(context)?,
+            true => in_section(role, open_weights(role, section, registry, &config.folder))?,
         };
         if !entry.needs_weights {
             continue;

@@ -1,4 +1,5 @@
-//! The parts that are linked in. A crate that nobody names is not linked, so each built-in part has its line here.
+//! The components that are linked in. A crate that nobody names is not linked, so each built-in component has its line
+//! here.
 
 use anyhow::Result;
 use limber_core::Registry;
@@ -19,10 +20,10 @@ use limber_encoder_siglip as _;
 use limber_stitch_linear as _;
 use limber_stitch_mlp as _;
 
-/// Every part that a config can name.
+/// Every component that a config can name.
 ///
 /// # Errors
-/// Two parts of one kind.
+/// Two components of one kind.
 pub fn registry() -> Result<Registry> {
     Registry::from_inventory()
 }
