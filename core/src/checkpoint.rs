@@ -1,6 +1,7 @@
 //! Activation checkpointing: a block whose graph is one node, and whose activations are computed again when its gradient
 //! comes.
 
+use crate::backend::Backend;
 use crate::decoder::{Checkpointing, Run};
 use crate::decoder_block::pass::Pass;
 use crate::frozen::take;
@@ -22,7 +23,7 @@ pub(crate) fn checkpointed<S: Stage>(block: &Arc<S>, x: &Tensor, own: bool, at: 
     let op = Checkpoint {
         block: block.clone(),
         index: at.index,
-        own: own && x.device().is_cpu(),
+        own: own && block.backend().is_some_and(Backend::is_kernels),
         past: at.past.to_vec(),
         lengths: run.lengths.clone(),
         mask: run.mask.clone(),

@@ -1,5 +1,6 @@
 //! Rows of hidden states by index, with a backward pass on every device.
 
+use crate::backend::Backend;
 use crate::frozen::contiguous_f32;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -8,11 +9,16 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// # Errors
 /// A row that x does not have.
 pub fn gather(x: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
+    gather_on(Backend::of(x.device()), x, rows)
+}
+
+/// [`gather`] by a backend.
+pub(crate) fn gather_on(backend: Backend, x: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
     let Some(rows) = rows else { return Ok(x.clone()) };
     let width = x.dim(candle_core::D::Minus1)?;
     let x = x.reshape((x.elem_count() / width.max(1), width))?;
-    if !x.device().is_cpu() {
-        return x.index_select(rows, 0);
+    if !backend.is_kernels() {
+        return x.contiguous()?.index_select(rows, 0);
     }
     let (rows, count) = (rows.to_vec1::<u32>()?, x.dim(0)?);
     if let Some(bad) = rows.iter().find(|row| **row as usize >= count) {

@@ -3,7 +3,7 @@
 //! candle gives every operand of a tracked operation a gradient, a frozen one too. A node made here has one differentiable
 //! input; whatever else it was computed from is out of the graph's sight, so a backward pass keeps no gradient of it.
 
-use candle_core::backend::BackendStorage;
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, Var,
 };
@@ -32,42 +32,45 @@ impl Value {
 
     /// The value of a node on the CPU.
     pub fn cpu(&self) -> Result<(CpuStorage, Shape)> {
-        let y = self.take()?.contiguous()?;
+        let y = self.take()?;
         let (storage, layout) = y.storage_and_layout();
         match &*storage {
-            Storage::Cpu(storage) => Ok((part(storage, layout)?, y.shape().clone())),
+            Storage::Cpu(storage) => Ok((copied(storage, layout)?, y.shape().clone())),
             _ => self.elsewhere(),
         }
     }
 
     /// The value of a node on a CUDA device.
     pub fn cuda(&self) -> Result<(CudaStorage, Shape)> {
-        let y = self.take()?.force_contiguous()?;
-        match &*y.storage_and_layout().0 {
-            Storage::Cuda(storage) => Ok((storage.try_clone(y.layout())?, y.shape().clone())),
+        let y = self.take()?;
+        let (storage, layout) = y.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(storage) => Ok((copied(storage, layout)?, y.shape().clone())),
             _ => self.elsewhere(),
         }
     }
 
     /// The value of a node on a Metal device.
     pub fn metal(&self) -> Result<(MetalStorage, Shape)> {
-        let y = self.take()?.force_contiguous()?;
-        match &*y.storage_and_layout().0 {
-            Storage::Metal(storage) => Ok((storage.try_clone(y.layout())?, y.shape().clone())),
+        let y = self.take()?;
+        let (storage, layout) = y.storage_and_layout();
+        match &*storage {
+            Storage::Metal(storage) => Ok((copied(storage, layout)?, y.shape().clone())),
             _ => self.elsewhere(),
         }
     }
 }
 
-/// The elements of a contiguous tensor alone, whatever else its storage holds.
-fn part(storage: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        candle_core::bail!("a value of layout {layout:?}, expected a contiguous one")
-    };
-    Ok(match storage {
-        CpuStorage::F32(x) => CpuStorage::F32(x[start..end].to_vec()),
-        other => other.try_clone(layout)?,
-    })
+/// The elements of a layout alone, row-major, whatever else the storage holds: one copy, of any type, on any device.
+/// (`try_clone` copies all of a storage on most devices, and leaves the layout to its caller.)
+fn copied<S>(storage: &S, layout: &Layout) -> Result<S>
+where
+    S: BackendStorage,
+    S::Device: BackendDevice<Storage = S>,
+{
+    let mut copy = storage.device().zeros_impl(layout.shape(), storage.dtype())?;
+    storage.copy_strided_src(&mut copy, 0, layout)?;
+    Ok(copy)
 }
 
 /// A node of value `y` whose input is x; `backward` gives the gradient of x from that of y.
@@ -208,7 +211,43 @@ pub(crate) fn seeded(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
     node("seed", y, zero, move |_| Ok(grad.clone()))
 }
 
-/// x + c of one shape, where c is frozen: the gradient of x alone.
+/// x + c, where c is frozen and of a shape that broadcasts to that of x: the gradient of x alone.
 pub(crate) fn add_frozen(x: &Tensor, c: &Tensor) -> Result<Tensor> {
-    node("add-frozen", x, (x.detach() + c)?, |grad| Ok(grad.clone()))
+    node("add-frozen", x, x.detach().broadcast_add(c)?, |grad| Ok(grad.clone()))
+}
+
+/// x c, where c is frozen and of a shape that broadcasts to that of x: the gradient of x alone.
+pub(crate) fn times_frozen(x: &Tensor, c: &Tensor) -> Result<Tensor> {
+    let c = c.detach();
+    node("times-frozen", x, x.detach().broadcast_mul(&c)?, move |grad| grad.broadcast_mul(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn the_value_of_a_node_is_what_its_layout_says_in_every_type() {
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64, DType::U32] {
+            let all = Tensor::arange(0u32, 24, &Device::Cpu).unwrap().reshape((2, 3, 4)).unwrap();
+            let all = all.to_dtype(dtype).unwrap();
+            let views = [all.clone(), all.narrow(0, 1, 1).unwrap(), all.narrow(2, 1, 2).unwrap(), all.t().unwrap()];
+            for view in views {
+                let expected = view.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let (storage, shape) = Value::new("a view", view).cpu().unwrap();
+                let found =
+                    Tensor::from_storage(Storage::Cpu(storage), shape, candle_core::op::BackpropOp::none(), false);
+                let found = found.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(found, expected, "{dtype:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_is_given_once() {
+        let value = Value::new("a norm", Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap());
+        value.cpu().unwrap();
+        assert!(value.cpu().unwrap_err().to_string().starts_with("a norm gives its value once"));
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! A decoder gives its blocks, its last norm and its head; the order of things is here alone.
 
+use crate::backend::Backend;
 use crate::cache::KvCache;
 use crate::checkpoint::checkpointed;
 use crate::decoder::{Checkpointing, LogitPositions, Run, check_context, select_positions, wanted_rows};
@@ -11,7 +12,7 @@ use crate::spec::DecoderSpec;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// One block of a decoder of another build than [`DecoderBlock`](crate::DecoderBlock).
+/// One block of a decoder that is no plan: of a build of its own, or a [`DecoderBlock`](crate::DecoderBlock) among such.
 pub trait Layer: Send + Sync + 'static {
     /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; row b starts at position `past[b]`.
     ///
@@ -83,6 +84,9 @@ pub(crate) trait Stage: Send + Sync + 'static {
     /// these may be used again.
     const IS_OURS: bool;
 
+    /// What computes the block, where that is known.
+    fn backend(&self) -> Option<Backend>;
+
     /// x `[B, T, D]` f32 to `[B, T, D]` f32, or to the rows wanted of it.
     fn forward(&self, x: &Tensor, at: At, run: &mut Run, pass: &mut Pass) -> Result<Tensor>;
 }
@@ -92,6 +96,10 @@ struct Outside<L>(L);
 
 impl<L: Layer> Stage for Outside<L> {
     const IS_OURS: bool = false;
+
+    fn backend(&self) -> Option<Backend> {
+        None
+    }
 
     fn forward(&self, x: &Tensor, at: At, run: &mut Run, _: &mut Pass) -> Result<Tensor> {
         self.0.forward(at.index, x, at.past, run, at.rows)

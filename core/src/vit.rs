@@ -9,7 +9,7 @@ pub use settings::{VitClass, VitSettings, VitSizes, hidden_state};
 
 use crate::Run;
 use crate::frozen::{Epilogue, FrozenLinear, forward_all, forward_all_with};
-use crate::ops::{Activation, AttentionBias, Heads, LayerNorm, attend, attend_all};
+use crate::ops::{Activation, AttentionBias, CausalAttention, Heads, LayerNorm, Use, attend_all_on};
 use candle_core::{Result, Tensor};
 
 /// One block of width E.
@@ -47,7 +47,7 @@ impl VitBlock {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward(&self, x: &Tensor, heads: Heads, bias: Option<&AttentionBias>) -> Result<Tensor> {
-        self.around(x, heads, |q, k, v| attend_all(q, k, v, heads, bias))
+        self.around(x, heads, |heads_of| attend_all_on(self.q.backend(), heads_of, heads, bias))
     }
 
     /// x `[B, T, E]` f32 to `[B, T, E]` f32; a position sees itself and those before it, as in CLIP's text tower.
@@ -55,7 +55,10 @@ impl VitBlock {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward_causal(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
-        self.around(x, heads, |q, k, v| attend(0, q, k, v, heads, &mut Run::default()))
+        let attention = CausalAttention::new(heads);
+        self.around(x, heads, |heads_of| {
+            attention.forward_on(self.q.backend(), 0, heads_of, &mut Run::new(), Use::SHARED)
+        })
     }
 
     /// The block with `attention` of q, k and v `[B, N, H, dim]` to `[B, N, E]`.
@@ -63,14 +66,14 @@ impl VitBlock {
         &self,
         x: &Tensor,
         heads: Heads,
-        attention: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+        attention: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let (b, n, _) = x.dims3()?;
         let normed = self.norm1.forward(x)?;
         let [q, k, v] = forward_all([&self.q, &self.k, &self.v], &normed)?;
         let split = |x: Tensor| x.reshape((b, n, heads.queries, heads.dim));
         let (q, k, v) = (split(q)?, split(k)?, split(v)?);
-        let x = self.out.forward_with(&attention(&q, &k, &v)?, scaled_residual(x, &self.scale1))?;
+        let x = self.out.forward_with(&attention([&q, &k, &v])?, scaled_residual(x, &self.scale1))?;
         let normed = self.norm2.forward(&x)?;
         let activation = Epilogue::activation(self.activation);
         let mlp = match &self.gate {

@@ -104,6 +104,12 @@ fn every_form_gives_transformers_logits() {
     FORMS.iter().for_each(|(case, logits)| case.gives(logits));
 }
 
+#[test]
+fn the_whole_context_and_not_one_more() {
+    // The golden data of opt-350m's form have no sequence of that length.
+    MODELS.iter().filter(|case| case.form != "post-norm").for_each(Case::fills_its_context);
+}
+
 /// Tests that hold every model to one thing each.
 macro_rules! every_model {
     ($($name:ident: $check:path,)*) => {
@@ -117,7 +123,6 @@ macro_rules! every_model {
 }
 
 every_model! {
-    the_whole_context_and_not_one_more: Case::fills_its_context,
     a_prefix_of_embeddings: Case::continues_a_prefix,
     step_by_step_over_a_cache: Case::steps_over_a_cache,
     rows_of_different_lengths_in_one_batch: Case::generates_batches_as_singles,

@@ -251,7 +251,7 @@ fn the_program_refuses_what_does_not_go_with_features() {
     with(&["caption", "--set", "encoder.dtype=f16"], &[&a], &["dtype is \"f16\"", "reads no weights"]);
     fails(&["caption", "--set", "encoder.kind=features", &a], &["encoder", "key \"tokens\": missing key"]);
     let zero = ["--set", "encoder.kind=features", "--set", "encoder.tokens=0", "--set", "encoder.width=8"];
-    fails(&[&["caption"], zero.as_slice(), &[&a]].concat(), &["0 tokens of width 8", "at least 1"]);
+    fails(&[&["caption"], zero.as_slice(), &[&a]].concat(), &["\"tokens\"", "value 0", "at least 1"]);
     // The demo's projection takes 768.
     let wide = ["--set", "encoder.kind=features", "--set", "encoder.tokens=4", "--set", "encoder.width=2048"];
     fails(&[&["caption"], wide.as_slice(), &[&a]].concat(), &["stitch", "encoder features gives 4 x 2048"]);

@@ -71,6 +71,8 @@ pub enum ScoreBias<'a> {
     },
     /// One for each distance on a grid.
     Grid(GridBias<'a>),
+    /// One slope for each head, `[H]`, which multiplies the distance of a key and is taken off: ALiBi, causal alone.
+    Slopes(&'a [f32]),
 }
 
 /// Numbers by where a key lies from its query: a leading token, then g x g places, row-major, T = P = 1 + g².
@@ -124,7 +126,7 @@ impl GridBias<'_> {
     }
 }
 
-/// Attention of `T` new queries a row: `softmax(scale q k^T + bias) v`.
+/// Attention of `T` new queries a row: `softmax(cap(scale q k^T) + bias) v`.
 ///
 /// Heads beyond the key-value heads share them in order: head h reads head h / (H / Hkv).
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +155,8 @@ pub struct Attention<'a> {
     pub visible: Visible<'a>,
     /// Further keys to leave out: zeros in `[B, P]`.
     pub mask: Option<&'a [u8]>,
+    /// c where scaled scores s become c tanh(s / c), above 0.
+    pub soft_cap: Option<f32>,
     /// Added to the scores.
     pub bias: Option<ScoreBias<'a>>,
 }
@@ -262,9 +266,21 @@ impl Attention<'_> {
         check_reach("q", &[b, self.heads, self.queries, dh], &q.strides, q.data.len())?;
         check_reach("k", &[b, self.kv_heads, most, dh], &k.strides, k.data.len())?;
         check_reach("v", &[b, self.kv_heads, most, dh], &v.strides, v.data.len())?;
+        self.check_bias(most)
+    }
+
+    /// Checks the bias of queries that see `most` keys at most.
+    pub(crate) fn check_bias(&self, most: usize) -> Result<(), ShapeError> {
         match self.bias {
             Some(ScoreBias::Each { data, strides }) => {
-                check_reach("bias", &[b, self.heads, self.queries, most], &strides, data.len())?;
+                check_reach("bias", &[self.batch, self.heads, self.queries, most], &strides, data.len())?;
+            }
+            Some(ScoreBias::Slopes(slopes)) => {
+                check_len("slopes", &[self.heads], slopes.len())?;
+                if let Visible::All(_) = self.visible {
+                    let allowed = "0 where every query sees every key";
+                    return Err(ShapeError::Size { what: "number of slopes", found: slopes.len(), allowed });
+                }
             }
             Some(ScoreBias::Grid(bias)) => {
                 let tokens = bias.check(self.heads)?;

@@ -5,8 +5,10 @@ use crate::dot::{Interleave, Interleaved, Skinny};
 use crate::elementwise::softmax_row;
 use crate::gemm::{Block, ByColumn, ByRow, Columns, Filled, PANEL_FLOATS, Target, pack_row, packed_floats};
 use crate::isa::{Isa, Kernel, dispatch};
+use crate::math::map;
 use crate::parallel::Shared;
 use crate::scratch::Scratch;
+use crate::soft_cap::Cap;
 use crate::weight::{Dense, Element, PrefetchRegion};
 
 /// Most queries of a block for which keys and values are read where they lie.
@@ -112,6 +114,9 @@ impl Task<'_> {
             unsafe {
                 let row = scores.add((t - from) * keys);
                 let window = row.add(hidden - first);
+                if let Some(cap) = a.soft_cap {
+                    map::<I>(window, window, seen - hidden, Cap::new::<I>(cap));
+                }
                 match a.bias {
                     // Where no key is seen, nothing has been said of the strides.
                     Some(ScoreBias::Each { data, strides: [b, h, q] }) if hidden < seen => {
@@ -122,6 +127,13 @@ impl Task<'_> {
                     }
                     Some(ScoreBias::Grid(bias)) => {
                         bias.add(self.head, t, std::slice::from_raw_parts_mut(window, seen - hidden));
+                    }
+                    Some(ScoreBias::Slopes(slopes)) => {
+                        let (slope, last) = (slopes[self.head], (seen - hidden) as i32 - 1);
+                        let scores = std::slice::from_raw_parts_mut(window, seen - hidden);
+                        for (i, score) in scores.iter_mut().enumerate() {
+                            *score -= slope * (last - i as i32) as f32;
+                        }
                     }
                     _ => {}
                 }

@@ -1,15 +1,16 @@
 //! Gradients of causal self-attention for queries, keys and values, in their own places; the probabilities are computed
 //! again, a block at a time.
 
-use crate::attention::{Attention, Heads, Values, Visible, check_heads};
+use crate::attention::{Attention, Heads, ScoreBias, Values, Visible, check_heads};
 use crate::attention_block::{Task, multiply};
 use crate::elementwise::softmax_grad_row;
 use crate::gemm::{ByColumn, ByRow, Target};
 use crate::isa::{Isa, Kernel, Level, dispatch};
-use crate::math::{Times, map};
+use crate::math::{Times, map, map2};
 use crate::parallel::{self, Shared};
 use crate::scratch::Scratch;
 use crate::shape::{ShapeError, check_len};
+use crate::soft_cap::Cap;
 use crate::weight::Dense;
 
 /// Causal self-attention of T positions, whose queries, keys and values become their gradients.
@@ -37,6 +38,10 @@ pub struct CausalGrads<'a> {
     pub window: Option<usize>,
     /// Further keys to leave out: zeros in `[B, T]`.
     pub mask: Option<&'a [u8]>,
+    /// c where scaled scores s become c tanh(s / c), above 0.
+    pub soft_cap: Option<f32>,
+    /// Added to the scores; it has no gradient.
+    pub bias: Option<ScoreBias<'a>>,
 }
 
 impl CausalGrads<'_> {
@@ -48,7 +53,7 @@ impl CausalGrads<'_> {
     ///
     /// Where sizes do not fit together.
     pub fn run(self, gout: &[f32]) -> Result<(), ShapeError> {
-        let Self { batch, positions, heads, kv_heads, head_dim, scale, window, mask, .. } = self;
+        let Self { batch, positions, heads, kv_heads, head_dim, scale, window, mask, soft_cap, bias, .. } = self;
         let (queries, keys) = ([batch, positions, heads, head_dim], [batch, positions, kv_heads, head_dim]);
         check_len("q", &queries, self.q.len())?;
         check_len("k", &keys, self.k.len())?;
@@ -76,13 +81,16 @@ impl CausalGrads<'_> {
             scale,
             visible: window.map_or(Visible::Causal(&past), |width| Visible::Window(&past, width)),
             mask,
-            bias: None,
+            // The scores are capped here, where their derivative needs them.
+            soft_cap: None,
+            bias,
         };
-        attention.check_counts()?;
+        attention.check_bias(attention.check_counts()?)?;
         let level = Level::current();
         let places = [Shared(self.q.as_mut_ptr()), Shared(self.k.as_mut_ptr()), Shared(self.v.as_mut_ptr())];
         parallel::for_each(batch * kv_heads, |i| {
-            let work = Grads { attention: &attention, batch: i / kv_heads, kv_head: i % kv_heads, gout, places };
+            let (batch, kv_head) = (i / kv_heads, i % kv_heads);
+            let work = Grads { attention: &attention, soft_cap, batch, kv_head, gout, places };
             // SAFETY: sizes are checked above; pieces read and write their own heads.
             unsafe { dispatch(level, work) };
         });
@@ -93,6 +101,7 @@ impl CausalGrads<'_> {
 /// One key-value head of one batch row, with the query heads that read it.
 struct Grads<'a> {
     attention: &'a Attention<'a>,
+    soft_cap: Option<f32>,
     batch: usize,
     kv_head: usize,
     gout: &'a [f32],
@@ -157,6 +166,15 @@ impl Grads<'_> {
             let mut scores = Scratch::take(rows * keys);
             let scores = scores.as_mut_ptr();
             multiply::<I, _>(near, rows, dh, ByRow(k), keys, Target::new(scores, keys));
+            let capped = match self.soft_cap {
+                Some(cap) => {
+                    let (cap, mut capped) = (Cap::new::<I>(cap), Scratch::take(rows * keys));
+                    map::<I>(scores, scores, rows * keys, cap);
+                    capped.as_mut_ptr().copy_from_nonoverlapping(scores, rows * keys);
+                    Some((cap, capped))
+                }
+                None => None,
+            };
             let (batch, queries, out) = (self.batch, (from, to), std::ptr::null_mut());
             let task = Task { attention: a, batch, head, queries, out, probabilities: None };
             task.weigh::<I>(scores, first, keys);
@@ -175,6 +193,9 @@ impl Grads<'_> {
             for i in 0..rows {
                 let row = slopes.add(i * keys);
                 softmax_grad_row::<I>(scores.add(i * keys), row, row, keys);
+                if let Some((cap, capped)) = &capped {
+                    map2::<I>(capped.as_ptr().add(i * keys), row, row, keys, *cap);
+                }
                 map::<I>(row, row, keys, Times(I::splat(a.scale)));
             }
             transpose(slopes, rows, keys, turned);

@@ -31,6 +31,7 @@ mod rms_norm;
 mod rotary;
 mod scratch;
 mod shape;
+mod soft_cap;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 mod weight;

@@ -81,6 +81,7 @@ fn attention<'a>(x: &'a [f32], visible: Visible<'a>) -> Attention<'a> {
         scale: 1.0,
         visible,
         mask: None,
+        soft_cap: None,
         bias: None,
     }
 }
@@ -169,11 +170,22 @@ fn gradients_of_attention() {
         scale: 1.0,
         window: None,
         mask: None,
+        soft_cap: None,
+        bias: None,
     };
     too_large(grads(1, 1 << 62, 1, 1).run(&[]), "q");
     too_large(grads(1, 1, 0, 1 << 62).run(&[]), "k");
     // No position: nothing is asked for each of so many rows.
     grads(1 << 50, 0, 1, 1).run(&[]).unwrap();
+    let (mut x, mut y, mut z) = ([0f32; 4], [0f32; 4], [0f32; 4]);
+    let bias = Some(ScoreBias::Each { data: &[0.0], strides: [usize::MAX; 3] });
+    let one = CausalGrads { q: &mut x, k: &mut y, v: &mut z, bias, ..grads(1, 1, 1, 1) };
+    one.run(&[0.0; 4]).unwrap();
+    let bias = Some(ScoreBias::Each { data: &[0.0], strides: [0, 0, 1 << 63] });
+    let (mut x, mut y, mut z) = ([0f32; 12], [0f32; 12], [0f32; 12]);
+    let three = CausalGrads { q: &mut x, k: &mut y, v: &mut z, bias, ..grads(1, 3, 1, 1) };
+    let error = three.run(&[0.0; 12]).unwrap_err();
+    assert!(matches!(error, ShapeError::TooFar { what: "bias", .. }), "{error}");
     let error = grads(1, 0, 3, 2).run(&[]).unwrap_err();
     assert!(matches!(error, ShapeError::Size { what: "kv_heads", .. }), "{error}");
 }

@@ -1,11 +1,12 @@
 //! The attention of a block: projections, query and key norms, rotary embedding, scores, mixture.
 
 use super::pass::Pass;
-use super::plan::{AttentionPlan, FusedLayout, NormPlan, ProjectionPlan};
+use super::plan::{AttentionPlan, FusedLayout, NormPlan, NormScope, ProjectionPlan};
 use crate::backend::Backend;
 use crate::decoder::Run;
 use crate::frozen::FrozenLinear;
-use crate::gather::gather;
+use crate::gather::gather_on;
+use crate::graph::node;
 use crate::layers::At;
 use crate::ops::{CausalAttention, Heads, Norm, Rotary};
 use crate::weights::{WeightError, Weights};
@@ -19,6 +20,7 @@ pub(super) struct SelfAttention {
     backend: Backend,
     attention: CausalAttention,
     projections: Projections,
+    clip: Option<f64>,
     pub out: FrozenLinear,
     norms: Option<HeadNorms>,
     rotary: Option<Rotary>,
@@ -32,9 +34,16 @@ enum Projections {
 
 #[derive(Debug)]
 struct HeadNorms {
-    q: Norm,
-    k: Norm,
-    per_head: bool,
+    q: ScopedNorm,
+    k: ScopedNorm,
+}
+
+/// A norm of queries or keys `[B, T, H, dim]`.
+#[derive(Debug)]
+enum ScopedNorm {
+    Head(Norm),
+    EachHead(Vec<Norm>),
+    AllHeads(Norm),
 }
 
 impl SelfAttention {
@@ -54,16 +63,25 @@ impl SelfAttention {
             None => None,
             Some(names) => {
                 let NormPlan { kind, eps } = names.norm;
-                let norm = |name: &str, heads: usize| {
-                    Norm::load(kind, &w.pp(name), if names.per_head { dim } else { heads * dim }, eps)
+                let norm = |name: &str, heads: usize| -> Result<_, WeightError> {
+                    let (w, load) = (w.pp(name), |w: &Weights, width| Norm::load(kind, w, width, eps));
+                    Ok(match names.scope {
+                        NormScope::Head => ScopedNorm::Head(load(&w, dim)?),
+                        NormScope::AllHeads => ScopedNorm::AllHeads(load(&w, heads * dim)?),
+                        NormScope::EachHead => {
+                            let one = |head| load(&w.pp(format!("norms.{head}")), dim);
+                            ScopedNorm::EachHead((0..heads).map(one).collect::<Result<_, _>>()?)
+                        }
+                    })
                 };
-                Some(HeadNorms { q: norm(names.q, queries)?, k: norm(names.k, keys)?, per_head: names.per_head })
+                Some(HeadNorms { q: norm(names.q, queries)?, k: norm(names.k, keys)? })
             }
         };
         Ok(Self {
             backend: w.backend(),
             attention: plan.attention.clone(),
             projections,
+            clip: plan.clip,
             out: plan.out.load(w, queries * dim, width)?,
             norms,
             rotary: plan.rotary.clone(),
@@ -82,10 +100,14 @@ impl SelfAttention {
     /// projection.
     pub fn attend(&self, projected: Vec<Tensor>, at: At, run: &mut Run, pass: &Pass, last: bool) -> Result<Tensor> {
         let [q, k, v] = self.heads(projected)?;
+        let [q, k, v] = match self.clip {
+            None => [q, k, v],
+            Some(limit) => [clamp(&q, limit)?, clamp(&k, limit)?, clamp(&v, limit)?],
+        };
         let (b, t, ..) = q.dims4()?;
         let [q, k] = match &self.norms {
             None => [q, k],
-            Some(norms) => [norms.apply(&norms.q, &q)?, norms.apply(&norms.k, &k)?],
+            Some(norms) => [norms.q.forward(&q)?, norms.k.forward(&k)?],
         };
         let [q, k] = match &self.rotary {
             None => [q, k],
@@ -97,7 +119,7 @@ impl SelfAttention {
         };
         let used = pass.attention(last);
         let y = self.attention.forward_on(self.backend, at.index, [&q, &k, &v], run, used)?;
-        gather(&y, at.rows)
+        gather_on(self.backend, &y, at.rows)
     }
 
     /// Queries `[B, T, H, dim]`, keys and values `[B, T, keys, dim]`.
@@ -127,12 +149,40 @@ impl SelfAttention {
     }
 }
 
-impl HeadNorms {
-    /// x `[B, T, H, dim]` behind one of the norms.
-    fn apply(&self, norm: &Norm, x: &Tensor) -> Result<Tensor> {
-        if self.per_head {
-            return norm.forward(x);
+impl ScopedNorm {
+    /// x `[B, T, H, dim]` f32 behind the norm.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Head(norm) => norm.forward(x),
+            Self::AllHeads(norm) => norm.forward(&x.flatten_from(2)?)?.reshape(x.dims()),
+            Self::EachHead(norms) => {
+                let one = |(head, norm): (usize, &Norm)| norm.forward(&x.narrow(2, head, 1)?);
+                Tensor::cat(&norms.iter().enumerate().map(one).collect::<Result<Vec<_>>>()?, 2)
+            }
         }
-        norm.forward(&x.flatten_from(2)?)?.reshape(x.dims())
+    }
+}
+
+/// x f32 within `limit` on both sides of 0; the gradient flows where it is.
+fn clamp(x: &Tensor, limit: f64) -> Result<Tensor> {
+    let values = x.detach();
+    let clamped = values.clamp(-limit, limit)?;
+    node("clamp", x, clamped, move |grad| grad * values.abs()?.le(limit)?.to_dtype(grad.dtype())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn what_is_clipped_has_no_gradient() {
+        let x = Var::new(&[-1f32, -0.4, 0.2, 0.9], &Device::Cpu).unwrap();
+        let y = clamp(x.as_tensor(), 0.4).unwrap();
+        assert_eq!(y.to_vec1::<f32>().unwrap(), [-0.4, -0.4, 0.2, 0.4]);
+        let grads = (y * 3.0).unwrap().sum_all().unwrap().backward().unwrap();
+        let grad = grads.get(x.as_tensor()).unwrap().to_vec1::<f32>().unwrap();
+        // At the edge it has, as in PyTorch.
+        assert_eq!(grad, [0.0, 3.0, 3.0, 0.0]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pass::Pass;
 use super::plan::{BlockPlan, BranchNorms};
+use crate::backend::Backend;
 use crate::frozen::{Epilogue, FrozenLinear};
 use crate::ops::Norm;
 use crate::weights::{WeightError, Weights};
@@ -14,6 +15,7 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 pub(super) struct BranchEnd {
     after: Option<Norm>,
     scale: Option<f64>,
+    backend: Backend,
     pub sum: Option<Norm>,
 }
 
@@ -26,7 +28,12 @@ pub(super) fn load(
     let norm = |name: Option<&str>| {
         name.map(|name| Norm::load(plan.norm.kind, &w.pp(name), plan.width, plan.norm.eps)).transpose()
     };
-    let end = BranchEnd { after: norm(names.after)?, scale: plan.residual_scale, sum: norm(names.sum)? };
+    let end = BranchEnd {
+        after: norm(names.after)?,
+        scale: plan.residual_scale,
+        backend: w.backend(),
+        sum: norm(names.sum)?,
+    };
     Ok((norm(names.before)?, end))
 }
 
@@ -64,7 +71,7 @@ impl BranchEnd {
             Some(scale) => (y * scale)?,
             None => y,
         };
-        if last { pass.last_sum(residual, &y) } else { residual + y }
+        if last { pass.last_sum(self.backend, residual, &y) } else { residual + y }
     }
 
     /// The sum behind its norm.

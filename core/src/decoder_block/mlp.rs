@@ -65,13 +65,11 @@ impl BlockMlp {
             Self::Fused(mlp) => return Ok(HiddenLayer::Fused(pass.products_and_hidden(&[], mlp, x)?.1)),
             Self::Composed { first, activation, backend, .. } => (first, *activation, *backend),
         };
-        // The kernels have the activation in the pass over the output; candle's operations have their own.
-        let activated = if backend.is_kernels() { Epilogue::activation(activation) } else { Epilogue::NONE };
-        let apply = |x: &Tensor| if backend.is_kernels() { Ok(x.clone()) } else { activation.apply_on(backend, x) };
+        let activated = Epilogue::activation(activation);
         Ok(HiddenLayer::Composed(match first {
-            First::Plain(up) => apply(&pass.product(up, x, activated)?)?,
+            First::Plain(up) => pass.product(up, x, activated)?,
             First::Gated(gate, up) => match pass.products(&[(gate, activated), (up, Epilogue::NONE)], x)?.as_slice() {
-                [gate, up] => (apply(gate)? * up)?,
+                [gate, up] => (gate * up)?,
                 others => candle_core::bail!("{} outputs of a gated mlp", others.len()),
             },
             First::GatedFused(both) => {

@@ -11,14 +11,15 @@ pub(crate) mod pass;
 mod plan;
 
 pub use plan::{
-    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
-    QueryKeyNorm,
+    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, NormScope,
+    ProjectionPlan, QueryKeyNorm,
 };
 
+use crate::backend::Backend;
 use crate::decoder::Run;
 use crate::frozen::Epilogue;
-use crate::gather::gather;
-use crate::layers::{At, Stage};
+use crate::gather::gather_on;
+use crate::layers::{At, Layer, Stage};
 use crate::ops::Norm;
 use crate::weights::{WeightError, Weights};
 use attention::SelfAttention;
@@ -30,6 +31,64 @@ use pass::Pass;
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
 /// One block: x `[B, T, D]` to `[B, T, D]`, with its weights.
+///
+/// A model of such blocks alone is a [`ModelPlan`](crate::decoder_model::ModelPlan) and needs no code. For one that has
+/// others beside them, or another way around them, this is a [`Layer`] that [`Layers`](crate::Layers) runs, and that a
+/// layer of one's own can hold; selective activation checkpointing is full there.
+///
+/// ```
+/// use candle_core::{Result, Tensor};
+/// use limber_core::decoder_block::*;
+/// use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
+/// use limber_core::{DecoderBlock, DecoderSpec, Init, Layer, Layers, LogitPositions, Run, Weights};
+///
+/// /// The usual block, whose output counts half.
+/// struct Halved(DecoderBlock);
+///
+/// impl Layer for Halved {
+///     fn forward(&self, i: usize, x: &Tensor, past: &[usize], run: &mut Run, rows: Option<&Tensor>) -> Result<Tensor> {
+///         self.0.forward(i, x, past, run, rows)? * 0.5
+///     }
+/// }
+///
+/// # fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// let matrix = |name| MatrixPlan::new(name, Init::normal(0.1));
+/// let plan = BlockPlan {
+///     width: 8,
+///     norm: NormPlan { kind: NormKind::Rms, eps: 1e-5 },
+///     attention_norms: BranchNorms::before("norm1"),
+///     attention: AttentionPlan {
+///         attention: CausalAttention::new(Heads::new(2, 1, 4)),
+///         projections: ProjectionPlan::Split { q: matrix("q"), k: matrix("k"), v: matrix("v") },
+///         clip: None,
+///         out: matrix("out"),
+///         query_key_norm: None,
+///         rotary: Some(Rotary::new(4, 32, 10_000.0, RotaryStyle::Half)),
+///     },
+///     mlp_norms: BranchNorms::before("norm2"),
+///     mlp: MlpPlan {
+///         inner: 16,
+///         activation: Activation::Silu,
+///         layers: MlpLayers::Gated { gate: matrix("gate"), up: matrix("up") },
+///         down: matrix("down"),
+///     },
+///     parallel: false,
+///     residual_scale: None,
+/// };
+/// let spec = DecoderSpec { width: 8, vocab: 8, layers: 2, kv_heads: 1, head_dim: 4, context: 32, eos: vec![] };
+/// let weights = Weights::random(1);
+/// let block = |i: usize| Ok(Halved(DecoderBlock::load(&plan, &weights.pp(i))?));
+/// let blocks = (0..2).map(block).collect::<std::result::Result<Vec<_>, limber_core::weights::WeightError>>()?;
+/// let layers = Layers::new(spec, blocks);
+///
+/// let embeds = Weights::random(2).tensor("x", &[1, 5, 8], Init::normal(1.0))?;
+/// let mut run = Run { logits: LogitPositions::Last, ..Run::new() };
+/// let past = layers.start(&embeds, &run)?;
+/// let hidden = layers.run(&embeds, &past, &mut run, |x| Ok(x.clone()), |x| Ok(x.clone()))?;
+/// assert_eq!(hidden.dims(), [1, 8]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DecoderBlock {
     attention_norm: Option<Norm>,
@@ -39,6 +98,7 @@ pub struct DecoderBlock {
     mlp: BlockMlp,
     mlp_end: BranchEnd,
     parallel: bool,
+    backend: Backend,
 }
 
 impl DecoderBlock {
@@ -62,6 +122,7 @@ impl DecoderBlock {
             mlp: BlockMlp::load(&plan.mlp, plan.width, weights)?,
             mlp_end,
             parallel: plan.parallel,
+            backend: weights.backend(),
         })
     }
 
@@ -70,7 +131,7 @@ impl DecoderBlock {
         let normed = before(&self.attention_norm, x, pass)?;
         let projected = self.project(&normed, pass)?;
         let attended = self.attention.attend(projected, at, run, pass, false)?;
-        let residual = gather(x, at.rows)?;
+        let residual = gather_on(self.backend, x, at.rows)?;
         let x = self.attention_end.product(&self.attention.out, &attended, &residual, pass, false)?;
         let x = self.attention_end.normed(x)?;
         let hidden = self.mlp.hidden(&before(&self.mlp_norm, &x, pass)?, pass)?;
@@ -81,7 +142,7 @@ impl DecoderBlock {
     /// x + attention(norm(x)) + mlp(norm'(x)).
     fn side_by_side(&self, x: &Tensor, at: At, run: &mut Run, pass: &mut Pass) -> Result<Tensor> {
         let normed = before(&self.attention_norm, x, pass)?;
-        let residual = gather(x, at.rows)?;
+        let residual = gather_on(self.backend, x, at.rows)?;
         let (projected, hidden) = match (self.mlp.fused(), &self.mlp_norm, at.rows) {
             (Some(mlp), None, None) => {
                 let (projected, hidden) = pass.products_and_hidden(&self.attention.layers(), mlp, &normed)?;
@@ -91,7 +152,7 @@ impl DecoderBlock {
                 let projected = self.project(&normed, pass)?;
                 let input = match own {
                     Some(norm) => pass.normed(norm, &residual)?,
-                    None => gather(&normed, rows)?,
+                    None => gather_on(self.backend, &normed, rows)?,
                 };
                 (projected, self.mlp.hidden(&input, pass)?)
             }
@@ -112,8 +173,25 @@ fn before(norm: &Option<Norm>, x: &Tensor, pass: &Pass) -> Result<Tensor> {
     norm.as_ref().map_or(Ok(x.clone()), |norm| pass.normed(norm, x))
 }
 
+impl Layer for DecoderBlock {
+    fn forward(
+        &self,
+        index: usize,
+        x: &Tensor,
+        past: &[usize],
+        run: &mut Run,
+        rows: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        Stage::forward(self, x, At { index, past, rows }, run, &mut Pass::Forward)
+    }
+}
+
 impl Stage for DecoderBlock {
     const IS_OURS: bool = true;
+
+    fn backend(&self) -> Option<Backend> {
+        Some(self.backend)
+    }
 
     fn forward(&self, x: &Tensor, at: At, run: &mut Run, pass: &mut Pass) -> Result<Tensor> {
         if self.parallel { self.side_by_side(x, at, run, pass) } else { self.serial(x, at, run, pass) }

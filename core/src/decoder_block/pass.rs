@@ -55,7 +55,7 @@ impl Pass {
                 outputs
             }
         };
-        outputs.into_iter().zip(layers).map(|(y, (_, epilogue))| epilogue.apply(y)).collect()
+        outputs.into_iter().zip(layers).map(|(y, (layer, epilogue))| epilogue.apply_on(layer.backend(), y)).collect()
     }
 
     /// [`Self::products`] of one layer.
@@ -73,7 +73,7 @@ impl Pass {
             return layer.forward_with(x, Epilogue::residual(residual));
         }
         match forward_given(&[layer], x, vec![None])?.pop() {
-            Some(y) => backward_only_sum(residual, &y),
+            Some(y) => backward_only_sum(layer.backend(), residual, &y),
             None => candle_core::bail!("a layer without an output"),
         }
     }
@@ -129,7 +129,7 @@ impl Pass {
     pub fn last_mlp(&mut self, mlp: &Mlp, hidden: Hidden, residual: &Tensor) -> Result<Tensor> {
         match hidden {
             Hidden { x, state: HiddenState::PreActivation(h) } if self.is_second() => {
-                backward_only_sum(residual, &mlp.graph(&x, h, None, true)?)
+                backward_only_sum(Backend::Kernels, residual, &mlp.graph(&x, h, None, true)?)
             }
             Hidden { x, state: HiddenState::PreActivation(h) } if !x.track_op() && !residual.track_op() => {
                 mlp.second_half(&h, Some(residual))
@@ -153,8 +153,8 @@ impl Pass {
     }
 
     /// `residual` and what the block ends in.
-    pub fn last_sum(&self, residual: &Tensor, y: &Tensor) -> Result<Tensor> {
-        if self.is_second() { backward_only_sum(residual, y) } else { residual + y }
+    pub fn last_sum(&self, backend: Backend, residual: &Tensor, y: &Tensor) -> Result<Tensor> {
+        if self.is_second() { backward_only_sum(backend, residual, y) } else { residual + y }
     }
 
     /// Heads `[B, T, H, head_dim]` f32 rotated by their positions; nothing else may read them.

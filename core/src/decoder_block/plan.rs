@@ -120,10 +120,21 @@ pub struct QueryKeyNorm {
     pub q: &'static str,
     /// The keys' norm.
     pub k: &'static str,
-    /// Over each head (Qwen3), or over all heads together (OLMo 2).
-    pub per_head: bool,
+    /// Which elements are normed together.
+    pub scope: NormScope,
     /// Kind and epsilon.
     pub norm: NormPlan,
+}
+
+/// Which elements of queries or keys are normed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormScope {
+    /// Those of a head, all heads by one norm: Qwen3, Gemma 3.
+    Head,
+    /// Those of a head, each head by a norm of its own, `norms.0`, `norms.1` and so on: StableLM.
+    EachHead,
+    /// Those of all heads together: OLMo 2.
+    AllHeads,
 }
 
 /// Self-attention.
@@ -133,6 +144,8 @@ pub struct AttentionPlan {
     pub attention: CausalAttention,
     /// Queries, keys and values.
     pub projections: ProjectionPlan,
+    /// What queries, keys and values are limited to, in both directions, as they are projected: MPT.
+    pub clip: Option<f64>,
     /// Back to the width of the model.
     pub out: MatrixPlan,
     /// Norms of queries and keys.

@@ -134,6 +134,7 @@ impl LlamaSizes {
                     v: attention("self_attn.v_proj"),
                 },
                 out: attention("self_attn.o_proj"),
+                clip: None,
                 query_key_norm: None,
                 rotary: Some(self.rotary.clone()),
             },
@@ -151,6 +152,12 @@ impl LlamaSizes {
 
     /// The model of one `block`, each layer of which sees the keys of its window.
     pub fn model(self, block: BlockPlan, windows: Vec<Option<usize>>) -> ModelPlan {
+        let norm = block.norm;
+        self.stacked(norm, windows.into_iter().map(|window| block.within(window)).collect())
+    }
+
+    /// The model of these blocks, one a layer, and a last norm: of layers that differ in more than their windows.
+    pub fn stacked(self, norm: NormPlan, blocks: Vec<BlockPlan>) -> ModelPlan {
         let head = HeadPlan::new(self.matrix("lm_head"), self.tied);
         ModelPlan {
             spec: self.spec,
@@ -161,8 +168,8 @@ impl LlamaSizes {
             projections: None,
             positions: None,
             layers: "layers",
-            final_norm: Some(("norm", block.norm)),
-            blocks: windows.into_iter().map(|window| block.within(window)).collect(),
+            final_norm: Some(("norm", norm)),
+            blocks,
             head,
         }
     }

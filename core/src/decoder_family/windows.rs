@@ -39,3 +39,20 @@ pub fn windows(
         width => Ok(slides.into_iter().map(|slides| width.filter(|_| slides)).collect()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_has_the_window_that_its_type_or_the_default_says() {
+        let types = [LayerType::SlidingAttention, LayerType::FullAttention];
+        let of = |types, width| windows("toy", types, width, 2, |layer| layer == 1);
+        assert_eq!(of(Some(&types[..]), Some(3)).unwrap(), [Some(3), None]);
+        assert_eq!(of(None, Some(3)).unwrap(), [None, Some(3)]);
+        let message = |types, width| of(types, width).unwrap_err().to_string();
+        assert_eq!(message(Some(&types[..1]), Some(3)), "toy: layer_types has 1 entries for 2 layers");
+        assert_eq!(message(None, Some(0)), "toy: sliding_window is 0, expected at least 1");
+        assert_eq!(message(None, None), "toy: layers have a window, but sliding_window is not set");
+    }
+}

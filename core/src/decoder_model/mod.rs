@@ -8,7 +8,7 @@ mod plan;
 pub use plan::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 
 use crate::decoder::{Decoder, Run};
-use crate::decoder_block::DecoderBlock;
+use crate::decoder_block::{DecoderBlock, MatrixPlan};
 use crate::frozen::{FrozenEmbedding, FrozenLinear};
 use crate::graph::add_frozen;
 use crate::layers::Blocks;
@@ -25,8 +25,7 @@ pub struct DecoderModel {
     word_scale: f64,
     input_scale: f64,
     projections: Option<(FrozenLinear, FrozenLinear)>,
-    /// Learned positions, and entries before that of position 0.
-    positions: Option<(FrozenEmbedding, usize)>,
+    positions: Option<Positions>,
     blocks: Blocks<DecoderBlock>,
     norm: Option<Norm>,
     head: FrozenLinear,
@@ -36,36 +35,52 @@ pub struct DecoderModel {
     steady: usize,
 }
 
+/// Learned positions.
+struct Positions {
+    table: FrozenEmbedding,
+    /// Entries before that of position 0.
+    offset: usize,
+    scale: f64,
+}
+
+/// x times `scale`.
+fn scaled(x: Tensor, scale: f64) -> Result<Tensor> {
+    if scale == 1.0 { Ok(x) } else { x * scale }
+}
+
 impl DecoderModel {
     /// The model of `plan` with its weights.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape.
+    /// Weights that are missing or of another shape; blocks that do not fit the sizes or each other.
     pub fn load(plan: &ModelPlan, weights: &Weights) -> Result<Self, WeightError> {
+        plan.check().map_err(|message| weights.failure(message))?;
         let spec = &plan.spec;
         let (d, vocab) = (spec.width, spec.vocab);
         let width = plan.blocks.first().map_or(d, |block| block.width);
         let w = weights.under_any(plan.prefixes, plan.probe);
-        let (table, matrix) = (w.pp(plan.words.name), plan.head.matrix);
         let named = |name: &str| weights.has(&format!("{name}.weight"));
-        let head = match plan.head.other_name {
-            Some(other) if named(matrix.name) == Some(false) && named(other) == Some(true) => weights.pp(other),
-            _ => weights.pp(matrix.name),
+        let matrix = match plan.head.other_name {
+            Some(name) if named(plan.head.matrix.name) == Some(false) && named(name) == Some(true) => {
+                MatrixPlan { name, ..plan.head.matrix }
+            }
+            _ => plan.head.matrix,
         };
-        let bias = matrix.biased.then_some(crate::weights::ZEROS);
+        let table = w.pp(plan.words.name);
         let (words, head) = if plan.head.tied {
-            table.tied(&head, vocab, d, plan.words.init, bias)?
+            let bias = matrix.biased.then_some(crate::weights::ZEROS);
+            table.tied(&weights.pp(matrix.name), vocab, d, plan.words.init, bias)?
         } else {
-            (table.embedding(vocab, d, plan.words.init)?, head.linear(d, vocab, matrix.init, bias)?)
+            (table.embedding(vocab, d, plan.words.init)?, matrix.load(weights, d, vocab)?)
         };
         let projections = match &plan.projections {
             Some((inward, outward)) => Some((inward.load(&w, d, width)?, outward.load(&w, width, d)?)),
             None => None,
         };
         let positions = match &plan.positions {
-            Some(plan) => {
-                let table = w.pp(plan.table.name).embedding(spec.context + plan.offset, width, plan.table.init)?;
-                Some((table, plan.offset))
+            Some(PositionPlan { table: TablePlan { name, init, scale }, offset }) => {
+                let table = w.pp(name).embedding(spec.context + offset, width, *init)?;
+                Some(Positions { table, offset: *offset, scale: *scale })
             }
             None => None,
         };
@@ -93,15 +108,15 @@ impl DecoderModel {
 
     /// Embeddings `[B, T, D]` to what the first block takes.
     fn input(&self, embeds: &Tensor, past: &[usize]) -> Result<Tensor> {
-        let x = if self.input_scale == 1.0 { embeds.clone() } else { (embeds * self.input_scale)? };
+        let x = scaled(embeds.clone(), self.input_scale)?;
         let x = match &self.projections {
             Some((inward, _)) => inward.forward(&x)?,
             None => x,
         };
         match &self.positions {
-            Some((table, offset)) => {
+            Some(Positions { table, offset, scale }) => {
                 let first: Vec<usize> = past.iter().map(|past| past + offset).collect();
-                add_frozen(&x, &table.following(&first, embeds.dim(1)?)?)
+                add_frozen(&x, &scaled(table.following(&first, embeds.dim(1)?)?, *scale)?)
             }
             None => Ok(x),
         }
@@ -115,8 +130,7 @@ impl DecoderModel {
 
     /// Hidden states `[.., D]` to logits `[.., V]`.
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let logits = self.head.forward(x)?;
-        let logits = if self.scale == 1.0 { logits } else { (logits * self.scale)? };
+        let logits = scaled(self.head.forward(x)?, self.scale)?;
         self.soft_cap.map_or(Ok(logits.clone()), |cap| soft_cap(&logits, cap))
     }
 }
@@ -127,8 +141,7 @@ impl Decoder for DecoderModel {
     }
 
     fn embed(&self, ids: &Tensor) -> Result<Tensor> {
-        let words = self.words.forward(ids)?;
-        if self.word_scale == 1.0 { Ok(words) } else { words * self.word_scale }
+        scaled(self.words.forward(ids)?, self.word_scale)
     }
 
     fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor> {

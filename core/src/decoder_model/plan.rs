@@ -1,8 +1,10 @@
 //! A language model of the usual build as data: sizes, names, and the plans of its blocks.
 
 use crate::decoder_block::{BlockPlan, MatrixPlan, NormPlan};
+use crate::ops::Heads;
 use crate::spec::DecoderSpec;
 use crate::weights::Init;
+use candle_core::Result;
 
 /// An embedding table: its name, and how a random source draws it.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +36,11 @@ pub struct PositionPlan {
 /// The output head.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadPlan {
-    /// The matrix of V outputs, at the top of the names.
+    /// The matrix of V outputs, at the top of the names. Of a tied one, its bias and a second copy stand there.
     pub matrix: MatrixPlan,
     /// Another name that the matrix may have.
     pub other_name: Option<&'static str>,
-    /// Whether the matrix is the word embeddings'.
+    /// Whether the matrix is the word embeddings', which is stored and drawn as these are.
     pub tied: bool,
     /// What logits are multiplied with; 1 changes nothing.
     pub scale: f64,
@@ -78,4 +80,40 @@ pub struct ModelPlan {
     pub final_norm: Option<(&'static str, NormPlan)>,
     /// The head.
     pub head: HeadPlan,
+}
+
+impl ModelPlan {
+    /// Whether the sizes are those of the blocks.
+    ///
+    /// # Errors
+    /// Blocks of another number, width or cache than the sizes say, a rotary embedding that reaches beyond its head, a tied
+    /// head that is stored otherwise than its table.
+    pub(super) fn check(&self) -> Result<()> {
+        let Self { spec, blocks, head, .. } = self;
+        if blocks.len() != spec.layers {
+            candle_core::bail!("a plan of {} blocks for a model of {} layers", blocks.len(), spec.layers)
+        }
+        if head.tied && head.matrix.transposed {
+            candle_core::bail!("a head that is both tied and transposed, expected one of them")
+        }
+        let width = blocks.first().map_or(spec.width, |block| block.width);
+        if width != spec.width && self.projections.is_none() {
+            candle_core::bail!("blocks of width {width} in a model of width {} without projections", spec.width)
+        }
+        for (index, block) in blocks.iter().enumerate() {
+            let Heads { keys, dim, .. } = block.attention.attention.heads;
+            if (block.width, keys, dim) != (width, spec.kv_heads, spec.head_dim) {
+                candle_core::bail!(
+                    "block {index} has width {} and {keys} key heads of {dim}, expected width {width} and {} of {}",
+                    block.width,
+                    spec.kv_heads,
+                    spec.head_dim
+                )
+            }
+            if let Some(rotary) = block.attention.rotary.as_ref().filter(|rotary| rotary.dim() > dim) {
+                candle_core::bail!("block {index} rotates {} elements of heads of {dim}", rotary.dim())
+            }
+        }
+        Ok(())
+    }
 }

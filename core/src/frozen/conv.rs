@@ -1,6 +1,7 @@
-//! A frozen 2-D convolution with its batch norm folded in: f32, no graph; on the CPU over weights packed at load.
+//! A frozen 2-D convolution with its batch norm folded in: f32, no graph; on the kernels over weights packed at load.
 
 use super::contiguous_f32;
+use crate::backend::Backend;
 use crate::ops::{Activation, channels_first, channels_last};
 use crate::weights::{Init, ONES, WeightError, Weights, ZEROS};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Storage, Tensor};
@@ -18,10 +19,10 @@ pub struct FrozenConv {
 
 #[derive(Debug, Clone)]
 enum Weight {
-    /// On the CPU: packed for the kernel.
-    Cpu(Arc<Conv>),
-    /// On an accelerator: `[O, I, k, k]` and `[1, O, 1, 1]`.
-    Device { weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize },
+    /// Packed for the kernel.
+    Kernels(Arc<Conv>),
+    /// For candle: `[O, I, k, k]` and `[1, O, 1, 1]`.
+    Candle { weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize },
 }
 
 /// The sizes of a convolution with a square kernel.
@@ -45,16 +46,25 @@ impl FrozenConv {
     /// # Errors
     /// A weight with other than four dimensions, a bias of another length, a stride of 0.
     pub fn new(weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize) -> Result<Self> {
-        Self::scaled(weight, None, bias, stride, padding)
+        let backend = Backend::of(weight.device());
+        Self::on(weight, bias, stride, padding, backend)
     }
 
-    /// [`Self::new`] with the outputs' weights multiplied with `scale` `[O]` first.
+    /// As [`Self::new`], computed by `backend`.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; the kernels on a device that is not the CPU.
+    pub fn on(weight: Tensor, bias: Option<Tensor>, stride: usize, padding: usize, backend: Backend) -> Result<Self> {
+        Self::scaled(weight, None, bias, [stride, padding], backend)
+    }
+
+    /// [`Self::on`] with the outputs' weights multiplied with `scale` `[O]` first.
     fn scaled(
         weight: Tensor,
         scale: Option<Tensor>,
         bias: Option<Tensor>,
-        stride: usize,
-        padding: usize,
+        [stride, padding]: [usize; 2],
+        backend: Backend,
     ) -> Result<Self> {
         let (o, n_in, height, width) = weight.dims4()?;
         if let Some(bias) = &bias
@@ -62,7 +72,7 @@ impl FrozenConv {
         {
             candle_core::bail!("a bias of shape {:?} for a convolution of {o} outputs", bias.dims())
         }
-        if weight.device().is_cpu() {
+        if backend.is_kernels() {
             let shape = limber_kernels::ConvShape {
                 n_in,
                 n_out: o,
@@ -74,21 +84,23 @@ impl FrozenConv {
             let (scale, bias) = (list(scale)?, list(bias)?);
             let weight = weight.contiguous()?;
             let (storage, layout) = weight.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else { candle_core::bail!("a CPU tensor that is elsewhere") };
+            let Storage::Cpu(storage) = &*storage else {
+                candle_core::bail!("the kernels run on the cpu, not on {:?}", weight.device().location())
+            };
             let weight = contiguous_f32("frozen-convolution", storage, layout)?;
             let conv = match &scale {
                 Some(scale) => Conv::scaled(shape, weight, scale, bias.as_deref()),
                 None => Conv::new(shape, weight, bias.as_deref()),
             };
             let conv = Arc::new(conv.map_err(candle_core::Error::wrap)?);
-            return Ok(Self { weight: Weight::Cpu(conv), n_in });
+            return Ok(Self { weight: Weight::Kernels(conv), n_in });
         }
         let weight = match scale {
             Some(scale) => weight.broadcast_mul(&scale.reshape((o, 1, 1, 1))?)?,
             None => weight,
         };
         let bias = bias.map(|b| b.reshape((1, o, 1, 1))).transpose()?.map(|b| b.detach());
-        Ok(Self { weight: Weight::Device { weight: weight.detach(), bias, stride, padding }, n_in })
+        Ok(Self { weight: Weight::Candle { weight: weight.detach(), bias, stride, padding }, n_in })
     }
 
     /// `conv.weight` followed by the batch norm `norm.{weight, bias, running_mean, running_var}`, folded:
@@ -113,9 +125,17 @@ impl FrozenConv {
         let fold = || -> Result<Self> {
             let scale = (gain / (var + 1e-5)?.sqrt()?)?; // [O]
             let bias = (shift - (mean * &scale)?)?;
-            Self::scaled(weight, Some(scale), Some(bias), stride, padding)
+            Self::scaled(weight, Some(scale), Some(bias), [stride, padding], conv.backend())
         };
         fold().map_err(|e| WeightError::Read { source_label: conv.source().label(), message: e.to_string() })
+    }
+
+    /// What computes this layer.
+    pub fn backend(&self) -> Backend {
+        match &self.weight {
+            Weight::Kernels(_) => Backend::Kernels,
+            Weight::Candle { .. } => Backend::Candle,
+        }
     }
 
     /// x `[B, I, h, w]` f32 to `[B, O, h', w']` f32.
@@ -124,8 +144,8 @@ impl FrozenConv {
     /// Other channels, an image smaller than the kernel.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            Weight::Cpu(_) => channels_first(&self.forward_nhwc(&channels_last(x)?, None, None)?),
-            Weight::Device { weight, bias, stride, padding } => {
+            Weight::Kernels(_) => channels_first(&self.forward_nhwc(&channels_last(x)?, None, None)?),
+            Weight::Candle { weight, bias, stride, padding } => {
                 let y = x.detach().conv2d(weight, *padding, *stride, 1, 1)?;
                 match bias {
                     Some(bias) => y.broadcast_add(bias),
@@ -150,7 +170,7 @@ impl FrozenConv {
             candle_core::bail!("an image {:?} (channels last) for a convolution of {} channels", x.dims(), self.n_in)
         }
         match &self.weight {
-            Weight::Cpu(conv) => {
+            Weight::Kernels(conv) => {
                 let op = Forward { conv: conv.clone(), activation };
                 let x = x.contiguous()?;
                 match residual {
@@ -158,12 +178,13 @@ impl FrozenConv {
                     None => x.apply_op1_no_bwd(&op),
                 }
             }
-            Weight::Device { .. } => {
+            Weight::Candle { .. } => {
                 let mut y = self.forward(&x.permute((0, 3, 1, 2))?.contiguous()?)?.permute((0, 2, 3, 1))?;
                 if let Some(residual) = residual {
                     y = (y + residual.detach())?;
                 }
-                activation.map_or_else(|| y.contiguous(), |a| a.apply(&y.contiguous()?))
+                let y = y.contiguous()?;
+                activation.map_or(Ok(y.clone()), |activation| activation.apply_on(Backend::Candle, &y))
             }
         }
     }
@@ -220,15 +241,33 @@ mod tests {
             let (bias, x) = (random(&[n_out], 2), random(&[2, n_in, 11, 14], 3));
             let theirs = x.conv2d(&weight, padding, stride, 1, 1).unwrap();
             let theirs = theirs.broadcast_add(&bias.reshape((1, n_out, 1, 1)).unwrap()).unwrap();
-            let ours = FrozenConv::new(weight, Some(bias), stride, padding).unwrap();
-            // Sums of up to 180 terms of order 0.1 in f32.
-            assert!(largest(&ours.forward(&x).unwrap(), &theirs) < 1e-5);
             let residual = random(theirs.dims(), 4);
             let expected = (&theirs + &residual).unwrap().silu().unwrap();
-            let x = channels_last(&x).unwrap();
-            let y = ours.forward_nhwc(&x, Some(Activation::Silu), Some(&channels_last(&residual).unwrap())).unwrap();
-            assert!(largest(&channels_first(&y).unwrap(), &expected) < 1e-5);
+            for backend in [Backend::Kernels, Backend::Candle] {
+                let ours = FrozenConv::on(weight.clone(), Some(bias.clone()), stride, padding, backend).unwrap();
+                // Sums of up to 180 terms of order 0.1 in f32.
+                assert!(largest(&ours.forward(&x).unwrap(), &theirs) < 1e-5);
+                let (x, residual) = (channels_last(&x).unwrap(), channels_last(&residual).unwrap());
+                let y = ours.forward_nhwc(&x, Some(Activation::Silu), Some(&residual)).unwrap();
+                assert!(largest(&channels_first(&y).unwrap(), &expected) < 1e-5);
+            }
         }
+    }
+
+    #[test]
+    fn a_batch_norm_is_folded_alike_on_both_backends() {
+        let shape = ConvShape { n_in: 3, n_out: 5, kernel: 3, stride: 1, padding: 1 };
+        let [ours, candles] = [Backend::Kernels, Backend::Candle].map(|backend| {
+            let weights = Weights::random(1).with_backend(backend);
+            let spread = Init::Uniform { low: 0.5, high: 1.5 };
+            let conv =
+                FrozenConv::with_batch_norm(&weights.pp("c"), &weights.pp("n"), shape, Init::normal(0.5), spread);
+            let conv = conv.unwrap();
+            assert_eq!(conv.backend(), backend);
+            conv.forward(&random(&[2, 3, 6, 7], 2)).unwrap()
+        });
+        // Sums of 27 terms of order 1 in f32.
+        assert!(largest(&ours, &candles) < 1e-5);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What follows a linear layer in the same pass over its output.
 
-use crate::graph::node;
+use crate::backend::Backend;
+use crate::graph::times_frozen;
 use crate::ops::Activation;
 use candle_core::{Result, Tensor};
 
@@ -44,20 +45,16 @@ impl<'a> Epilogue<'a> {
         self.residual.is_some_and(Tensor::track_op)
     }
 
-    /// The same in operations of their own.
-    pub(crate) fn apply(&self, y: Tensor) -> Result<Tensor> {
+    /// The same in operations of their own, the activation by a backend.
+    pub(crate) fn apply_on(&self, backend: Backend, y: Tensor) -> Result<Tensor> {
         let y = match self.scale {
-            Some(scale) => {
-                let scale = scale.detach();
-                let scaled = y.detach().broadcast_mul(&scale)?;
-                node("scaled", &y, scaled, move |grad| grad.broadcast_mul(&scale))?
-            }
+            Some(scale) => times_frozen(&y, scale)?,
             None => y,
         };
         let y = match self.residual {
             Some(x) => (x + y)?,
             None => y,
         };
-        self.activation.map_or(Ok(y.clone()), |activation| activation.apply(&y))
+        self.activation.map_or(Ok(y.clone()), |activation| activation.apply_on(backend, &y))
     }
 }

@@ -180,7 +180,10 @@ pub(crate) fn forward_list(layers: &[(&FrozenLinear, Epilogue)], x: &Tensor) -> 
     let x = x.contiguous()?;
     let tracked = x.track_op() || layers.iter().any(|(_, epilogue)| epilogue.track_op());
     if layers.iter().any(|(layer, _)| layer.kernels().is_none()) {
-        return layers.iter().map(|(layer, epilogue)| epilogue.apply(layer.node(&x, None)?)).collect();
+        let run = |(layer, epilogue): &(&FrozenLinear, Epilogue)| -> Result<Tensor> {
+            epilogue.apply_on(layer.backend(), layer.node(&x, None)?)
+        };
+        return layers.iter().map(run).collect();
     }
     let plain: Vec<(&FrozenLinear, Epilogue)> = layers.iter().map(|(layer, _)| (*layer, Epilogue::NONE)).collect();
     let computed = compute(if tracked { &plain } else { layers }, &x)?;
@@ -188,7 +191,7 @@ pub(crate) fn forward_list(layers: &[(&FrozenLinear, Epilogue)], x: &Tensor) -> 
     for ((layer, epilogue), y) in layers.iter().zip(computed) {
         results.push(if tracked {
             let (weight, _) = kernels_of(layer)?;
-            epilogue.apply(layer.kernel_node(&x, weight, Some(y))?)?
+            epilogue.apply_on(Backend::Kernels, layer.kernel_node(&x, weight, Some(y))?)?
         } else {
             Tensor::from_vec(y, layer.output(x.dims())?, x.device())?
         });

@@ -2,6 +2,7 @@
 //!
 //! A backward-only node is a node whose value is never read: it has zeros, of memory that is never touched.
 
+use crate::backend::Backend;
 use crate::weights::FrozenData;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor};
 use std::sync::Mutex;
@@ -82,8 +83,9 @@ fn product(x: &Tensor, weight: &Tensor, transposed: bool) -> Result<Tensor> {
     flat.matmul(&weight)?.to_dtype(DType::F32)?.reshape(dims)
 }
 
-/// `a + b` of one shape as a backward-only node: nothing reads the sum's value. Elsewhere than on the CPU it has one.
-pub(crate) fn backward_only_sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+/// `a + b` of one shape as a backward-only node of the kernels: nothing reads the sum's value. Among candle's operations it
+/// has one.
+pub(crate) fn backward_only_sum(backend: Backend, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     struct Sum;
     impl CustomOp2 for Sum {
         fn name(&self) -> &'static str {
@@ -101,7 +103,7 @@ pub(crate) fn backward_only_sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             Ok((Some(grad.clone()), Some(grad.clone())))
         }
     }
-    if a.device().is_cpu() { a.apply_op2(b, Sum) } else { a + b }
+    if backend.is_kernels() { a.apply_op2(b, Sum) } else { a + b }
 }
 
 /// The elements of a contiguous f32 tensor.

@@ -83,7 +83,10 @@ impl Activation {
     }
 
     /// [`Self::apply`] by a backend.
-    pub(crate) fn apply_on(self, backend: Backend, x: &Tensor) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_on(self, backend: Backend, x: &Tensor) -> Result<Tensor> {
         if backend.is_kernels() {
             return kernel_node::apply(x, self);
         }

@@ -2,17 +2,17 @@
 //! soft caps, linear biases.
 //!
 //! The kernels take keys and values where they lie, and have a gradient that keeps no probabilities. The same from candle's
-//! operations serves accelerators, soft caps and linear biases, a cache with a graph, and callers who want to see the
-//! probabilities. All ways are tested equal.
+//! operations serves accelerators, a cache with a graph, and callers who want to see the probabilities. All ways are tested
+//! equal.
 
 use super::attention_composed::{Composed, causal_bias};
 use super::attention_graph::Causal;
 use super::attention_kernel::{Fused, Sight};
+use super::linear_bias::LinearBias;
 use crate::backend::Backend;
 use crate::cache::KvCache;
 use crate::decoder::Run;
 use candle_core::{DType, Result, Tensor};
-use std::sync::Arc;
 
 /// How a layer's heads are laid out.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,8 +43,8 @@ pub struct CausalAttention {
     pub window: Option<usize>,
     /// c where scores s become c tanh(s / c).
     pub soft_cap: Option<f64>,
-    /// ALiBi: one slope a query head, which multiplies the distance of a key and is taken off its score.
-    pub slopes: Option<Arc<[f32]>>,
+    /// What scores get for the position of their key: ALiBi.
+    pub linear_bias: Option<LinearBias>,
 }
 
 /// What the rest of a graph does with queries, keys, values and the result.
@@ -91,7 +91,7 @@ pub fn attend_within(
 impl CausalAttention {
     /// Attention to all keys up to a position's own.
     pub fn new(heads: Heads) -> Self {
-        Self { heads, window: None, soft_cap: None, slopes: None }
+        Self { heads, window: None, soft_cap: None, linear_bias: None }
     }
 
     /// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` of `layer`, all f32, to `[B, T, H * dim]`, as [`attend`].
@@ -117,15 +117,16 @@ impl CausalAttention {
         }
         let past = run.past(b)?;
         let tracked = [q, k, v].iter().any(|x| x.track_op());
-        let fused = backend.is_kernels()
-            && self.soft_cap.is_none()
-            && self.slopes.is_none()
-            && !run.taps.want_attention
-            && [q, k, v].iter().all(|x| x.dtype() == DType::F32);
+        if let Some(bias) = &self.linear_bias {
+            bias.check(h)?;
+        }
+        let fused =
+            backend.is_kernels() && !run.taps.want_attention && [q, k, v].iter().all(|x| x.dtype() == DType::F32);
         if fused && tracked && run.cache.is_none() {
             let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, t)).transpose()?;
             let Use { once, value } = used;
-            return Causal { heads, past, window, mask, once, value }.attend(q, k, v)?.reshape((b, t, h * d));
+            let fused = self.fused(past, mask, t);
+            return Causal { fused, once, value }.attend(q, k, v)?.reshape((b, t, h * d));
         }
         let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [B, keys, T, dim]
         let (k, v) = match run.cache_as::<KvCache>()? {
@@ -135,28 +136,25 @@ impl CausalAttention {
         let p = k.dim(2)?;
         let mask = run.mask.as_ref().map(|mask| key_mask(mask, b, p)).transpose()?;
         if fused && !tracked {
-            let op = Fused { heads, sight: Sight::Causal(past, window), mask };
-            return q.contiguous()?.apply_op3_no_bwd(&k, &v, &op)?.reshape((b, t, h * d));
+            return q.apply_op3_no_bwd(&k, &v, &self.fused(past, mask, p))?.reshape((b, t, h * d));
         }
-        let bias = causal_bias(&past, [t, p], window, mask.as_deref(), self.slopes.as_deref(), q.device())?;
+        let bias = causal_bias(&past, [t, p], self, mask.as_deref(), q.device())?;
         let composed = Composed { heads, soft_cap: self.soft_cap, bias, backend };
         let q = q.transpose(1, 2)?; // [B, H, T, dim]
         if !run.taps.want_attention {
-            return composed.forward(&q, &k, &v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d));
+            return composed.forward(&q, &k, &v, used.once)?.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d));
         }
         let probabilities = composed.probabilities(&q, &k)?;
         let mixed = composed.mix(&probabilities, &v)?;
         run.taps.attention.push(probabilities);
         mixed.transpose(1, 2)?.contiguous()?.reshape((b, t, h * d))
     }
-}
 
-/// The slopes of ALiBi for `heads` heads: 2^(-8 i / n) for the n heads of the next smaller power of two, then every other
-/// slope of twice as many (Press et al. 2022, as in transformers' `build_alibi_tensor`).
-pub fn alibi_slopes(heads: usize) -> Arc<[f32]> {
-    let of = |n: usize| (1..=n).map(move |i| (-8.0 * i as f64 / n as f64).exp2() as f32);
-    let n = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
-    of(n).chain(of(2 * n.max(1)).step_by(2)).take(heads).collect()
+    /// The same for the kernels, of rows with these positions `past` and `keys` keys.
+    fn fused(&self, past: Vec<usize>, mask: Option<Vec<u8>>, keys: usize) -> Fused {
+        let added = self.linear_bias.as_ref().map(|bias| bias.added(keys, self.heads.scale));
+        Fused { heads: self.heads, soft_cap: self.soft_cap, sight: Sight::Causal(past, self.window), mask, added }
+    }
 }
 
 /// The first `p` columns of a key mask of `b` rows, row-major.

@@ -1,18 +1,14 @@
 //! Causal self-attention without a cache on the kernels, with a backward pass that keeps no probabilities.
 
-use super::attention::Heads;
+use super::attention_kernel::{Fused, Sight};
 use crate::frozen::{contiguous_f32, take};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
-use limber_kernels::{Attention, CausalGrads, Heads as Strided, Values, Visible};
+use limber_kernels::CausalGrads;
 
-/// What decides which keys a query sees; the scale of the scores.
+/// Attention over the positions of this run, and what its graph needs to know.
 pub(super) struct Causal {
-    pub heads: Heads,
-    /// Zeros, one a row of the batch: there are no earlier positions.
-    pub past: Vec<usize>,
-    pub window: Option<usize>,
-    /// `[B, T]`: 1 is seen, 0 is hidden.
-    pub mask: Option<Vec<u8>>,
+    /// Without earlier positions.
+    pub fused: Fused,
     /// Whether the gradient uses up queries, keys and values.
     pub once: bool,
     /// Whether anything reads the value; else this is a backward-only node.
@@ -23,48 +19,6 @@ impl Causal {
     /// q `[B, T, H, dim]`, k and v `[B, T, keys, dim]` f32 to `[B, T, H, dim]`.
     pub fn attend(self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         q.apply_op3(k, v, self)
-    }
-
-    /// The kernel over three tensors `[B, T, heads, dim]`.
-    fn kernel<'a>(&'a self, [q, k, v]: [(&'a CpuStorage, &'a Layout); 3]) -> Result<Attention<'a>> {
-        let (batch, queries, heads, head_dim) = q.1.shape().dims4()?;
-        let (_, positions, kv_heads, _) = k.1.shape().dims4()?;
-        if v.1.shape() != k.1.shape() {
-            candle_core::bail!("keys of shape {:?} and values of shape {:?}", k.1.shape(), v.1.shape())
-        }
-        let (q, k, v) = (strided(q)?, strided(k)?, strided(v)?);
-        let values = |x: Strided<&'a [f32]>| Strided { data: Values::F32(x.data), strides: x.strides };
-        let visible = match self.window {
-            None => Visible::Causal(&self.past),
-            Some(width) => Visible::Window(&self.past, width),
-        };
-        let (scale, mask) = (self.heads.scale as f32, self.mask.as_deref());
-        let (k, v) = (values(k), values(v));
-        Ok(Attention {
-            q,
-            k,
-            v,
-            batch,
-            heads,
-            kv_heads,
-            queries,
-            positions,
-            head_dim,
-            scale,
-            visible,
-            mask,
-            bias: None,
-        })
-    }
-}
-
-/// `[B, T, heads, dim]` f32 whose last elements lie side by side.
-fn strided<'a>((storage, layout): (&'a CpuStorage, &'a Layout)) -> Result<Strided<&'a [f32]>> {
-    match (storage, layout.stride()) {
-        (CpuStorage::F32(data), [b, t, h, 1]) => {
-            Ok(Strided { data: &data[layout.start_offset()..], strides: [*b, *h, *t] })
-        }
-        _ => candle_core::bail!("attention takes f32 heads whose elements lie side by side, got {layout:?}"),
     }
 }
 
@@ -82,10 +36,11 @@ impl CustomOp3 for Causal {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = vec![0f32; l1.shape().elem_count()];
-        if self.value {
-            self.kernel([(s1, l1), (s2, l2), (s3, l3)])?.run(&mut out, None).map_err(candle_core::Error::wrap)?;
-        }
+        let out = if self.value {
+            self.fused.run([(s1, l1), (s2, &l2.transpose(1, 2)?), (s3, &l3.transpose(1, 2)?)])?
+        } else {
+            vec![0f32; l1.shape().elem_count()]
+        };
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -103,6 +58,7 @@ impl CustomOp3 for Causal {
             false => x.flatten_all()?.to_vec1::<f32>(),
         };
         let (mut gq, mut gk, mut gv) = (elements(q)?, elements(k)?, elements(v)?);
+        let fused = &self.fused;
         let grads = CausalGrads {
             q: &mut gq,
             k: &mut gk,
@@ -112,9 +68,14 @@ impl CustomOp3 for Causal {
             heads,
             kv_heads: k.dim(2)?,
             head_dim,
-            scale: self.heads.scale as f32,
-            window: self.window,
-            mask: self.mask.as_deref(),
+            scale: fused.heads.scale as f32,
+            window: match fused.sight {
+                Sight::Causal(_, window) => window,
+                Sight::All(_) => candle_core::bail!("attention to all keys has no gradient"),
+            },
+            mask: fused.mask.as_deref(),
+            soft_cap: fused.soft_cap.map(|cap| cap as f32),
+            bias: fused.added.as_ref().map(|added| added.kernel(positions)),
         };
         let grad = grad.contiguous()?;
         let (storage, layout) = grad.storage_and_layout();

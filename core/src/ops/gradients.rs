@@ -120,6 +120,12 @@ fn input_gradients() {
     check("windowed attention, query", &[2, 5, 4, 3], |x| within(x, &k, &v));
     check("windowed attention, key", &[2, 5, 2, 3], |x| within(&q, x, &v));
     check("windowed attention, value", &[2, 5, 2, 3], |x| within(&q, &k, x));
+    let linear_bias = Some(LinearBias::Distance(alibi_slopes(4)));
+    let capped = CausalAttention { soft_cap: Some(0.8), linear_bias, window: Some(4), ..CausalAttention::new(heads) };
+    let capped = |q: &Tensor, k: &Tensor, v: &Tensor| capped.forward(0, q, k, v, &mut Run::new());
+    check("capped attention, query", &[2, 5, 4, 3], |x| capped(x, &k, &v));
+    check("capped attention, key", &[2, 5, 2, 3], |x| capped(&q, x, &v));
+    check("capped attention, value", &[2, 5, 2, 3], |x| capped(&q, &k, x));
     check("trainable layer norm", &[4, 11], |x| layer_norm_trainable(x, &random(&[11], 3), &random(&[11], 4), 1e-5));
 }
 
@@ -193,27 +199,41 @@ fn the_fused_attention_equals_the_composed_one() {
     for ((t, masked), window) in
         [(1, false), (1, true), (7, false), (33, true)].into_iter().flat_map(|case| windows.map(|w| (case, w)))
     {
-        let (q, k, v) = (random(&[3, t, 4, 6], 1), random(&[3, t, 2, 6], 2), random(&[3, t, 2, 6], 3));
-        let outputs: Vec<Tensor> = [false, true]
-            .map(|graph| {
-                let mut cache = KvCache::new(&spec, &CacheOptions::new(3, 48)).unwrap();
-                let (k0, v0) = (random(&[3, 11, 2, 6], 4), random(&[3, 11, 2, 6], 5));
-                cache.append(0, &k0.transpose(1, 2).unwrap(), &v0.transpose(1, 2).unwrap()).unwrap();
-                cache.advance(&[11, 4, 8]).unwrap();
-                let mut run = Run::cached(&mut cache);
-                if masked {
-                    // Every third key is hidden, and all of row 2.
-                    let p = 11 + t;
-                    let mask: Vec<u8> = (0..3 * p).map(|i| u8::from(i / p != 2 && i % 3 != 0)).collect();
-                    run.mask = Some(Tensor::from_vec(mask, (3, p), &Device::Cpu).unwrap());
-                }
-                let q = if graph { Var::from_tensor(&q).unwrap().as_tensor().clone() } else { q.clone() };
-                attend_within(0, &q, &k, &v, heads, window, &mut run).unwrap()
-            })
-            .into();
-        // Sums of up to 44 terms of order 1 in f32.
-        assert!(largest(&outputs[0], &outputs[1]) < 1e-5, "{t} queries, masked {masked}, window {window:?}");
+        for (soft_cap, linear_bias) in caps_and_biases(4) {
+            let attention = CausalAttention { heads, window, soft_cap, linear_bias };
+            let (q, k, v) = (random(&[3, t, 4, 6], 1), random(&[3, t, 2, 6], 2), random(&[3, t, 2, 6], 3));
+            let outputs: Vec<Tensor> = [false, true]
+                .map(|graph| {
+                    let mut cache = KvCache::new(&spec, &CacheOptions::new(3, 48)).unwrap();
+                    let (k0, v0) = (random(&[3, 11, 2, 6], 4), random(&[3, 11, 2, 6], 5));
+                    cache.append(0, &k0.transpose(1, 2).unwrap(), &v0.transpose(1, 2).unwrap()).unwrap();
+                    cache.advance(&[11, 4, 8]).unwrap();
+                    let mut run = Run::cached(&mut cache);
+                    if masked {
+                        // Every third key is hidden, and all of row 2.
+                        let p = 11 + t;
+                        let mask: Vec<u8> = (0..3 * p).map(|i| u8::from(i / p != 2 && i % 3 != 0)).collect();
+                        run.mask = Some(Tensor::from_vec(mask, (3, p), &Device::Cpu).unwrap());
+                    }
+                    let q = if graph { Var::from_tensor(&q).unwrap().as_tensor().clone() } else { q.clone() };
+                    attention.forward(0, &q, &k, &v, &mut run).unwrap()
+                })
+                .into();
+            // Sums of up to 44 terms of order 1 in f32.
+            assert!(largest(&outputs[0], &outputs[1]) < 1e-5, "{t} queries, masked {masked}, {attention:?}");
+        }
     }
+}
+
+/// Soft caps and linear biases of `heads` heads, and none.
+fn caps_and_biases(heads: usize) -> [(Option<f64>, Option<LinearBias>); 4] {
+    let slopes = alibi_slopes(heads);
+    [
+        (None, None),
+        (Some(0.7), None),
+        (None, Some(LinearBias::RoundedPosition(slopes.clone()))),
+        (Some(0.7), Some(LinearBias::Distance(slopes))),
+    ]
 }
 
 #[test]
@@ -241,23 +261,26 @@ fn attention_with_a_graph_equals_the_composed_one_and_its_gradients() {
     let mask: Vec<u8> = (0..3 * 9).map(|i| u8::from(i / 9 != 2 && i % 3 != 0)).collect();
     let mask = Tensor::from_vec(mask, (3, 9), &Device::Cpu).unwrap();
     for (masked, window) in [(false, None), (false, Some(4)), (true, None), (true, Some(4))] {
-        let ways = [false, true].map(|composed| {
-            let inputs =
-                [(4, 1), (2, 2), (2, 3)].map(|(h, seed)| Var::from_tensor(&random(&[3, 9, h, 6], seed)).unwrap());
-            let [q, k, v] = [0, 1, 2].map(|i| inputs[i].as_tensor());
-            let mut run = Run { mask: masked.then(|| mask.clone()), ..Run::new() };
-            // Who wants to see the probabilities gets the composed one.
-            run.taps.want_attention = composed;
-            let y = attend_within(0, q, k, v, heads, window, &mut run).unwrap();
-            let grads = (&y * random(&[3, 9, 24], 4)).unwrap().sum_all().unwrap().backward().unwrap();
-            let grads = inputs.map(|x| grads.get(x.as_tensor()).unwrap().clone());
-            (y, grads)
-        });
-        let [(y, grads), (expected, expected_grads)] = ways;
-        // Sums of up to 9 terms of order 1 in f32, several of them behind each other.
-        assert!(largest(&y, &expected) < 1e-5, "masked {masked}, window {window:?}");
-        for (name, (grad, expected)) in ["q", "k", "v"].iter().zip(grads.iter().zip(&expected_grads)) {
-            assert!(largest(grad, expected) < 1e-4, "gradient of {name}, masked {masked}, window {window:?}");
+        for (soft_cap, linear_bias) in caps_and_biases(4) {
+            let attention = CausalAttention { heads, window, soft_cap, linear_bias };
+            let ways = [false, true].map(|composed| {
+                let inputs =
+                    [(4, 1), (2, 2), (2, 3)].map(|(h, seed)| Var::from_tensor(&random(&[3, 9, h, 6], seed)).unwrap());
+                let [q, k, v] = [0, 1, 2].map(|i| inputs[i].as_tensor());
+                let mut run = Run { mask: masked.then(|| mask.clone()), ..Run::new() };
+                // Who wants to see the probabilities gets the composed one.
+                run.taps.want_attention = composed;
+                let y = attention.forward(0, q, k, v, &mut run).unwrap();
+                let grads = (&y * random(&[3, 9, 24], 4)).unwrap().sum_all().unwrap().backward().unwrap();
+                let grads = inputs.map(|x| grads.get(x.as_tensor()).unwrap().clone());
+                (y, grads)
+            });
+            let [(y, grads), (expected, expected_grads)] = ways;
+            // Sums of up to 9 terms of order 1 in f32, several of them behind each other.
+            assert!(largest(&y, &expected) < 1e-5, "masked {masked}, {attention:?}");
+            for (name, (grad, expected)) in ["q", "k", "v"].iter().zip(grads.iter().zip(&expected_grads)) {
+                assert!(largest(grad, expected) < 1e-4, "gradient of {name}, masked {masked}, {attention:?}");
+            }
         }
     }
 }
@@ -270,6 +293,7 @@ fn attention_of_every_token_equals_the_composed_one() {
         let (q, k, v) = (random(&[2, n, 4, 6], 1), random(&[2, n, 4, 6], 2), random(&[2, n, 4, 6], 3));
         let bias = grid.map(bias);
         let ours = attend_all(&q, &k, &v, heads, bias.as_ref()).unwrap();
+        let candles = attend_all_on(Backend::Candle, [&q, &k, &v], heads, bias.as_ref()).unwrap();
         let heads_first = |x: &Tensor| x.transpose(1, 2).unwrap().contiguous().unwrap();
         let (q, k, v) = (heads_first(&q), heads_first(&k), heads_first(&v));
         let mut scores = (q.matmul(&k.t().unwrap().contiguous().unwrap()).unwrap() * 0.4).unwrap();
@@ -277,8 +301,10 @@ fn attention_of_every_token_equals_the_composed_one() {
             scores = scores.broadcast_add(&bias.expanded(&Device::Cpu).unwrap()).unwrap();
         }
         let expected = softmax(&scores).unwrap().matmul(&v).unwrap().transpose(1, 2).unwrap();
+        let expected = expected.contiguous().unwrap().reshape((2, n, 24)).unwrap();
         // Sums of up to 50 terms of order 1 in f32.
-        assert!(largest(&ours, &expected.contiguous().unwrap().reshape((2, n, 24)).unwrap()) < 1e-5, "{n} {grid:?}");
+        assert!(largest(&ours, &expected) < 1e-5, "{n} {grid:?}");
+        assert!(largest(&candles, &expected) < 1e-5, "{n} {grid:?}");
     }
     let q = random(&[1, 6, 4, 6], 1);
     let message = attend_all(&q, &q, &q, heads, Some(&bias(2))).unwrap_err().to_string();

@@ -14,6 +14,7 @@ mod cross_entropy;
 mod dropout;
 mod interpolate;
 mod kernel_node;
+mod linear_bias;
 mod norm;
 mod norm_kind;
 mod pool;
@@ -23,13 +24,17 @@ mod softmax;
 
 pub use activation::{Activation, gelu_erf, gelu_tanh};
 pub(crate) use attention::Use;
-pub use attention::{CausalAttention, Heads, alibi_slopes, attend, attend_within};
+pub use attention::{CausalAttention, Heads, attend, attend_within};
 pub use attention_bias::AttentionBias;
+#[cfg(test)]
+pub(crate) use attention_composed::COMPUTED;
 pub use attention_composed::soft_cap;
 pub use attention_kernel::attend_all;
+pub(crate) use attention_kernel::attend_all_on;
 pub use cross_entropy::cross_entropy;
 pub use dropout::dropout;
 pub use interpolate::{Interpolation, interpolate};
+pub use linear_bias::{LinearBias, alibi_slopes, mpt_slopes};
 pub use norm::{LayerNorm, layer_norm_trainable};
 pub use norm_kind::{Norm, NormKind};
 pub use pool::{PoolShape, average_pool, channels_first, channels_last, max_pool};

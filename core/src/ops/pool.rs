@@ -1,6 +1,7 @@
 //! Pools of images `[B, h, w, C]` (channels last) and the way to that layout and back; no graph.
 
 use super::kernel_node::apply_detached;
+use crate::backend::Backend;
 use candle_core::{Result, Shape, Tensor};
 
 pub use limber_kernels::PoolShape;
@@ -11,7 +12,7 @@ pub use limber_kernels::PoolShape;
 /// Other than four dimensions.
 pub fn channels_last(x: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = x.dims4()?;
-    transposed(x, (b, c, h * w))?.reshape((b, h, w, c))
+    transposed(Backend::of(x.device()), x, (b, c, h * w))?.reshape((b, h, w, c))
 }
 
 /// `[B, h, w, C]` f32 to `[B, C, h, w]`.
@@ -20,12 +21,12 @@ pub fn channels_last(x: &Tensor) -> Result<Tensor> {
 /// Other than four dimensions.
 pub fn channels_first(x: &Tensor) -> Result<Tensor> {
     let (b, h, w, c) = x.dims4()?;
-    transposed(x, (b, h * w, c))?.reshape((b, c, h, w))
+    transposed(Backend::of(x.device()), x, (b, h * w, c))?.reshape((b, c, h, w))
 }
 
-fn transposed(x: &Tensor, shape: (usize, usize, usize)) -> Result<Tensor> {
+fn transposed(backend: Backend, x: &Tensor, shape: (usize, usize, usize)) -> Result<Tensor> {
     let x = x.detach().contiguous()?.reshape(shape)?;
-    if !x.device().is_cpu() {
+    if !backend.is_kernels() {
         return x.transpose(1, 2)?.contiguous();
     }
     apply_detached(&x, "transpose", |x, shape| {
@@ -62,4 +63,22 @@ fn pool(x: &Tensor, mean: bool, windows: PoolShape) -> Result<Tensor> {
         Ok((y, Shape::from((b, h, w, c))))
     });
     pooled?.to_device(x.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn both_backends_transpose_alike() {
+        let x = Tensor::arange(0f32, 42.0, &Device::Cpu).unwrap().reshape((2, 3, 7)).unwrap();
+        let [ours, candles] = [Backend::Kernels, Backend::Candle].map(|backend| {
+            let y = transposed(backend, &x, (2, 3, 7)).unwrap();
+            assert_eq!(y.dims(), [2, 7, 3]);
+            y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        });
+        assert_eq!(ours, candles);
+        assert_eq!(ours[..4], [0.0, 7.0, 14.0, 1.0]);
+    }
 }

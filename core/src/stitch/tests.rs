@@ -250,6 +250,25 @@ fn features_of_another_shape_are_an_error() {
 }
 
 #[test]
+fn values_are_those_of_layers_with_an_activation_between_them() {
+    let settings = ProjectorSettings { layers: Some(2), hidden: Some(7), tokens: Some(3), ..SEQUENTIAL };
+    let projector = random(&settings, POOLED);
+    let variables = projector.variables();
+    let layer = |index: usize, x: &Tensor| {
+        let [weight, bias] = ["weight", "bias"].map(|tensor| variables[&settings.names.of(index, tensor)].as_tensor());
+        x.matmul(&weight.t().unwrap()).unwrap().broadcast_add(bias).unwrap()
+    };
+    let x = noise(&[2, 1, E], 3);
+    let hidden = layer(0, &x.reshape((2, E)).unwrap()).tanh().unwrap();
+    // K tokens one after the other, each of D values.
+    let expected = layer(1, &hidden).reshape((2, 3, D)).unwrap();
+    let found = projector.project(&x, Mode::Inference, Tensor::tanh).unwrap();
+    let apart = (found - expected).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+    // The same sums in the same order.
+    assert!(apart.to_scalar::<f32>().unwrap() < 1e-6);
+}
+
+#[test]
 fn dropout_is_off_at_inference_and_unbiased_in_training() {
     let stitch = random(&ProjectorSettings { dropout: 0.25, ..SINGLE }, PATCHES);
     let x = noise(&[1, N, E], 3);

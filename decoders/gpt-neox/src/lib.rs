@@ -82,6 +82,7 @@ impl DecoderFamily for GptNeox {
                     layout: FusedLayout::Grouped,
                 },
                 out: matrix("attention.dense").biased(biased),
+                clip: None,
                 query_key_norm: None,
                 rotary: Some(rotary(rotated, base, scaling, positions)),
             },

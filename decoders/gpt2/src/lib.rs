@@ -140,6 +140,7 @@ impl DecoderFamily for Gpt2 {
                         layout: FusedLayout::Concatenated,
                     },
                     out: matrix("attn.c_proj", residual),
+                    clip: None,
                     query_key_norm: None,
                     rotary: None,
                 },

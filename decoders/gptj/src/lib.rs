@@ -106,6 +106,7 @@ impl DecoderFamily for GptJ {
                     v: matrix("attn.v_proj"),
                 },
                 out: matrix("attn.out_proj"),
+                clip: None,
                 query_key_norm: None,
                 rotary: Some(Rotary::new(rotary, spec.context, 10_000.0, RotaryStyle::Interleaved)),
             },

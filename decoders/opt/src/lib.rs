@@ -158,6 +158,7 @@ impl DecoderFamily for Opt {
                     v: matrix("self_attn.v_proj"),
                 },
                 out: matrix("self_attn.out_proj"),
+                clip: None,
                 query_key_norm: None,
                 rotary: None,
             },

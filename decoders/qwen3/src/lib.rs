@@ -4,7 +4,7 @@
 //! Source followed: transformers' `modeling_qwen3.py` and `configuration_qwen3.py`.
 
 use anyhow::Result;
-use limber_core::decoder_block::QueryKeyNorm;
+use limber_core::decoder_block::{NormScope, QueryKeyNorm};
 use limber_core::decoder_family::{LayerType, windows};
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
@@ -105,7 +105,8 @@ impl DecoderFamily for Qwen3 {
     fn plan(config: &Config) -> Result<ModelPlan> {
         let sizes = config.sizes::<Self>()?;
         let mut block = sizes.block(NormKind::Rms);
-        let norm = QueryKeyNorm { q: "self_attn.q_norm", k: "self_attn.k_norm", per_head: true, norm: block.norm };
+        let norm =
+            QueryKeyNorm { q: "self_attn.q_norm", k: "self_attn.k_norm", scope: NormScope::Head, norm: block.norm };
         block.attention.query_key_norm = Some(norm);
         let full = Self::need("max_window_layers", config.max_window_layers)?;
         let wanted = config.use_sliding_window == Some(true);

@@ -88,7 +88,7 @@ impl EncoderComponent for Beit {
         Ok(Self {
             specs,
             heads,
-            patches: FrozenConv::new(kernel, Some(bias), patch, 0)?,
+            patches: FrozenConv::on(kernel, Some(bias), patch, 0, weights.backend())?,
             class,
             positions,
             blocks,

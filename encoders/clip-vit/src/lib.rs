@@ -102,7 +102,7 @@ impl EncoderComponent for ClipVit {
         };
         Ok(Self {
             specs,
-            patches: FrozenConv::new(patches, None, p, 0)?,
+            patches: FrozenConv::on(patches, None, p, 0, weights.backend())?,
             class: (class + positions.get(0)?)?.reshape((1, 1, e))?,
             positions: positions.narrow(0, 1, n)?.reshape((1, n, e))?,
             pre_norm,

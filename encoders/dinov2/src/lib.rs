@@ -63,7 +63,8 @@ impl EncoderComponent for Dinov2 {
 
         let conv = w.pp(names.patches);
         let kernel = conv.tensor("weight", &[e, 3, patch, patch], sizes.init())?;
-        let patches = FrozenConv::new(kernel, Some(conv.tensor("bias", &[e], ZEROS)?), patch, 0)?;
+        let bias = conv.tensor("bias", &[e], ZEROS)?;
+        let patches = FrozenConv::on(kernel, Some(bias), patch, 0, weights.backend())?;
 
         let table = w.tensor(names.positions, &[1, trained * trained + 1, e], sizes.init())?.squeeze(0)?;
         let class = w.tensor(names.class, &[1, 1, e], sizes.init())?;

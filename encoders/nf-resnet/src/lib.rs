@@ -135,7 +135,7 @@ impl Block {
         let (open, shortcut) = match &self.downsample {
             Some(conv) if self.stride > 1 => (x.clone(), conv.forward_nhwc(&average_pool(x, HALVES)?, None, None)?),
             Some(conv) => (x.clone(), conv.forward_nhwc(x, None, None)?),
-            None => (Activation::Relu.apply(x)?, x.clone()),
+            None => (Activation::Relu.apply_on(self.conv1.backend(), x)?, x.clone()),
         };
         let y = self.conv1.forward_nhwc(&open, RELU, None)?;
         let y = self.conv2.forward_nhwc(&y, RELU, None)?;

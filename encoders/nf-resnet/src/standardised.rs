@@ -67,7 +67,7 @@ pub fn conv(w: &Weights, shape: Shape) -> Result<FrozenConv, WeightError> {
         let scale = input * output * GAMMA / (fan_in as f64).sqrt();
         values.par_chunks_mut(fan_in).zip(gains).for_each(|(row, gain)| standardise(row, scale * f64::from(gain)));
         let weight = Tensor::from_vec(values, (n_out, n_in, kernel, kernel), w.device())?;
-        FrozenConv::new(weight, Some((bias * output)?), stride, kernel / 2)
+        FrozenConv::on(weight, Some((bias * output)?), stride, kernel / 2, w.backend())
     };
     fold().map_err(|e| WeightError::Read { source_label: w.source().label(), message: e.to_string() })
 }

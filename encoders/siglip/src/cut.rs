@@ -27,7 +27,7 @@ impl Cut {
         let kernel = tensor(names::PROBE, &[e, 3, p, p])?;
         let bias = tensor("embeddings.patch_embedding.bias", &[e])?;
         Ok(Self {
-            patches: FrozenConv::new(kernel, Some(bias), p, 0)?,
+            patches: FrozenConv::on(kernel, Some(bias), p, 0, w.backend())?,
             positions: names::positions(w, sizes)?.unsqueeze(0)?,
             blocks: (0..sizes.vit.layer).map(|i| block(w, i, sizes)).collect::<Result<_, _>>()?,
             heads: sizes.vit.heads,

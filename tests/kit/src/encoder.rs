@@ -7,7 +7,7 @@ use crate::values::{close, difference, has_shape, noise, refused, same};
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use limber_core::registry::{Entry, Maker};
-use limber_core::{Encoder, InputSpec};
+use limber_core::{Backend, Encoder, InputSpec};
 
 /// Checks an encoder: specs, shapes, no graph, batch = singles, determinism, refusals.
 pub fn check_encoder(entry: &Entry) -> Report {
@@ -81,6 +81,12 @@ pub fn check_encoder(entry: &Entry) -> Report {
         let first = encoder.encode(&pixels)?;
         same("second call", &first, &encoder.encode(&pixels)?)?;
         same("second build", &first, &build()?.1.encode(&pixels)?)
+    });
+    report.check("candle's operations give what the kernels give, as on an accelerator", || {
+        let weights = lively::weights(1).with_backend(Backend::Candle);
+        let candles = prepare(entry.tiny.clone(), source.as_ref())?.build(&weights)?;
+        let pixels = pixels(2, 7)?;
+        close("features", &candles.encode(&pixels)?, &encoder.encode(&pixels)?)
     });
     report.check("features depend on the image", || {
         let apart = difference(&encoder.encode(&pixels(1, 5)?)?, &encoder.encode(&pixels(1, 6)?)?)?;

@@ -112,7 +112,7 @@ impl EncoderComponent for TimmVit {
         let filters = projection.tensor("weight", &[e, 3, p, p], Init::fan_in(3 * p * p))?;
         Ok(Self {
             specs,
-            patches: FrozenConv::new(filters, Some(projection.tensor("bias", &[e], ZEROS)?), p, 0)?,
+            patches: FrozenConv::on(filters, Some(projection.tensor("bias", &[e], ZEROS)?), p, 0, weights.backend())?,
             class: (class + positions.narrow(1, 0, 1)?)?,
             positions: positions.narrow(1, 1, n)?,
             blocks: blocks.collect::<Result<_>>()?,

@@ -6,7 +6,9 @@ use crate::backend::Backend;
 use crate::cache::CacheOptions;
 use crate::decoder::{Checkpointing, Decoder, LogitPositions};
 use crate::decoder_model::{DecoderModel, HeadPlan, ModelPlan, PositionPlan, TablePlan};
-use crate::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle, alibi_slopes};
+use crate::ops::{
+    Activation, COMPUTED, CausalAttention, Growth, Heads, LinearBias, NormKind, Rotary, RotaryStyle, alibi_slopes,
+};
 use crate::random::RandomSource;
 use crate::spec::DecoderSpec;
 use crate::weights::{FrozenData, Init, Request, WeightSource, WeightType};
@@ -15,6 +17,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const INIT: Init = Init::Normal { mean: 0.0, std: 0.3 };
+mod fields;
+mod formula;
+mod layer;
+
 const T: usize = 7;
 
 /// Random weights in which no gain is 1 and no bias 0.
@@ -53,6 +59,7 @@ fn base() -> BlockPlan {
         attention: AttentionPlan {
             attention: CausalAttention::new(Heads::new(4, 2, 6)),
             projections: ProjectionPlan::Split { q: matrix("q"), k: matrix("k").biased(true), v: matrix("v") },
+            clip: None,
             out: matrix("out"),
             query_key_norm: None,
             rotary: Some(Rotary::new(6, 16, 100.0, RotaryStyle::Half)),
@@ -90,10 +97,12 @@ fn fused(layout: FusedLayout, keys: usize) -> BlockPlan {
     })
 }
 
-fn query_key_norm(per_head: bool, kind: NormKind) -> BlockPlan {
-    attention(|a| {
-        a.query_key_norm = Some(QueryKeyNorm { q: "qn", k: "kn", per_head, norm: NormPlan { kind, eps: 1e-5 } })
-    })
+fn query_key_norm(scope: NormScope, kind: NormKind) -> BlockPlan {
+    attention(|a| a.query_key_norm = Some(QueryKeyNorm { q: "qn", k: "kn", scope, norm: NormPlan { kind, eps: 1e-5 } }))
+}
+
+fn linear(kind: impl FnOnce(Arc<[f32]>) -> LinearBias) -> BlockPlan {
+    attention(|a| (a.attention.linear_bias, a.rotary) = (Some(kind(alibi_slopes(4))), None))
 }
 
 /// Every setting of a plan in some block, by name.
@@ -153,12 +162,20 @@ fn blocks() -> Vec<(&'static str, BlockPlan)> {
         ("concatenated, grouped queries", fused(FusedLayout::Concatenated, 2)),
         ("grouped, one query a key", fused(FusedLayout::Grouped, 4)),
         ("grouped, four queries a key", fused(FusedLayout::Grouped, 1)),
-        ("query and key norms a head", query_key_norm(true, NormKind::Rms)),
-        ("query and key norms over all", query_key_norm(false, NormKind::Rms)),
-        ("layer norms of queries and keys", query_key_norm(true, NormKind::LayerUnbiased)),
+        ("query and key norms a head", query_key_norm(NormScope::Head, NormKind::Rms)),
+        ("query and key norms over all", query_key_norm(NormScope::AllHeads, NormKind::Rms)),
+        ("layer norms of queries and keys", query_key_norm(NormScope::Head, NormKind::LayerUnbiased)),
+        ("a norm for each head", query_key_norm(NormScope::EachHead, NormKind::LayerUnbiased)),
+        ("clipped projections", attention(|a| a.clip = Some(0.4))),
         ("window", attention(|a| a.attention.window = Some(3))),
         ("soft cap", attention(|a| a.attention.soft_cap = Some(0.7))),
-        ("linear biases", attention(|a| (a.attention.slopes, a.rotary) = (Some(alibi_slopes(4)), None))),
+        ("linear biases", linear(LinearBias::Distance)),
+        ("linear biases of rounded positions", linear(LinearBias::RoundedPosition)),
+        ("soft cap, linear biases and a window", {
+            let mut block = linear(LinearBias::Distance);
+            (block.attention.attention.soft_cap, block.attention.attention.window) = (Some(0.7), Some(3));
+            block
+        }),
         (
             "interleaved part of a head",
             attention(|a| a.rotary = Some(Rotary::new(4, 16, 100.0, RotaryStyle::Interleaved))),
@@ -263,8 +280,49 @@ fn every_way_of_checkpointing_gives_the_gradient_on_both_backends() {
 }
 
 #[test]
+fn hidden_states_that_were_asked_for_are_whole_after_the_backward_pass() {
+    let (model, x) = (load(&base(), Backend::Kernels), Var::from_tensor(&embeds(1)).unwrap());
+    for checkpointing in [Checkpointing::Full, Checkpointing::Selective] {
+        let mut run = run(LogitPositions::All, checkpointing);
+        run.taps.want_hidden = true;
+        gradient(&model, &x, &mut run);
+        assert_eq!(run.taps.hidden.len(), 3);
+        for hidden in &run.taps.hidden {
+            assert_eq!(hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap().len(), hidden.elem_count());
+        }
+    }
+}
+
+#[test]
+fn composed_attention_is_computed_once_forward_and_once_backward() {
+    let (model, x) = (load(&base(), Backend::Candle), Var::from_tensor(&embeds(1)).unwrap());
+    for checkpointing in [Checkpointing::None, Checkpointing::Full, Checkpointing::Selective] {
+        COMPUTED.set(0);
+        gradient(&model, &x, &mut run(LogitPositions::All, checkpointing));
+        // Two layers.
+        assert_eq!(COMPUTED.get(), 4, "{checkpointing:?}");
+    }
+}
+
+#[test]
+fn frequencies_that_grow_with_a_row_are_those_of_its_own_length_in_the_backward_pass() {
+    // One row is longer than what the model was trained with, the other is padded beyond it.
+    let growth = Growth { dim: 6, base: 100.0, factor: 2.0, trained: T - 2 };
+    let block = attention(|a| a.rotary = Some(Rotary::new(6, 16, 100.0, RotaryStyle::Half).with_growth(growth)));
+    for backend in [Backend::Kernels, Backend::Candle] {
+        let (model, x) = (load(&block, backend), Var::from_tensor(&embeds(1)).unwrap());
+        let of = |checkpointing| gradient(&model, &x, &mut run(LogitPositions::All, checkpointing)).0;
+        for checkpointing in [Checkpointing::Full, Checkpointing::Selective] {
+            assert!(largest(&of(checkpointing), &of(Checkpointing::None)) < 2e-5, "{backend:?}, {checkpointing:?}");
+        }
+        assert!(model.supports_prefix_reuse(T - 2) && !model.supports_prefix_reuse(T - 1));
+    }
+}
+
+#[test]
 fn gradients_equal_finite_differences() {
-    for (name, block) in blocks() {
+    // Differences across the edge of what is clipped are no derivative.
+    for (name, block) in blocks().into_iter().filter(|(_, block)| block.attention.clip.is_none()) {
         let models = [Backend::Kernels, Backend::Candle].map(|backend| load(&block, backend));
         let x = Var::from_tensor(&embeds(1)).unwrap();
         let weighting = Weights::random(9).tensor("r", &[2, T, 11], Init::normal(1.0)).unwrap();
