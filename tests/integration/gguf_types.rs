@@ -22,7 +22,7 @@ fn open(path: &Path) -> Arc<dyn WeightSource> {
 }
 
 fn decoder(source: &Arc<dyn WeightSource>) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let kind = registry.detect("decoder", source.as_ref()).unwrap().kind.clone();
     let prepared = registry.decoder(&kind, json!({}), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap()

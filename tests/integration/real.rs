@@ -33,7 +33,7 @@ fn open(path: &Path) -> Arc<dyn WeightSource> {
 }
 
 fn decoder(source: &Arc<dyn WeightSource>) -> Box<dyn Decoder> {
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let kind = registry.detect("decoder", source.as_ref()).unwrap().kind.clone();
     let prepared = registry.decoder(&kind, json!({}), source.as_ref()).unwrap();
     prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap()
@@ -95,7 +95,7 @@ fn a_real_gguf_file_equals_its_hugging_face_form() {
     let ids_of_text = ids(&expected["ids"]);
     let rounded = logprobs(decoder(&saved).as_ref(), &ids_of_text);
     let of_file = Weights::new(file.clone(), Device::Cpu, Some(limber::core::WeightType::Bf16));
-    let registry = limber::parts::registry().unwrap();
+    let registry = limber::built_in::registry().unwrap();
     let prepared = registry.decoder("llama", json!({}), file.as_ref()).unwrap();
     let found = logprobs(prepared.build(&of_file).unwrap().as_ref(), &ids_of_text);
     let far = farthest(&found, &rounded);
