@@ -7,6 +7,7 @@ pub const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 mod beit;
 mod bench;
 mod bounds;
+mod broken;
 mod clip_resnet;
 mod clip_score;
 mod clip_vit;

@@ -46,7 +46,7 @@ impl Checkpoint {
     }
 
     /// The tensors as they are stored, those that cannot be weights among them.
-    pub(super) fn stored(&self) -> &BTreeMap<String, StoredTensor> {
+    pub fn stored(&self) -> &BTreeMap<String, StoredTensor> {
         &self.contents.tensors
     }
 
