@@ -17,11 +17,11 @@ fn file(name: &str) -> PathBuf {
     folder("gguf_types").join(format!("{name}.gguf"))
 }
 
-fn open(path: &Path) -> Arc<dyn WeightSource> {
+pub(crate) fn open(path: &Path) -> Arc<dyn WeightSource> {
     limber::weights::open(&path.to_str().unwrap().parse().unwrap(), &["model.safetensors"], Path::new(".")).unwrap()
 }
 
-fn decoder(source: &Arc<dyn WeightSource>) -> Box<dyn Decoder> {
+pub(crate) fn decoder(source: &Arc<dyn WeightSource>) -> Box<dyn Decoder> {
     let registry = limber::built_in::registry().unwrap();
     let kind = registry.detect("decoder", source.as_ref()).unwrap().kind.clone();
     let prepared = registry.decoder(&kind, json!({}), source.as_ref()).unwrap();

@@ -46,6 +46,13 @@ pub(super) fn scene(index: usize) -> String {
     format!("tests/golden/demo/{name}")
 }
 
+/// Each of the texts stands in `told`.
+pub fn contains(told: &str, texts: &[&str]) {
+    for text in texts {
+        assert!(told.contains(text), "{told:?} lacks {text:?}");
+    }
+}
+
 #[test]
 fn caption_prints_every_field() {
     let (a, b) = (scene(0), scene(1));
@@ -359,14 +366,13 @@ fn a_deep_check_tells_the_shapes_from_end_to_end() {
     let output = check(&["--deep"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{told}");
-    for part in [
+    let expected = [
         "c.yaml: ok\n",
         "  4 x 24 -> features -> 4 x 24\n",
         "  4 x 24 -> linear, 800 parameters -> 4 x 32\n",
         "  data: ",
-    ] {
-        assert!(told.contains(part), "{told:?} lacks {part:?}");
-    }
+    ];
+    contains(&told, &expected);
     // What a quick check does not see.
     write(", weights: no.ckpt", "data: {format: jsonl, path: no.jsonl, features: no}");
     assert_eq!(check(&[]).status.code(), Some(0));

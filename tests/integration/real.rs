@@ -2,13 +2,13 @@
 //!
 //! Without the variable these tests say that they are skipped and pass.
 
+use super::gguf_types::{decoder, open};
 use candle_core::{Device, Tensor};
-use limber::core::{Decoder, Run, WeightSource, Weights};
+use limber::core::{Decoder, Run, Weights};
 use limber::generation::{Request, generate, log_softmax};
 use limber::text::Tokenizer;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The folder of real weights; None, and a line that says so, where there is none.
 fn real(test: &str) -> Option<PathBuf> {
@@ -26,17 +26,6 @@ fn expected() -> Value {
 
 fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
-}
-
-fn open(path: &Path) -> Arc<dyn WeightSource> {
-    limber::weights::open(&path.to_str().unwrap().parse().unwrap(), &["model.safetensors"], Path::new(".")).unwrap()
-}
-
-fn decoder(source: &Arc<dyn WeightSource>) -> Box<dyn Decoder> {
-    let registry = limber::built_in::registry().unwrap();
-    let kind = registry.detect("decoder", source.as_ref()).unwrap().kind.clone();
-    let prepared = registry.decoder(&kind, json!({}), source.as_ref()).unwrap();
-    prepared.build(&Weights::new(source.clone(), Device::Cpu, None)).unwrap()
 }
 
 fn embedded(decoder: &dyn Decoder, ids: &[u32]) -> Tensor {

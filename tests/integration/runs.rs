@@ -1,6 +1,7 @@
 //! Runs of `limber train` from their start to their folder: where they start, what they keep, how they go on.
 
 use super::golden::{folder, largest};
+use super::program::contains;
 use super::train::{config, fails, log, numbers, stitch, trained};
 use serde_json::{Value, json};
 use std::fs;
@@ -218,14 +219,13 @@ fn a_run_tells_what_it_is_and_warns() {
     let path = config(&place.path().join("run"), &[("/train/steps", json!(4)), ("/train/warmup", json!(4))]);
     let told = limber(&["train", "--config", path.to_str().unwrap()]);
     let message = stderr(&told);
-    for part in [
+    let expected = [
         " items, 4 steps of 6 samples (",
         " epochs); 800 parameters trained; about 0.0 GB of memory; prefix norm ",
         ", word norm ",
         "note: the warm-up of 4 steps (train.warmup) is not shorter than the run of 4 steps (train.steps)",
-    ] {
-        assert!(message.contains(part), "{message:?} lacks {part:?}");
-    }
+    ];
+    contains(&message, &expected);
     // A start at the words' norm, on features as they are and standardised.
     for (name, standardise) in [("norm", false), ("both", true)] {
         let changes = [

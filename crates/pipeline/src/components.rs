@@ -126,6 +126,21 @@ fn is_demos_size(kind: &str, e: usize, d: usize) -> bool {
     }
 }
 
+/// What a stitch between the two is told of them.
+pub(crate) fn between<'a>(
+    encoder: &'a PreparedEncoder,
+    decoder: &'a PreparedDecoder,
+    source: &'a dyn WeightSource,
+) -> StitchContext<'a> {
+    StitchContext {
+        features: encoder.spec.features,
+        encoder: &encoder.kind,
+        width: decoder.spec.width,
+        decoder: &decoder.kind,
+        source,
+    }
+}
+
 pub(crate) fn prepare_stitch(
     config: &Config,
     registry: &Registry,
@@ -148,13 +163,7 @@ pub(crate) fn prepare_stitch(
         )
     }
     let (entry, source) = open_weights(Role::Stitch, section, registry, &config.folder)?;
-    let context = StitchContext {
-        features: encoder.spec.features,
-        encoder: &encoder.kind,
-        width: decoder.spec.width,
-        decoder: &decoder.kind,
-        source: source.as_ref(),
-    };
+    let context = between(encoder, decoder, source.as_ref());
     let metadata = StitchMetadata::read(source.as_ref())?;
     let prepared = registry.stitch(&entry.kind, section.settings.clone().into(), &context)?;
     if let Some(metadata) = &metadata {

@@ -3,7 +3,7 @@
 //! Weights are opened and asked for every tensor by name and shape; what is mapped into memory is not read. Where weights
 //! are still to be downloaded, the documents beside them tell the sizes, or else the settings do.
 
-use crate::components::open_weights;
+use crate::components::{between, open_weights};
 use crate::missing;
 use crate::model::Depth;
 use crate::stitch_file::StitchMetadata;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use limber_config::{Config, Section, Start};
 use limber_core::random::RandomSource;
-use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, Role, StitchContext};
+use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, Role};
 use limber_core::weights::{FrozenData, Request, WeightError};
 use limber_core::{InputSpec, Registry, WeightSource, Weights};
 use limber_data as data;
@@ -167,13 +167,7 @@ fn stitch(
 ) -> Result<String> {
     let section = &config.stitch;
     let (entry, source, _) = opened(Role::Stitch, section, config, registry, notes)?;
-    let context = StitchContext {
-        features: encoder.spec.features,
-        encoder: &encoder.kind,
-        width: decoder.spec.width,
-        decoder: &decoder.kind,
-        source: source.as_ref(),
-    };
+    let context = between(encoder, decoder, source.as_ref());
     let prepared = registry.stitch(&entry.kind, section.settings.clone().into(), &context)?;
     if let Some(metadata) = StitchMetadata::read(source.as_ref())? {
         metadata.check(&prepared.kind, &context, prepared.spec)?;

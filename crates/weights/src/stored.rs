@@ -155,8 +155,13 @@ pub struct StoredTensor {
 impl StoredTensor {
     /// `[n]` zeros of f32.
     pub fn zeros(n: usize) -> Self {
-        let bytes = vec![0u8; n * 4];
-        let (shape, window) = (vec![n], 0..bytes.len());
+        Self::vector(&vec![0.0; n])
+    }
+
+    /// `[n]` values of f32.
+    pub fn vector(values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let (shape, window) = (vec![values.len()], 0..bytes.len());
         Self {
             element: Element::F32,
             shape,

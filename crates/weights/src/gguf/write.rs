@@ -11,7 +11,7 @@ use super::value::{Value, write_text};
 use super::{TRANSPOSED, tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
-use crate::stored::{Element, Shuffled, Storage, StoredTensor};
+use crate::stored::{Shuffled, Storage, StoredTensor};
 use crate::write::fill;
 use anyhow::{Context, Result, anyhow, bail};
 use limber_core::WeightType;
@@ -110,19 +110,7 @@ pub fn write(
         let tensor = arranged(tensor, form, settings).with_context(label)?;
         planned.push(plan(name, own, tensor, options.dtype).with_context(label)?);
     }
-    let frequencies = factors.map(|values| {
-        let shape = vec![values.len()];
-        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let window = 0..bytes.len();
-        StoredTensor {
-            element: Element::F32,
-            shape,
-            strides: None,
-            window,
-            swapped: false,
-            storage: Storage::Plain(Arc::new(bytes)),
-        }
-    });
+    let frequencies = factors.map(|values| StoredTensor::vector(&values));
     if let Some(tensor) = frequencies {
         planned.push(plan(FREQUENCIES.into(), FREQUENCIES, tensor, None)?);
     }
