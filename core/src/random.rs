@@ -45,7 +45,7 @@ impl WeightSource for RandomSource {
             WeightType::F32 => FrozenData::from_f32(self.draw(request, n, 0f32, |x| x), shape),
             WeightType::F16 => FrozenData::from_f16(self.draw(request, n, f16::ZERO, f16::from_f32), shape),
             WeightType::Bf16 => FrozenData::from_bf16(self.draw(request, n, bf16::ZERO, bf16::from_f32), shape),
-            WeightType::Q8_0 | WeightType::Q4K => {
+            WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) => {
                 FrozenData::from_f32(self.draw(request, n, 0f32, |x| x), shape).convert(request.dtype)
             }
         })

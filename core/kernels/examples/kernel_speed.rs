@@ -85,7 +85,7 @@ fn bytes<'a>(w: &Weight<'a>) -> &'a [u8] {
         Weight::F32(v) => of(v.as_ptr().cast(), size_of_val(v)),
         Weight::F16(v) => of(v.as_ptr().cast(), size_of_val(v)),
         Weight::Bf16(v) => of(v.as_ptr().cast(), size_of_val(v)),
-        Weight::Q8_0(v) | Weight::Q4K(v) => v,
+        Weight::Q8_0(v) | Weight::Q4K(v) | Weight::Blocks(_, v) => v,
     }
 }
 
@@ -98,6 +98,7 @@ fn like<'a>(w: &Weight, b: &'a [u8]) -> Weight<'a> {
             Weight::Bf16(_) => Weight::Bf16(b.align_to().1),
             Weight::Q8_0(_) => Weight::Q8_0(b),
             Weight::Q4K(_) => Weight::Q4K(b),
+            Weight::Blocks(format, _) => Weight::Blocks(*format, b),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Weights stream from memory once. Several weight rows are taken together, so that one load
 //! of the activations serves them all and enough cache misses are under way.
 
+use crate::blocks::DecodedRows;
 use crate::gemm::{Target, tiles};
 use crate::isa::{Isa, Kernel};
 use crate::quant::{Q8_0_BYTES, half_at};
@@ -196,22 +197,56 @@ impl BlockDots for Q4Format {
         x: *const f32,
         n_in: usize,
     ) -> [f32; W] {
-        let mut room = [[0f32; 256]; W];
         // SAFETY: the trait's contract.
-        unsafe {
-            let mut acc = [[I::splat(0.0); 1]; W];
-            for k in (0..n_in).step_by(256) {
-                for (j, room) in room.iter_mut().enumerate() {
-                    rows.widen::<I>(row + j * step, k, 256, room.as_mut_ptr());
-                }
-                let mut w = [std::ptr::null(); W];
-                for (w, room) in w.iter_mut().zip(&room) {
-                    *w = room.as_ptr();
-                }
-                accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 1, 256, 0);
+        unsafe { widened_single::<I, _, W>(rows, row, step, x, n_in) }
+    }
+}
+
+/// [`Dots::single`] of rows that are widened, 256 columns at a time.
+#[inline(always)]
+unsafe fn widened_single<I: Isa, S: Source, const W: usize>(
+    rows: S,
+    row: usize,
+    step: usize,
+    x: *const f32,
+    n_in: usize,
+) -> [f32; W] {
+    let mut room = [[0f32; 256]; W];
+    // SAFETY: the caller's.
+    unsafe {
+        let mut acc = [[I::splat(0.0); 1]; W];
+        for k in (0..n_in).step_by(256) {
+            let len = 256.min(n_in - k);
+            for (j, room) in room.iter_mut().enumerate() {
+                rows.widen::<I>(row + j * step, k, len, room.as_mut_ptr());
             }
-            sums::<I, W>(acc)
+            let mut w = [std::ptr::null(); W];
+            for (w, room) in w.iter_mut().zip(&room) {
+                *w = room.as_ptr();
+            }
+            accumulate::<I, f32, W, 1>(&mut acc, w, x.add(k), 1, len, 0);
         }
+        sums::<I, W>(acc)
+    }
+}
+
+impl<const N: usize> Dots for DecodedRows<'_, N> {
+    type As = f32;
+    const STEP: usize = 256;
+
+    #[inline(always)]
+    unsafe fn block<I: Isa>(self, row: usize, k: usize, len: usize, room: *mut f32, fresh: bool) -> *const f32 {
+        if fresh {
+            // SAFETY: the trait's contract.
+            unsafe { self.widen::<I>(row, k, len, room) };
+        }
+        room
+    }
+
+    #[inline(always)]
+    unsafe fn single<I: Isa, const W: usize>(self, row: usize, step: usize, x: *const f32, n_in: usize) -> [f32; W] {
+        // SAFETY: the trait's contract.
+        unsafe { widened_single::<I, _, W>(self, row, step, x, n_in) }
     }
 }
 

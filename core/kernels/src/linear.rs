@@ -19,7 +19,7 @@ pub const SKINNY_ROWS: usize = 16;
 /// Whether weight rows are dotted as they lie: also for up to twice [`SKINNY_ROWS`], if weights
 /// need no decoding and the activations stay in a core's own cache.
 fn is_skinny(jobs: &[Job], rows: usize, n_in: usize) -> bool {
-    let coded = |job: &Job| matches!(job.weight, Weight::Q8_0(_) | Weight::Q4K(_));
+    let coded = |job: &Job| matches!(job.weight, Weight::Q8_0(_) | Weight::Q4K(_) | Weight::Blocks(..));
     let small = rows <= 2 * SKINNY_ROWS && rows * n_in <= 1 << 17;
     rows <= SKINNY_ROWS || small && !jobs.iter().any(coded)
 }
@@ -52,6 +52,14 @@ macro_rules! with_source {
             }
             Weight::Q4K(w) => {
                 let $s = Q4::new(w, $n_in);
+                $body
+            }
+            Weight::Blocks(format, w) if format.numbers() == 32 => {
+                let $s = $crate::blocks::DecodedRows::<32> { format, bytes: w, blocks: $n_in / 32 };
+                $body
+            }
+            Weight::Blocks(format, w) => {
+                let $s = $crate::blocks::DecodedRows::<256> { format, bytes: w, blocks: $n_in / 256 };
                 $body
             }
         }

@@ -3,6 +3,7 @@
 //! Follows ggml `ggml-quants.c`: `quantize_row_q8_0_ref`, `quantize_row_q4_K_ref`,
 //! `make_qkx2_quants`, `dequantize_row_q4_K`.
 
+use crate::blocks::DecodeQ4K;
 use crate::isa::{Isa, Kernel, Level, dispatch};
 use crate::parallel;
 use crate::shape::{ShapeError, check_len};
@@ -301,7 +302,8 @@ fn q4_k_block(x: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Widens a whole weight to f32, `[n_out * n_in]`, all threads.
+/// Widens a whole weight to f32, `[n_out * n_in]`, all threads; blocks give the numbers of ggml's own reference to the last
+/// bit.
 ///
 /// # Errors
 ///
@@ -313,11 +315,17 @@ pub fn dequantize(weight: Weight, out: &mut [f32]) -> Result<(), ShapeError> {
         Weight::Bf16(w) => w.len(),
         Weight::Q8_0(w) => w.len() / Q8_0_BYTES * 32,
         Weight::Q4K(w) => w.len() / Q4K_BYTES * 256,
+        Weight::Blocks(format, w) => w.len() / format.bytes() * format.numbers(),
     };
     weight.check(1, n)?;
     check_len("dequantised weight", &[n], out.len())?;
-    parallel::chunks_mut(out, 1 << 14, |start, out| {
-        crate::linear::widen(weight, n, start, out);
+    parallel::chunks_mut(out, 1 << 14, |start, out| match weight {
+        Weight::Q4K(w) => {
+            let bytes = &w[start / 256 * Q4K_BYTES..][..out.len() / 256 * Q4K_BYTES];
+            // SAFETY: the level is supported.
+            unsafe { dispatch(Level::current(), DecodeQ4K { bytes, out }) }
+        }
+        _ => crate::linear::widen(weight, n, start, out),
     });
     Ok(())
 }

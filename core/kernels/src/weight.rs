@@ -1,7 +1,8 @@
 //! Frozen weights in their own types: `[n_out, n_in]`, row-major, never copied whole.
 //!
-//! Quantised rows are GGUF's blocks (ggml `ggml-common.h`: `block_q8_0`, `block_q4_K`).
+//! Quantised rows are GGUF's blocks (ggml `ggml-common.h`: `block_q8_0`, `block_q4_K` and the others).
 
+use crate::blocks::BlockType;
 use crate::isa::Isa;
 use crate::quant::{self, Q4K_BYTES, Q8_0_BYTES};
 use crate::shape::{ShapeError, check_elements, check_len, elements};
@@ -21,6 +22,8 @@ pub enum Weight<'a> {
     Q8_0(&'a [u8]),
     /// Bytes of GGUF q4_k: super-blocks of 256 weights in 144 bytes.
     Q4K(&'a [u8]),
+    /// Bytes of blocks of another format of GGUF.
+    Blocks(BlockType, &'a [u8]),
 }
 
 impl Weight<'_> {
@@ -30,7 +33,7 @@ impl Weight<'_> {
             Weight::F32(w) => size_of_val(*w),
             Weight::F16(w) => size_of_val(*w),
             Weight::Bf16(w) => size_of_val(*w),
-            Weight::Q8_0(w) | Weight::Q4K(w) => w.len(),
+            Weight::Q8_0(w) | Weight::Q4K(w) | Weight::Blocks(_, w) => w.len(),
         }
     }
 
@@ -52,6 +55,11 @@ impl Weight<'_> {
             Weight::Q4K(w) => {
                 check_blocks("n_in of a q4_k weight", n_in, 256, "a multiple of 256")?;
                 check_bytes("q4_k weight (bytes)", &shape, (256, Q4K_BYTES), w.len())
+            }
+            Weight::Blocks(format, w) => {
+                let allowed = if format.numbers() == 32 { "a multiple of 32" } else { "a multiple of 256" };
+                check_blocks("n_in of a weight in blocks", n_in, format.numbers(), allowed)?;
+                check_bytes("weight in blocks (bytes)", &shape, (format.numbers(), format.bytes()), w.len())
             }
         }
     }

@@ -4,8 +4,8 @@
 mod support;
 
 use limber_kernels::{
-    Activation, Epilogue, Layer, Level, ShapeError, Weight, activate_in_place, linear, linear_input_grad, linear_multi,
-    with_level,
+    Activation, BlockType, Epilogue, Layer, Level, ShapeError, Weight, activate_in_place, linear, linear_input_grad,
+    linear_multi, with_level,
 };
 use support::{Stored, close, noise};
 
@@ -70,12 +70,18 @@ fn quantised_weights_match_their_dequantised_values() {
         check_linear("q4_k", n_in, n_out);
         check_linear("q8_0", n_in, n_out);
     }
+    for format in BlockType::all() {
+        let n_in = 3 * format.numbers();
+        check_linear(format.name(), n_in, 35);
+    }
+    // Rows that end within the 256 columns of a step.
+    check_linear("q4_1", 544, 11);
 }
 
 #[test]
 fn a_row_does_not_depend_on_its_batch() {
     let (n_in, n_out, rows) = (768, 70, 40);
-    for kind in ["f32", "f16", "bf16", "q8_0", "q4_k"] {
+    for kind in ["f32", "f16", "bf16", "q8_0", "q4_k", "q4_1", "q6_k"] {
         let stored = Stored::new(kind, &noise(n_out * n_in, 4));
         let x = noise(rows * n_in, 5);
         let mut all = vec![0f32; rows * n_out];
@@ -94,7 +100,7 @@ fn a_row_does_not_depend_on_its_batch() {
 #[test]
 fn one_number_that_is_not_finite_shows_in_every_output() {
     let (n_in, n_out) = (512, 9);
-    for kind in ["f32", "bf16", "q8_0", "q4_k"] {
+    for kind in ["f32", "bf16", "q8_0", "q4_k", "q4_1", "q6_k"] {
         let stored = Stored::new(kind, &noise(n_out * n_in, 4));
         for (at, bad) in [(0, f32::NAN), (300, f32::INFINITY), (511, f32::NEG_INFINITY)] {
             let (mut x, mut y) = (noise(n_in, 5), vec![0f32; n_out]);
@@ -147,7 +153,7 @@ fn several_layers_in_one_pass_equal_each_alone() {
 #[test]
 fn what_comes_after_a_product_is_that_of_separate_steps() {
     let (n_in, n_out) = (256, 70);
-    for kind in ["f32", "bf16", "q8_0", "q4_k"] {
+    for kind in ["f32", "bf16", "q8_0", "q4_k", "q4_1", "q6_k"] {
         let stored = Stored::new(kind, &noise(n_out * n_in, 12));
         let (bias, scale) = (noise(n_out, 13), noise(n_out, 14));
         for rows in [1, 3, 40] {

@@ -273,10 +273,10 @@ pub(super) fn device_tensor(data: &FrozenData, device: &Device) -> Result<Tensor
         WeightType::F32 => DType::F32,
         WeightType::F16 => DType::F16,
         WeightType::Bf16 => DType::BF16,
-        WeightType::Q8_0 | WeightType::Q4K if device.is_cpu() => {
+        WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) if device.is_cpu() => {
             return Tensor::from_vec(data.to_f32(0..data.elements()), data.shape(), device);
         }
-        WeightType::Q8_0 | WeightType::Q4K => {
+        WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) => {
             candle_core::bail!(
                 "{} weights run on the cpu alone; take f16 or bf16 on {:?}",
                 data.dtype(),

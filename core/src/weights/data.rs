@@ -102,6 +102,7 @@ impl FrozenData {
             WeightType::Bf16 => limber_kernels::Weight::Bf16(bytemuck::cast_slice(self.bytes())),
             WeightType::Q8_0 => limber_kernels::Weight::Q8_0(self.bytes()),
             WeightType::Q4K => limber_kernels::Weight::Q4K(self.bytes()),
+            WeightType::Blocks(format) => limber_kernels::Weight::Blocks(format, self.bytes()),
         }
     }
 
@@ -115,7 +116,7 @@ impl FrozenData {
             WeightType::Bf16 => {
                 bytemuck::cast_slice::<u8, bf16>(self.bytes())[range].iter().map(|x| x.to_f32()).collect()
             }
-            WeightType::Q8_0 | WeightType::Q4K => self.decode(range),
+            WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) => self.decode(range),
         }
     }
 
@@ -125,6 +126,7 @@ impl FrozenData {
         let blocks = range.start / numbers..range.end.div_ceil(numbers);
         let bytes = &self.bytes()[blocks.start * size..blocks.end * size];
         let weight = match self.dtype {
+            WeightType::Blocks(format) => limber_kernels::Weight::Blocks(format, bytes),
             WeightType::Q8_0 => limber_kernels::Weight::Q8_0(bytes),
             _ => limber_kernels::Weight::Q4K(bytes),
         };
@@ -200,6 +202,8 @@ impl FrozenData {
             WeightType::F32 => Self::from_f32(self.rounded(|x| x), &self.shape),
             WeightType::F16 => Self::from_f16(self.rounded(f16::from_f32), &self.shape),
             WeightType::Bf16 => Self::from_bf16(self.rounded(bf16::from_f32), &self.shape),
+            // Nothing codes these: the numbers are kept as they are.
+            WeightType::Blocks(_) => self.clone().convert(WeightType::F32),
             WeightType::Q8_0 | WeightType::Q4K => {
                 let coder = match dtype {
                     WeightType::Q8_0 => limber_kernels::quantize_q8_0,

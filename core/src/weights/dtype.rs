@@ -1,6 +1,7 @@
 //! The types that frozen weights are held in, plain and in blocks.
 
 use crate::settings::or;
+use limber_kernels::BlockType;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
@@ -23,10 +24,13 @@ pub enum WeightType {
     /// GGUF's q4_k: super-blocks of 256 numbers in 144 bytes.
     #[serde(rename = "q4_k")]
     Q4K,
+    /// Another block format of GGUF, which files hold and nothing is converted to.
+    #[serde(skip)]
+    Blocks(BlockType),
 }
 
 impl WeightType {
-    /// Every type, in the order of their names in messages.
+    /// Every type that can be asked for, in the order of their names in messages.
     pub const ALL: [WeightType; 5] =
         [WeightType::F32, WeightType::F16, WeightType::Bf16, WeightType::Q8_0, WeightType::Q4K];
 
@@ -38,7 +42,13 @@ impl WeightType {
             WeightType::Bf16 => "bf16",
             WeightType::Q8_0 => "q8_0",
             WeightType::Q4K => "q4_k",
+            WeightType::Blocks(format) => format.name(),
         }
+    }
+
+    /// The type of a name in a file of weights: those of configs, and GGUF's other block formats.
+    pub fn stored_as(name: &str) -> Option<Self> {
+        Self::named(name).or_else(|| BlockType::named(name).map(WeightType::Blocks))
     }
 
     /// The type of a name in configs.
@@ -53,6 +63,7 @@ impl WeightType {
             WeightType::F16 | WeightType::Bf16 => (1, 2),
             WeightType::Q8_0 => (32, limber_kernels::Q8_0_BYTES),
             WeightType::Q4K => (256, limber_kernels::Q4K_BYTES),
+            WeightType::Blocks(format) => (format.numbers(), format.bytes()),
         }
     }
 

@@ -45,7 +45,7 @@ pub enum WeightError {
         expected: Vec<usize>,
     },
     /// The tensor's element type cannot hold weights.
-    #[error("{source_label}: tensor {name:?} has type {found}, expected f64, f32, f16, bf16, q8_0 or q4_k")]
+    #[error("{source_label}: tensor {name:?} has type {found}, expected f64, f32, f16, bf16 or a block type of GGUF")]
     Type {
         /// The full name.
         name: String,

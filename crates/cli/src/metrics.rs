@@ -109,7 +109,12 @@ impl Flags {
         Ok(Scoring {
             frequencies: self.frequencies.as_deref().map(Frequencies::read).transpose()?,
             words: self.words.as_deref().map(WordClasses::read).transpose()?,
-            resampling: Resampling { draws: self.resamples, seed: self.resample_seed, level: self.level },
+            resampling: Resampling {
+                draws: self.resamples,
+                seed: self.resample_seed,
+                level: self.level,
+                ..Resampling::default()
+            },
             subset,
             keep_frequencies: false,
         })

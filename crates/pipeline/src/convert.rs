@@ -24,7 +24,11 @@ pub fn to_gguf(
     let entry = registry.detect(Role::Decoder, source)?;
     let prepared = registry.decoder(&entry.kind, Value::Null, source)?;
     let Value::Object(settings) = prepared.settings else { bail!("{} has no settings", entry.kind) };
-    let tokenizer = Tokenizer::from_source(source).ok().and_then(|tokenizer| tokenizer.to_json());
+    let tokenizer = match source.document("tokenizer.json")? {
+        // What cannot be read is not left out.
+        Some(_) => Tokenizer::from_source(source)?.to_json(),
+        None => Tokenizer::from_source(source).ok().and_then(|tokenizer| tokenizer.to_json()),
+    };
     let documents = DecoderDocuments { settings, tokenizer };
     limber_weights::convert_to_gguf(checkpoint, &documents, to, options, progress)
 }

@@ -29,7 +29,7 @@ pub use image_source::Image;
 pub use language::LanguageModel;
 pub use model::{Depth, Model};
 pub use prefix::PrefixEncoder;
-pub use preprocessor::Preprocessor;
+pub use preprocessor::{Preprocessor, Thumbnail};
 pub use reading::{Inputs, Reader};
 pub use run_folder::RunFolder;
 pub use vision::VisionEncoder;

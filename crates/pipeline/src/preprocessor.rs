@@ -3,7 +3,7 @@
 use crate::components::{self, in_section, prepare_encoder};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use image::RgbImage;
+use image::{ImageFormat, RgbImage};
 use limber_config::{Compat, Config};
 use limber_core::registry::{PreparedEncoder, Role};
 use limber_core::{FeatureSpec, InputSpec, Registry};
@@ -11,6 +11,18 @@ use limber_data::Picture;
 use limber_data::features;
 use limber_images::{self as images, DecodeOptions, Limits, PassOrder};
 use limber_weights as weights;
+use std::io::Cursor;
+
+/// A small image to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thumbnail {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// The file, a PNG.
+    pub png: Vec<u8>,
+}
 
 /// What a config makes of an image before the encoder sees it. It needs no weights.
 #[derive(Debug, Clone)]
@@ -149,6 +161,30 @@ impl Preprocessor {
                 self.stored(features::read_bytes(&picture.to_string(), bytes, tokens, width)?)
             }
         }
+    }
+
+    /// An image of a data set to look at, no side longer than `side`.
+    ///
+    /// # Errors
+    /// As [`Self::read_image`], and a shard that cannot be read.
+    pub fn thumbnail(&self, picture: &Picture, side: u32) -> Result<Thumbnail> {
+        let image = match picture.path()? {
+            Some(path) => self.read_image(path)?,
+            None => {
+                let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
+                self.decode_image(&picture.to_string(), &bytes)?
+            }
+        };
+        let (width, height) = image.dimensions();
+        let longest = width.max(height).max(side);
+        let scaled = |n: u32| (u64::from(n) * u64::from(side) / u64::from(longest)).max(1) as u32;
+        let image = match longest > side {
+            true => image::imageops::thumbnail(&image, scaled(width), scaled(height)),
+            false => image,
+        };
+        let mut png = Cursor::new(Vec::new());
+        image.write_to(&mut png, ImageFormat::Png)?;
+        Ok(Thumbnail { width: image.width(), height: image.height(), png: png.into_inner() })
     }
 
     /// Features `[N, E]` that were computed before.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! OUT/plan.json                      sizes and seeds; another plan in the same folder is refused
+//! OUT/run.json                       when it began
 //! OUT/world/{train,val}/             scenes, as `limber shapes` draws them
 //! OUT/features/<condition>/          features of every scene, standardised, and what undoes that
 //! OUT/runs/<condition>/seed-<n>/     log and stitch of a run, what it said of the held-out scenes
@@ -13,20 +14,21 @@
 //! goes on. Everything is a function of the plan and the configs.
 
 mod blocks;
-mod chart;
 mod conditions;
 mod encode;
+mod figures;
 mod findings;
 mod fit;
 mod measure;
 mod plan;
+mod record;
 mod report;
 mod say;
 mod scenes;
 
 pub use conditions::{CONDITIONS, Condition};
 pub use findings::{Finding, Verdict, findings};
-pub use measure::{Row, Table, Value};
+pub use measure::{Compared, Row, ScoreName, Table, Value};
 pub use plan::Plan;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,20 +1,19 @@
-//! Scores of all conditions with their confidence intervals.
+//! Scores of all conditions with their confidence intervals, and paired comparisons of them.
 //!
 //! An interval takes both the scenes and the seeds as drawn from more: the bootstrap draws seeds with replacement and
-//! scenes with replacement, the same scenes for every seed of a draw (Efron and Tibshirani 1993, chapter 8).
+//! scenes with replacement, the same scenes for every seed of a draw (Efron and Tibshirani 1993, chapter 8). Two scores are
+//! compared by the test of `limber metrics --compare`, which exchanges what was said scene by scene.
 
 use super::conditions::{BLIND, CONDITIONS};
+use super::findings::{CAPTIONS, rules};
 use super::plan::Plan;
 use super::say::Said;
 use super::scenes::World;
 use anyhow::{Context, Result};
+use limber_eval::metrics::statistics::{Comparison, Interval, Resampling, compare, intervals};
 use limber_eval::metrics::vqa::{Answers, answer_scores};
 use limber_eval::metrics::{Measure, Scores, WordClasses, caption_scores, tokenise};
 use limber_world::{Colour, Shape, Size};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -32,27 +31,66 @@ pub struct Value {
     pub seeds: Vec<f64>,
 }
 
-impl Value {
-    /// Whether this interval lies above the other, so that the two are disjoint.
-    pub fn above(&self, other: &Self) -> bool {
-        self.low > other.high
-    }
-}
-
 /// The scores of a condition by their names.
 pub type Row = BTreeMap<String, Value>;
 
-/// The scores of all conditions by their names, and `blind_answers`: the language model alone with the questions.
+/// A score of a condition, by their names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ScoreName {
+    /// The condition.
+    pub condition: String,
+    /// The score.
+    pub score: String,
+}
+
+impl ScoreName {
+    /// The score of a condition.
+    pub fn new(condition: &str, score: &str) -> Self {
+        Self { condition: condition.to_string(), score: score.to_string() }
+    }
+}
+
+/// Two scores over the same scenes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compared {
+    /// The first.
+    pub first: ScoreName,
+    /// The second.
+    pub second: ScoreName,
+    /// The first less the second, with the test's p-value.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+/// The scores of all conditions by their names, and `text_alone`: the language model alone with the questions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Table {
     /// Condition to scores.
     pub rows: BTreeMap<String, Row>,
+    /// Paired comparisons: captions of every two conditions, and what the findings rest on. None of a quick plan.
+    pub comparisons: Vec<Compared>,
 }
 
 impl Table {
     /// One score.
     pub fn get(&self, condition: &str, score: &str) -> Option<&Value> {
         self.rows.get(condition)?.get(score)
+    }
+
+    /// The first score less the second, where they were compared.
+    pub fn compared(&self, first: &ScoreName, second: &ScoreName) -> Option<Comparison> {
+        self.comparisons.iter().find_map(|one| match (&one.first, &one.second) {
+            (a, b) if (a, b) == (first, second) => Some(one.comparison),
+            (a, b) if (a, b) == (second, first) => {
+                let Comparison { difference, interval, p } = one.comparison;
+                Some(Comparison {
+                    difference: -difference,
+                    interval: Interval { low: -interval.high, high: -interval.low },
+                    p,
+                })
+            }
+            _ => None,
+        })
     }
 }
 
@@ -83,25 +121,60 @@ pub fn accuracy(shots: usize) -> String {
 /// # Errors
 /// Runs of another number of seeds or scenes than the plan's.
 pub fn table(said: &BTreeMap<&str, Vec<Said>>, world: &World, plan: &Plan) -> Result<Table> {
-    let mut table = Table::default();
+    let mut measures: BTreeMap<&str, Scores> = BTreeMap::new();
     for condition in &CONDITIONS {
         let runs = said.get(condition.name).with_context(|| format!("no run of {}", condition.name))?;
-        table.rows.insert(condition.name.to_string(), row(runs, world, plan)?);
+        measures.insert(condition.name, scores(runs, world, plan)?);
     }
     let blind = said.get(BLIND).with_context(|| format!("no run of {BLIND}"))?;
-    let mut alone = Row::new();
-    for shots in &plan.shots {
+    let alone = plan.shots.iter().flat_map(|shots| {
         let runs: Vec<&[String]> = blind.iter().map(|s| s.blind_answers[shots].as_slice()).collect();
-        let scores = answers(&runs, world);
-        alone.extend(values(&scores, plan, world.held.len(), |_| accuracy(*shots)));
-    }
-    table.rows.insert(TEXT_ALONE.to_string(), alone);
-    Ok(table)
+        answers(&runs, world, *shots)
+    });
+    measures.insert(TEXT_ALONE, alone.collect());
+    let rows = measures.iter().map(|(name, scores)| (name.to_string(), row(scores, plan))).collect();
+    let comparisons = if plan.quick { Vec::new() } else { comparisons(&measures, plan) };
+    Ok(Table { rows, comparisons })
 }
 
-fn row(runs: &[Said], world: &World, plan: &Plan) -> Result<Row> {
-    let scenes = world.held.len();
-    // All seeds in one list, seed by seed: what is counted over a set is counted over all of them.
+/// How intervals are drawn and runs compared.
+fn resampling(plan: &Plan) -> Resampling {
+    Resampling { draws: plan.draws, seeds: plan.seeds.len(), ..Resampling::default() }
+}
+
+/// Captions of every two conditions, and the pairs of the findings' rules.
+fn comparisons(measures: &BTreeMap<&str, Scores>, plan: &Plan) -> Vec<Compared> {
+    let mut pairs: Vec<[ScoreName; 2]> = Vec::new();
+    for (at, first) in CONDITIONS.iter().enumerate() {
+        for second in &CONDITIONS[at + 1..] {
+            pairs.push([ScoreName::new(first.name, CAPTIONS), ScoreName::new(second.name, CAPTIONS)]);
+        }
+    }
+    for pair in rules(&plan.shots).into_iter().flat_map(|rule| rule.pairs) {
+        if !pairs.iter().any(|[a, b]| [a, b] == [&pair[0], &pair[1]] || [b, a] == [&pair[0], &pair[1]]) {
+            pairs.push(pair);
+        }
+    }
+    let find = |name: &ScoreName| -> Option<&Measure> {
+        let scores = measures.get(name.condition.as_str())?;
+        scores.iter().find(|(score, _)| *score == name.score).map(|(_, measure)| measure)
+    };
+    let found: Vec<([ScoreName; 2], (&Measure, &Measure))> = pairs
+        .into_iter()
+        .filter_map(|pair| {
+            let both = (find(&pair[0])?, find(&pair[1])?);
+            Some((pair, both))
+        })
+        .collect();
+    let both: Vec<(&Measure, &Measure)> = found.iter().map(|(_, both)| *both).collect();
+    let compared = compare(&both, resampling(plan));
+    let pairs = found.into_iter().map(|(pair, _)| pair).zip(compared);
+    pairs.map(|([first, second], comparison)| Compared { first, second, comparison }).collect()
+}
+
+/// What a condition said, measured: all seeds in one list, seed by seed, so that what is counted over a set is counted over
+/// all of them.
+fn scores(runs: &[Said], world: &World, plan: &Plan) -> Result<Scores> {
     let captions: Vec<String> = runs.iter().flat_map(|run| run.captions.iter().cloned()).collect();
     let references: Vec<Vec<String>> =
         runs.iter().flat_map(|_| world.held.iter().map(|seen| vec![seen.caption.clone()])).collect();
@@ -109,58 +182,39 @@ fn row(runs: &[Said], world: &World, plan: &Plan) -> Result<Row> {
     let items = tokenise(&captions, &references);
     let (scores, _) = caption_scores(&items, None, Some(&classes));
     // Single words come out as `class/word`; a class says enough here.
-    let scores: Scores = scores.into_iter().filter(|(name, _)| !name.contains('/')).collect();
-    let mut row: Row = values(&scores, plan, scenes, str::to_string).collect();
+    let mut scores: Scores = scores.into_iter().filter(|(name, _)| !name.contains('/')).collect();
     for shots in &plan.shots {
         let said: Vec<&[String]> = runs.iter().map(|run| run.answers[shots].as_slice()).collect();
-        row.extend(values(&answers(&said, world), plan, scenes, |_| accuracy(*shots)));
+        scores.extend(answers(&said, world, *shots));
     }
-    Ok(row)
+    Ok(scores)
 }
 
 /// Accuracy alone, in percent.
-fn answers(runs: &[&[String]], world: &World) -> Scores {
+fn answers(runs: &[&[String]], world: &World, shots: usize) -> Scores {
     let truth: Vec<Answers> = world
         .held
         .iter()
         .map(|seen| Answers { answers: vec![seen.question.answer.clone(); 10], ..Answers::default() })
         .collect();
     let all = runs.iter().flat_map(|run| run.iter().map(String::as_str).zip(&truth));
-    answer_scores(all).into_iter().filter(|(name, _)| name == "accuracy").collect()
+    let of_accuracy = |(name, measure)| (name == "accuracy").then(|| (accuracy(shots), measure));
+    answer_scores(all).into_iter().filter_map(of_accuracy).collect()
 }
 
-fn values<'a>(
-    scores: &'a Scores,
-    plan: &'a Plan,
-    scenes: usize,
-    name: impl Fn(&str) -> String + 'a,
-) -> impl Iterator<Item = (String, Value)> + 'a {
-    scores.iter().map(move |(score, measure)| (name(score), value(measure, plan.seeds.len(), scenes, plan.draws)))
-}
-
-/// A measure over `seeds` times `scenes` items, seed by seed, with its interval.
-fn value(measure: &Measure, seeds: usize, scenes: usize, draws: usize) -> Value {
-    let mut drawn: Vec<f64> = (0..draws)
-        .into_par_iter()
-        .map(|draw| {
-            let mut lots = ChaCha8Rng::seed_from_u64(0x95);
-            lots.set_stream(draw as u64);
-            let mut count = |n: usize| {
-                let mut counts = vec![0u32; n];
-                for _ in 0..n {
-                    counts[((u128::from(lots.next_u64()) * n as u128) >> 64) as usize] += 1;
-                }
-                counts
-            };
-            let (of_seed, of_scene) = (count(seeds), count(scenes));
-            measure.weighted(|i| of_seed[i / scenes] * of_scene[i % scenes])
-        })
-        .collect();
-    drawn.sort_by(f64::total_cmp);
-    let value = measure.value();
-    let at = |share: f64| drawn.get((share * (draws.max(1) - 1) as f64).round() as usize).copied().unwrap_or(value);
-    let alone = |seed: usize| measure.weighted(|i| u32::from(i / scenes == seed));
-    Value { value, low: at(0.025), high: at(0.975), seeds: (0..seeds).map(alone).collect() }
+/// Values over `seeds` times `scenes` items, seed by seed, with their intervals.
+fn row(scores: &Scores, plan: &Plan) -> Row {
+    let measures: Vec<&Measure> = scores.iter().map(|(_, measure)| measure).collect();
+    let intervals = intervals(&measures, resampling(plan));
+    let value = |(measure, interval): (&&Measure, Option<Interval>)| {
+        let value = measure.value();
+        let Interval { low, high } = interval.unwrap_or(Interval { low: value, high: value });
+        let scenes = measure.len() / plan.seeds.len().max(1);
+        let alone = |seed: usize| measure.weighted(|i| u32::from(i / scenes.max(1) == seed));
+        Value { value, low, high, seeds: (0..plan.seeds.len()).map(alone).collect() }
+    };
+    let names = scores.iter().map(|(name, _)| name.clone());
+    names.zip(measures.iter().zip(intervals).map(value)).collect()
 }
 
 #[cfg(test)]
@@ -168,26 +222,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_takes_seeds_and_scenes_as_drawn() {
-        // Seeds that differ and scenes that do not: the interval is that of the seeds.
-        let seeds = Measure::Mean([0.2, 0.5, 0.8].into_iter().flat_map(|x| vec![x; 50]).collect());
-        let found = value(&seeds, 3, 50, 2000);
-        assert!((found.value - 0.5).abs() < 1e-12 && (found.low - 0.2).abs() < 1e-9 && (found.high - 0.8).abs() < 1e-9);
+    fn a_value_is_over_all_seeds_and_of_each() {
+        let measure = Measure::Mean([0.2, 0.5, 0.8].into_iter().flat_map(|x| vec![x; 50]).collect());
+        let plan = Plan { seeds: vec![7, 8, 9], draws: 500, ..Plan::full() };
+        let row = row(&vec![("x".to_string(), measure)], &plan);
+        let found = &row["x"];
+        assert!((found.value - 0.5).abs() < 1e-12 && found.low < 0.3 && found.high > 0.7, "{found:?}");
         assert!(found.seeds.iter().zip([0.2, 0.5, 0.8]).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
-        // Scenes that differ alike in every seed: 1.96 standard errors of one seed's scenes, not of all 600 items.
-        let scenes = Measure::Mean((0..600).map(|i| f64::from(i % 2)).collect());
-        let found = value(&scenes, 3, 200, 4000);
-        let half = 1.96 * (0.25f64 / 200.0).sqrt();
-        assert!(
-            (found.high - 0.5 - half).abs() < 0.12 * half && (0.5 - found.low - half).abs() < 0.12 * half,
-            "{found:?}"
-        );
     }
 
     #[test]
-    fn intervals_are_disjoint_or_not() {
-        let value = |low, high| Value { value: low, low, high, seeds: vec![] };
-        assert!(value(2.0, 3.0).above(&value(1.0, 1.9)));
-        assert!(!value(2.0, 3.0).above(&value(1.0, 2.0)));
+    fn a_comparison_is_found_both_ways() {
+        let measure = |at: f64| Measure::Mean((0..90).map(|i| at + f64::from(i % 5)).collect());
+        let scores = |at: f64| -> Scores { vec![(CAPTIONS.to_string(), measure(at))] };
+        let measures = CONDITIONS.iter().enumerate().map(|(n, c)| (c.name, scores(n as f64))).collect();
+        let plan = Plan { draws: 200, ..Plan::full() };
+        let all = Table { comparisons: comparisons(&measures, &plan), ..Table::default() };
+        // Every two of eight; what the rules ask for beside captions is not there.
+        assert_eq!(all.comparisons.len(), 28);
+        let (clip, beit) = (ScoreName::new("clip", CAPTIONS), ScoreName::new("beit", CAPTIONS));
+        let (one, other) = (all.compared(&clip, &beit).expect("found"), all.compared(&beit, &clip).expect("found"));
+        assert!((one.difference + 2.0).abs() < 1e-9 && one.difference == -other.difference, "{one:?} {other:?}");
+        assert!(one.interval.low == -other.interval.high && one.p == other.p && one.p < 0.05);
+        assert!(all.compared(&clip, &ScoreName::new("clip", "Bleu_4")).is_none());
     }
 }

@@ -24,6 +24,9 @@ pub struct Plan {
     pub shots: Vec<usize>,
     /// Sets that are drawn for a confidence interval.
     pub draws: usize,
+    /// Whether it only shows that the stages work: its numbers are judged by nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quick: bool,
 }
 
 impl Plan {
@@ -37,12 +40,45 @@ impl Plan {
             steps: None,
             shots: vec![0, 1, 2, 4],
             draws: 1000,
+            quick: false,
         }
     }
 
     /// Everything once, in minutes: one seed, few steps. Its numbers show that the stages work, no more.
     pub fn quick() -> Self {
-        Self { train_scenes: 600, held_scenes: 60, seeds: vec![1], steps: Some(60), draws: 300, ..Self::full() }
+        Self {
+            train_scenes: 600,
+            held_scenes: 60,
+            seeds: vec![1],
+            steps: Some(60),
+            draws: 300,
+            quick: true,
+            ..Self::full()
+        }
+    }
+
+    /// The command of the plan.
+    pub fn command(&self) -> String {
+        let (mut command, usual) = match self.quick {
+            true => (String::from("limber reproduce --out DIR --quick"), Self::quick()),
+            false => (String::from("limber reproduce --out DIR"), Self::full()),
+        };
+        if self.seeds != usual.seeds {
+            let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
+            command += &format!(" --seeds {}", seeds.join(","));
+        }
+        if let Some(steps) = self.steps.filter(|_| self.steps != usual.steps) {
+            command += &format!(" --steps {steps}");
+        }
+        for (flag, own, usual) in [
+            ("train-scenes", self.train_scenes, usual.train_scenes),
+            ("held-scenes", self.held_scenes, usual.held_scenes),
+        ] {
+            if own != usual {
+                command += &format!(" --{flag} {own}");
+            }
+        }
+        command
     }
 
     /// Writes the plan into `out`, or refuses a folder that another plan has used.
@@ -81,6 +117,22 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_makes_the_plan() {
+        for (plan, expected) in [
+            (Plan::full(), "limber reproduce --out DIR"),
+            (Plan::quick(), "limber reproduce --out DIR --quick"),
+            (
+                Plan { seeds: vec![4, 5], steps: Some(9), held_scenes: 7, ..Plan::full() },
+                "limber reproduce --out DIR --seeds 4,5 --steps 9 --held-scenes 7",
+            ),
+        ] {
+            assert_eq!(plan.command(), expected);
+        }
+        // A full plan is written as it was before there was a mark for quick ones.
+        assert!(!serde_json::to_string(&Plan::full()).expect("JSON").contains("quick"));
+    }
 
     #[test]
     fn a_folder_keeps_its_plan() {

@@ -5,7 +5,6 @@
 
 mod best;
 mod checkpoint;
-mod curve;
 mod events;
 pub mod fit;
 mod learner;
@@ -144,7 +143,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         write_config(&output, own)?;
     }
     let mut best = Best::open(&output, settings.validate.as_ref(), options.resume);
-    let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step)).transpose()?;
+    let mut log = (ranks.rank() == 0).then(|| Log::open(&output, state.step, config)).transpose()?;
     let order = Order::new(set.len(), settings.seed, data.shuffle).share(ranks.rank(), ranks.size(), settings.batch);
     let per_step = (settings.batch * settings.accumulate) as u64;
     let positions = (state.step as u64 * per_step, settings.steps as u64 * per_step);
@@ -187,7 +186,9 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     })?;
     let stitch = output.join(STITCH);
     if ranks.rank() == 0 {
-        log::draw(&output)?;
+        if let Some(log) = &mut log {
+            log.end(run.state.step)?;
+        }
         weights::save(
             &stitch,
             &learner.export(run.optimizer.variables())?,

@@ -3,9 +3,11 @@
 //!
 //! A resumed run cuts both back to the steps that its checkpoint has behind it, so that no step stands twice.
 
-use super::curve::svg;
 use super::events::Events;
 use anyhow::{Context, Result};
+use limber_charts::{Colour, Curve, Frame, Key, Line, WIDE, curves, smoothed};
+use limber_config::{self as config, Config};
+use limber_pipeline::Thumbnail;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
@@ -66,6 +68,9 @@ pub struct Said {
     pub caption: String,
     /// The model's.
     pub text: String,
+    /// The image, small, where it can be shown and was not shown before.
+    #[serde(skip)]
+    pub image: Option<Thumbnail>,
 }
 
 /// The files of a run.
@@ -77,18 +82,21 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the files of `output`, without lines of step `from` and later.
+    /// Opens the files of `output`, without lines of step `from` and later; TensorBoard is told the config.
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub fn open(output: &Path, from: usize) -> Result<Self> {
+    pub fn open(output: &Path, from: usize, config: &Config) -> Result<Self> {
         let within = if from == 0 { 0 } else { from + 1 };
+        let mut events = Events::open(&output.join("tensorboard"), within)?;
+        events.settings(config)?;
+        events.text(0, "config", &format!("```yaml\n{}\n```\n", config::show(config, false)))?;
         Ok(Self {
             steps: cut(&output.join(STEPS), from)?,
             skipped: cut(&output.join("skipped.jsonl"), from)?,
             // A line counts the steps before it, so that the one of the checkpoint itself stays.
             validation: cut(&output.join(VALIDATION), within)?,
-            events: Events::open(&output.join("tensorboard"), within)?,
+            events,
         })
     }
 
@@ -118,11 +126,27 @@ impl Log {
         if validated.captions.is_empty() {
             return Ok(());
         }
+        for (n, said) in validated.captions.iter().enumerate() {
+            if let Some(image) = &said.image {
+                let tag = format!("validation/image {}", n + 1);
+                self.events.image(validated.step, &tag, &format!("{}. {}", n + 1, said.caption), image)?;
+            }
+        }
         let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
-        let row = |said: &Said| format!("| {} | {} | {} |\n", cell(&said.item), cell(&said.caption), cell(&said.text));
-        let rows: String = validated.captions.iter().map(row).collect();
-        let table = format!("| item | its caption | the model's |\n|---|---|---|\n{rows}");
+        let row = |(n, said): (usize, &Said)| {
+            format!("| {} | {} | {} | {} |\n", n + 1, cell(&said.caption), cell(&said.text), cell(&said.item))
+        };
+        let rows: String = validated.captions.iter().enumerate().map(row).collect();
+        let table = format!("| image | its caption | the model's | item |\n|---|---|---|---|\n{rows}");
         self.events.text(validated.step, "validation/captions", &table)
+    }
+
+    /// The run has come to its end.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn end(&mut self, steps: usize) -> Result<()> {
+        self.events.end(steps)
     }
 
     /// Adds an item that was passed over.
@@ -140,16 +164,32 @@ impl Log {
 /// # Errors
 /// A file that cannot be read or written.
 pub fn draw(output: &Path) -> Result<()> {
-    let losses = |name: &str| -> Result<Vec<(usize, f64)>> {
+    // A line counts the steps before it, a step's loss is known when it is done.
+    let losses = |name: &str, ahead: f64| -> Result<Vec<(f64, f64)>> {
         let path = output.join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let point = |line: &str| {
             let line: Value = serde_json::from_str(line).ok()?;
-            Some((line.get("step")?.as_u64()? as usize, line.get("loss")?.as_f64()?))
+            Some((line.get("step")?.as_u64()? as f64 + ahead, line.get("loss")?.as_f64()?))
         };
         Ok(text.lines().filter_map(point).collect())
     };
-    limber_weights::replace(&output.join("loss.svg"), svg(&losses(STEPS)?, &losses(VALIDATION)?).as_bytes())
+    let picture = picture(losses(STEPS, 1.0)?, losses(VALIDATION, 0.0)?);
+    limber_weights::replace(&output.join("loss.svg"), picture.as_bytes())
+}
+
+fn picture(steps: Vec<(f64, f64)>, validation: Vec<(f64, f64)>) -> String {
+    let curve = |name, colour, line, points| Curve { key: Key { name, colour }, line, points };
+    let smooth = smoothed(&steps);
+    let mut all = vec![
+        curve("loss of a step", Colour::Blue, Line::Faint, steps),
+        curve("smoothed", Colour::Blue, Line::Full, smooth),
+    ];
+    if !validation.is_empty() {
+        all.push(curve("validation", Colour::Vermillion, Line::Dots, validation));
+    }
+    let frame = Frame { title: "Loss while training", x: "optimiser steps", y: "nats per target token", width: WIDE };
+    curves(&frame, &all)
 }
 
 /// A line in one write, so that a kill leaves whole lines or one cut at the end.

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, State};
 use super::learner::Learner;
-use super::log::{Log, Record};
+use super::log::{self, Log, Record};
 use super::optimizer::{self, Gradients, Optimizer};
 use super::ranks::Ranks;
 use super::schedule::learning_rate;
@@ -174,7 +174,7 @@ impl Run<'_> {
         Ok(samples)
     }
 
-    /// Writes a checkpoint, in rank 0; where it is.
+    /// Writes a checkpoint and the picture of the losses, in rank 0; where the checkpoint is.
     ///
     /// # Errors
     /// A folder that cannot be written.
@@ -182,8 +182,11 @@ impl Run<'_> {
         if self.ranks.rank() != 0 {
             return Ok(run_folder::step(self.output, self.state.step));
         }
-        checkpoint::save(self.output, self.settings.keep, &self.optimizer, self.learner, &self.state, self.config)
-            .context("cannot save a checkpoint")
+        let saved =
+            checkpoint::save(self.output, self.settings.keep, &self.optimizer, self.learner, &self.state, self.config)
+                .context("cannot save a checkpoint")?;
+        log::draw(self.output)?;
+        Ok(saved)
     }
 }
 

@@ -10,9 +10,14 @@ use anyhow::{Context, Result};
 use limber_config::{Config, Validate};
 use limber_core::Mode;
 use limber_data::{self as data, Dataset, Loader, Order, Sample};
-use limber_pipeline::Reader;
 use limber_pipeline::generation::{Prompt, Request, generate};
+use limber_pipeline::model::Model;
+use limber_pipeline::{Reader, Thumbnail};
+use std::cell::Cell;
 use std::time::Instant;
+
+/// Most pixels of a side of an image that is shown.
+const SIDE: u32 = 256;
 
 /// The held-out data of a run.
 pub struct Validation<'a> {
@@ -20,6 +25,8 @@ pub struct Validation<'a> {
     set: Box<dyn Dataset>,
     order: Order,
     items: usize,
+    /// Whether the images were handed on; they stay the same.
+    shown: Cell<bool>,
 }
 
 impl<'a> Validation<'a> {
@@ -33,7 +40,7 @@ impl<'a> Validation<'a> {
         let set = data::open(&settings.data, &config.folder).context("section \"train.validate.data\"")?;
         let order = Order::new(set.len(), train.seed, settings.data.shuffle);
         let items = settings.items.min(set.len());
-        Ok(Some(Self { settings, set, order, items }))
+        Ok(Some(Self { settings, set, order, items, shown: Cell::new(false) }))
     }
 
     /// Whether it is time after `step` steps of `steps`.
@@ -108,13 +115,21 @@ impl<'a> Validation<'a> {
         let request = Request { max_tokens: config.generate.max_tokens.min(room), ..Request::of(model, config) };
         let tokenizer = model.tokenizer();
         let told = generate(model.decoder(), &prompts, &request, &mut |_, _| Ok(()))?;
-        let said = samples.iter().zip(told).map(|(sample, generation)| {
+        let is_first = !self.shown.replace(true);
+        let said = samples.iter().zip(told).enumerate().map(|(at, (sample, generation))| {
             Ok(Said {
                 item: sample.name.clone(),
                 caption: tokenizer.decode(&sample.ids, true)?.trim().to_string(),
                 text: tokenizer.decode(&generation.tokens, true)?.trim().to_string(),
+                image: is_first.then(|| self.image(model, at as u64, &sample.name)).flatten(),
             })
         });
         said.collect()
+    }
+
+    /// The image of the sample at a position, None where another item stands in for it, or where there is none but features.
+    fn image(&self, model: &Model, at: u64, name: &str) -> Option<Thumbnail> {
+        let item = self.set.item(self.order.at(at).0).ok().filter(|item| item.name == name)?;
+        model.preprocessor().thumbnail(&item.image, SIDE).ok()
     }
 }

@@ -18,8 +18,8 @@ pub struct Contents {
     pub documents: Option<Documents>,
 }
 
-/// Gives a text by its name.
-pub type Documents = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Gives a text by its name, or says why there is none.
+pub type Documents = Arc<dyn Fn(&str) -> Result<Option<String>, String> + Send + Sync>;
 
 /// Tensors in files, and the texts that lie beside them.
 pub struct Checkpoint {
@@ -46,7 +46,7 @@ impl Checkpoint {
     }
 
     /// The tensors as they are stored, those that cannot be weights among them.
-    pub(super) fn stored(&self) -> &BTreeMap<String, StoredTensor> {
+    pub fn stored(&self) -> &BTreeMap<String, StoredTensor> {
         &self.contents.tensors
     }
 
@@ -97,7 +97,8 @@ impl WeightSource for Checkpoint {
             let json = self.contents.metadata.as_ref().map(serde_json::to_string).transpose();
             return json.map_err(|e| unreadable(self.label.clone(), format!("metadata: {e}")));
         }
-        match self.contents.documents.as_ref().and_then(|of| of(name)) {
+        let own = self.contents.documents.as_ref().map(|of| of(name)).transpose();
+        match own.map_err(|message| unreadable(self.label.clone(), message))?.flatten() {
             Some(text) => Ok(Some(text)),
             None => self.folder.text(name),
         }

@@ -144,10 +144,8 @@ fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option
 /// convolutions and learned positions keep their type, and so do rows that are no whole blocks.
 fn target(name: &str, tensor: &StoredTensor, dtype: Option<WeightType>) -> Option<WeightType> {
     let own = tensor.element.weight_type();
-    // Blocks that no kernel reads are always taken to others.
-    let held = tensor.element.held_as();
-    let is_float = held.is_some() || tensor.element.name() == "F64";
-    let mut dtype = dtype.or(held.filter(|_| own.is_none())).filter(|_| is_float)?;
+    let is_float = own.is_some() || tensor.element.name() == "F64";
+    let mut dtype = dtype.filter(|_| is_float)?;
     if dtype.is_quantised() {
         dtype = dtype.fitting(&tensor.shape);
         let is_positions = name.contains("wpe.") || name.contains("embed_positions.");

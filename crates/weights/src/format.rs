@@ -16,9 +16,25 @@ pub fn open(folder: Folder, name: &str) -> Result<Checkpoint, WeightError> {
     let contents = if name.ends_with(INDEX) {
         sharded::read(&folder, name)?
     } else {
-        read(&folder.label(name), folder.bytes(name)?)?
+        let (label, bytes) = (folder.label(name), folder.bytes(name)?);
+        match split(&label, name, &bytes)? {
+            Some(names) => {
+                let parts = names.iter().map(|name| folder.bytes(name)).collect::<Result<Vec<_>, _>>()?;
+                gguf::read(&parts).map_err(|message| unreadable(label, message))?
+            }
+            None => read(&label, bytes)?,
+        }
     };
     Ok(Checkpoint::new(folder, name, contents))
+}
+
+/// The names of all files of a model that is split into several.
+fn split(label: &str, name: &str, bytes: &SharedBytes) -> Result<Option<Vec<String>>, WeightError> {
+    let bytes = (**bytes).as_ref();
+    if !bytes.starts_with(gguf::MAGIC) {
+        return Ok(None);
+    }
+    gguf::siblings(bytes, name).map_err(|message| unreadable(label.to_string(), message))
 }
 
 /// The tensors of one file.
@@ -31,7 +47,7 @@ pub fn read(label: &str, bytes: SharedBytes) -> Result<Contents, WeightError> {
     let read = if head.starts_with(b"PK") {
         pickle::read_zip(bytes)
     } else if head.starts_with(gguf::MAGIC) {
-        gguf::read(bytes)
+        gguf::read(&[bytes])
     } else if head.get(8) == Some(&b'{') || (is_named(label, &[".safetensors"]) && stranger(head).is_none()) {
         safetensors::read(bytes)
     } else if head.first() == Some(&0x80) {

@@ -10,8 +10,6 @@
 //! listed without that prefix. Where a pickle's dictionary holds no tensor itself but a dictionary `state_dict`,
 //! `model_state_dict`, `model` or `module`, that one is listed. Other nested dictionaries give dotted names.
 
-#[cfg(test)]
-mod broken;
 mod checkpoint;
 mod convert;
 mod folder;

@@ -73,10 +73,10 @@ fn restore_types(contents: &mut Contents) -> Result<(), String> {
     let types: BTreeMap<String, String> =
         serde_json::from_str(text).map_err(|e| format!("metadata entry {TYPES:?}: {e}"))?;
     for (name, kind) in types {
-        let known = WeightType::named(&kind).filter(|dtype| dtype.is_quantised());
+        let known = WeightType::stored_as(&kind).filter(|dtype| dtype.is_quantised());
         let (Some(dtype), Some(element)) = (known, Element::named(&kind.to_uppercase())) else {
             return Err(format!(
-                "metadata entry {TYPES:?}: tensor {name:?} has type {kind:?}, known are q8_0 and q4_k"
+                "metadata entry {TYPES:?}: tensor {name:?} has type {kind:?}, known are GGUF's block types such as q8_0"
             ));
         };
         let tensor = contents
@@ -161,7 +161,7 @@ mod tests {
         for (result, part) in [
             (quantised(r#"{"a":"q8_0"}"#, "U8", "[3,67]", 201), "no whole rows of q8_0 blocks of 34 bytes"),
             (quantised(r#"{"a":"q4_k"}"#, "F32", "[1,144]", 576), "of type F32"),
-            (quantised(r#"{"a":"q2_k"}"#, "U8", "[3,68]", 204), "type \"q2_k\", known are q8_0 and q4_k"),
+            (quantised(r#"{"a":"q9_k"}"#, "U8", "[3,68]", 204), "type \"q9_k\", known are GGUF's block types"),
             (quantised(r#"{"b":"q8_0"}"#, "U8", "[3,68]", 204), "names a tensor \"b\" that is not there"),
             (quantised("[1]", "U8", "[3,68]", 204), "metadata entry \"limber.types\""),
         ] {

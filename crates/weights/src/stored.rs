@@ -1,6 +1,5 @@
 //! One tensor as it lies in a file: element type, shape, strides, and the bytes it is a window of.
 
-use super::gguf::coded;
 use super::pickle::Deflated;
 use limber_core::weights::{FrozenData, SharedBytes, WeightType};
 use std::ops::Range;
@@ -38,7 +37,7 @@ const ELEMENTS: &[(&str, usize)] = &[
     ("F6_E2M3", 6),
     ("F6_E3M2", 6),
     ("F4", 4),
-    // Blocks of GGUF; a number of theirs has no bits of its own. The first two can be weights.
+    // Blocks of GGUF; a number of theirs has no bits of its own. Those that ggml computes with alone, and the last two, are no weights here.
     ("Q8_0", 0),
     ("Q4_K", 0),
     ("Q4_0", 0),
@@ -63,6 +62,8 @@ const ELEMENTS: &[(&str, usize)] = &[
     ("TQ1_0", 0),
     ("TQ2_0", 0),
     ("MXFP4", 0),
+    ("NVFP4", 0),
+    ("Q1_0", 0),
 ];
 
 impl Element {
@@ -86,24 +87,12 @@ impl Element {
 
     /// Whether safetensors files can hold it, quantised blocks as bytes.
     pub fn is_portable(self) -> bool {
-        self.name != "C128" && (self.bits > 0 || self.held_as().is_some())
-    }
-
-    /// The weight type that it is held as where no other is asked for: its own, or q8_0 for other blocks.
-    pub fn held_as(self) -> Option<WeightType> {
-        self.weight_type().or(coded::is_known(self.name).then_some(WeightType::Q8_0))
+        self.name != "C128" && (self.bits > 0 || self.weight_type().is_some())
     }
 
     /// The weight type that it is, without conversion.
     pub fn weight_type(self) -> Option<WeightType> {
-        match self.name {
-            "F32" => Some(WeightType::F32),
-            "F16" => Some(WeightType::F16),
-            "BF16" => Some(WeightType::Bf16),
-            "Q8_0" => Some(WeightType::Q8_0),
-            "Q4_K" => Some(WeightType::Q4K),
-            _ => None,
-        }
+        WeightType::stored_as(&self.name.to_lowercase())
     }
 }
 
@@ -164,6 +153,20 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
+    /// `[n]` zeros of f32.
+    pub fn zeros(n: usize) -> Self {
+        let bytes = vec![0u8; n * 4];
+        let (shape, window) = (vec![n], 0..bytes.len());
+        Self {
+            element: Element::F32,
+            shape,
+            strides: None,
+            window,
+            swapped: false,
+            storage: Storage::Plain(Arc::new(bytes)),
+        }
+    }
+
     /// Number of elements; constructors have checked that it does not overflow.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -239,14 +242,11 @@ impl StoredTensor {
             let (bytes, range) = self.contiguous()?;
             return FrozenData::new(bytes, range, dtype, &self.shape).map(Some);
         }
-        if self.element.name != "F64" && !coded::is_known(self.element.name) {
+        if self.element.name != "F64" {
             return Ok(None);
         }
         let (bytes, range) = self.contiguous()?;
         let window = (*bytes).as_ref().get(range).ok_or("bytes lie outside its storage")?;
-        if self.element.name != "F64" {
-            return coded::decode(self.element.name, window, &self.shape);
-        }
         let (numbers, _) = window.as_chunks::<8>();
         let values = numbers.iter().map(|b| f64::from_le_bytes(*b) as f32).collect();
         Ok(Some(FrozenData::from_f32(values, &self.shape)))

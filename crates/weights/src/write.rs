@@ -88,7 +88,7 @@ impl<'a> Planned<'a> {
             WeightType::F32 => ("F32", 4),
             WeightType::F16 => ("F16", 2),
             WeightType::Bf16 => ("BF16", 2),
-            WeightType::Q8_0 | WeightType::Q4K => ("U8", 1),
+            WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) => ("U8", 1),
         };
         Planned { name, element, quantised, size, shape, bytes }
     }

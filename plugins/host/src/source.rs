@@ -164,12 +164,17 @@ fn init(asked: &LimberRequest) -> Result<Init, String> {
 }
 
 fn lease(data: FrozenData) -> LimberWeight {
+    // The ABI knows two block formats; numbers of the others are handed on in full.
+    let data = match data.dtype() {
+        WeightType::Blocks(_) => data.convert(WeightType::F32),
+        _ => data,
+    };
     let quantised = data.dtype().is_quantised();
     let element = match data.dtype() {
         WeightType::F32 => F32,
         WeightType::F16 => F16,
         WeightType::Bf16 => BF16,
-        WeightType::Q8_0 | WeightType::Q4K => U8,
+        WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) => U8,
     };
     let shape: Vec<i64> = match quantised {
         true => vec![data.bytes().len() as i64],

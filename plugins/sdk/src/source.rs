@@ -200,7 +200,7 @@ impl Lease {
             WeightType::F32 => limber_plugin_abi::F32,
             WeightType::F16 => limber_plugin_abi::F16,
             WeightType::Bf16 => limber_plugin_abi::BF16,
-            WeightType::Q8_0 | WeightType::Q4K => limber_plugin_abi::U8,
+            WeightType::Q8_0 | WeightType::Q4K | WeightType::Blocks(_) => limber_plugin_abi::U8,
         };
         // SAFETY: as above.
         let dims = unsafe { tensor.check(element)? };

@@ -32,7 +32,6 @@ MODELS = {
     "llama-bf16": (Q.BF16, gguf.MODEL_ARCH.LLAMA, dict(model_type="llama", num_key_value_heads=2, rope_parameters=ROPE, **NEOX)),
     # Rows of 256 numbers: super-blocks.
     "llama-q4_k": (Q.Q4_K, gguf.MODEL_ARCH.LLAMA, dict(model_type="llama", num_key_value_heads=2, **NEOX | dict(hidden_size=256, intermediate_size=256, num_hidden_layers=1))),
-    # Types that limber decodes and holds in q8_0.
     "llama-q5_1": (Q.Q5_1, gguf.MODEL_ARCH.LLAMA, dict(model_type="llama", **NEOX)),
     "llama-q6_k": (Q.Q6_K, gguf.MODEL_ARCH.LLAMA, dict(model_type="llama", num_key_value_heads=2, **NEOX | dict(hidden_size=256, intermediate_size=256, num_hidden_layers=1))),
     "qwen2-q8_0": (Q.Q8_0, gguf.MODEL_ARCH.QWEN2, dict(model_type="qwen2", tie_word_embeddings=True, num_key_value_heads=2, rope_parameters=ROPE, **NEOX)),

@@ -1,7 +1,7 @@
 //! Repeatable noise, stored weights and comparisons for the tests of this crate.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use limber_kernels::{Weight, bf16, dequantize, f16, quantize_q4_k, quantize_q8_0};
+use limber_kernels::{BlockType, Weight, bf16, dequantize, f16, quantize_q4_k, quantize_q8_0};
 
 /// `n` numbers in -1 ..= 1 from a linear congruential generator.
 pub fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -20,6 +20,7 @@ pub enum Stored {
     Bf16(Vec<bf16>),
     Q8_0(Vec<u8>),
     Q4K(Vec<u8>),
+    Blocks(BlockType, Vec<u8>),
 }
 
 impl Stored {
@@ -30,7 +31,41 @@ impl Stored {
             "bf16" => Stored::Bf16(values.iter().map(|&v| bf16::from_f32(v)).collect()),
             "q8_0" => Stored::Q8_0(quantize_q8_0(values).unwrap()),
             "q4_k" => Stored::Q4K(quantize_q4_k(values).unwrap()),
-            _ => panic!("kind {kind:?}"),
+            // Nothing writes these: any bytes are codes, and an f16 of a few bits is a scale.
+            other => {
+                let format = BlockType::named(other).unwrap_or_else(|| panic!("kind {kind:?}"));
+                let mut bytes = vec![0u8; values.len() / format.numbers() * format.bytes()];
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    *byte = values[i % values.len()].to_bits().wrapping_mul(0x9e37_79b9).to_be_bytes()[0];
+                }
+                for block in bytes.chunks_exact_mut(format.bytes()) {
+                    for at in Self::scales(format) {
+                        block[at..at + 2].copy_from_slice(&f16::from_f32(0.01).to_le_bytes());
+                    }
+                    if format == BlockType::MXFP4 {
+                        block[0] = 118 + block[0] % 8;
+                    }
+                    if format == BlockType::IQ1_M {
+                        // Four bits of the scale lie above each of the last four pairs of bytes.
+                        let bits = f16::from_f32(0.01).to_bits();
+                        (0..4).for_each(|i| {
+                            block[49 + 2 * i] = block[49 + 2 * i] & 15 | ((bits >> (4 * i) & 15) as u8) << 4
+                        });
+                    }
+                }
+                Stored::Blocks(format, bytes)
+            }
+        }
+    }
+
+    /// Where a block has its f16 scales; others are any bytes.
+    fn scales(format: BlockType) -> Vec<usize> {
+        match format {
+            BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q5_K => vec![0, 2],
+            BlockType::Q2_K => vec![80, 82],
+            BlockType::Q3_K | BlockType::Q6_K | BlockType::TQ1_0 | BlockType::TQ2_0 => vec![format.bytes() - 2],
+            BlockType::IQ1_M | BlockType::MXFP4 => vec![],
+            _ => vec![0],
         }
     }
 
@@ -41,6 +76,7 @@ impl Stored {
             Stored::Bf16(w) => Weight::Bf16(w),
             Stored::Q8_0(w) => Weight::Q8_0(w),
             Stored::Q4K(w) => Weight::Q4K(w),
+            Stored::Blocks(format, w) => Weight::Blocks(*format, w),
         }
     }
 
@@ -51,6 +87,7 @@ impl Stored {
             Stored::Bf16(w) => w.len(),
             Stored::Q8_0(w) => w.len() / 34 * 32,
             Stored::Q4K(w) => w.len() / 144 * 256,
+            Stored::Blocks(format, w) => w.len() / format.bytes() * format.numbers(),
         };
         let mut out = vec![0f32; n];
         dequantize(self.weight(), &mut out).unwrap();

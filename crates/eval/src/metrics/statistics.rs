@@ -20,11 +20,14 @@ pub struct Resampling {
     pub seed: u64,
     /// The share of the drawn scores that lies in an interval.
     pub level: f64,
+    /// Number of runs, from as many seeds, that follow each other in the items, each over the same examples: both seeds and
+    /// examples are taken as drawn from more, and two runs are exchanged example by example.
+    pub seeds: usize,
 }
 
 impl Default for Resampling {
     fn default() -> Self {
-        Self { draws: 1000, seed: 0, level: 0.95 }
+        Self { draws: 1000, seed: 0, level: 0.95, seeds: 1 }
     }
 }
 
@@ -57,7 +60,7 @@ pub fn intervals(measures: &[&Measure], resampling: Resampling) -> Vec<Option<In
     let drawn: Vec<Vec<f64>> = (0..resampling.draws)
         .into_par_iter()
         .map(|draw| {
-            let weights = weights(n, resampling.seed, draw);
+            let weights = weights(n, resampling, draw);
             weighted(measures, |i| weights[i])
         })
         .collect();
@@ -77,9 +80,10 @@ pub fn compare(pairs: &[(&Measure, &Measure)], resampling: Resampling) -> Vec<Co
     let drawn: Vec<Vec<(f64, f64)>> = (0..resampling.draws)
         .into_par_iter()
         .map(|draw| {
-            let weights = weights(n, resampling.seed, draw);
-            let swaps = swaps(n, resampling.seed, draw);
-            let swapped = |i: usize| swaps[i / 64] >> (i % 64) & 1 == 1;
+            let weights = weights(n, resampling, draw);
+            let examples = n / resampling.seeds.max(1);
+            let swaps = swaps(examples, resampling.seed, draw);
+            let swapped = |i: usize| swaps[i % examples / 64] >> (i % examples % 64) & 1 == 1;
             let first = weighted(&firsts, |i| weights[i]);
             let second = weighted(&seconds, |i| weights[i]);
             pairs
@@ -106,14 +110,23 @@ pub fn compare(pairs: &[(&Measure, &Measure)], resampling: Resampling) -> Vec<Co
 }
 
 /// How often each of `n` items is drawn; a draw depends on seed and number alone.
-fn weights(n: usize, seed: u64, draw: usize) -> Vec<u32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+fn weights(n: usize, resampling: Resampling, draw: usize) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(resampling.seed);
     rng.set_stream(2 * draw as u64);
-    let mut weights = vec![0; n];
-    for _ in 0..n {
-        weights[((u128::from(rng.next_u64()) * n as u128) >> 64) as usize] += 1;
+    let mut counts = |n: usize| {
+        let mut counts = vec![0; n];
+        for _ in 0..n {
+            counts[((u128::from(rng.next_u64()) * n as u128) >> 64) as usize] += 1;
+        }
+        counts
+    };
+    match resampling.seeds {
+        0 | 1 => counts(n),
+        seeds => {
+            let (of_seed, of_example) = (counts(seeds), counts(n / seeds));
+            of_seed.iter().flat_map(|seed| of_example.iter().map(move |example| seed * example)).collect()
+        }
     }
-    weights
 }
 
 /// One bit an item: whether the runs are exchanged.
@@ -173,6 +186,26 @@ mod tests {
         assert_eq!(found[0].interval, Interval { low: 0.0, high: 0.0 });
         assert!((found[1].difference - 0.1).abs() < 1e-12);
         assert!(found[1].p < 0.01 && found[1].interval.low > 0.0, "{:?}", found[1]);
+    }
+
+    #[test]
+    fn seeds_are_drawn_too_and_exchanged_together() {
+        let drawn = |seeds| Resampling { draws: 2000, seeds, ..Resampling::default() };
+        // Seeds that differ and examples that do not: the interval is that of the seeds.
+        let seeds = Measure::Mean([0.2, 0.5, 0.8].into_iter().flat_map(|x| vec![x; 50]).collect());
+        let found = intervals(&[&seeds], drawn(3))[0].unwrap();
+        assert!((found.low - 0.2).abs() < 1e-9 && (found.high - 0.8).abs() < 1e-9, "{found:?}");
+        // Examples that differ alike in every seed: 1.96 standard errors of one seed's examples, not of all 600 items.
+        let examples = Measure::Mean((0..600).map(|i| f64::from(i % 2)).collect());
+        let found = intervals(&[&examples], drawn(3))[0].unwrap();
+        let half = 1.96 * (0.25f64 / 200.0).sqrt();
+        assert!((found.high - 0.5 - half).abs() < 0.12 * half && (0.5 - found.low - half).abs() < 0.12 * half);
+        // A run that is better in 12 of 40 examples and worse in 4, alike in three seeds, is no surer than in one.
+        let run = |of: fn(u32) -> f64| Measure::Mean((0..120).map(|i| of(i % 40)).collect());
+        let (a, b) = (run(|i| f64::from(u8::from(i < 12))), run(|i| f64::from(u8::from((12..16).contains(&i)))));
+        let p = |seeds| compare(&[(&a, &b)], drawn(seeds))[0].p;
+        // The sign test of 12 in 16 has 0.077; as 36 in 48 it would have 0.0007.
+        assert!((0.05..0.11).contains(&p(3)) && p(1) < 0.005, "{} {}", p(3), p(1));
     }
 
     #[test]

@@ -4,27 +4,34 @@
 
 use super::header::Header;
 use super::names::Architecture;
+use super::rope;
+use super::tokenizer::Vocabulary;
 use super::value::Value;
 use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
 
-/// Factors of the rotary frequencies, as llama.cpp keeps Llama 3.1's scaling.
-pub(super) const FREQUENCIES: &str = "rope_freqs.weight";
 /// Our own entry: an activation other than the architecture's usual one.
 const ACTIVATION: &str = "limber.hidden_act";
-/// Positions that Llama 3.1 and later were trained with, and the bounds of its ramp.
-const LLAMA3: (f64, f64, usize) = (1.0, 4.0, 8192);
-
 /// One entry of the metadata.
 pub(super) type Entry = (String, Value<'static>);
 
-/// A file's settings in the names of transformers.
-pub(super) fn describe(architecture: &Architecture, header: &Header) -> Result<Map<String, Json>, String> {
+/// A file's settings in the names of transformers; `shapes` are those of all tensors.
+pub(super) fn describe(
+    architecture: &Architecture,
+    header: &Header,
+    shapes: &BTreeMap<&str, &[usize]>,
+) -> Result<Map<String, Json>, String> {
     let entry = |key: &str| header.metadata.get(format!("{}.{key}", architecture.name).as_str());
     let missing = |key: &str| format!("metadata entry {}.{key} is missing or no number", architecture.name);
     let size = |key: &str| entry(key).and_then(Value::whole).ok_or_else(|| missing(key));
     let number = |key: &str| entry(key).and_then(Value::number).ok_or_else(|| missing(key));
-    let has = |name: &str| header.tensors.contains_key(name);
-    let vocab = header.tensors.get("token_embd.weight").and_then(|t| t.shape.first().copied());
+    let has = |name: &str| shapes.contains_key(name);
+    // Any layer's: llama.cpp asks each of its own.
+    let any = |stems: &[&str]| {
+        let biased = |name: &str| stems.iter().any(|stem| name.ends_with(&format!(".{stem}.bias")));
+        shapes.keys().any(|name| name.starts_with("blk.") && biased(name))
+    };
+    let vocab = shapes.get("token_embd.weight").and_then(|shape| shape.first().copied());
     let vocab = vocab.ok_or("a GGUF file without token_embd.weight")?;
     let (width, heads) = (size("embedding_length")?, size("attention.head_count")?);
     if heads == 0 || !width.is_multiple_of(heads) {
@@ -36,8 +43,11 @@ pub(super) fn describe(architecture: &Architecture, header: &Header) -> Result<M
     set("model_type", json!(architecture.model_types[0]));
     set("vocab_size", json!(vocab));
     set("tie_word_embeddings", json!(!has("output.weight")));
-    let eos = header.metadata.get("tokenizer.ggml.eos_token_id").and_then(Value::whole);
-    set("eos_token_id", json!(eos));
+    let ends = match Vocabulary::read(header) {
+        Some(vocabulary) => vocabulary.ends(),
+        None => ends(header),
+    };
+    set("eos_token_id", if ends.is_empty() { Json::Null } else { json!(ends) });
     let activation = header.metadata.get(ACTIVATION).and_then(Value::text);
     let theta = || entry("rope.freq_base").and_then(Value::number).unwrap_or(10_000.0);
     match architecture.name {
@@ -78,14 +88,14 @@ pub(super) fn describe(architecture: &Architecture, header: &Header) -> Result<M
                 set("rms_norm_eps", json!(number("attention.layer_norm_rms_epsilon")?));
                 set("rope_theta", json!(theta()));
                 if kind == "llama" {
-                    set("attention_bias", json!(has("blk.0.attn_q.bias")));
-                    set("mlp_bias", json!(has("blk.0.ffn_up.bias")));
+                    set("attention_bias", json!(any(&["attn_q", "attn_k", "attn_v", "attn_output"])));
+                    set("mlp_bias", json!(any(&["ffn_gate", "ffn_up", "ffn_down"])));
                 }
                 if has("blk.0.ffn_gate_inp.weight") {
                     return Err("a mixture of experts, which no decoder here is".into());
                 }
             }
-            if let Some(scaling) = scaling(architecture.name, header)? {
+            if let Some(scaling) = rope::scaling(architecture.name, header)? {
                 set("rope_scaling", scaling);
             }
         }
@@ -93,48 +103,13 @@ pub(super) fn describe(architecture: &Architecture, header: &Header) -> Result<M
     Ok(out)
 }
 
-/// The scaling of rotary frequencies that a file asks for.
-fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
-    let entry = |key: &str| header.metadata.get(format!("{name}.rope.scaling.{key}").as_str());
-    let kind = entry("type").and_then(Value::text).unwrap_or("none");
-    let factor = entry("factor").and_then(Value::number);
-    match (kind, factor) {
-        ("none", _) => {}
-        ("linear", Some(factor)) => return Ok(Some(json!({"rope_type": "linear", "factor": factor}))),
-        (kind, _) => return Err(format!("{name}.rope.scaling.type is {kind:?}, supported are none and linear")),
-    }
-    Ok(header.tensors.contains_key(FREQUENCIES).then(|| json!({"rope_type": "llama3"})))
-}
-
-/// Completes the scaling of a `rope_freqs.weight` of these values.
-pub(super) fn complete(config: &mut Map<String, Json>, values: &[f32]) -> Result<(), String> {
-    let theta = config.get("rope_theta").and_then(Json::as_f64).unwrap_or(10_000.0);
-    let (low, high, original) = LLAMA3;
-    let factor = f64::from(values.iter().copied().fold(1f32, f32::max));
-    let expected = frequencies(theta, 2 * values.len(), [factor, low, high], original);
-    if expected.iter().zip(values).any(|(a, b)| (a / b - 1.0).abs() > 1e-5) {
-        return Err(format!(
-            "{FREQUENCIES} holds other factors than Llama 3.1's scaling by {factor} of {original} positions, which is supported"
-        ));
-    }
-    let scaling = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
-        "original_max_position_embeddings": original});
-    config.insert("rope_scaling".into(), scaling);
-    Ok(())
-}
-
-/// What Llama 3.1's scaling divides each of the `dim / 2` frequencies by.
-fn frequencies(theta: f64, dim: usize, [factor, low, high]: [f64; 3], original: usize) -> Vec<f32> {
-    let turns = |i: usize| original as f64 * theta.powf(-2.0 * i as f64 / dim as f64) / std::f64::consts::TAU;
-    let of = |turns: f64| match turns {
-        turns if turns > high => 1.0,
-        turns if turns < low => factor,
-        turns => {
-            let smooth = (turns - low) / (high - low);
-            1.0 / ((1.0 - smooth) / factor + smooth)
-        }
-    };
-    (0..dim / 2).map(|i| of(turns(i)) as f32).collect()
+/// The ids that end a text where a file lists no tokens.
+fn ends(header: &Header) -> Vec<u32> {
+    let id = |name: &str| header.metadata.get(format!("tokenizer.ggml.{name}_token_id").as_str())?.whole();
+    let mut out: Vec<u32> =
+        ["eos", "eot", "eom"].into_iter().filter_map(|name| u32::try_from(id(name)?).ok()).collect();
+    out.dedup();
+    out
 }
 
 /// The metadata of resolved settings, and the factors of the rotary frequencies where it takes them.
@@ -160,8 +135,7 @@ pub(super) fn entries(
     };
     let mut set = |key: &str, value: Value<'static>| out.push((format!("{name}.{key}"), value));
     set("vocab_size", Value::Whole(size("vocab_size")?));
-    let mut activation = None;
-    let mut factors = None;
+    let (mut activation, mut factors, mut scaled) = (None, None, Vec::new());
     match name {
         "gptj" | "gpt2" => {
             expect("scale_attn_weights", &[json!(true)])?;
@@ -206,52 +180,16 @@ pub(super) fn entries(
                 set("rope.freq_base", Value::Float(number("rope_theta")?));
             }
             if let Some(scaling) = find("rope_scaling") {
-                let number = |key: &str| scaling.get(key).and_then(Json::as_f64);
-                let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Json::as_str);
-                match (kind, number("factor"), number("low_freq_factor"), number("high_freq_factor")) {
-                    (Some("linear"), Some(factor), ..) => {
-                        set("rope.scaling.type", Value::Text("linear".into()));
-                        set("rope.scaling.factor", Value::Float(factor));
-                    }
-                    // Only these bounds are found again.
-                    (Some("llama3"), Some(factor), Some(low), Some(high))
-                        if (low, high) == (LLAMA3.0, LLAMA3.1)
-                            && number("original_max_position_embeddings") == Some(LLAMA3.2 as f64)
-                            && name == "llama" =>
-                    {
-                        let dim = size("head_dim")? as usize;
-                        factors = Some(frequencies(number_of(find("rope_theta")), dim, [factor, low, high], LLAMA3.2));
-                    }
-                    _ => return Err(format!("rope_scaling is {scaling}, which a GGUF file of {name} cannot say")),
-                }
+                let dim = find("head_dim").and_then(Json::as_u64).map(|n| n as usize);
+                let (entries, of_tensor) = rope::entries(name, scaling, dim, find("rope_theta"))?;
+                scaled = entries;
+                factors = of_tensor;
             }
         }
     }
+    out.extend(scaled);
     if let Some(activation) = activation.and_then(Json::as_str) {
         out.push((ACTIVATION.into(), Value::Text(activation.to_string().into())));
     }
     Ok((out, factors))
-}
-
-fn number_of(value: Option<&Json>) -> f64 {
-    value.and_then(Json::as_f64).unwrap_or(10_000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn llama_3s_factors_are_found_again() {
-        let values = frequencies(500_000.0, 128, [8.0, 1.0, 4.0], 8192);
-        // transformers 5.24 gives these frequencies, see `limber_core::rope`: index, value.
-        for (i, frequency) in [(0usize, 1.0f64), (27, 0.003_942_276), (30, 0.001_371_893_7), (33, 3.126_936_5e-4)] {
-            let plain = 500_000f64.powf(-2.0 * i as f64 / 128.0);
-            assert!((plain / f64::from(values[i]) / frequency - 1.0).abs() < 1e-6, "{i}");
-        }
-        let mut config = Map::from_iter([("rope_theta".to_string(), json!(500_000.0))]);
-        complete(&mut config, &values).unwrap();
-        assert_eq!(config["rope_scaling"]["factor"], json!(8.0));
-        assert!(complete(&mut config, &[1.0, 2.0, 3.0]).unwrap_err().contains("other factors"));
-    }
 }

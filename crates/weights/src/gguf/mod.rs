@@ -5,18 +5,21 @@
 //! reads a folder of `save_pretrained`. Tensors stay where they lie in the mapped file; those whose rows llama.cpp puts
 //! in another order (queries and keys of `llama`, the fused matrix of `gptneox`) are copied, a row at a time, blocks
 //! and all.
+//! A model may be split into several files, of which the first holds the metadata.
 
-pub(super) mod coded;
 mod config;
 mod cursor;
 mod header;
 mod names;
+mod rope;
+mod split;
 mod tokenizer;
 mod value;
 mod write;
 
 pub(super) use header::MAGIC;
 pub(super) use names::{Architecture, Form};
+pub(super) use split::siblings;
 pub use write::{DecoderDocuments, write};
 
 use super::checkpoint::Contents;
@@ -24,55 +27,85 @@ use super::stored::{Element, Shuffled, Storage, StoredTensor};
 use header::{Header, Info};
 use limber_core::weights::SharedBytes;
 use names::ARCHITECTURES;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its component reads `[n_in, n_out]`.
 pub(super) const TRANSPOSED: &str = limber_core::weights::TRANSPOSED;
 
-/// The tensors of a file, and the texts that its metadata stands for.
+/// Biases that a layer of `llama` may lack while its others are there.
+const BIASES: [(&str, &[&str]); 2] = [
+    ("attention_bias", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]),
+    ("mlp_bias", &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+];
+
+/// The tensors of a model, in one file or in all files of a split one, and the texts that its metadata stands for.
 ///
 /// # Errors
 /// A file that is cut short or hostile, an architecture or a setting that no decoder here has.
-pub(super) fn read(bytes: SharedBytes) -> Result<Contents, String> {
-    let header = Header::read((*bytes).as_ref())?;
-    if let Some(count) = header.metadata.get("split.count").and_then(|v| v.whole()).filter(|n| *n > 1) {
-        return Err(format!(
-            "one of {count} files of a split GGUF; merge them with llama.cpp's `llama-gguf-split --merge`"
-        ));
-    }
+pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
+    let headers = files.iter().map(|bytes| Header::read((**bytes).as_ref())).collect::<Result<Vec<_>, _>>()?;
+    split::check(&headers)?;
+    let (Some(header), Some(first)) = (headers.first(), files.first()) else { return Err("no file".into()) };
     let name = header.metadata.get("general.architecture").and_then(|v| v.text());
     let name = name.ok_or("a GGUF file without general.architecture")?;
     let architecture = Architecture::named(name).ok_or_else(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
         format!("a GGUF file of the architecture {name:?}; known are {}", known.join(", "))
     })?;
-    let mut config = config::describe(architecture, &header)?;
-    if let Some(info) = header.tensors.get(config::FREQUENCIES) {
-        let values = stored(&bytes, info, None)?.numbers()?.ok_or("rope_freqs.weight holds no numbers")?;
-        config::complete(&mut config, &values)?;
+    let mut tensors: BTreeMap<&str, (&SharedBytes, &Info)> = BTreeMap::new();
+    for (bytes, header) in files.iter().zip(&headers) {
+        for (name, info) in &header.tensors {
+            if tensors.insert(name, (bytes, info)).is_some() {
+                return Err(format!("tensor {name:?} stands in two of the files"));
+            }
+        }
+    }
+    let shapes = tensors.iter().map(|(name, (_, info))| (*name, info.shape.as_slice())).collect();
+    let mut config = config::describe(architecture, header, &shapes)?;
+    if let Some((bytes, info)) = tensors.get(rope::FREQUENCIES) {
+        let values = stored(bytes, info, None)?.numbers()?.ok_or("rope_freqs.weight holds no numbers")?;
+        rope::complete(&mut config, &values)?;
     }
     let heads = |key: &str| config.get(key).and_then(|v| v.as_u64()).unwrap_or(0) as usize;
     let (queries, keys) = (heads("num_attention_heads"), heads("num_key_value_heads"));
     let mut contents = Contents::default();
     // Frequencies are made of the settings again.
-    for (theirs, info) in header.tensors.iter().filter(|(name, _)| *name != config::FREQUENCIES) {
+    for (theirs, (bytes, info)) in tensors.iter().filter(|(name, _)| **name != rope::FREQUENCIES) {
         let (own, form) = architecture
             .checkpoint_name(theirs)
             .ok_or_else(|| format!("tensor {theirs:?} is none that {name} has, so something would be left out"))?;
         let heads = if form == Form::Keys { keys } else { queries };
         // A tensor without numbers may claim any number of rows.
         let rows = info.shape.first().copied().filter(|_| !info.window.is_empty());
-        let stored = stored(&bytes, info, rows.and_then(|rows| names::order(form, rows, heads)))?;
+        let stored = stored(bytes, info, rows.and_then(|rows| names::order(form, rows, heads)))?;
         let own = if form == Form::Transposed && own.ends_with("weight") { format!("{own}{TRANSPOSED}") } else { own };
         contents.tensors.insert(own, stored);
     }
-    let tokenizer = tokenizer::documents(bytes.clone());
+    complete_biases(&mut contents, &config, architecture.layer);
+    let tokenizer = tokenizer::documents(first.clone());
     let config = serde_json::Value::Object(config).to_string();
     contents.documents = Some(Arc::new(move |wanted: &str| match wanted {
-        "config.json" => Some(config.clone()),
+        "config.json" => Ok(Some(config.clone())),
         other => tokenizer(other),
     }));
     Ok(contents)
+}
+
+/// Zeros for the biases that a file leaves out beside others of their kind: llama.cpp adds whichever is there.
+fn complete_biases(contents: &mut Contents, config: &serde_json::Map<String, serde_json::Value>, layer: &str) {
+    for (key, names) in BIASES {
+        if config.get(key) != Some(&serde_json::Value::Bool(true)) {
+            continue;
+        }
+        let weights = contents.tensors.iter().filter_map(|(name, tensor)| {
+            let (number, own) = name.strip_prefix(layer)?.strip_suffix(".weight")?.split_once('.')?;
+            names.contains(&own).then(|| (format!("{layer}{number}.{own}.bias"), tensor.shape.first().copied()))
+        });
+        for (bias, rows) in weights.collect::<Vec<_>>() {
+            contents.tensors.entry(bias).or_insert_with(|| StoredTensor::zeros(rows.unwrap_or(0)));
+        }
+    }
 }
 
 /// A tensor where it lies, its rows in `order` where that is given.

@@ -64,7 +64,23 @@ impl Value<'_> {
         }
     }
 
-    /// A number.
+    /// A whole number.
+    pub fn signed(&self) -> Option<i64> {
+        match self {
+            Value::Signed(n) => Some(*n),
+            other => other.whole().and_then(|n| i64::try_from(n).ok()),
+        }
+    }
+
+    /// A number, which may lie below 0.
+    pub fn real(&self) -> Option<f64> {
+        match self {
+            Value::Signed(n) => Some(*n as f64),
+            other => other.number(),
+        }
+    }
+
+    /// A number from 0, or any with a fraction.
     pub fn number(&self) -> Option<f64> {
         match self {
             Value::Float(x) => Some(*x),
@@ -161,6 +177,16 @@ impl<'a> List<'a> {
             count += 1;
         }
         Ok(Self { kind: I32, count, bytes: bytes.into() })
+    }
+
+    /// A list of numbers of 32 bits.
+    pub fn of_floats(numbers: impl IntoIterator<Item = f32>) -> Self {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for x in numbers {
+            bytes.extend(x.to_le_bytes());
+            count += 1;
+        }
+        Self { kind: F32, count, bytes: bytes.into() }
     }
 
     /// The values, made one by one.

@@ -3,9 +3,10 @@
 //! Norms, biases and learned positions are f32, as llama.cpp keeps them; matrices keep their type or take the one asked
 //! for, as far as their rows are whole blocks.
 
-use super::config::{self, Entry, FREQUENCIES};
+use super::config::{self, Entry};
 use super::header::{ALIGNMENT, KINDS, MAGIC};
 use super::names::{ARCHITECTURES, Architecture, Form, order};
+use super::rope::FREQUENCIES;
 use super::value::{Value, write_text};
 use super::{TRANSPOSED, tokenizer};
 use crate::checkpoint::Checkpoint;
@@ -23,9 +24,34 @@ use std::sync::Arc;
 /// Buffers that older checkpoints carry and nothing reads: causal masks and rotary frequencies.
 const BUFFERS: [&str; 5] =
     [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".inv_freq"];
-/// Numbers of `general.file_type`.
-const FILE_TYPES: [(WeightType, u64); 5] =
-    [(WeightType::F32, 0), (WeightType::F16, 1), (WeightType::Q8_0, 7), (WeightType::Q4K, 14), (WeightType::Bf16, 32)];
+/// Numbers of `general.file_type` by the name of the type.
+const FILE_TYPES: [(&str, u64); 25] = [
+    ("f32", 0),
+    ("f16", 1),
+    ("q4_0", 2),
+    ("q4_1", 3),
+    ("q8_0", 7),
+    ("q5_0", 8),
+    ("q5_1", 9),
+    ("q2_k", 10),
+    ("q3_k", 12),
+    ("q4_k", 14),
+    ("q5_k", 16),
+    ("q6_k", 18),
+    ("iq2_xxs", 19),
+    ("iq2_xs", 20),
+    ("iq3_xxs", 23),
+    ("iq1_s", 24),
+    ("iq4_nl", 25),
+    ("iq3_s", 26),
+    ("iq2_s", 28),
+    ("iq4_xs", 30),
+    ("iq1_m", 31),
+    ("bf16", 32),
+    ("tq1_0", 36),
+    ("tq2_0", 37),
+    ("mxfp4", 38),
+];
 
 /// One tensor to be written.
 struct Planned<'a> {
@@ -104,7 +130,7 @@ pub fn write(
         bail!("{}: the word embeddings are under the head's name alone; save the checkpoint again", checkpoint.label())
     }
     let mut entries: Vec<Entry> = general(architecture, &planned).into_iter().chain(entries).collect();
-    entries.extend(tokens(checkpoint, architecture, documents)?);
+    entries.extend(tokens(checkpoint, documents)?);
     summary.tensors = planned.len();
     summary.bytes = planned.iter().map(|p| p.bytes as u64).sum();
     fill(to, |file| {
@@ -170,7 +196,7 @@ fn arranged(tensor: &StoredTensor, form: Form, settings: &Map<String, Json>) -> 
 }
 
 fn plan(name: String, own: &str, tensor: StoredTensor, dtype: Option<WeightType>) -> Result<Planned<'_>> {
-    let stored = tensor.element.held_as();
+    let stored = tensor.element.weight_type();
     let is_float = stored.is_some() || tensor.element.name() == "F64";
     if !is_float {
         bail!("its type is {}, which is none of weights", tensor.element.name())
@@ -191,29 +217,37 @@ fn general(architecture: &Architecture, planned: &[Planned]) -> Vec<Entry> {
         ("general.type".to_string(), Value::Text("model".into())),
     ];
     // The type of most bytes.
-    let weigh = |dtype: WeightType| planned.iter().filter(|p| p.dtype == dtype).map(|p| p.bytes).sum::<usize>();
-    if let Some((dtype, number)) = FILE_TYPES.into_iter().max_by_key(|(dtype, _)| weigh(*dtype)) {
+    let weigh = |name: &str| planned.iter().filter(|p| p.dtype.name() == name).map(|p| p.bytes).sum::<usize>();
+    if let Some((_, number)) = FILE_TYPES.into_iter().max_by_key(|(name, _)| weigh(name)) {
         out.push(("general.file_type".into(), Value::Whole(number)));
-        if dtype.is_quantised() {
-            out.push(("general.quantization_version".into(), Value::Whole(2)));
-        }
+    }
+    if planned.iter().any(|p| p.dtype.is_quantised()) {
+        out.push(("general.quantization_version".into(), Value::Whole(2)));
     }
     out
 }
 
 /// The tokenizer beside the weights, where there is one, and the end of text.
-fn tokens(checkpoint: &Checkpoint, architecture: &Architecture, documents: &DecoderDocuments) -> Result<Vec<Entry>> {
+fn tokens(checkpoint: &Checkpoint, documents: &DecoderDocuments) -> Result<Vec<Entry>> {
     let DecoderDocuments { settings, tokenizer } = documents;
     let vocab = settings.get("vocab_size").and_then(Json::as_u64).unwrap_or(0) as usize;
     let mut out = match tokenizer {
-        Some(text) => {
-            tokenizer::entries(text, architecture.name, vocab).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?
-        }
-        None => Vec::new(),
+        Some(text) => tokenizer::entries(text, vocab).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?,
+        // llama.cpp opens such a file too, for ids alone.
+        None => vec![("tokenizer.ggml.model".to_string(), Value::Text("none".into()))],
     };
     let eos = settings.get("eos_token_id");
-    let first = eos.and_then(|ids| ids.as_u64().or_else(|| ids.as_array()?.first()?.as_u64()));
-    out.extend(first.map(|id| ("tokenizer.ggml.eos_token_id".to_string(), Value::Whole(id))));
+    let ids: Vec<u64> = match eos {
+        Some(Json::Array(ids)) => ids.iter().filter_map(Json::as_u64).collect(),
+        other => other.and_then(Json::as_u64).into_iter().collect(),
+    };
+    // The format has three places for ids that end a text; llama.cpp tells others by their names.
+    for (name, id) in ["eos", "eot", "eom"].iter().zip(&ids) {
+        out.push((format!("tokenizer.ggml.{name}_token_id"), Value::Whole(*id)));
+    }
+    if let Some(id) = ids.get(3) {
+        bail!("{}: {} ids end a text, a GGUF file says three of them and not {id}", checkpoint.label(), ids.len())
+    }
     Ok(out)
 }
 

@@ -1,7 +1,8 @@
 //! What a component wants of a repository, and what the cache lacks of it.
 
-use super::super::sharded;
+use super::super::mapped::map;
 use super::super::spec::WeightSpec;
+use super::super::{gguf, sharded};
 use super::cache::{CachedRepository, DEFAULT_REVISION};
 use anyhow::{Result, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
@@ -167,9 +168,15 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The shards of an index, by their paths in the repository; none where it is no index. One that cannot be read is for
-/// the reader of weights to report.
+/// The shards of an index, or the other files of a split GGUF, by their paths in the repository; none of any other file. One
+/// that cannot be read is for the reader of weights to report.
 fn shards(snapshot: &Path, weights: &str) -> Vec<String> {
+    if weights.ends_with(".gguf") {
+        let name = weights.rsplit('/').next().unwrap_or(weights);
+        let bytes = map(&snapshot.join(weights)).ok();
+        let all = bytes.and_then(|bytes| gguf::siblings((*bytes).as_ref(), name).ok()?).unwrap_or_default();
+        return all.iter().filter(|part| *part != name).map(|part| inside(parent(weights), part)).collect();
+    }
     if !weights.ends_with(INDEX) {
         return Vec::new();
     }
@@ -186,4 +193,18 @@ pub fn parent(file: &str) -> &str {
 /// A name in a folder of a repository.
 pub fn inside(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_gguf_wants_all_its_files() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        let names = shards(&golden, "gguf_types/split-00002-of-00003.gguf");
+        assert_eq!(names, ["gguf_types/split-00001-of-00003.gguf", "gguf_types/split-00003-of-00003.gguf"]);
+        assert!(shards(&golden, "gguf_types/q4_0.gguf").is_empty());
+        assert!(shards(&golden, "gguf_types/none-there.gguf").is_empty());
+    }
 }

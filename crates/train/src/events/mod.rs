@@ -4,11 +4,17 @@
 //! `core/util/event.proto` and `core/framework/summary.proto`. Protocol buffers are a few varints here, and a crate
 //! for them would bring a compiler.
 
+pub mod hparams;
+mod wire;
+
 use anyhow::{Context, Result};
+use limber_config::Config;
+use limber_pipeline::Thumbnail;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use wire::{bytes, double, float, message, number};
 
 /// One event file, to which a run appends.
 pub struct Events {
@@ -48,6 +54,31 @@ impl Events {
         self.add(&words(now(), step, tag, text))
     }
 
+    /// An image under a heading of its own.
+    ///
+    /// # Errors
+    /// As [`Self::numbers`].
+    pub fn image(&mut self, step: usize, tag: &str, heading: &str, image: &Thumbnail) -> Result<()> {
+        let parts = [image.width.to_string().into_bytes(), image.height.to_string().into_bytes(), image.png.clone()];
+        self.add(&strings(now(), step, tag, "images", heading, &parts))
+    }
+
+    /// The settings of the run, to compare runs by.
+    ///
+    /// # Errors
+    /// As [`Self::numbers`].
+    pub fn settings(&mut self, config: &Config) -> Result<()> {
+        self.add(&event(now(), 0, 5, &hparams::start(&hparams::of(config), now())))
+    }
+
+    /// The run has come to its end.
+    ///
+    /// # Errors
+    /// As [`Self::numbers`].
+    pub fn end(&mut self, step: usize) -> Result<()> {
+        self.add(&event(now(), step, 5, &hparams::end(now())))
+    }
+
     /// A frame in one write, so that a kill leaves whole frames or one cut at the end, which readers pass over.
     fn add(&mut self, event: &[u8]) -> Result<()> {
         self.file.write_all(&frame(event)).context("cannot write TensorBoard's event file")
@@ -65,40 +96,10 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// Wire types of protocol buffers.
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const BYTES: u64 = 2;
-const FIXED32: u64 = 5;
-
-fn varint(mut n: u64, out: &mut Vec<u8>) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn key(field: u64, wire: u64, out: &mut Vec<u8>) {
-    varint(field << 3 | wire, out);
-}
-
-fn bytes(field: u64, value: &[u8], out: &mut Vec<u8>) {
-    key(field, BYTES, out);
-    varint(value.len() as u64, out);
-    out.extend_from_slice(value);
-}
-
-fn number(field: u64, value: u64, out: &mut Vec<u8>) {
-    key(field, VARINT, out);
-    varint(value, out);
-}
-
 /// An `Event` of this time and step; `field` holds `what`.
 fn event(time: f64, step: usize, field: u64, what: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(what.len() + 24);
-    key(1, FIXED64, &mut out);
-    out.extend(time.to_le_bytes());
+    double(1, time, &mut out);
     // A value of 0 is the default, which is not written.
     if step > 0 {
         number(2, step as u64, &mut out);
@@ -123,32 +124,35 @@ fn start(time: f64, step: usize) -> Vec<u8> {
 fn numbers(time: f64, step: usize, values: &[(&str, f64)]) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in values {
-        let mut one = Vec::new();
-        bytes(1, tag.as_bytes(), &mut one);
-        key(2, FIXED32, &mut one);
-        one.extend((*value as f32).to_le_bytes());
+        let mut one = message(1, tag.as_bytes());
+        float(2, *value as f32, &mut one);
         bytes(1, &one, &mut summary);
     }
     event(time, step, 5, &summary)
 }
 
-/// `Summary` of one `Value { tag, tensor, metadata }` of the plugin `text`: a tensor of one string.
+/// A text of the plugin `text`.
 fn words(time: f64, step: usize, tag: &str, text: &str) -> Vec<u8> {
+    strings(time, step, tag, "text", "", &[text.as_bytes().to_vec()])
+}
+
+/// `Summary` of one `Value { tag, tensor, metadata }` of a plugin: a tensor of strings under a heading, the tag where that
+/// is empty.
+fn strings(time: f64, step: usize, tag: &str, plugin: &str, heading: &str, all: &[Vec<u8>]) -> Vec<u8> {
     const DT_STRING: u64 = 7;
-    let (mut size, mut shape, mut tensor) = (Vec::new(), Vec::new(), Vec::new());
-    number(1, 1, &mut size);
-    bytes(2, &size, &mut shape);
+    let (mut size, mut tensor) = (Vec::new(), Vec::new());
+    number(1, all.len() as u64, &mut size);
     number(1, DT_STRING, &mut tensor);
-    bytes(2, &shape, &mut tensor);
-    bytes(8, text.as_bytes(), &mut tensor);
-    let (mut plugin, mut metadata, mut value, mut summary) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    bytes(1, b"text", &mut plugin);
-    bytes(1, &plugin, &mut metadata);
-    bytes(1, tag.as_bytes(), &mut value);
+    bytes(2, &message(2, &size), &mut tensor);
+    all.iter().for_each(|one| bytes(8, one, &mut tensor));
+    let mut metadata = message(1, &message(1, plugin.as_bytes()));
+    if !heading.is_empty() {
+        bytes(2, heading.as_bytes(), &mut metadata);
+    }
+    let mut value = message(1, tag.as_bytes());
     bytes(8, &tensor, &mut value);
     bytes(9, &metadata, &mut value);
-    bytes(1, &value, &mut summary);
-    event(time, step, 5, &summary)
+    event(time, step, 5, &message(1, &value))
 }
 
 fn frame(event: &[u8]) -> Vec<u8> {
@@ -189,12 +193,30 @@ mod tests {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/events/expected.tfevents");
         let golden = std::fs::read(golden).unwrap();
         let caption = "| image | said |\n|---|---|\n| a.png | a red circle é |";
+        let settings: [(String, serde_json::Value); 5] = [
+            ("encoder.kind".to_string(), "features".into()),
+            ("data.shuffle".to_string(), false.into()),
+            ("stitch.bias".to_string(), true.into()),
+            ("train.lr".to_string(), 0.25.into()),
+            ("train.warmup".to_string(), 0.into()),
+        ];
+        let settings = std::collections::BTreeMap::from(settings);
         let all = [
             version(1.5),
             numbers(2.25, 0, &[("train/loss", 3.75), ("train/lr", 0.0)]),
             numbers(1e9 + 0.125, 300, &[("validation/loss", 0.1)]),
             start(3.0, 70_000),
             words(4.0, 70_000, "captions", caption),
+            strings(
+                5.0,
+                9,
+                "validation/image 1",
+                "images",
+                "a red circle é",
+                &[b"2".into(), b"1".into(), b"PNG".into()],
+            ),
+            event(6.0, 0, 5, &hparams::start(&settings, 1.5)),
+            event(7.0, 70_000, 5, &hparams::end(2.5)),
         ];
         let ours: Vec<u8> = all.iter().flat_map(|event| frame(event)).collect();
         assert_eq!(ours, golden);

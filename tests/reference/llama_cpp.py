@@ -1,0 +1,85 @@
+"""What `limber convert` writes as GGUF, loaded by llama.cpp: greedy tokens against transformers', ids of texts.
+
+Run: `NODE_LLAMA_CPP=FOLDER [LIMBER_REAL=DIR] python tests/reference/llama_cpp.py --limber target/release/limber`
+FOLDER is where `npm i --ignore-scripts node-llama-cpp@3.21.1` ran; DIR holds `smollm2/`, `smollm2.gguf` and is asked for 60 tokens.
+llama.cpp keeps keys and values in f16, so a golden model is followed as far as its greedy tokens lead by 0.05.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ["gpt2/f32", "gpt2/untied", "gpt_neox/pythia", "gpt_neox/serial", "llama/bare"]
+TEXTS = json.loads((ROOT / "tests/golden/gguf_tokenizers/expected.json").read_text())["texts"]
+
+
+def llama_cpp(job):
+    script = Path(os.environ["NODE_LLAMA_CPP"]) / "limber_greedy.mjs"
+    script.write_text((Path(__file__).parent / "llama_cpp.mjs").read_text())
+    said = subprocess.run(["node", script], input=json.dumps(job), capture_output=True, text=True)
+    return json.loads(said.stdout.splitlines()[-1]) if said.stdout else {"error": said.stderr[-500:]}
+
+
+@torch.no_grad()
+def greedy(model, ids, count, least):
+    """Greedy tokens, up to the first whose lead is below `least`."""
+    out, text = [], list(ids)
+    for _ in range(count):
+        best = model(input_ids=torch.tensor([text])).logits[0, -1].topk(2)
+        if best.values[0] - best.values[1] < least:
+            break
+        out.append(int(best.indices[0]))
+        text.append(out[-1])
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--limber", type=Path, default=ROOT / "target/release/limber")
+    args = parser.parse_args()
+    failed = False
+
+    def check(name, written, ids, wanted, texts=(), tokenized=()):
+        nonlocal failed
+        found = llama_cpp({"file": str(written), "prompt": ids, "count": len(wanted), "texts": list(texts)})
+        good = found.get("greedy") == wanted and found.get("tokenized", []) == list(tokenized)
+        failed |= not good
+        print("ok    " if good else "FAILED", name, f"{len(wanted)} tokens, {len(texts)} texts", "" if good else json.dumps(found)[:400], flush=True)
+
+    def convert(source, out, *flags):
+        subprocess.run([args.limber, "convert", source, "--out", out, *flags], check=True, capture_output=True)
+        return out
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for case in GOLDEN:
+            source = ROOT / "tests/golden" / case
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+            ids = [1, 2, 3, 5, 8]
+            wanted = greedy(model, ids, 12, 0.05)
+            check(case, convert(source, folder / "m.gguf"), ids, wanted)
+        if "LIMBER_REAL" in os.environ:
+            real = Path(os.environ["LIMBER_REAL"])
+            known = json.loads((ROOT / "tests/real/smollm2.json").read_text())
+            texts, ids, wanted = known["texts"], known["prompt_ids"], known["greedy"]
+            # Blocks are kept, so llama.cpp says of both files the same.
+            first = llama_cpp({"file": str(real / "smollm2.gguf"), "prompt": ids, "count": 60, "texts": texts})
+            check("smollm2.gguf", convert(real / "smollm2.gguf", folder / "q.gguf"), ids, first["greedy"], texts, first["tokenized"])
+            check("smollm2.gguf in f32", convert(real / "smollm2.gguf", folder / "f.gguf", "--dtype", "f32"), ids, wanted, texts, known["llama.cpp"])
+            model = AutoModelForCausalLM.from_pretrained(real / "smollm2", dtype=torch.float32).eval()
+            tokenizer = AutoTokenizer.from_pretrained(real / "smollm2")
+            tokenized = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+            check("smollm2/", convert(real / "smollm2", folder / "h.gguf"), ids, greedy(model, ids, 60, 1e-3), texts, tokenized)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
