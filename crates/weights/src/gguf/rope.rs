@@ -26,8 +26,7 @@ pub fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
     let trained = entry("scaling.original_context_length").and_then(Value::whole).filter(|n| *n > 0);
     let unsupported = |what: String| Err(format!("{name}.rope.scaling.{what}, supported are none, linear and yarn"));
     match (kind, factor) {
-        ("none", _) | ("linear", None) => Ok(None),
-        ("linear", Some(factor)) if factor == 1.0 => Ok(None),
+        ("none", _) | ("linear", None | Some(1.0)) => Ok(None),
         ("linear", Some(factor)) => Ok(Some(json!({"rope_type": "linear", "factor": factor}))),
         ("yarn", Some(factor)) => {
             let mut out = json!({"rope_type": "yarn", "factor": factor});
@@ -129,16 +128,14 @@ fn frequencies(theta: f64, dim: usize, [factor, low, high]: [f64; 3], original: 
     (0..dim / 2).map(|i| of(turns(theta, dim, original, i)) as f32).collect()
 }
 
+/// Entries of a header, and factors of frequencies.
+pub type Entries = (Vec<(String, Value<'static>)>, Option<Vec<f32>>);
+
 /// Entries of a scaling, under the architecture's name, and the factors where a tensor says it.
 ///
 /// # Errors
 /// A scaling that a file cannot say.
-pub fn entries(
-    name: &str,
-    scaling: &Json,
-    dim: Option<usize>,
-    theta: Option<&Json>,
-) -> Result<(Vec<(String, Value<'static>)>, Option<Vec<f32>>), String> {
+pub fn entries(name: &str, scaling: &Json, dim: Option<usize>, theta: Option<&Json>) -> Result<Entries, String> {
     let number = |key: &str| scaling.get(key).and_then(Json::as_f64);
     let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Json::as_str);
     let trained = scaling.get("original_max_position_embeddings").and_then(Json::as_u64);
