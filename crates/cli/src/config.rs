@@ -7,10 +7,10 @@ use super::progress::Downloads;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use limber_config as config;
+use limber_hub as hub;
 use limber_pipeline::model::Depth;
 use limber_pipeline::overview::{Overview, overview};
 use limber_pipeline::{needs, plugins};
-use limber_weights::hub;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use super::output::note;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
-use limber_weights::hub::Event;
+use limber_hub::Event;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 

@@ -15,7 +15,7 @@ use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, Role};
 use limber_core::weights::{FrozenData, Request, WeightError};
 use limber_core::{InputSpec, Registry, WeightSource, Weights};
 use limber_data as data;
-use limber_weights::{self as weights, WeightSpec, hub};
+use limber_weights::{self as weights, WeightSpec, cache};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ fn opened<'a>(
             notes.push(format!(
                 "section \"{role}\": {spec} is not in the cache yet; `limber pull --config` downloads it"
             ));
-            let folder = hub::cache_folder().and_then(|cache| hub::snapshot_path(spec, &cache)).ok();
+            let folder = cache::cache_folder().and_then(|folder| cache::snapshot_path(spec, &folder)).ok();
             let source: Arc<dyn WeightSource> = Arc::new(Documents { random: RandomSource::new(0), folder });
             let entry = match section.kind.as_str() {
                 "auto" => registry.detect(role, source.as_ref()).context("its weights are not here yet")?,
@@ -133,7 +133,7 @@ fn is_cached(spec: &WeightSpec, role: Role, section: &Section, config: &Config, 
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     match spec {
         WeightSpec::Web(_) => weights::path_of(spec, &config.folder).is_some(),
-        _ => hub::cache_folder().is_ok_and(|cache| hub::locate(spec, &files, &cache).is_ok()),
+        _ => cache::cache_folder().is_ok_and(|folder| cache::locate(spec, &files, &folder).is_ok()),
     }
 }
 

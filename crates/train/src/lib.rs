@@ -123,7 +123,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     }
     let config = &config;
     let mut model = Model::load(config, registry)?;
-    model.offline(options.offline || weights::hub::is_offline());
+    model.offline(options.offline || limber_hub::is_offline());
     let adam = AdamW { betas: settings.betas, eps: settings.eps, weight_decay: settings.weight_decay };
     let mut optimizer = Optimizer::new(adam, model.stitch().variables());
     let mut state = State { step: 0, seed: settings.seed, skipped: 0, samples: 0, ranks: ranks.size() };

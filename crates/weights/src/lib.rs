@@ -10,12 +10,12 @@
 //! listed without that prefix. Where a pickle's dictionary holds no tensor itself but a dictionary `state_dict`,
 //! `model_state_dict`, `model` or `module`, that one is listed. Other nested dictionaries give dotted names.
 
+pub mod cache;
 mod checkpoint;
 mod convert;
 mod folder;
 mod format;
 mod gguf;
-pub mod hub;
 mod mapped;
 mod nothing;
 mod pickle;
@@ -31,7 +31,8 @@ pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, co
 pub use gguf::{DecoderDocuments, write as convert_to_gguf};
 pub use mapped::map;
 pub use safetensors::read as read_safetensors;
-pub use spec::{WebFile, WeightSpec};
+pub use sharded::shards as shard_names;
+pub use spec::{WebFile, WeightSpec, is_inside};
 pub use stored::{Element, Storage, StoredTensor};
 pub use write::{fill, fill_through, replace, save, save_through};
 
@@ -68,7 +69,7 @@ pub fn open_checkpoint(spec: &WeightSpec, files: &[&str], base: &Path) -> Result
         WeightSpec::Random(seed) => bail!("random:{seed} draws tensors when they are asked for, it has no files"),
         WeightSpec::Local(path) => base.join(path),
         WeightSpec::Web(file) if file.here(base).is_some() => file.here(base).unwrap_or_default(),
-        WeightSpec::Hub { .. } | WeightSpec::Web(_) => hub::locate(spec, files, &hub::cache_folder()?)?,
+        WeightSpec::Hub { .. } | WeightSpec::Web(_) => cache::locate(spec, files, &cache::cache_folder()?)?,
     };
     if path.is_dir() {
         let folder = Folder::disk(&path);
@@ -86,7 +87,7 @@ pub fn folder_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
         WeightSpec::Random(_) => return None,
         WeightSpec::Local(path) => base.join(path),
         WeightSpec::Web(_) => path_of(spec, base)?,
-        WeightSpec::Hub { .. } => hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()?,
+        WeightSpec::Hub { .. } => cache::snapshot_path(spec, &cache::cache_folder().ok()?).ok()?,
     };
     if path.is_dir() { Some(path) } else { path.parent().filter(|p| p.is_dir()).map(Path::to_path_buf) }
 }
@@ -97,9 +98,11 @@ pub fn path_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
     match spec {
         WeightSpec::Random(_) => None,
         WeightSpec::Local(path) => [base.join(path), PathBuf::from(path)].into_iter().find(|path| path.exists()),
-        WeightSpec::Web(file) => file.here(base).or_else(|| hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()),
+        WeightSpec::Web(file) => {
+            file.here(base).or_else(|| cache::snapshot_path(spec, &cache::cache_folder().ok()?).ok())
+        }
         WeightSpec::Hub { .. } => {
-            hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok().filter(|path| path.exists())
+            cache::snapshot_path(spec, &cache::cache_folder().ok()?).ok().filter(|path| path.exists())
         }
     }
 }

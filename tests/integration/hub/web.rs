@@ -5,7 +5,8 @@
 use super::program::{limber, run};
 use super::server::{Fault, File, Hub, commit, noise};
 use super::{Case, SECRET};
-use limber::weights::hub::{ensure, locate, pull};
+use limber::hub::{ensure, pull};
+use limber::weights::cache::locate;
 use limber::weights::{WebFile, WeightSpec};
 use std::fs;
 use std::path::Path;

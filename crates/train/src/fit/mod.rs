@@ -92,7 +92,7 @@ pub fn fit(
     let set = data::open(settings, &config.folder).context("section \"data\"")?;
     let config = without_start(config);
     let mut model = Model::load(&config, registry)?;
-    model.offline(options.offline || weights::hub::is_offline());
+    model.offline(options.offline || limber_hub::is_offline());
     let fitted = fit_into(&model, &config, set.as_ref(), (options.method, options.limit), watch)?;
     let variables = model.stitch().variables();
     weights::save(out, &tensors(&variables)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;

@@ -3,12 +3,12 @@
 //! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a partial file that the next run
 //! resumes. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
 
-use super::cache::CachedRepository;
 use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
-use super::store::make_parent;
+use super::store::{link, make_parent};
 use super::{Event, Report};
 use anyhow::{Context, Result, anyhow, bail};
 use limber_core::hash::hex;
+use limber_weights::cache::CachedRepository;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -59,7 +59,7 @@ impl Client {
                 fetched = true;
             }
         }
-        job.cached.link(&job.metadata.etag, job.commit, job.file)?;
+        link(job.cached, &job.metadata.etag, job.commit, job.file)?;
         Ok(fetched)
     }
 

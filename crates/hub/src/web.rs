@@ -1,51 +1,13 @@
-//! A file at an address of its own, kept in the hub's cache by the hub's own means: locked, resumed, verified, then named.
+//! A file at an address of its own, brought into the hub's cache by the hub's own means: locked, resumed, verified, then
+//! named.
 //!
-//! `limber--files/snapshots/HASH/NAME` is a link to the blob, HASH a hash of the address and of the sha256 that is asked
-//! for. Without a sha256 a part of an earlier run is gone on with only under the server's strong ETag. A file that is
-//! there is used as it is; [`pull`] asks the server whether it has another one now.
+//! Without a sha256 a part of an earlier run is gone on with only under the server's strong ETag. A file that is there is
+//! used as it is; [`pull`] asks the server whether it has another one now.
 
-use super::super::spec::WebFile;
-use super::cache::CachedRepository;
 use super::{Pulled, PulledFile, Report, Settings};
 use anyhow::Result;
-use limber_core::hash;
-use std::path::{Path, PathBuf};
-
-/// The folder of such files in the cache, beside the repositories'.
-const FOLDER: &str = "limber--files";
-
-fn repository(cache: &Path) -> CachedRepository {
-    CachedRepository { cache: cache.to_path_buf(), name: FOLDER.to_string() }
-}
-
-/// What stands where repositories have a commit.
-fn snapshot(file: &WebFile) -> String {
-    hash::short(&[file.address.as_bytes(), b"\n", file.sha256.as_deref().unwrap_or_default().as_bytes()])
-}
-
-/// Where a file belongs.
-fn path(file: &WebFile, cache: &Path) -> PathBuf {
-    repository(cache).snapshot(&snapshot(file)).join(file.name())
-}
-
-/// The file in the cache.
-///
-/// # Errors
-/// A file that is not there, and what brings it; `why` says why it is not downloaded now.
-pub fn locate(file: &WebFile, cache: &Path, why: Option<&str>) -> Result<PathBuf> {
-    let path = path(file, cache);
-    if path.is_file() {
-        return Ok(path);
-    }
-    let own = if cfg!(feature = "hub") {
-        format!("download it with `limber pull {}`, or ", file.address)
-    } else {
-        String::new()
-    };
-    let place = file.local.as_ref().map_or_else(|| path.display().to_string(), String::clone);
-    let why = why.map(|why| format!(", and {why}")).unwrap_or_default();
-    anyhow::bail!("{} is not in the cache {}{why}; {own}put it at {place}", file.address, cache.display())
-}
+use limber_weights::WebFile;
+use limber_weights::cache::{file_path, locate_file};
 
 /// Sees to it that the cache has the file, whichever version of it.
 ///
@@ -53,7 +15,7 @@ pub fn locate(file: &WebFile, cache: &Path, why: Option<&str>) -> Result<PathBuf
 /// The network forbidden or not there, a server that refuses, other bytes than the sha256 says, a disk that cannot be
 /// written.
 pub fn ensure(file: &WebFile, settings: &Settings, report: Report) -> Result<()> {
-    match path(file, &settings.cache).is_file() {
+    match file_path(file, &settings.cache).is_file() {
         true => Ok(()),
         false => pull(file, settings, report).map(|_| ()),
     }
@@ -74,7 +36,7 @@ pub fn pull(file: &WebFile, settings: &Settings, report: Report) -> Result<Pulle
         let _ = report;
         false
     };
-    let path = locate(file, &settings.cache, settings.offline.as_deref())?;
+    let path = locate_file(file, &settings.cache, settings.offline.as_deref())?;
     let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
     let name = file.name().to_string();
     Ok(Pulled { path, commit: None, files: vec![PulledFile { name, bytes, downloaded }] })
@@ -87,8 +49,10 @@ fn bring(file: &WebFile, settings: &Settings, report: Report) -> Result<bool> {
     use super::download::Job;
     use super::pull::is_network;
     use anyhow::Context;
+    use limber_core::hash;
+    use limber_weights::cache::{CachedRepository, file_snapshot};
 
-    let (cached, commit) = (&repository(&settings.cache), snapshot(file));
+    let (cached, commit) = (&CachedRepository::of_files(&settings.cache), file_snapshot(file));
     let client = Client::of(settings, &file.address)?;
     let subject = Subject::Web(&file.address);
     let mut run = || -> Result<bool> {
@@ -105,8 +69,8 @@ fn bring(file: &WebFile, settings: &Settings, report: Report) -> Result<bool> {
         client.download(&job, report)
     };
     run()
-        .map_err(|error| match is_network(&error) && !path(file, &settings.cache).is_file() {
-            true => locate(file, &settings.cache, Some(&format!("{error:#}"))).err().unwrap_or(error),
+        .map_err(|error| match is_network(&error) && !file_path(file, &settings.cache).is_file() {
+            true => locate_file(file, &settings.cache, Some(&format!("{error:#}"))).err().unwrap_or(error),
             false => error,
         })
         .with_context(|| format!("weights {}", file.address))
