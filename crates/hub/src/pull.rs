@@ -199,7 +199,7 @@ impl Run<'_> {
             let cached = &self.named.cached;
             let url = self.client.file_address(self.named.repository, self.commit, file);
             let (commit, subject) = (self.commit, *subject);
-            let job = Job { cached, commit, file, url: &url, metadata, subject, number: (i + 1, of) };
+            let job = Job { cached, commit, file, url: &url, metadata, subject, number: (i + 1, of), reuse: true };
             let downloaded = self.client.download(&job, report).with_context(|| self.named.spec.to_string())?;
             let bytes = std::fs::metadata(snapshot.join(file)).map_or(0, |found| found.len());
             pulled.push(PulledFile { name: file.to_string(), bytes, downloaded });

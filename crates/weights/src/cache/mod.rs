@@ -5,13 +5,15 @@
 
 pub mod environment;
 mod repository;
+mod verified;
 mod wanted;
 mod web;
 
 pub use environment::cache_folder;
 pub use repository::CachedRepository;
+pub use verified::other_hash;
 pub use wanted::{INDEX, Lack, Named, Wanted, inside, parent};
-pub use web::{locate as locate_file, path as file_path, snapshot as file_snapshot};
+pub use web::{Cached, locate as locate_file, look as look_for_file, path as file_path, snapshot as file_snapshot};
 
 use super::spec::WeightSpec;
 use anyhow::Result;
