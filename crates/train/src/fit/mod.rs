@@ -7,6 +7,7 @@
 mod solve;
 mod sums;
 
+use crate::start::OfData;
 use crate::tensors;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor, Var};
@@ -134,7 +135,8 @@ pub fn fit_into(
     loader.run(|| {
         let mut done = 0;
         while done < items {
-            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
+            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>();
+            let samples = samples.context(OfData)?;
             let first = done;
             done += samples.len();
             // What stands in for an item that cannot be read has its own position.
