@@ -43,7 +43,7 @@ pub fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
             set("attention_factor", beside.map(|x| json!(x * (1.0 + 0.1 * factor.ln()))));
             for key in ["scaling.yarn_log_multiplier", "scaling.yarn_ext_factor", "scaling.yarn_attn_factor"] {
                 if let Some(value) = entry(key).filter(|v| v.number() != Some(0.0)) {
-                    return unsupported(format!("{} is {value:?}", &key["scaling.".len()..]));
+                    return unsupported(format!("{} is {value}", &key["scaling.".len()..]));
                 }
             }
             Ok(Some(out))

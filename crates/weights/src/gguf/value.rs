@@ -33,6 +33,19 @@ pub enum Value<'a> {
     List(List<'a>),
 }
 
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Value::Whole(n) => write!(f, "{n}"),
+            Value::Signed(n) => write!(f, "{n}"),
+            Value::Float(x) => write!(f, "{x}"),
+            Value::Flag(flag) => write!(f, "{flag}"),
+            Value::Text(text) => write!(f, "{text:?}"),
+            Value::List(list) => write!(f, "{list:?}"),
+        }
+    }
+}
+
 /// Values of one type, in the bytes of the file.
 #[derive(Clone, PartialEq)]
 pub struct List<'a> {
