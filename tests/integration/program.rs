@@ -474,7 +474,7 @@ fn shipped_configs_go_by_their_names_from_any_folder() {
     let second: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
     assert_eq!(second["name"], "clip_linear");
     assert!(second["about"].as_str().unwrap().starts_with("CLIP RN50x16"), "{second}");
-    // A folder of that name is none that could be meant, a file goes before it.
+    // A folder of that name cannot be meant; a file of that name takes precedence.
     std::fs::create_dir(temporary.path().join("clip_linear")).unwrap();
     assert_eq!(show("clip_linear"), tree);
     std::fs::write(temporary.path().join("demo"), "encoder: {kind: beit}\nstitch: {kind: mlp}\ndecoder: {kind: opt}\n")

@@ -87,14 +87,10 @@ fn a_run_folder_is_a_model() {
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
     assert_eq!(limber(&["caption", "--run", at, "--config", "c.yaml", &image()]).status.code(), Some(2));
-    // A run that has not come to its end is used as far as it is.
+    // A run that has not finished is used as far as it got.
     fs::remove_file(run.join("stitch.safetensors")).unwrap();
     let output = limber(&["caption", "--run", at, "--max-tokens", "1", &image()]);
-    assert!(
-        stderr(&output).contains("has not come to its end; its stitch after step 20 is used"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("has not finished; its stitch after step 20 is used"), "{}", stderr(&output));
 }
 
 #[test]
@@ -123,7 +119,7 @@ fn a_copy_of_a_run_goes_on_in_its_own_folder() {
     // As a resumed run leaves it that is killed before its end: checkpoints newer than the stitch.
     fs::copy(run.join("stitch.safetensors"), copy.join("stitch.safetensors")).unwrap();
     let output = limber(&["caption", "--run", at, "--max-tokens", "1", &image()]);
-    let note = "has not come to its end; its stitch after step 12 is used";
+    let note = "has not finished; its stitch after step 12 is used";
     assert!(output.status.success() && stderr(&output).contains(note), "{}", stderr(&output));
 }
 

@@ -64,7 +64,7 @@ fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
             // Asked twice: a step may take minutes, and the last checkpoint is safe.
             std::process::exit(130);
         }
-        note("stopping with a checkpoint of the steps that are done; once more stops at once");
+        note("stopping with a checkpoint of the steps that are done; a second Ctrl-C stops at once, without one");
     })
     .context("cannot listen to Ctrl-C")?;
     let steps = config.train.as_ref().map_or(0, |t| t.steps);

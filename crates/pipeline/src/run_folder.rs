@@ -105,11 +105,10 @@ impl RunFolder {
         };
         let newest = all.iter().rev().map(|(n, at)| (n, at.join(STITCH))).find(|(_, stitch)| is_whole(stitch));
         if let (Which::Last, Some((n, newest))) = (which, newest)
-            // A run that came to its end and was resumed has checkpoints that are newer than the stitch of that end.
+            // A run that finished and was resumed has checkpoints that are newer than its final stitch.
             && !is_same(&wanted, &newest)
         {
-            let note =
-                format!("the run in {} has not come to its end; its stitch after step {n} is used", folder.display());
+            let note = format!("the run in {} has not finished; its stitch after step {n} is used", folder.display());
             return Ok((newest, Some(note)));
         }
         if wanted.is_file() {
@@ -195,8 +194,8 @@ mod tests {
 
     #[test]
     fn what_a_run_has_is_told() {
-        let place = tempfile::tempdir().unwrap();
-        let named = |end: &str| format!("{}{end}", place.path().display()).parse::<RunFolder>().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let named = |end: &str| format!("{}{end}", folder.path().display()).parse::<RunFolder>().unwrap();
         let fails = |end: &str, expected: &str| {
             let message = named(end).stitch().unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
@@ -210,24 +209,24 @@ mod tests {
             limber_weights::save(path, &BTreeMap::new(), &metadata).unwrap()
         };
         for n in [5, 10] {
-            std::fs::create_dir_all(step(place.path(), n)).unwrap();
-            write(&step(place.path(), n).join(STITCH), &n.to_string());
+            std::fs::create_dir_all(step(folder.path(), n)).unwrap();
+            write(&step(folder.path(), n).join(STITCH), &n.to_string());
         }
         fails("@step-7", "the run has step-5, step-10; train.keep says how many are kept");
         let (path, note) = named("").stitch().unwrap();
-        assert_eq!(path, step(place.path(), 10).join(STITCH));
-        assert!(note.unwrap().contains("has not come to its end; its stitch after step 10 is used"));
-        let last = place.path().join(STITCH);
+        assert_eq!(path, step(folder.path(), 10).join(STITCH));
+        assert!(note.unwrap().contains("has not finished; its stitch after step 10 is used"));
+        let last = folder.path().join(STITCH);
         write(&last, "10");
         assert_eq!(named("").stitch().unwrap(), (last.clone(), None));
-        // The run was resumed after its end, and ended before it came to the next one.
+        // The run was resumed after it had finished, and ended before it finished again.
         write(&last, "5");
         let (path, note) = named("").stitch().unwrap();
-        assert_eq!(path, step(place.path(), 10).join(STITCH));
+        assert_eq!(path, step(folder.path(), 10).join(STITCH));
         assert!(note.unwrap().contains("its stitch after step 10 is used"));
         // A checkpoint that was cut short is none.
-        std::fs::write(step(place.path(), 10).join(STITCH), "").unwrap();
+        std::fs::write(step(folder.path(), 10).join(STITCH), "").unwrap();
         assert_eq!(named("").stitch().unwrap(), (last, None));
-        assert_eq!(named("@step-5").stitch().unwrap().0, step(place.path(), 5).join(STITCH));
+        assert_eq!(named("@step-5").stitch().unwrap().0, step(folder.path(), 5).join(STITCH));
     }
 }

@@ -88,7 +88,7 @@ fn choose(path: &Path, files: &[&str]) -> Result<(Folder, String), WeightError> 
     Ok((folder, name))
 }
 
-/// The file that goes before an address, with the address's sha256, or else the one in the cache.
+/// The local file that takes precedence over an address, with the address's sha256, or else the one in the cache.
 fn open_file(file: &WebFile, files: &[&str], base: &Path) -> Result<Checkpoint> {
     if let Some(path) = file.here(base) {
         let (folder, name) = choose(&path, files)?;
@@ -124,7 +124,7 @@ pub fn folder_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
 }
 
 /// The file or folder of `spec` on this machine, where it is there: a path from `base`, else from the working folder; of an
-/// address, the path that goes before it, else its file in the cache.
+/// address, the path that takes precedence over it, else its file in the cache.
 pub fn path_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
     match spec {
         WeightSpec::Random(_) => None,

@@ -1,4 +1,4 @@
-//! Files at addresses of their own: downloaded once, resumed, verified, a local file going before them.
+//! Files at addresses of their own: downloaded once, resumed, verified, a local file taking precedence.
 //!
 //! The storage server of [`Hub`] serves them: `/SHA256`, with ranges, a strong ETag and faults.
 
@@ -155,7 +155,7 @@ fn a_sha256_holds_for_files_that_are_there() {
     assert!(fs::read(&path).unwrap() == bytes());
     damage();
     assert!(pull(&spec(&exact), &super::wanted(), &case.settings, &mut |_| ()).unwrap().files[0].downloaded);
-    // So is a local one, which goes before the address.
+    // So is a local one, which takes precedence over the address.
     let local = case.folder.path().join("mine.ckpt");
     fs::write(&local, noise(9, 300)).unwrap();
     let here = WebFile { local: Some(local.display().to_string()), ..exact };
