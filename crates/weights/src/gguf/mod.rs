@@ -10,6 +10,7 @@
 mod config;
 mod cursor;
 mod header;
+mod keys;
 mod names;
 mod rope;
 mod split;
