@@ -10,7 +10,7 @@ use super::torch;
 use super::write::{Planned, fill, header, sort};
 use anyhow::{Context, Result, anyhow, ensure};
 use half::f16;
-use limber_core::WeightType;
+use limber_core::{ModelConfig, WeightType};
 use limber_core::weights::{FrozenData, WeightSource};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -123,9 +123,9 @@ fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option
     if !dtype.is_some_and(WeightType::is_quantised) {
         return Ok(None);
     }
-    let Some(text) = checkpoint.document("config.json")? else { return Ok(None) };
-    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let Some(architecture) = config["model_type"].as_str().and_then(Architecture::of) else { return Ok(None) };
+    // What is beside the weights may be no description of a decoder.
+    let Ok(Some(config)) = ModelConfig::read(checkpoint) else { return Ok(None) };
+    let Some(architecture) = config.model_type().and_then(Architecture::of) else { return Ok(None) };
     let mut all = BTreeMap::new();
     for (name, tensor) in checkpoint.stored() {
         match architecture.file_name(name) {

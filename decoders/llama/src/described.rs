@@ -44,9 +44,8 @@ pub(super) fn described(config: &ModelConfig) -> Result<Config> {
     }
 }
 
-/// A Llama has biases where it says so, and no window.
+/// A Llama has biases where it says so, and no window: transformers reads no key of windows here.
 fn with_biases(found: Config, config: &ModelConfig) -> Result<Config> {
-    config.refuse("a llama", &["use_sliding_window", "sliding_window", "layer_types"])?;
     Ok(Config { attention_bias: config.flag("attention_bias")?, mlp_bias: config.flag("mlp_bias")?, ..found })
 }
 
@@ -58,9 +57,9 @@ fn window(config: &ModelConfig) -> Result<Option<usize>> {
     }
 }
 
-/// A Mistral has one window for all layers.
+/// A Mistral has one window for all layers, whatever `layer_types` says.
 fn with_one_window(found: Config, config: &ModelConfig) -> Result<Config> {
-    config.refuse("a mistral", &["attention_bias", "mlp_bias", "layer_types"])?;
+    config.refuse("a mistral", &["attention_bias", "mlp_bias"])?;
     let sliding_window = window(config)?;
     Ok(Config { use_sliding_window: Some(sliding_window.is_some()), sliding_window, ..found })
 }
