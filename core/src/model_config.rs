@@ -56,6 +56,11 @@ impl ModelConfig {
         &self.location
     }
 
+    /// All of it.
+    pub fn into_tree(self) -> Value {
+        self.tree
+    }
+
     /// The keys there are.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.tree.as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))

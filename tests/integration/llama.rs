@@ -10,6 +10,7 @@ use limber::core::registry::PreparedDecoder;
 use limber::generation::generate;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::path::Path;
 
 fn prepared(settings: Value, weights: &str) -> anyhow::Result<PreparedDecoder> {
     let registry = limber::built_in::registry().unwrap();

@@ -53,6 +53,7 @@ mod schema;
 mod siglip;
 mod structure;
 mod tokenizer;
+mod tokenizer_models;
 mod train;
 mod webdataset;
 mod weights;

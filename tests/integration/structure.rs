@@ -86,7 +86,7 @@ enum PackageKind {
 const CRATES: [(&str, &[&str], &[PackageKind]); 13] = [
     ("weights", &[], &[]),
     ("images", &[], &[]),
-    ("text", &[], &[]),
+    ("text", &["weights"], &[]),
     ("charts", &[], &[]),
     ("config", &["weights"], &[PackageKind::Configs]),
     ("data", &["config", "weights"], &[]),

@@ -38,6 +38,7 @@ pub(super) fn describe(architecture: &Architecture, header: &Header, shapes: &Sh
     let mut out = Map::new();
     let mut set = |key: &str, value: Json| drop(out.insert(key.into(), value));
     set("model_type", json!(architecture.model_types[0]));
+    set("architectures", json!([architecture.class]));
     set("vocab_size", json!(vocab));
     set("tie_word_embeddings", json!(!has("output.weight")));
     let ends = match Vocabulary::read(header) {
