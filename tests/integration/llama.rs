@@ -136,8 +136,8 @@ fn keys_that_transformers_does_not_read_change_nothing() {
     for (case, changes) in [
         (&LLAMA, json!({"sliding_window": 512, "use_sliding_window": true, "max_window_layers": 1})),
         (&LLAMA, json!({"layer_types": ["sliding_attention", "chunked"], "pretraining_tp": 2, "use_cache": false})),
-        (&MISTRAL, json!({"layer_types": ["full_attention"], "use_sliding_window": false})),
-        (&QWEN2, json!({"time_step_limit": "Infinity", "max_window_layers": 70})),
+        (&MISTRAL, json!({"layer_types": ["full_attention"], "use_sliding_window": false, "attention_bias": true})),
+        (&QWEN2, json!({"attention_bias": false, "mlp_bias": true, "time_step_limit": "Infinity", "max_window_layers": 70})),
     ] {
         assert_eq!(settings(case.changed(&changes).path()), settings(case.changed(&json!({})).path()), "{changes}");
     }
@@ -173,9 +173,7 @@ fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     scaling(json!({"type": "llama3", "factor": 2, "low_freq_factor": 1}), "high_freq_factor is null");
     scaling(json!({"type": "linear", "factor": 0}), "rope_scaling: factor is 0, expected a number above 0");
     LLAMA.refuses("rope_parameters", json!({"rope_theta": 0.5}), &["rope_theta is 0.5, expected a number above 1"]);
-    MISTRAL.refuses("attention_bias", json!(true), &["attention_bias is true"]);
     MISTRAL.refuses("sliding_window", json!(0), &["sliding_window is 0, expected at least 1"]);
-    QWEN2.refuses("attention_bias", json!(false), &["attention_bias is false", "supported is true"]);
     QWEN2.refuses("use_mrope", json!(true), &["use_mrope is true"]);
     QWEN2.refuses("layer_types", json!(["full_attention"]), &["layer_types has 1 entries for 2 layers"]);
     QWEN2.refuses("layer_types", json!(["chunked"]), &["layer_types is [\"chunked\"]", "\"sliding_attention\""]);
