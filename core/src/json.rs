@@ -44,7 +44,8 @@ mod tests {
     #[test]
     fn pythons_numbers_are_texts_and_others_are_as_they_were() {
         let text = r#"{"a": [0.0, Infinity], "b": -Infinity, "NaN": NaN, "c": "Infinity \\\" NaN", "d": 1}"#;
-        let expected = json!({"a": [0.0, "Infinity"], "b": "-Infinity", "NaN": "NaN", "c": "Infinity \\\" NaN", "d": 1});
+        let expected =
+            json!({"a": [0.0, "Infinity"], "b": "-Infinity", "NaN": "NaN", "c": "Infinity \\\" NaN", "d": 1});
         assert_eq!(parse(text).unwrap(), expected);
         assert_eq!(parse("{\"a\": 1}").unwrap(), json!({"a": 1}));
         for text in ["{\"a\": Infinit}", "{", "", "{\"a\": nan}", "\"\\"] {

@@ -220,7 +220,8 @@ mod tests {
             let own = json!({"size": 336, "crop_size": 336}).to_string();
             Texts(vec![("processor_config.json", nested.to_string()), ("preprocessor_config.json", own)])
         };
-        let nested = texts(json!({"image_processor": {"size": 448, "crop_size": 448}, "processor_class": "CLIPProcessor"}));
+        let nested =
+            texts(json!({"image_processor": {"size": 448, "crop_size": 448}, "processor_class": "CLIPProcessor"}));
         assert_eq!(read(&nested, clip).unwrap(), Some(ImageSpec::clip(448)));
         let other = texts(json!({"processor_class": "CLIPProcessor"}));
         assert_eq!(read(&other, clip).unwrap(), Some(ImageSpec::clip(336)));

@@ -69,8 +69,16 @@ fn numbers_that_no_model_has_are_refused_under_the_files_names() {
         ("llama.attention.head_count", size(0), "is 0, expected a whole number, at least 1"),
         ("llama.attention.head_count", size(5), "is 5, expected a divisor of embedding_length, 64"),
         ("llama.attention.head_count_kv", size(3), "is 3, expected a divisor of attention.head_count, 4"),
-        ("llama.attention.head_count_kv", size(u32::MAX), "is 4294967295, expected a divisor of attention.head_count, 4"),
-        ("llama.rope.dimension_count", size(u32::MAX - 1), "is missing, but the shape of blk.0.attn_q.weight is [64, 64]"),
+        (
+            "llama.attention.head_count_kv",
+            size(u32::MAX),
+            "is 4294967295, expected a divisor of attention.head_count, 4",
+        ),
+        (
+            "llama.rope.dimension_count",
+            size(u32::MAX - 1),
+            "is missing, but the shape of blk.0.attn_q.weight is [64, 64]",
+        ),
         ("tokenizer.ggml.eos_token_id", size(70), "is 70, expected one of the vocabulary's 70 ids"),
         ("tokenizer.ggml.eos_token_id", size(u32::MAX), "is 4294967295, expected one of the vocabulary's 70 ids"),
     ] {
@@ -105,8 +113,18 @@ fn entries_that_few_files_have_are_held_to_their_bounds_too() {
     std::fs::write(&path, with_entry(&llama, "llama.nobody", F32, &nan)).unwrap();
     limber::weights::open(&path.to_str().unwrap().parse().unwrap(), &[], Path::new(".")).unwrap();
     for (key, kind, value, expected) in [
-        ("tokenizer.ggml.bos_token_id", U32, 70u32.to_le_bytes().to_vec(), "is 70, expected one of the vocabulary's 70"),
-        ("tokenizer.ggml.bos_token_id", 5, (-1i32).to_le_bytes().to_vec(), "is -1, expected one of the vocabulary's 70"),
+        (
+            "tokenizer.ggml.bos_token_id",
+            U32,
+            70u32.to_le_bytes().to_vec(),
+            "is 70, expected one of the vocabulary's 70",
+        ),
+        (
+            "tokenizer.ggml.bos_token_id",
+            5,
+            (-1i32).to_le_bytes().to_vec(),
+            "is -1, expected one of the vocabulary's 70",
+        ),
         ("tokenizer.ggml.eot_token_id", U32, u32::MAX.to_le_bytes().to_vec(), "is 4294967295, expected one of the"),
         ("llama.rope.scaling.factor", F32, nan.clone(), "is NaN, expected a number above 0"),
         ("llama.rope.scaling.factor", F32, (-2f32).to_le_bytes().to_vec(), "is -2, expected a number above 0"),
@@ -116,7 +134,8 @@ fn entries_that_few_files_have_are_held_to_their_bounds_too() {
         ("llama.attention.value_length", U32, 8u32.to_le_bytes().to_vec(), "is 8, supported is that of keys, 16"),
     ] {
         let said = message(&path, &with_entry(&llama, key, kind, &value));
-        let named = if expected.starts_with("is ") { format!("metadata entry {key} {expected}") } else { expected.into() };
+        let named =
+            if expected.starts_with("is ") { format!("metadata entry {key} {expected}") } else { expected.into() };
         assert!(said.contains(&named), "{said}");
     }
 }

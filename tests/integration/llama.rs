@@ -137,7 +137,10 @@ fn keys_that_transformers_does_not_read_change_nothing() {
         (&LLAMA, json!({"sliding_window": 512, "use_sliding_window": true, "max_window_layers": 1})),
         (&LLAMA, json!({"layer_types": ["sliding_attention", "chunked"], "pretraining_tp": 2, "use_cache": false})),
         (&MISTRAL, json!({"layer_types": ["full_attention"], "use_sliding_window": false, "attention_bias": true})),
-        (&QWEN2, json!({"attention_bias": false, "mlp_bias": true, "time_step_limit": "Infinity", "max_window_layers": 70})),
+        (
+            &QWEN2,
+            json!({"attention_bias": false, "mlp_bias": true, "time_step_limit": "Infinity", "max_window_layers": 70}),
+        ),
     ] {
         assert_eq!(settings(case.changed(&changes).path()), settings(case.changed(&json!({})).path()), "{changes}");
     }

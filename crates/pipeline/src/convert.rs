@@ -3,8 +3,8 @@
 
 use crate::built_in;
 use anyhow::{Context, Result, bail};
-use limber_core::{ModelConfig, WeightSource};
 use limber_core::registry::Role;
+use limber_core::{ModelConfig, WeightSource};
 use limber_text::Tokenizer;
 use limber_weights::{
     Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, DecoderDocuments, convert,

@@ -24,8 +24,7 @@ const DECODER: &str = "added_tokens_decoder";
 /// Special tokens beside those of every tokenizer.
 const EXTRA: &str = "extra_special_tokens";
 /// Special tokens of every tokenizer, in the order in which they are added.
-const NAMED: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 /// The class whose `vocab.json` and `merges.txt` say all: GPT-2's, also that of GPT-J's and OPT's folders.
 const BYTE_LEVEL: &str = "GPT2Tokenizer";
 
@@ -64,9 +63,7 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
 /// of text, the end of text and the unknown token (OPT's name `</s>` for all three).
 fn byte_level_bpe(label: &str, read: Read, config: &Value) -> Result<tokenizers::Tokenizer> {
     let (Some(vocab), Some(merges)) = (read(VOCAB)?, read(MERGES)?) else {
-        bail!(
-            "no tokenizer in {label}: looked for {TOKENIZER}, for {VOCAB} with {MERGES}, and for a tokenizer.model"
-        )
+        bail!("no tokenizer in {label}: looked for {TOKENIZER}, for {VOCAB} with {MERGES}, and for a tokenizer.model")
     };
     // Other byte-level tokenizers split texts by patterns of their own, which these two files do not hold.
     if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
@@ -130,9 +127,9 @@ fn merged(mut config: Value, special: Value) -> Value {
 fn named(config: &Value) -> Vec<AddedToken> {
     let Some(map) = config.as_object() else { return Vec::new() };
     let usual = NAMED.iter().filter_map(|key| map.get(*key));
-    let own = map.iter().filter(|(key, value)| {
-        key.ends_with("_token") && value.is_string() && !NAMED.contains(&key.as_str())
-    });
+    let own = map
+        .iter()
+        .filter(|(key, value)| key.ends_with("_token") && value.is_string() && !NAMED.contains(&key.as_str()));
     let own = own.map(|(_, value)| value);
     let is_set = |value: &&Value| value.as_array().is_none_or(|list| !list.is_empty()) && !value.is_null();
     // The second is the older name of the first.
@@ -145,7 +142,13 @@ fn named(config: &Value) -> Vec<AddedToken> {
         }
     };
     let listed = of(map.get("model_specific_special_tokens")).into_iter().chain(of(extra));
-    usual.chain(own).cloned().chain(listed).filter_map(|value| describe(&value)).map(|token| token.special(true)).collect()
+    usual
+        .chain(own)
+        .cloned()
+        .chain(listed)
+        .filter_map(|value| describe(&value))
+        .map(|token| token.special(true))
+        .collect()
 }
 
 /// Tokens that lie beside the vocabulary, in the order of their ids; then named special tokens.
@@ -165,7 +168,8 @@ fn add_tokens(tokenizer: &mut tokenizers::Tokenizer, label: &str, read: Read, co
     if let Some(decoder) = config.get(DECODER).and_then(Value::as_object) {
         for (id, token) in decoder {
             let id = id.parse().map_err(|_| anyhow!("{label}/{CONFIG}: {DECODER}: {id:?} is not an id"))?;
-            let token = describe(token).ok_or_else(|| anyhow!("{label}/{CONFIG}: {DECODER}: {token} has no content"))?;
+            let token =
+                describe(token).ok_or_else(|| anyhow!("{label}/{CONFIG}: {DECODER}: {token} has no content"))?;
             numbered.insert(id, (token, CONFIG));
         }
     }

@@ -10,8 +10,8 @@ use super::torch;
 use super::write::{Planned, fill, header, sort};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use half::f16;
-use limber_core::{ModelConfig, WeightType};
 use limber_core::weights::{FrozenData, WeightSource};
+use limber_core::{ModelConfig, WeightType};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
@@ -111,7 +111,8 @@ pub fn convert(
         let mut tensor = stored[part.name].clone();
         let target = target(part.name, &tensor, options.dtype);
         if transposed.contains(part.name) {
-            tensor = tensor.dense().and_then(|tensor| tensor.transposed()).map_err(|e| anyhow!(e)).with_context(label)?;
+            tensor =
+                tensor.dense().and_then(|tensor| tensor.transposed()).map_err(|e| anyhow!(e)).with_context(label)?;
         }
         write_one(out, &tensor, target, part.bytes).with_context(label)?;
         done += part.bytes as u64;
@@ -154,7 +155,10 @@ fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option
 }
 
 /// All tensors as transformers reads them, and those that are still to be transposed when they are written, one at a time.
-fn plain(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<(Option<BTreeMap<String, StoredTensor>>, BTreeSet<String>)> {
+fn plain(
+    checkpoint: &Checkpoint,
+    dtype: Option<WeightType>,
+) -> Result<(Option<BTreeMap<String, StoredTensor>>, BTreeSet<String>)> {
     const DENSE: &str = "transformers reads f32, f16 and bf16: set one of them as the type";
     if let Some(dtype) = dtype.filter(|dtype| dtype.is_quantised()) {
         bail!("{}: the type is {}, {DENSE}", checkpoint.label(), dtype.name())

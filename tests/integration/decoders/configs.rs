@@ -26,7 +26,8 @@ fn any_of_several_ids_ends_a_text() {
         std::fs::remove_file(&generation).ok();
         assert_eq!(prepared(case.kind, copy.path()).spec.eos, [5, 7]);
         // What generation is configured with comes first.
-        std::fs::write(&generation, json!({"eos_token_id": [8, 3, 4], "_from_model_config": true}).to_string()).unwrap();
+        std::fs::write(&generation, json!({"eos_token_id": [8, 3, 4], "_from_model_config": true}).to_string())
+            .unwrap();
         assert_eq!(prepared(case.kind, copy.path()).spec.eos, [8, 3, 4]);
         std::fs::write(&generation, json!({"eos_token_id": null}).to_string()).unwrap();
         assert_eq!(prepared(case.kind, copy.path()).spec.eos, [5, 7]);

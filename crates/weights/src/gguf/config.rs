@@ -16,7 +16,11 @@ const ACTIVATION: &str = "limber.hidden_act";
 pub(super) type Entry = (String, Value<'static>);
 
 /// A file's settings in the names of transformers; `shapes` are those of all tensors.
-pub(super) fn describe(architecture: &Architecture, header: &Header, shapes: &Shapes) -> Result<Map<String, Json>, String> {
+pub(super) fn describe(
+    architecture: &Architecture,
+    header: &Header,
+    shapes: &Shapes,
+) -> Result<Map<String, Json>, String> {
     let keys = Keys::new(header, architecture.name);
     let has = |name: &str| shapes.contains_key(name);
     // Any layer's: llama.cpp asks each of its own.
@@ -25,7 +29,10 @@ pub(super) fn describe(architecture: &Architecture, header: &Header, shapes: &Sh
         shapes.keys().any(|name| name.starts_with("blk.") && biased(name))
     };
     let words = shapes.get("token_embd.weight").ok_or("a GGUF file without token_embd.weight")?;
-    let [vocab @ 1.., _] = **words else { return Err(format!("token_embd.weight has shape {words:?}")) };
+    let [vocab, _] = **words else { return Err(format!("token_embd.weight has shape {words:?}")) };
+    if vocab == 0 {
+        return Err("token_embd.weight has no rows".into());
+    }
     let (width, heads) = (keys.size("embedding_length")?, keys.size("attention.head_count")?);
     keys.expect("embedding_length", width, shapes, "token_embd.weight", 1)?;
     if !width.is_multiple_of(heads) {

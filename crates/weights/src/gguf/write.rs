@@ -14,8 +14,8 @@ use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one}
 use crate::stored::{Shuffled, Storage, StoredTensor};
 use crate::write::fill;
 use anyhow::{Context, Result, anyhow, bail};
-use limber_core::{ModelConfig, WeightType};
 use limber_core::weights::WeightSource;
+use limber_core::{ModelConfig, WeightType};
 use serde_json::{Map, Value as Json};
 use std::io::Write;
 use std::path::Path;

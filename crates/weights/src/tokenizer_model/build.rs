@@ -127,15 +127,11 @@ fn other(model: &Model, config: &Value, user: &[&str]) -> Result<[Value; 3], Str
         let mut pieces = user.to_vec();
         pieces.sort_by_key(|piece| std::cmp::Reverse(piece.chars().count()));
         let pattern = pieces.into_iter().map(escaped).collect::<Vec<_>>().join("|");
-        splitters.push(
-            json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false}),
-        );
+        splitters
+            .push(json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false}));
     }
-    let splitting = if splitters.is_empty() {
-        Value::Null
-    } else {
-        json!({"type": "Sequence", "pretokenizers": splitters})
-    };
+    let splitting =
+        if splitters.is_empty() { Value::Null } else { json!({"type": "Sequence", "pretokenizers": splitters}) };
     let normalizer = json!({"type": "Sequence", "normalizers": normalizers});
     Ok([normalizer, splitting, joined(model.byte_fallback, model.prefix)])
 }

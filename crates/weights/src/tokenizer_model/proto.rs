@@ -100,7 +100,8 @@ impl Model {
     /// # Errors
     /// Bytes that are no such model.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let strange = |e: String| format!("neither a model of SentencePiece ({e}) nor tiktoken's lines of token and rank");
+        let strange =
+            |e: String| format!("neither a model of SentencePiece ({e}) nor tiktoken's lines of token and rank");
         let model = Self::message(bytes).map_err(strange)?;
         match model.texts.is_empty() {
             true => Err(strange("it has no pieces".into())),
@@ -199,9 +200,13 @@ mod tests {
             [&[10, out.len() as u8], out.as_slice()].concat()
         };
         // Type 2, bytes to fall back to; no prefix.
-        let bytes = [piece("<unk>", 0.0, 2), piece("a", -1.5, 1), vec![18, 5, 24, 2, 152, 2, 1], vec![26, 2, 24, 0]].concat();
+        let bytes =
+            [piece("<unk>", 0.0, 2), piece("a", -1.5, 1), vec![18, 5, 24, 2, 152, 2, 1], vec![26, 2, 24, 0]].concat();
         let model = Model::read(&bytes).unwrap();
-        assert_eq!((model.texts.as_slice(), model.scores.as_slice()), (&["<unk>".into(), "a".into()][..], &[0.0, -1.5][..]));
+        assert_eq!(
+            (model.texts.as_slice(), model.scores.as_slice()),
+            (&["<unk>".into(), "a".into()][..], &[0.0, -1.5][..])
+        );
         assert_eq!(model.kinds, [Kind::Unknown, Kind::Normal]);
         assert_eq!((model.algorithm, model.byte_fallback, model.prefix, model.trims), (2, true, false, true));
         for end in 1..bytes.len() {
