@@ -423,7 +423,7 @@ fn shipped_configs_go_by_their_names_from_any_folder() {
     assert_eq!((&tree["stitch"]["weights"], &tree["train"]["start"]), (&json!(source), &json!("random")));
     let names = String::from_utf8(run(&["config", "list"]).stdout).unwrap();
     assert!(names.lines().any(|line| line.starts_with("clip_linear ") && line.contains("CLIP RN50x16")), "{names}");
-    // A folder of that name is none that could be meant, a file goes before it.
+    // A folder of that name cannot be meant; a file of that name takes precedence.
     std::fs::create_dir(temporary.path().join("clip_linear")).unwrap();
     assert_eq!(show("clip_linear"), tree);
     std::fs::write(temporary.path().join("demo"), "encoder: {kind: beit}\nstitch: {kind: mlp}\ndecoder: {kind: opt}\n")

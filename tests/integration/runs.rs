@@ -86,14 +86,10 @@ fn a_run_folder_is_a_model() {
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     }
     assert_eq!(limber(&["caption", "--run", at, "--config", "c.yaml", &image()]).status.code(), Some(2));
-    // A run that has not come to its end is used as far as it is.
+    // A run that has not finished is used as far as it got.
     fs::remove_file(run.join("stitch.safetensors")).unwrap();
     let output = limber(&["caption", "--run", at, "--max-tokens", "1", &image()]);
-    assert!(
-        stderr(&output).contains("has not come to its end; its stitch after step 20 is used"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("has not finished; its stitch after step 20 is used"), "{}", stderr(&output));
 }
 
 #[test]

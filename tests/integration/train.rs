@@ -187,7 +187,7 @@ fn twenty_kills_and_some_interrupts_cost_nothing_but_time() {
                 let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
                 let output = child.wait_with_output().unwrap();
                 let message = String::from_utf8_lossy(&output.stderr);
-                // It may not listen yet in the moment of the signal, or have come to its end.
+                // It may not listen yet in the moment of the signal, or have finished.
                 if kill.success() && output.status.code() == Some(1) {
                     assert!(message.contains("interrupted after step") && message.contains("--resume"), "{message}");
                 }

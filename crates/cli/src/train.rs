@@ -53,7 +53,7 @@ fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
             // Asked twice: a step may take minutes, and the last checkpoint is safe.
             std::process::exit(130);
         }
-        note("stopping after this step with a checkpoint; once more stops at once");
+        note("stopping after this step with a checkpoint; a second Ctrl-C stops at once, without one");
     })
     .context("cannot listen to Ctrl-C")?;
     let steps = config.train.as_ref().map_or(0, |t| t.steps);

@@ -64,7 +64,7 @@ fn inlined(schema: &Value, root: &Value) -> Value {
         };
         own.insert(key.clone(), value);
     }
-    // What a property says of itself goes before what its type says.
+    // The description of a property takes precedence over that of its type.
     for (key, value) in schema.as_object().into_iter().flatten().filter(|(key, _)| *key != "$ref") {
         if schema.get("$ref").is_some() || key == "description" {
             own.insert(key.clone(), value.clone());

@@ -8,7 +8,7 @@ use limber_core::settings::shown;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves over the steps.
+/// Learning rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
@@ -83,7 +83,7 @@ pub struct Train {
     pub warmup: usize,
     /// The curve of the warm-up.
     pub warmup_type: Warmup,
-    /// How the learning rate moves.
+    /// Learning rate schedule.
     pub schedule: Schedule,
     /// Largest global norm of the gradient; 0 does not clip.
     #[schemars(range(min = 0))]

@@ -61,14 +61,14 @@ pub fn data_sets(config: &Config) -> Vec<String> {
     let sets = [("data", config.data.as_ref()), ("train.validate.data", validate)];
     let mut missing = Vec::new();
     for (section, data) in sets.into_iter().filter_map(|(section, data)| Some((section, data?))) {
-        let place = |key: &str| format!("section {section:?}, key {key:?}");
+        let location = |key: &str| format!("section {section:?}, key {key:?}");
         if is_one_path(data) && !config.resolve(&data.path).exists() {
-            missing.push(absent(&place("path"), &data.path, &config.folder));
+            missing.push(absent(&location("path"), &data.path, &config.folder));
         }
         if let Some(features) = data.features.as_ref().filter(|features| !config.resolve(features).exists()) {
             missing.push(format!(
                 "{}: {}: no such folder; `limber encode --data` makes it",
-                place("features"),
+                location("features"),
                 config.resolve(features).display()
             ));
         }
@@ -81,8 +81,8 @@ fn is_one_path(data: &Data) -> bool {
     data.format != DataFormat::Webdataset || !(data.path.contains(['{', '*']) || data.path.contains("::"))
 }
 
-fn absent(place: &str, path: &str, folder: &Path) -> String {
-    format!("{place}: there is no file or folder {:?}", folder.join(path).display().to_string())
+fn absent(location: &str, path: &str, folder: &Path) -> String {
+    format!("{location}: there is no file or folder {:?}", folder.join(path).display().to_string())
 }
 
 #[cfg(test)]

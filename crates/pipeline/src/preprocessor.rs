@@ -81,7 +81,7 @@ impl Preprocessor {
         self.feature_spec
     }
 
-    /// Where tensors lie.
+    /// The device that holds the tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }

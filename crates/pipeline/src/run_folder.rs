@@ -100,8 +100,7 @@ impl RunFolder {
             return Ok((wanted, None));
         }
         if let (Which::Last, Some((n, newest))) = (which, all.last()) {
-            let note =
-                format!("the run in {} has not come to its end; its stitch after step {n} is used", folder.display());
+            let note = format!("the run in {} has not finished; its stitch after step {n} is used", folder.display());
             return Ok((newest.join(STITCH), Some(note)));
         }
         let mut there: Vec<String> = all.iter().map(|(n, _)| format!("step-{n}")).collect();
@@ -159,8 +158,8 @@ mod tests {
 
     #[test]
     fn what_a_run_has_is_told() {
-        let place = tempfile::tempdir().unwrap();
-        let named = |end: &str| format!("{}{end}", place.path().display()).parse::<RunFolder>().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let named = |end: &str| format!("{}{end}", folder.path().display()).parse::<RunFolder>().unwrap();
         let fails = |end: &str, expected: &str| {
             let message = named(end).stitch().unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
@@ -170,15 +169,15 @@ mod tests {
         fails("", "the run has no checkpoint");
         fails("@best", "the run has no checkpoint; the best is kept where train.validate names held-out data");
         for n in [5, 10] {
-            std::fs::create_dir_all(step(place.path(), n)).unwrap();
-            std::fs::write(step(place.path(), n).join(STITCH), "").unwrap();
+            std::fs::create_dir_all(step(folder.path(), n)).unwrap();
+            std::fs::write(step(folder.path(), n).join(STITCH), "").unwrap();
         }
         fails("@step-7", "the run has step-5, step-10; train.keep says how many are kept");
         let (path, note) = named("").stitch().unwrap();
-        assert_eq!(path, step(place.path(), 10).join(STITCH));
-        assert!(note.unwrap().contains("has not come to its end; its stitch after step 10 is used"));
-        std::fs::write(place.path().join(STITCH), "").unwrap();
-        assert_eq!(named("").stitch().unwrap(), (place.path().join(STITCH), None));
-        assert_eq!(named("@step-5").stitch().unwrap().0, step(place.path(), 5).join(STITCH));
+        assert_eq!(path, step(folder.path(), 10).join(STITCH));
+        assert!(note.unwrap().contains("has not finished; its stitch after step 10 is used"));
+        std::fs::write(folder.path().join(STITCH), "").unwrap();
+        assert_eq!(named("").stitch().unwrap(), (folder.path().join(STITCH), None));
+        assert_eq!(named("@step-5").stitch().unwrap().0, step(folder.path(), 5).join(STITCH));
     }
 }

@@ -103,7 +103,7 @@ pub fn folder_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
 }
 
 /// The file or folder of `spec` on this machine, where it is there: a path from `base`, else from the working folder; of an
-/// address, the path that goes before it, else its file in the cache.
+/// address, the path that takes precedence over it, else its file in the cache.
 pub fn path_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
     match spec {
         WeightSpec::Random(_) => None,

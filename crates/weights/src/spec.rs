@@ -35,12 +35,12 @@ pub struct WebFile {
     pub address: String,
     /// The sha256 that its bytes must have, 64 digits in lower case.
     pub sha256: Option<String>,
-    /// A path that goes before the address where it is there.
+    /// A path that takes precedence over the address if it exists.
     pub local: Option<String>,
 }
 
 impl WebFile {
-    /// The path that goes before the address, where it is there: from `base`, else from the working folder.
+    /// The path that takes precedence over the address, if it exists: from `base`, else from the working folder.
     pub fn here(&self, base: &Path) -> Option<PathBuf> {
         let local = Path::new(self.local.as_ref()?);
         [base.join(local), local.to_path_buf()].into_iter().find(|path| path.exists())

@@ -1,4 +1,4 @@
-//! Files at addresses of their own: downloaded once, resumed, verified, a local file going before them.
+//! Files at addresses of their own: downloaded once, resumed, verified, a local file taking precedence.
 //!
 //! The storage server of [`Hub`] serves them: `/SHA256`, with ranges, a strong ETag and faults.
 
