@@ -97,7 +97,7 @@ fn files_that_transformers_4_and_5_save_give_its_pixels() {
     let (expected, lists) = (tensors("processors"), lists("processors"));
     let picture = picture(&expected["picture"]);
     let files = lists["files"].as_object().unwrap();
-    assert_eq!(files.len(), 23);
+    assert_eq!(files.len(), 21);
     for (name, files) in files {
         let files: Vec<(&str, &Value)> = files.as_object().unwrap().iter().map(|(n, v)| (n.as_str(), v)).collect();
         let found = processed(&picture, &files);

@@ -142,6 +142,12 @@ impl Tokenizer {
     /// # Errors
     /// A token that the tokenizer's decoder refuses.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // A decoder with rules of its own sees all ids at once: it makes a character of none of the bytes in a row that are
+        // not UTF-8 as a whole, which a stream cannot know in time.
+        if let Inner::Trained { tokenizer, special, bytes: false } = &self.inner {
+            let shown: Vec<u32> = ids.iter().filter(|id| !(skip_special && special.contains(id))).copied().collect();
+            return tokenizer.decode(&shown, skip_special).map_err(|e| anyhow!("cannot decode {ids:?}: {e}"));
+        }
         let mut stream = self.stream(skip_special);
         let mut text = String::new();
         for id in ids {
@@ -151,7 +157,8 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// Decodes id after id; what it gives together is what [`Self::decode`] gives.
+    /// Decodes id after id; what it gives together is what [`Self::decode`] gives, save that bytes in a row that are not UTF-8
+    /// as a whole may have given characters before that showed.
     pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
         TextStream::new(self, skip_special)
     }
