@@ -108,7 +108,7 @@ fn a_copy_of_a_run_goes_on_in_its_own_folder() {
     assert_eq!(String::from_utf8_lossy(&resumed.stdout).trim(), copy.join("stitch.safetensors").display().to_string());
     assert!(copy.join("checkpoints/step-00000012").is_dir() && !run.join("checkpoints/step-00000012").exists());
     assert_eq!((log(&copy).len(), fs::read(run.join("log.jsonl")).unwrap() == before), (12, true));
-    // Another output still goes before the run's own folder.
+    // Another output still takes precedence over the run's own folder.
     let other = place.path().join("other");
     let set = format!("train.output={}", other.display());
     let output = limber(&["train", "--run", at, "--set", &set, "--set", "train.steps=1"]);

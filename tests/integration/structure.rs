@@ -87,7 +87,7 @@ const CRATES: [(&str, &[&str], &[PackageKind]); 14] = [
     ("weights", &[], &[]),
     ("hub", &["weights"], &[]),
     ("images", &[], &[]),
-    ("text", &[], &[]),
+    ("text", &["weights"], &[]),
     ("charts", &[], &[]),
     ("config", &["weights"], &[PackageKind::Configs]),
     ("data", &["config", "weights"], &[]),

@@ -1,5 +1,5 @@
 //! `limber convert IN --out F`: any readable checkpoint to one safetensors file, or one of PyTorch's, a decoder to one GGUF
-//! file.
+//! file or to a folder as transformers saves it.
 
 use super::options::Network;
 use super::output;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use limber_core::WeightType;
-use limber_pipeline::convert::to_gguf;
+use limber_pipeline::convert::{to_folder, to_gguf};
 use limber_pipeline::needs;
 use limber_weights::{
     Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, open_checkpoint,
@@ -21,7 +21,8 @@ pub struct Arguments {
     /// Checkpoint: a file, a folder or hf:owner/name
     #[arg(value_name = "IN")]
     input: String,
-    /// File to write; it appears once it is complete
+    /// File to write, which appears once it is complete; for a decoder also a folder (a path that ends in / or is one),
+    /// in transformers' layout
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Format of the file [default: gguf for a name that ends in .gguf, else safetensors]
@@ -69,7 +70,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ..ConvertOptions::default()
     };
     let mut progress: Option<Progress> = None;
+    let is_folder = arguments.out.is_dir() || arguments.out.as_os_str().as_encoded_bytes().ends_with(b"/");
     let (write, tied) = match format {
+        Format::Safetensors if is_folder => (to_folder as Write, "it is written again"),
         Format::Safetensors | Format::Torch => (convert as Write, "it is written again"),
         Format::Gguf => (to_gguf as Write, "it is written once"),
     };

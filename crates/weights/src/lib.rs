@@ -23,6 +23,7 @@ mod safetensors;
 mod sharded;
 mod spec;
 mod stored;
+mod tokenizer_model;
 mod torch;
 mod write;
 
@@ -34,6 +35,7 @@ pub use safetensors::read as read_safetensors;
 pub use sharded::shards as shard_names;
 pub use spec::{WebFile, WeightSpec, is_inside};
 pub use stored::{Element, Storage, StoredTensor};
+pub use tokenizer_model::documents as tokenizer_documents;
 pub use write::{fill, fill_through, replace, save, save_through};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -53,6 +55,15 @@ pub fn open(spec: &WeightSpec, files: &[&str], base: &Path) -> Result<Arc<dyn We
         WeightSpec::Random(seed) => Ok(Arc::new(RandomSource::new(*seed))),
         _ => Ok(Arc::new(open_checkpoint(spec, files, base)?)),
     }
+}
+
+/// A text of the folder `path` as a checkpoint in it reads it: `tokenizer.json` is made of `tokenizer.model` where there is
+/// none. None where there is no such file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn document(path: &Path, name: &str) -> Result<Option<String>, WeightError> {
+    Folder::disk(path).document(name)
 }
 
 /// The source of a component that reads no weights.

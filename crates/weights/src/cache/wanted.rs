@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 pub const INDEX: &str = ".index.json";
 
 /// Documents that an encoder reads beside its weights.
-const ENCODER: [&str; 3] = ["config.json", "preprocessor_config.json", "open_clip_config.json"];
+const ENCODER: [&str; 4] =
+    ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"];
 
 /// Documents that a decoder reads beside its weights.
-const DECODER: [&str; 8] = [
+const DECODER: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -26,6 +27,7 @@ const DECODER: [&str; 8] = [
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "tokenizer.model",
 ];
 
 /// The files of a repository that a component reads.

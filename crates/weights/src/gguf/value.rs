@@ -33,19 +33,6 @@ pub enum Value<'a> {
     List(List<'a>),
 }
 
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Value::Whole(n) => write!(f, "{n}"),
-            Value::Signed(n) => write!(f, "{n}"),
-            Value::Float(x) => write!(f, "{x}"),
-            Value::Flag(flag) => write!(f, "{flag}"),
-            Value::Text(text) => write!(f, "{text:?}"),
-            Value::List(list) => write!(f, "{list:?}"),
-        }
-    }
-}
-
 /// Values of one type, in the bytes of the file.
 #[derive(Clone, PartialEq)]
 pub struct List<'a> {
@@ -202,6 +189,11 @@ impl<'a> List<'a> {
         Self { kind: F32, count, bytes: bytes.into() }
     }
 
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// The values, made one by one.
     pub fn iter(&self) -> impl Iterator<Item = Value<'_>> {
         let mut cursor = Cursor::new(&self.bytes);
@@ -213,6 +205,19 @@ impl<'a> List<'a> {
     pub fn texts(&self) -> Option<impl Iterator<Item = &str>> {
         let mut cursor = Cursor::new(&self.bytes);
         (self.kind == TEXT || self.count == 0).then(|| (0..self.count).map_while(move |_| cursor.text("").ok()))
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Whole(n) => write!(f, "{n}"),
+            Value::Signed(n) => write!(f, "{n}"),
+            Value::Float(x) => write!(f, "{x}"),
+            Value::Flag(on) => write!(f, "{on}"),
+            Value::Text(text) => write!(f, "{text:?}"),
+            Value::List(list) => write!(f, "{list:?}"),
+        }
     }
 }
 
