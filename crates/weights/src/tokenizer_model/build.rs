@@ -26,7 +26,6 @@ impl Class {
         match config["tokenizer_class"].as_str().map(|class| class.trim_end_matches("Fast")) {
             Some("LlamaTokenizer" | "CodeLlamaTokenizer") => Self::Llama,
             Some("GemmaTokenizer") => Self::Gemma,
-            None if model_type == Some("llama") => Self::Llama,
             None if model_type.is_some_and(|kind| kind.starts_with("gemma")) => Self::Gemma,
             _ => Self::Other,
         }
