@@ -139,7 +139,8 @@ fn other(model: &Model, config: &Value, user: &[&str]) -> Result<[Value; 3], Str
 fn escaped(piece: &str) -> String {
     let mut out = String::new();
     for c in piece.chars() {
-        if c.is_ascii_punctuation() || c.is_ascii_whitespace() {
+        // Of other characters a backslash may make an assertion.
+        if r"\.+*?()|[]{}^$#&-~".contains(c) {
             out.push('\\');
         }
         out.push(c);
