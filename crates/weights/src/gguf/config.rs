@@ -126,12 +126,9 @@ fn heads_of(keys: &Keys, shapes: &Shapes, heads: usize, share: usize) -> Result<
         let expected = format!("expected a divisor of attention.head_count, {heads}");
         return Err(keys.refusal("attention.head_count_kv", expected));
     }
+    let key = "attention.key_length";
     // Files of 2023 say the width of a head as its rotated elements alone.
-    let said = ["attention.key_length", "rope.dimension_count"].into_iter().find(|key| keys.entry(key).is_some());
-    let (key, dim) = match said {
-        Some(key) => (key, keys.size(key)?),
-        None => ("attention.head_count", share),
-    };
+    let dim = keys.size_if_set(key)?.or(keys.size_if_set("rope.dimension_count")?).unwrap_or(share);
     let (queries, rows) = (heads.checked_mul(dim), count.checked_mul(dim));
     keys.expect(key, queries.unwrap_or(0), shapes, "blk.0.attn_q.weight", 0)?;
     keys.expect(key, rows.unwrap_or(0), shapes, "blk.0.attn_k.weight", 0)?;
