@@ -126,7 +126,7 @@ fn entries_that_few_files_have_are_held_to_their_bounds_too() {
         ("tokenizer.ggml.eot_token_id", U32, u32::MAX.to_le_bytes().to_vec(), "is 4294967295, expected one of the"),
         ("llama.rope.scaling.factor", F32, nan.clone(), "is NaN, expected a number above 0"),
         ("llama.rope.scaling.factor", F32, (-2f32).to_le_bytes().to_vec(), "is -2, expected a number above 0"),
-        ("llama.rope.scaling.type", 8, text("longrope"), "llama.rope.scaling.type is \"longrope\""),
+        ("llama.rope.scaling.type", 8, text("ntk"), "llama.rope.scaling.type is \"ntk\""),
         ("llama.rope.scaling.type", 8, text("yarn"), "llama.rope.scaling.type is \"yarn\" with a factor of 0"),
         ("llama.attention.key_length", U32, u32::MAX.to_le_bytes().to_vec(), "but the shape of blk.0.attn_q.weight"),
         ("llama.attention.value_length", U32, 8u32.to_le_bytes().to_vec(), "is 8, supported is that of keys, 16"),

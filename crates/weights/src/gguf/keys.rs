@@ -112,14 +112,11 @@ impl<'a> Keys<'a> {
         let positions = self.size("context_length")?;
         self.expect("context_length", positions, shapes, "position_embd.weight", 0)?;
         // Phi-3's gate and its MLP are one matrix.
-        let inner = self.size("feed_forward_length")?.map(|n| if self.name == "phi3" { 2 * n } else { n });
+        let inner =
+            self.size("feed_forward_length")?.map(|n| if self.name == "phi3" { n.saturating_mul(2) } else { n });
         self.expect("feed_forward_length", inner, shapes, "blk.0.ffn_up.weight", 0)?;
         let keys = self.size("attention.head_count_kv")?;
         let (Some(width), Some(heads)) = (width, heads) else { return Ok(()) };
-        if keys.is_some_and(|keys| !heads.is_multiple_of(keys)) {
-            let expected = format!("expected a divisor of attention.head_count, {heads}");
-            return Err(self.refusal("attention.head_count_kv", expected));
-        }
         let key = "attention.key_length";
         let dim = match self.size(key)? {
             None if width.is_multiple_of(heads) => width / heads,
@@ -134,6 +131,10 @@ impl<'a> Keys<'a> {
                 dim
             }
         };
+        if keys.is_some_and(|keys| !heads.is_multiple_of(keys)) {
+            let expected = format!("expected a divisor of attention.head_count, {heads}");
+            return Err(self.refusal("attention.head_count_kv", expected));
+        }
         if self.size("attention.value_length")?.is_some_and(|n| n != dim) {
             return Err(self.refusal("attention.value_length", format!("supported is that of keys, {dim}")));
         }
