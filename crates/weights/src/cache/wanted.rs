@@ -1,9 +1,9 @@
 //! What a component wants of a repository, and what the cache lacks of it.
 
-use super::super::mapped::map;
-use super::super::spec::WeightSpec;
-use super::super::{gguf, sharded};
-use super::cache::{CachedRepository, DEFAULT_REVISION};
+use super::repository::{CachedRepository, DEFAULT_REVISION};
+use crate::mapped::map;
+use crate::spec::WeightSpec;
+use crate::{gguf, sharded};
 use anyhow::{Result, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::Role;
@@ -83,6 +83,13 @@ pub enum Lack {
     Weights(Vec<String>),
     /// All of these shards, though their index is there.
     Shards(Vec<String>),
+}
+
+impl Lack {
+    /// Whether all weights are there.
+    pub fn is_there(&self) -> bool {
+        matches!(self, Lack::Nothing | Lack::Beside(_))
+    }
 }
 
 impl<'a> Named<'a> {
