@@ -65,14 +65,14 @@ fn spec(file: &ModelConfig, class: ImageSpec) -> Result<ImageSpec> {
     if file.flag("do_resize")? == Some(false) {
         return Err(file.refusal("do_resize", "supported is true"));
     }
-    let crops = file.flag("do_center_crop")?.unwrap_or(class.resize == ResizeRule::ShorterSideCrop);
+    let crops = file.flag("do_center_crop")?.unwrap_or(class.resize.crops());
     let size = size(file, class)?;
     let (resized, resize) = match size {
-        Size::Shorter(side) => (side, ResizeRule::ShorterSideCrop),
+        Size::Shorter(side) => (side, ResizeRule::ShorterSideCropFloor),
         Size::Both(side) => (side, ResizeRule::Squash),
     };
     let side = if crops { square(file, "crop_size")?.unwrap_or(class.side) } else { resized };
-    if !crops && resize == ResizeRule::ShorterSideCrop {
+    if !crops && resize.crops() {
         return Err(file.refusal("do_center_crop", "supported is true where size is the shorter side"));
     }
     if side > resized {
@@ -186,10 +186,15 @@ mod tests {
     use crate::model_config::tests::Texts;
     use serde_json::json;
 
+    /// CLIP's, cropped as transformers does.
+    fn cropped(side: usize) -> ImageSpec {
+        ImageSpec { resize: ResizeRule::ShorterSideCropFloor, ..ImageSpec::clip(side) }
+    }
+
     /// 1/255 of a pixel is what a factor of 1 would make of one of 255 times its deviation.
     #[test]
     fn factors_and_switches_are_obeyed() {
-        let clip = ImageSpec::clip(224);
+        let clip = cropped(224);
         let of = |file: Value| spec_of(file, clip).unwrap();
         let near = |found: [f32; 3], expected: [f32; 3]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a / b - 1.0).abs() < 1e-6), "{found:?} {expected:?}");
@@ -205,12 +210,12 @@ mod tests {
 
     #[test]
     fn nulls_names_and_nested_sections_are_read() {
-        let clip = ImageSpec::clip(224);
+        let clip = cropped(224);
         let of = |file: Value| spec_of(file, clip).unwrap();
         let nulls = json!({"size": {"shortest_edge": 336, "longest_edge": null, "height": null, "width": null},
             "crop_size": {"height": 336, "width": 336, "shortest_edge": null}, "image_mean": null, "image_std": null,
             "do_pad": null, "pad_size": null, "resample": null, "do_resize": null, "do_rescale": null, "device": null});
-        assert_eq!(of(nulls), ImageSpec::clip(336));
+        assert_eq!(of(nulls), cropped(336));
         assert_eq!(of(json!({"size": [336, 336], "crop_size": 336})).resize, ResizeRule::Squash);
         assert_eq!(of(json!({"size": 224, "default_to_square": true})).resize, ResizeRule::Squash);
         for name in ["bilinear", "BILINEAR", "PILImageResampling.BILINEAR"] {
@@ -222,9 +227,9 @@ mod tests {
         };
         let nested =
             texts(json!({"image_processor": {"size": 448, "crop_size": 448}, "processor_class": "CLIPProcessor"}));
-        assert_eq!(read(&nested, clip).unwrap(), Some(ImageSpec::clip(448)));
+        assert_eq!(read(&nested, clip).unwrap(), Some(cropped(448)));
         let other = texts(json!({"processor_class": "CLIPProcessor"}));
-        assert_eq!(read(&other, clip).unwrap(), Some(ImageSpec::clip(336)));
+        assert_eq!(read(&other, clip).unwrap(), Some(cropped(336)));
         let wrong = read(&texts(json!({"image_processor": {"do_resize": false}})), clip).unwrap_err().to_string();
         assert_eq!(wrong, "here: processor_config.json, image_processor: do_resize is false, supported is true");
     }
@@ -235,18 +240,18 @@ mod tests {
 
     #[test]
     fn files_of_all_ages_are_read() {
-        let clip = ImageSpec::clip(224);
+        let clip = cropped(224);
         let squash = ImageSpec { resize: ResizeRule::Squash, ..clip };
         let check = |file: Value, class: ImageSpec, expected: ImageSpec| {
             assert_eq!(spec_of(file.clone(), class).unwrap(), expected, "{file}");
         };
         assert_eq!(read(&Texts(vec![]), clip).unwrap(), None);
         check(json!({}), clip, clip);
-        check(json!({"size": 336, "crop_size": 336, "do_center_crop": true}), clip, ImageSpec::clip(336));
+        check(json!({"size": 336, "crop_size": 336, "do_center_crop": true}), clip, cropped(336));
         check(
             json!({"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}, "rescale_factor": 0.00392156862745098}),
             clip,
-            ImageSpec::clip(336),
+            cropped(336),
         );
         check(
             json!({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}),
@@ -278,7 +283,7 @@ mod tests {
     #[test]
     fn what_no_spec_expresses_is_refused_by_its_key() {
         let check = |file: Value, expected: &str| {
-            let message = spec_of(file, ImageSpec::clip(224)).unwrap_err().to_string();
+            let message = spec_of(file, cropped(224)).unwrap_err().to_string();
             assert_eq!(message, format!("here: preprocessor_config.json: {expected}"));
         };
         check(json!({"do_resize": false}), "do_resize is false, supported is true");
