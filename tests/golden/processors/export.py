@@ -61,9 +61,8 @@ def main():
         tokenizer.pad_token = tokenizer.eos_token
         CLIPProcessor(CLIPImageProcessor(**CROP), tokenizer).save_pretrained(place)
         files["clip nested"] = {file.name: json.loads(file.read_text()) for file in Path(place).iterdir() if "processor" in file.name}
-    # Of these sizes no centre lies between two pixels, where transformers rounds down and torchvision to the even one.
-    y, x = numpy.mgrid[0:30, 0:40].astype(numpy.float64)
-    waves = [127 + 100 * numpy.sin(x / 5 + y / 9), 255 * (x + y) / 68, 127 + 120 * numpy.cos(x * y / 60)]
+    y, x = numpy.mgrid[0:31, 0:45].astype(numpy.float64)
+    waves = [127 + 100 * numpy.sin(x / 5 + y / 9), 255 * (x + y) / 74, 127 + 120 * numpy.cos(x * y / 60)]
     picture = numpy.stack(waves, -1).round().clip(0, 255).astype(numpy.uint8)
     tensors = {"picture": torch.from_numpy(picture.astype(numpy.int64))}
     for name, (model, kind, settings) in CASES.items():
