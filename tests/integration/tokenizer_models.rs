@@ -82,10 +82,13 @@ fn bytes_that_stand_for_characters_are_put_together_and_held_back() {
         assert_eq!(tokenizer.decode(&ids(&row["ids"]), false).unwrap(), row["decoded"].as_str().unwrap(), "{row}");
     }
     for row in expected["streams"].as_array().unwrap() {
-        let (mut stream, mut text) = (tokenizer.stream(false), String::new());
+        let (mut stream, mut text, mut whole) = (tokenizer.stream(false), String::new(), "");
         for (id, prefix) in ids(&row["ids"]).iter().zip(row["prefixes"].as_array().unwrap()) {
             text.push_str(&stream.push(*id).unwrap());
-            assert_eq!(text, prefix.as_str().unwrap().trim_end_matches('\u{fffd}'), "{row}");
+            // Half a character behind whole ones makes none of them in transformers, where nothing has been shown yet.
+            let prefix = prefix.as_str().unwrap();
+            whole = if prefix.ends_with('\u{fffd}') { whole } else { prefix };
+            assert_eq!(text, whole, "{row}");
         }
         assert_eq!(text + &stream.finish().unwrap(), row["text"].as_str().unwrap());
     }

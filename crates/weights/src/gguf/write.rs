@@ -117,6 +117,11 @@ pub fn write(
     if tied && !planned.iter().any(|p| p.name == "token_embd.weight") {
         bail!("{}: the word embeddings are under the head's name alone; save the checkpoint again", checkpoint.label())
     }
+    // llama.cpp takes the word table for the head of the other architectures alone.
+    let table = planned.iter().find(|p| tied && architecture.name == "gptneox" && p.name == "token_embd.weight");
+    if let Some((own, tensor)) = table.map(|p| (p.own, p.tensor.clone())) {
+        planned.push(plan("output.weight".into(), own, tensor, options.dtype)?);
+    }
     let mut entries: Vec<Entry> = general(architecture, &planned).into_iter().chain(entries).collect();
     entries.extend(tokens(checkpoint, documents)?);
     summary.tensors = planned.len();
