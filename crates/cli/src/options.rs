@@ -108,6 +108,18 @@ pub struct SamplingFlags {
     /// Keep the K most probable tokens; 0 keeps all [default: the config's]
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
+    /// Keep tokens of at least this share of the most probable one's probability; 0 keeps all [default: the config's]
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f64>,
+    /// Penalty of tokens that were generated before, as in transformers; 1 is none [default: the config's]
+    #[arg(long, value_name = "R")]
+    pub repetition_penalty: Option<f64>,
+    /// Text before which generated text ends; may be repeated [default: the config's]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub stop: Vec<String>,
+    /// Put the prompt into the tokenizer's chat template, for instruction-tuned models [default: the config's]
+    #[arg(long)]
+    pub chat: bool,
     /// Seed for sampling [default: the config's]
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -142,6 +154,10 @@ impl Shared {
                 ("generate.temperature", flags.temperature.map(number)),
                 ("generate.top_p", flags.top_p.map(number)),
                 ("generate.top_k", flags.top_k.map(|v| json!(v))),
+                ("generate.min_p", flags.min_p.map(number)),
+                ("generate.repetition_penalty", flags.repetition_penalty.map(number)),
+                ("generate.stop", (!flags.stop.is_empty()).then(|| json!(flags.stop))),
+                ("generate.chat", flags.chat.then(|| json!(true))),
                 ("generate.seed", flags.seed.map(|v| json!(v))),
                 ("generate.batch", flags.batch.map(|v| json!(v))),
             ];

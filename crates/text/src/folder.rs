@@ -1,9 +1,10 @@
 //! Reads a tokenizer from the files of a checkpoint folder, as transformers' `GPT2TokenizerFast` does.
 //!
 //! `tokenizer.json` is the tokenizer; without it, `vocab.json` and `merges.txt` make a GPT-2 byte-level BPE.
-//! `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add tokens and name the end of text.
+//! `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add tokens and name the end of text;
+//! `chat_template.jinja` or `tokenizer_config.json` has the chat template.
 
-use super::tokenizer::{END_OF_TEXT, Tokenizer};
+use super::tokenizer::{Chat, END_OF_TEXT, Tokenizer};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ const MERGES: &str = "merges.txt";
 const ADDED: &str = "added_tokens.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const CONFIG: &str = "tokenizer_config.json";
+const CHAT: &str = "chat_template.jinja";
+const CHAT_JSON: &str = "chat_template.json";
+/// The special tokens that have a name each.
+const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 /// The class whose `vocab.json` and `merges.txt` say all: GPT-2's, also that of GPT-J's and OPT's folders.
 const BYTE_LEVEL: &str = "GPT2Tokenizer";
 
@@ -47,7 +52,30 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
     }
     add_tokens(&mut tokenizer, label, read, &config, &special)?;
     let eos = [&config, &special].iter().find_map(|tree| content(tree.get("eos_token")?));
-    Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string())))
+    let chat = chat(label, read, &config, &special)?;
+    Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string()), chat))
+}
+
+/// The text of the chat template, where there is one: of its own file, else of the configuration, whose template for use
+/// without tools counts where it has several.
+fn chat(label: &str, read: Read, config: &Value, special: &Value) -> Result<Option<Chat>> {
+    let of = |tree: &Value| match tree.get("chat_template")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(all) => {
+            let default = all.iter().find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
+            Some(default?.get("template")?.as_str()?.to_string())
+        }
+        _ => None,
+    };
+    let source = match read(CHAT)?.filter(|text| !text.trim().is_empty()) {
+        Some(text) => Some(text),
+        None => of(config).or(json(label, CHAT_JSON, read)?.as_ref().and_then(of)),
+    };
+    let named = NAMED.iter().filter_map(|name| {
+        let token = [config, special].iter().find_map(|tree| content(tree.get(*name)?))?;
+        Some((name.to_string(), token))
+    });
+    Ok(source.map(|source| Chat { source, special: named.collect() }))
 }
 
 /// GPT-2's byte-level BPE: no prefix space; `<|endoftext|>` is special where the files do not name all of the beginning
@@ -124,9 +152,8 @@ fn add_tokens(
         add(tokenizer, token, Some(id)).with_context(|| format!("{label}/{file}"))?;
     }
     for tree in [special, config] {
-        let single = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
         let lists = ["additional_special_tokens", "extra_special_tokens"];
-        let named = single.iter().filter_map(|key| tree.get(key));
+        let named = NAMED.iter().filter_map(|key| tree.get(*key));
         let listed = lists.iter().filter_map(|key| tree.get(key)?.as_array()).flatten();
         for token in named.chain(listed).filter_map(describe) {
             if !tokenizer.get_added_vocabulary().is_special_token(&token.content) {

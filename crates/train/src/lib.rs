@@ -135,7 +135,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     } else {
         standard = ground.prepare(&mut |done, of| watch(Event::Fitting(done, of)))?;
     }
-    let learner = &Learner::new(&model, &settings, standard)?;
+    let learner = &Learner::new(&model, standard);
     let started = Started::new(&ground, learner, state.step)?;
     watch(Event::Started(&started));
     agree(ranks, config, &optimizer, state.step)?;

@@ -17,11 +17,12 @@ pub const INDEX: &str = ".index.json";
 const ENCODER: [&str; 3] = ["config.json", "preprocessor_config.json", "open_clip_config.json"];
 
 /// Documents that a decoder reads beside its weights.
-const DECODER: [&str; 8] = [
+const DECODER: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
