@@ -2,6 +2,7 @@
 
 use super::golden::{folder, lists};
 use super::program::{fails, stdout};
+use super::real::real;
 use super::train::{config, log, trained};
 use limber::text::{ChatTemplate, Message, Speaker, Tokenizer};
 use serde_json::{Value, json};
@@ -21,16 +22,15 @@ fn messages(value: &Value) -> Vec<Message> {
     value.as_array().unwrap().iter().map(one).collect()
 }
 
-#[test]
-fn templates_render_as_transformers_renders_them() {
-    let all = lists("chat");
+/// How many of the cases are rendered, or refused, as transformers does it.
+fn compared(all: &Value) -> usize {
     let special =
-        BTreeMap::from([("bos_token", "<s>"), ("eos_token", "</s>")].map(|(k, v)| (k.to_string(), v.to_string())));
+        [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, token)| (name.to_string(), token.to_string()));
     let cases = all["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 112);
     for case in cases {
         let name = case["template"].as_str().unwrap();
-        let template = ChatTemplate::new(all["templates"][name].as_str().unwrap(), special.clone()).unwrap();
+        let template = all["templates"][name].as_str().unwrap();
+        let template = ChatTemplate::new(template, BTreeMap::from(special.clone())).unwrap();
         let told = template.render(&messages(&case["messages"]), case["generation_prompt"] == json!(true));
         match case["text"].as_str() {
             Some(text) => assert_eq!(told.unwrap(), text, "{name}: {}", case["messages"]),
@@ -40,6 +40,20 @@ fn templates_render_as_transformers_renders_them() {
             }
         }
     }
+    cases.len()
+}
+
+#[test]
+fn templates_render_as_transformers_renders_them() {
+    assert_eq!(compared(&lists("chat")), 112);
+}
+
+#[test]
+fn published_templates_render_as_transformers_renders_them() {
+    let Some(path) = real("published chat templates").map(|real| real.join("chat/expected.json")) else { return };
+    // `tests/real/chat.py` writes it, of the templates beside it.
+    let Ok(text) = fs::read_to_string(&path) else { return eprintln!("skipped: there is no {}", path.display()) };
+    assert!(compared(&serde_json::from_str(&text).unwrap()) > 0);
 }
 
 const CHATML: &str = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|endoftext|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";

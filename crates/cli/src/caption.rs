@@ -1,7 +1,7 @@
 //! `limber caption [--config C] IMAGE...`
 
-use super::images::{self, Image};
-use super::options::{Images, Sampled};
+use super::images::{self, Image, Images};
+use super::options::Sampled;
 use super::output;
 use super::progress::Progress;
 use anyhow::{Result, bail};

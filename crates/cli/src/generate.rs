@@ -1,7 +1,8 @@
 //! `limber generate --config C --image A --image B --prompt "<image>Q: ... A: ... <image>Q: ... A:"`
 
 use super::caption::{Line, Stream, seconds};
-use super::options::{Images, Sampled, text};
+use super::images::Images;
+use super::options::{Sampled, text};
 use super::output;
 use anyhow::Result;
 use candle_core::Tensor;

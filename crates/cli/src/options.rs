@@ -1,5 +1,6 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
+use super::images::Images;
 use super::progress::Downloads;
 use super::{output, threads};
 use anyhow::{Context, Result, bail};
@@ -355,44 +356,6 @@ impl Shared {
     fn is_offline(&self) -> bool {
         self.network.offline || hub::is_offline()
     }
-}
-
-/// Images that a model is asked about.
-#[derive(Debug, Clone, Copy)]
-pub enum Images<'a> {
-    /// Those of a data set, which is opened before.
-    OfData,
-    /// At least one of them is needed.
-    Any(&'a [PathBuf]),
-    /// Each of them is needed.
-    All(&'a [PathBuf]),
-}
-
-impl Images<'_> {
-    /// Refuses images that are not there, before anything large is downloaded for them.
-    fn check(self) -> Result<()> {
-        match self {
-            Images::Any([first, others @ ..]) if !is_there(first) && !others.iter().any(|path| is_there(path)) => {
-                let others = match others.len() {
-                    0 => String::new(),
-                    n => format!(", nor any of the {n} others"),
-                };
-                bail!("there is no image {}{others}", first.display())
-            }
-            Images::All(images) => match images.iter().find(|path| !is_there(path)) {
-                Some(path) => bail!("there is no image {}", path.display()),
-                None => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Whether something is at the path of an image, or what it names is an address; `FILE#NAME` is an array of a file.
-fn is_there(path: &Path) -> bool {
-    let Some(text) = path.to_str() else { return path.exists() };
-    let file = text.rsplit_once('#').map_or(text, |(file, _)| file);
-    text.contains("://") || path.exists() || Path::new(file).exists()
 }
 
 /// `path` as text, for what names images.

@@ -1,6 +1,7 @@
 //! `limber score --config C --image A --prompt P --text T`: log-probability of every token of T.
 
-use super::options::{Images, Shared, text};
+use super::images::Images;
+use super::options::{Shared, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
