@@ -505,7 +505,15 @@ fn convert_writes_what_the_name_says() {
             &[("/decoder", json!({"kind": "auto", "weights": decoder}))],
         );
         let image = folder("train/features/03.npy");
-        let line = &lines(&["caption", "--config", config.to_str().unwrap(), "--json", image.to_str().unwrap()])[0];
+        let line = &lines(&[
+            "caption",
+            "--config",
+            config.to_str().unwrap(),
+            "--json",
+            "--max-tokens",
+            "8",
+            image.to_str().unwrap(),
+        ])[0];
         json!([line["tokens"], line["logprobs"]])
     };
     // The decoder has no tokenizer beside it.

@@ -3,7 +3,7 @@
 use super::images::Images;
 use super::progress::Downloads;
 use super::{output, threads};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use limber_config::{self as config, Config, MAX_THREADS, Plugin};

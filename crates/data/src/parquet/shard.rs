@@ -8,6 +8,7 @@ use limber_core::weights::SharedBytes;
 use limber_weights::map;
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl Shard {
     /// # Errors
     /// A file that is none of Parquet's, columns of other names.
     pub fn open(path: &Path, names: &Names) -> Result<Self> {
-        let reader = SerializedFileReader::new(Bytes::from_owner(Mapped(map(path)?)))?;
+        let reader = SerializedFileReader::new(Bytes::from_owner(Mapped(map(path)?))).map_err(plain)?;
         let metadata = reader.metadata();
         let columns = Columns::find(metadata.file_metadata().schema_descr(), names)?;
         let mut total = 0usize;
@@ -74,13 +75,14 @@ impl Shard {
     pub fn values(&self, column: usize, row: usize) -> Result<Vec<ByteArray>> {
         let group = self.ends.partition_point(|end| *end <= row);
         let first = group.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let ColumnReader::ByteArrayColumnReader(mut reader) =
-            self.reader.get_row_group(group)?.get_column_reader(column)?
-        else {
+        let reader = self.reader.get_row_group(group).and_then(|group| group.get_column_reader(column));
+        let ColumnReader::ByteArrayColumnReader(mut reader) = reader.map_err(plain)? else {
             bail!("column {column} holds no bytes")
         };
-        let (skipped, mut values) = (reader.skip_records(row - first)?, Vec::new());
-        let (read, ..) = reader.read_records(1, Some(&mut Vec::new()), Some(&mut Vec::new()), &mut values)?;
+        let (skipped, mut values) = (reader.skip_records(row - first).map_err(plain)?, Vec::new());
+        let (mut defined, mut repeated) = (Vec::new(), Vec::new());
+        let read = reader.read_records(1, Some(&mut defined), Some(&mut repeated), &mut values);
+        let (read, ..) = read.map_err(plain)?;
         if skipped != row - first || read != 1 {
             bail!("column {column} ends before row {}", row + 1)
         }
@@ -95,6 +97,12 @@ impl Shard {
         let values = self.values(column, row)?;
         values.iter().map(|value| Ok(value.as_utf8().context("a text that is not UTF-8")?.to_string())).collect()
     }
+}
+
+/// An error of the crate without its name in front, since it is ours that is told.
+fn plain(error: ParquetError) -> anyhow::Error {
+    let text = error.to_string();
+    anyhow::anyhow!("{}", text.strip_prefix("Parquet error: ").unwrap_or(&text))
 }
 
 /// The bytes in a column of one row.
