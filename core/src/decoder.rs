@@ -42,9 +42,9 @@ pub enum LogitPositions {
     /// Every position: `[B, T, V]`.
     #[default]
     All,
-    /// The last valid position of every row: `[B, V]`.
+    /// The last valid position of every sequence: `[B, V]`.
     Last,
-    /// The listed positions, as (row, position in this call): `[len, V]`.
+    /// The listed positions, as (sequence, position in this call): `[len, V]`.
     At(Vec<(usize, usize)>),
     /// None: the caller wants the taps or the cache alone, and the result is the final hidden state `[B, T, D]`.
     Hidden,
@@ -96,7 +96,7 @@ pub enum Checkpointing {
 pub struct Run<'a> {
     /// What the decoder keeps of earlier positions; grown by this run. None: positions count from 0 and a graph is kept.
     pub cache: Option<&'a mut dyn DecoderCache>,
-    /// Valid positions of each row of `embeds`, which is padded at the end; None: every row is full.
+    /// Valid positions of each sequence of `embeds`, which is padded at the end; None: every sequence is full.
     pub lengths: Option<Vec<usize>>,
     /// Key mask u8 `[B, P + T]` over the cached and the new positions: 1 is seen, 0 is hidden; None: all are seen.
     pub mask: Option<Tensor>,
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
         Self::default()
     }
 
-    /// Logits for the last valid position of each row, over a cache: the shape of generation.
+    /// Logits for the last valid position of each sequence, over a cache: the shape of generation.
     pub fn cached(cache: &'a mut dyn DecoderCache) -> Self {
         Self { cache: Some(cache), logits: LogitPositions::Last, ..Self::default() }
     }
@@ -127,37 +127,39 @@ impl<'a> Run<'a> {
         self.cache.as_deref_mut().map(|cache| cache.downcast_mut()).transpose()
     }
 
-    /// Valid positions of each of `batch` rows of length `t`, checked.
+    /// Valid positions of each of `batch` sequences of length `t`, checked.
     ///
     /// # Errors
     /// Where `lengths` has another count than the batch or an entry above T or of 0.
-    pub fn row_lengths(&self, batch: usize, t: usize) -> Result<Vec<usize>> {
+    pub fn sequence_lengths(&self, batch: usize, t: usize) -> Result<Vec<usize>> {
         let Some(lengths) = &self.lengths else {
             return Ok(vec![t; batch]);
         };
         if lengths.len() != batch {
-            candle_core::bail!("run has {} row lengths, the batch has {batch} rows", lengths.len())
+            candle_core::bail!("run has {} sequence lengths, the batch has {batch} sequences", lengths.len())
         }
         if let Some(bad) = lengths.iter().find(|l| **l == 0 || **l > t) {
-            candle_core::bail!("row length {bad} is not in 1..={t}")
+            candle_core::bail!("sequence length {bad} is not in 1..={t}")
         }
         Ok(lengths.clone())
     }
 
-    /// Positions already cached for each of `batch` rows; zeros without a cache.
+    /// Positions already cached for each of `batch` sequences; zeros without a cache.
     ///
     /// # Errors
-    /// Where the cache was made for another number of rows.
+    /// Where the cache was made for another number of sequences.
     pub fn past(&self, batch: usize) -> Result<Vec<usize>> {
         match &self.cache {
             None => Ok(vec![0; batch]),
             Some(cache) if cache.lengths().len() == batch => Ok(cache.lengths().to_vec()),
-            Some(cache) => candle_core::bail!("the cache holds {} rows, the batch has {batch}", cache.lengths().len()),
+            Some(cache) => {
+                candle_core::bail!("the cache holds {} sequences, the batch has {batch}", cache.lengths().len())
+            }
         }
     }
 }
 
-/// Refuses runs that reach beyond the context length: past + new positions of any row.
+/// Refuses runs that reach beyond the context length: past + new positions of any sequence.
 ///
 /// # Errors
 /// Names the positions asked for and the context length.
@@ -179,12 +181,14 @@ pub fn wanted_rows(positions: &LogitPositions, t: usize, lengths: &[usize]) -> R
     let b = lengths.len();
     Ok(match positions {
         LogitPositions::All | LogitPositions::Hidden => None,
-        LogitPositions::Last => Some(lengths.iter().enumerate().map(|(row, len)| (row * t + len - 1) as u32).collect()),
+        LogitPositions::Last => {
+            Some(lengths.iter().enumerate().map(|(sequence, len)| (sequence * t + len - 1) as u32).collect())
+        }
         LogitPositions::At(list) => {
-            if let Some(bad) = list.iter().find(|(row, pos)| *row >= b || *pos >= t) {
-                candle_core::bail!("logits asked at {bad:?}, expected rows 0..{b} and positions 0..{t}")
+            if let Some(bad) = list.iter().find(|(sequence, pos)| *sequence >= b || *pos >= t) {
+                candle_core::bail!("logits asked at {bad:?}, expected sequences 0..{b} and positions 0..{t}")
             }
-            Some(list.iter().map(|(row, pos)| (row * t + pos) as u32).collect())
+            Some(list.iter().map(|(sequence, pos)| (sequence * t + pos) as u32).collect())
         }
     })
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// One block of a decoder that is no plan: of a build of its own, or a [`DecoderBlock`](crate::DecoderBlock) among such.
 pub trait Layer: Send + Sync + 'static {
-    /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; row b starts at position `past[b]`.
+    /// x `[B, T, D]` f32 to `[B, T, D]` f32, as block number `index`; sequence b starts at position `past[b]`.
     ///
     /// With `rows` `[n]` u32, only these rows of the output, counted over B and T: `[n, D]`, as [`gather`](crate::gather())
     /// takes them. Keys and values are those of all positions; what follows attention may be left out elsewhere. The last
@@ -42,7 +42,7 @@ impl<L: Layer> Layers<L> {
         self.blocks.spec()
     }
 
-    /// Checks a run before anything is computed; the positions that each row has behind it.
+    /// Checks a run before anything is computed; the positions that each sequence has behind it.
     ///
     /// # Errors
     /// Embeddings that are not `[B, T, D]`, lengths or a cache for another batch, more positions than the context.
@@ -72,7 +72,7 @@ impl<L: Layer> Layers<L> {
 pub(crate) struct At<'a> {
     /// The number of the block.
     pub index: usize,
-    /// Earlier positions of each row.
+    /// Earlier positions of each sequence.
     pub past: &'a [usize],
     /// The rows of the output that are wanted.
     pub rows: Option<&'a Tensor>,
@@ -127,7 +127,7 @@ impl<S: Stage> Blocks<S> {
         if d != self.spec.width || t == 0 || b == 0 {
             candle_core::bail!("embeddings of shape {:?}, expected [B, T, {}]", embeds.dims(), self.spec.width)
         }
-        run.row_lengths(b, t)?;
+        run.sequence_lengths(b, t)?;
         let past = run.past(b)?;
         // Padding takes positions too, of keys that nobody sees: it must lie inside the tables.
         check_context(&past, &vec![t; b], self.spec.context)?;
@@ -144,7 +144,7 @@ impl<S: Stage> Blocks<S> {
         head: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let (b, t, _) = x.dims3()?;
-        let lengths = run.row_lengths(b, t)?;
+        let lengths = run.sequence_lengths(b, t)?;
         // Behind the last block, only rows that need logits count.
         let rows = wanted_rows(&run.logits, t, &lengths)?;
         let rows = rows.filter(|rows| rows.len() < b * t && !run.taps.want_hidden && !self.blocks.is_empty());

@@ -2,6 +2,7 @@
 //! the family's module.
 
 mod case;
+mod configs;
 
 pub use case::{
     CLOSE, Case, all, build, change, edited, model_refused_beside, request, resolved, settings_refused,

@@ -203,7 +203,7 @@ fn a_kill_costs_a_shard_at_most_and_changes_no_byte() {
             child.kill().unwrap();
             child.wait().unwrap();
             kills += 1;
-            assert!(attempt < 200, "the run does not come to its end");
+            assert!(attempt < 200, "the run does not finish");
         }
         eprintln!("{layout}: {kills} kills, {there} shards of earlier runs");
         assert!(kills > 0);

@@ -35,7 +35,6 @@ fn what_config_json_asks_for_and_gpt_neox_cannot_do_is_refused_by_name() {
     case.refuses("model_type", json!("gpt_neox_japanese"), &["model_type is \"gpt_neox_japanese\"", "\"gpt_neox\""]);
     case.refuses("hidden_act", json!("mish"), &["hidden_act is \"mish\"", "supported is gelu, ", "gelu_new"]);
     case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config", "gpt-neox does not support"]);
-    case.refuses("sliding_window", json!(16), &["sliding_window is 16"]);
     case.refuses("num_hidden_layers", json!(2.5), &["num_hidden_layers is 2.5", "whole number"]);
     case.refuses("rope_scaling", json!({"type": "longrope"}), &["rope_scaling: type is \"longrope\"", "supported is"]);
     // What the rope section says and what the old keys say.

@@ -15,14 +15,14 @@ const V: usize = 23;
 /// After each position, the running average of the embeddings, which halves what it held at every step.
 #[derive(Clone)]
 struct Averages {
-    rows: Vec<Vec<[f32; D]>>,
+    kept: Vec<Vec<[f32; D]>>,
     lengths: SequenceLengths,
 }
 
 impl Averages {
-    /// What `lengths` says of other rows: those listed, cut to their lengths.
-    fn of(&self, rows: &[usize], lengths: SequenceLengths) -> Self {
-        Self { rows: rows.iter().map(|row| self.rows[*row].clone()).collect(), lengths }
+    /// What `lengths` says of other sequences: those listed, cut to their lengths.
+    fn of(&self, sequences: &[usize], lengths: SequenceLengths) -> Self {
+        Self { kept: sequences.iter().map(|sequence| self.kept[*sequence].clone()).collect(), lengths }
     }
 }
 
@@ -33,23 +33,23 @@ impl DecoderCache for Averages {
 
     fn truncate(&mut self, length: usize) -> Result<()> {
         self.lengths.truncate(length);
-        self.rows.iter_mut().for_each(|row| row.truncate(length));
+        self.kept.iter_mut().for_each(|sequence| sequence.truncate(length));
         Ok(())
     }
 
-    fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
-        *self = self.of(rows, self.lengths.select(rows)?);
+    fn select_sequences(&mut self, sequences: &[usize]) -> Result<()> {
+        *self = self.of(sequences, self.lengths.select(sequences)?);
         Ok(())
     }
 
-    fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
-        Ok(Box::new(self.of(rows, self.lengths.copy(rows, slots, capacity)?)))
+    fn copy_sequences(&self, sequences: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
+        Ok(Box::new(self.of(sequences, self.lengths.copy(sequences, slots, capacity)?)))
     }
 
-    fn push_rows(&mut self, other: &dyn DecoderCache) -> Result<()> {
+    fn push_sequences(&mut self, other: &dyn DecoderCache) -> Result<()> {
         let other: &Self = other.downcast_ref()?;
         self.lengths = self.lengths.push(&other.lengths);
-        self.rows.extend_from_slice(&other.rows);
+        self.kept.extend_from_slice(&other.kept);
         Ok(())
     }
 }
@@ -79,15 +79,15 @@ impl Decoder for Averaging {
 
     fn forward(&self, embeds: &Tensor, run: &mut Run) -> Result<Tensor> {
         let (b, t, _) = embeds.dims3()?;
-        let lengths = run.row_lengths(b, t)?;
-        let mut none = Averages { rows: vec![vec![]; b], lengths: SequenceLengths::new(&CacheOptions::new(b, t), 64)? };
+        let lengths = run.sequence_lengths(b, t)?;
+        let mut none = Averages { kept: vec![vec![]; b], lengths: SequenceLengths::new(&CacheOptions::new(b, t), 64)? };
         let cache = run.cache_as::<Averages>()?.unwrap_or(&mut none);
         let mut out = vec![[0f32; D]; b * t];
-        for (row, inputs) in embeds.to_vec3::<f32>()?.iter().enumerate() {
-            for (at, input) in inputs.iter().enumerate().take(lengths[row]) {
-                let before = cache.rows[row].last().copied().unwrap_or([0.0; D]);
-                out[row * t + at] = std::array::from_fn(|i| 0.5 * before[i] + input[i]);
-                cache.rows[row].push(out[row * t + at]);
+        for (sequence, inputs) in embeds.to_vec3::<f32>()?.iter().enumerate() {
+            for (at, input) in inputs.iter().enumerate().take(lengths[sequence]) {
+                let before = cache.kept[sequence].last().copied().unwrap_or([0.0; D]);
+                out[sequence * t + at] = std::array::from_fn(|i| 0.5 * before[i] + input[i]);
+                cache.kept[sequence].push(out[sequence * t + at]);
                 self.computed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -100,7 +100,7 @@ impl Decoder for Averaging {
 
     fn new_cache(&self, options: &CacheOptions) -> Result<Box<dyn DecoderCache>> {
         let lengths = SequenceLengths::new(options, self.spec().context)?;
-        Ok(Box::new(Averages { rows: vec![vec![]; options.batch], lengths }))
+        Ok(Box::new(Averages { kept: vec![vec![]; options.batch], lengths }))
     }
 }
 
@@ -167,6 +167,6 @@ fn caches_of_other_decoders_are_refused() {
         "{message}"
     );
     let mut own = decoder.new_cache(&CacheOptions::new(1, 8)).unwrap();
-    let message = own.push_rows(&other).unwrap_err().to_string();
+    let message = own.push_sequences(&other).unwrap_err().to_string();
     assert!(message.contains("expected a") && message.contains("Averages"), "{message}");
 }

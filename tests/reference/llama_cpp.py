@@ -1,4 +1,5 @@
-"""What `limber convert` writes as GGUF, loaded by llama.cpp: greedy tokens against transformers', ids of texts.
+"""What `limber convert` writes as GGUF, loaded by llama.cpp: greedy tokens against transformers', ids of texts. Then the
+other way round: the folder that it writes of a GGUF file, opened by transformers.
 
 Run: `NODE_LLAMA_CPP=FOLDER [LIMBER_REAL=DIR] python tests/reference/llama_cpp.py --limber target/release/limber`
 FOLDER is where `npm i --ignore-scripts node-llama-cpp@3.21.1` ran; DIR holds `smollm2/`, `smollm2.gguf` and is asked for 60 tokens.
@@ -58,6 +59,17 @@ def main():
         subprocess.run([args.limber, "convert", source, "--out", out, *flags], check=True, capture_output=True)
         return out
 
+    def opened(name, written, ids, wanted, texts=(), tokenized=()):
+        """As check, of a folder and transformers."""
+        nonlocal failed
+        model = AutoModelForCausalLM.from_pretrained(written, dtype=torch.float32).eval()
+        found = greedy(model, ids, len(wanted), 0)
+        tokens = [AutoTokenizer.from_pretrained(written)(text, add_special_tokens=False)["input_ids"] for text in texts]
+        good = found == wanted and tokens == list(tokenized)
+        failed |= not good
+        print("ok    " if good else "FAILED", name, f"{len(wanted)} tokens, {len(texts)} texts", "" if good else found, flush=True)
+        return model
+
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for case in GOLDEN:
@@ -66,6 +78,7 @@ def main():
             ids = [1, 2, 3, 5, 8]
             wanted = greedy(model, ids, 12, 0.05)
             check(case, convert(source, folder / "m.gguf"), ids, wanted)
+            opened(f"{case} and back", convert(folder / "m.gguf", f"{folder}/{case.replace('/', '-')}/", "--dtype", "f32"), ids, wanted)
         if "LIMBER_REAL" in os.environ:
             real = Path(os.environ["LIMBER_REAL"])
             known = json.loads((ROOT / "tests/real/smollm2.json").read_text())
@@ -78,6 +91,13 @@ def main():
             tokenizer = AutoTokenizer.from_pretrained(real / "smollm2")
             tokenized = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
             check("smollm2/", convert(real / "smollm2", folder / "h.gguf"), ids, greedy(model, ids, 60, 1e-3), texts, tokenized)
+            opened("smollm2.gguf as a folder", convert(real / "smollm2.gguf", f"{folder}/back/", "--dtype", "f32"), ids, wanted, texts, known["llama.cpp"])
+            for dtype in ["f32", "f16", "bf16", "q8_0", "q4_k"]:
+                out = convert(real / "smollm2", folder / f"{dtype}.gguf", "--dtype", dtype)
+                # What transformers makes of the rounded numbers; llama.cpp rounds the other factor of each product too.
+                back = convert(out, f"{folder}/{dtype}/", "--dtype", "f32")
+                model = AutoModelForCausalLM.from_pretrained(back, dtype=torch.float32).eval()
+                check(f"smollm2/ in {dtype}", out, ids, greedy(model, ids, 60, 0.01 if dtype[0] != "q" else 0.3), texts, tokenized)
     sys.exit(failed)
 
 

@@ -1,9 +1,9 @@
-//! How many positions each row of a cache holds and may hold: what every cache counts, whatever it keeps.
+//! How many positions each sequence of a cache holds and may hold: what every cache counts, whatever it keeps.
 
 use super::CacheOptions;
 use candle_core::Result;
 
-/// The lengths of a cache's rows, its capacity and its room for rows. Every change is checked before it is made.
+/// The lengths of a cache's sequences, its capacity and its room for sequences. Every change is checked before it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceLengths {
     lengths: Vec<usize>,
@@ -13,7 +13,7 @@ pub struct SequenceLengths {
 }
 
 impl SequenceLengths {
-    /// Rows of length 0, of a decoder whose context length is `context`.
+    /// Sequences of length 0, of a decoder whose context length is `context`.
     ///
     /// # Errors
     /// A capacity above the context length.
@@ -23,38 +23,38 @@ impl SequenceLengths {
         Ok(Self { lengths: vec![0; options.batch], capacity: options.capacity, slots, context })
     }
 
-    /// Cached positions of each row.
+    /// Cached positions of each sequence.
     pub fn get(&self) -> &[usize] {
         &self.lengths
     }
 
-    /// Number of rows B.
-    pub fn rows(&self) -> usize {
+    /// Number of sequences B.
+    pub fn batch(&self) -> usize {
         self.lengths.len()
     }
 
-    /// The length of the longest row; 0 without rows.
+    /// The length of the longest sequence; 0 without sequences.
     pub fn longest(&self) -> usize {
         self.lengths.iter().max().copied().unwrap_or(0)
     }
 
-    /// Maximum number of positions of a row.
+    /// Maximum number of positions of a sequence.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Rows that there is room for.
+    /// Sequences that there is room for.
     pub fn slots(&self) -> usize {
         self.slots
     }
 
-    /// Row r now holds `new[r]` more positions.
+    /// Sequence b now holds `new[b]` more positions.
     ///
     /// # Errors
-    /// Another number of rows, or a row beyond the capacity.
+    /// Another number of sequences, or a sequence beyond the capacity.
     pub fn advance(&mut self, new: &[usize]) -> Result<()> {
         if new.len() != self.lengths.len() {
-            candle_core::bail!("{} lengths for a cache of {} rows", new.len(), self.lengths.len())
+            candle_core::bail!("{} lengths for a cache of {} sequences", new.len(), self.lengths.len())
         }
         let grown: Vec<usize> = self.lengths.iter().zip(new).map(|(length, new)| length.saturating_add(*new)).collect();
         if let Some(bad) = grown.iter().find(|length| **length > self.capacity) {
@@ -64,33 +64,33 @@ impl SequenceLengths {
         Ok(())
     }
 
-    /// No row is longer than `length`.
+    /// No sequence is longer than `length`.
     pub fn truncate(&mut self, length: usize) {
-        for row in &mut self.lengths {
-            *row = (*row).min(length);
+        for sequence in &mut self.lengths {
+            *sequence = (*sequence).min(length);
         }
     }
 
-    /// The lengths of the rows listed, which take the place of these.
+    /// The lengths of the sequences listed, which take the place of these.
     ///
     /// # Errors
     /// An index outside the batch.
-    pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let lengths = self.of(rows)?;
-        Ok(Self { slots: self.slots.max(rows.len()), lengths, ..*self })
+    pub fn select(&self, sequences: &[usize]) -> Result<Self> {
+        let lengths = self.of(sequences)?;
+        Ok(Self { slots: self.slots.max(sequences.len()), lengths, ..*self })
     }
 
-    /// The lengths of a new cache of the rows listed, with room for `slots` rows of `capacity` positions.
+    /// The lengths of a new cache of the sequences listed, with room for `slots` sequences of `capacity` positions.
     ///
     /// # Errors
-    /// An index outside the batch, fewer slots than rows, a capacity below a row's length or above the context length.
-    pub fn copy(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Self> {
-        let copy = Self { lengths: self.of(rows)?, capacity, slots, context: self.context };
+    /// An index outside the batch, fewer slots than sequences, a capacity below a sequence's length or above the context length.
+    pub fn copy(&self, sequences: &[usize], slots: usize, capacity: usize) -> Result<Self> {
+        let copy = Self { lengths: self.of(sequences)?, capacity, slots, context: self.context };
         check_capacity(capacity, self.context)?;
-        if slots < rows.len() || capacity < copy.longest() {
+        if slots < sequences.len() || capacity < copy.longest() {
             candle_core::bail!(
-                "{} rows of up to {} positions do not fit a cache of {slots} rows of {capacity}",
-                rows.len(),
+                "{} sequences of up to {} positions do not fit a cache of {slots} sequences of {capacity}",
+                sequences.len(),
                 copy.longest()
             )
         }
@@ -104,12 +104,12 @@ impl SequenceLengths {
         Self { lengths, capacity, slots, context: self.context }
     }
 
-    fn of(&self, rows: &[usize]) -> Result<Vec<usize>> {
-        let length = |row: &usize| match self.lengths.get(*row) {
+    fn of(&self, sequences: &[usize]) -> Result<Vec<usize>> {
+        let length = |sequence: &usize| match self.lengths.get(*sequence) {
             Some(length) => Ok(*length),
-            None => candle_core::bail!("row {row} is not in 0..{} of this cache", self.lengths.len()),
+            None => candle_core::bail!("sequence {sequence} is not in 0..{} of this cache", self.lengths.len()),
         };
-        rows.iter().map(length).collect()
+        sequences.iter().map(length).collect()
     }
 }
 

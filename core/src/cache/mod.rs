@@ -19,46 +19,46 @@ use std::any::{Any, type_name};
 
 /// The state of a batch of sequences in a decoder, as [`Decoder::new_cache`](crate::Decoder::new_cache) makes it.
 ///
-/// A row is one sequence of the batch. Rows may differ in length, so a batch needs no padding in the middle. Each decoder
+/// Sequences may differ in length, so a batch needs no padding in the middle. Each decoder
 /// grows its own type in `forward`, where [`Run::cache_as`](crate::Run::cache_as) gives it back.
 pub trait DecoderCache: Any + Send + Sync {
-    /// How many positions each row holds and may hold.
+    /// How many positions each sequence holds and may hold.
     fn sequences(&self) -> &SequenceLengths;
 
-    /// Cached positions of each row.
+    /// Cached positions of each sequence.
     fn lengths(&self) -> &[usize] {
         self.sequences().get()
     }
 
-    /// Maximum number of positions of a row.
+    /// Maximum number of positions of a sequence.
     fn capacity(&self) -> usize {
         self.sequences().capacity()
     }
 
-    /// Drops the positions from `length` on in every row: a shared prefix is used again.
+    /// Drops the positions from `length` on in every sequence: a shared prefix is used again.
     ///
     /// # Errors
     /// Positions that cannot be taken back.
     fn truncate(&mut self, length: usize) -> Result<()>;
 
-    /// Keeps the rows listed, in that order; an index may stand twice. Sequences that have finished leave the batch so.
+    /// Keeps the sequences listed, in that order; an index may stand twice. Sequences that have finished leave the batch so.
     ///
     /// # Errors
     /// An index outside the batch.
-    fn select_rows(&mut self, rows: &[usize]) -> Result<()>;
+    fn select_sequences(&mut self, sequences: &[usize]) -> Result<()>;
 
-    /// A new cache of the rows listed, an index once or several times, with room for `slots` rows of `capacity`
-    /// positions: a shared prefix is computed once and given to many rows.
+    /// A new cache of the sequences listed, an index once or several times, with room for `slots` sequences of `capacity`
+    /// positions: a shared prefix is computed once and given to many sequences.
     ///
     /// # Errors
-    /// An index outside the batch, fewer slots than rows, a capacity below a row's length or above the context length.
-    fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>>;
+    /// An index outside the batch, fewer slots than sequences, a capacity below a sequence's length or above the context length.
+    fn copy_sequences(&self, sequences: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>>;
 
-    /// Admits all rows of `other` behind its own; the capacity becomes the larger of both.
+    /// Admits all sequences of `other` behind its own; the capacity becomes the larger of both.
     ///
     /// # Errors
     /// A cache of another decoder.
-    fn push_rows(&mut self, other: &dyn DecoderCache) -> Result<()>;
+    fn push_sequences(&mut self, other: &dyn DecoderCache) -> Result<()>;
 
     /// The name of the type, for messages.
     fn type_name(&self) -> &'static str {

@@ -38,18 +38,18 @@ impl CacheType {
 /// The sizes of a new cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// Rows B: the sequences of the batch.
+    /// Batch size B: the number of sequences.
     pub batch: usize,
-    /// Maximum number of positions of a row, prefix, text and new tokens together.
+    /// Maximum number of positions of a sequence, prefix, text and new tokens together.
     pub capacity: usize,
-    /// Rows that it may grow to without a copy; a hint.
+    /// Sequences that it may grow to without a copy; a hint.
     pub slots: usize,
     /// The type to keep keys and values in; a hint.
     pub dtype: CacheType,
 }
 
 impl CacheOptions {
-    /// `batch` rows of up to `capacity` positions in f32, without room for more rows.
+    /// `batch` sequences of up to `capacity` positions in f32, without room for more sequences.
     pub fn new(batch: usize, capacity: usize) -> Self {
         Self { batch, capacity, slots: batch, dtype: CacheType::F32 }
     }
@@ -59,7 +59,7 @@ impl CacheOptions {
         Self { dtype, ..self }
     }
 
-    /// The same with room for `slots` rows.
+    /// The same with room for `slots` sequences.
     pub fn with_slots(self, slots: usize) -> Self {
         Self { slots, ..self }
     }

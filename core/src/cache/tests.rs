@@ -1,4 +1,4 @@
-//! Keys and values are those of their rows wherever these go; what does not fit is refused and changes nothing.
+//! Keys and values are those of their sequences wherever these go; what does not fit is refused and changes nothing.
 
 use super::*;
 use crate::spec::DecoderSpec;
@@ -16,7 +16,7 @@ fn empty(batch: usize, slots: usize, dtype: CacheType) -> KvCache {
     KvCache::new(&SPEC, &CacheOptions::new(batch, 10).with_type(dtype).with_slots(slots)).unwrap()
 }
 
-/// Rows of lengths 4, 2 and 3, the same in both layers but for the seed.
+/// Sequences of lengths 4, 2 and 3, the same in both layers but for the seed.
 fn filled(dtype: CacheType, slots: usize) -> KvCache {
     let mut cache = empty(3, slots, dtype);
     for layer in 0..2 {
@@ -26,48 +26,48 @@ fn filled(dtype: CacheType, slots: usize) -> KvCache {
     cache
 }
 
-/// What is seen of each row: keys and values of layer 1 up to its length.
+/// What is seen of each sequence: keys and values of layer 1 up to its length.
 fn seen(cache: &mut dyn DecoderCache) -> Vec<Vec<f32>> {
     let cache: &mut KvCache = cache.downcast_mut().unwrap();
     let b = cache.lengths().len();
     let (k, v) = cache.append(1, &noise(b, 1, 77), &noise(b, 1, 78)).unwrap();
     let flat = |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let row = |r: usize| {
+    let sequence = |r: usize| {
         let len = cache.lengths()[r];
         let part = |x: &Tensor| flat(&x.get(r).unwrap().narrow(1, 0, len).unwrap());
         [part(&k), part(&v)].concat()
     };
-    (0..b).map(row).collect()
+    (0..b).map(sequence).collect()
 }
 
 #[test]
-fn rows_finish_and_are_admitted_in_every_type() {
+fn sequences_finish_and_are_admitted_in_every_type() {
     for dtype in [CacheType::F32, CacheType::F16, CacheType::Bf16] {
         let all = seen(&mut filled(dtype, 3));
-        for rows in [&[2, 1][..], &[0, 2], &[1, 0, 1], &[2, 2, 2, 2], &[]] {
-            let expected: Vec<Vec<f32>> = rows.iter().map(|r| all[*r].clone()).collect();
+        for sequences in [&[2, 1][..], &[0, 2], &[1, 0, 1], &[2, 2, 2, 2], &[]] {
+            let expected: Vec<Vec<f32>> = sequences.iter().map(|r| all[*r].clone()).collect();
             let mut cache = filled(dtype, 3);
-            cache.select_rows(rows).unwrap();
-            if !rows.is_empty() {
-                assert_eq!(seen(&mut cache), expected, "{dtype:?} {rows:?}");
+            cache.select_sequences(sequences).unwrap();
+            if !sequences.is_empty() {
+                assert_eq!(seen(&mut cache), expected, "{dtype:?} {sequences:?}");
             }
-            let mut grown = filled(dtype, 3).copy_rows(rows, 5, 20).unwrap();
+            let mut grown = filled(dtype, 3).copy_sequences(sequences, 5, 20).unwrap();
             assert_eq!(grown.capacity(), 20);
-            if !rows.is_empty() {
-                assert_eq!(seen(grown.as_mut()), expected, "{dtype:?} {rows:?}");
+            if !sequences.is_empty() {
+                assert_eq!(seen(grown.as_mut()), expected, "{dtype:?} {sequences:?}");
             }
         }
         // Into free slots, into too few of them, into an empty cache, and from a longer one.
         for (slots, capacity) in [(8, 10), (3, 10), (3, 30)] {
             let mut cache = filled(dtype, slots);
-            let other = filled(dtype, 3).copy_rows(&[1, 2], 2, capacity).unwrap();
-            cache.push_rows(other.as_ref()).unwrap();
+            let other = filled(dtype, 3).copy_sequences(&[1, 2], 2, capacity).unwrap();
+            cache.push_sequences(other.as_ref()).unwrap();
             assert_eq!((cache.lengths(), cache.capacity()), (&[4, 2, 3, 2, 3][..], capacity));
             let expected = [0, 1, 2, 1, 2].map(|r: usize| all[r].clone());
             assert_eq!(seen(&mut cache), expected, "{dtype:?} {slots} {capacity}");
         }
         let mut none = empty(0, 4, dtype);
-        none.push_rows(&filled(dtype, 3)).unwrap();
+        none.push_sequences(&filled(dtype, 3)).unwrap();
         assert_eq!(seen(&mut none), all);
     }
 }
@@ -95,14 +95,17 @@ fn refused<T>(result: Result<T>, expected: &str) {
 #[test]
 fn what_does_not_fit_is_refused() {
     let mut cache = filled(CacheType::F32, 3);
-    refused(cache.select_rows(&[3]), "row 3 is not in 0..3");
-    refused(cache.copy_rows(&[0], 1, 3), "1 rows of up to 4 positions do not fit a cache of 1 rows of 3");
-    refused(cache.copy_rows(&[0, 1], 1, 9), "do not fit a cache of 1 rows");
-    refused(cache.copy_rows(&[0], 1, 33), "context length, which allows 32");
+    refused(cache.select_sequences(&[3]), "sequence 3 is not in 0..3");
+    refused(
+        cache.copy_sequences(&[0], 1, 3),
+        "1 sequences of up to 4 positions do not fit a cache of 1 sequences of 3",
+    );
+    refused(cache.copy_sequences(&[0, 1], 1, 9), "do not fit a cache of 1 sequences");
+    refused(cache.copy_sequences(&[0], 1, 33), "context length, which allows 32");
     refused(KvCache::new(&SPEC, &CacheOptions::new(1, 33)), "context length, which allows 32");
     refused(
-        cache.push_rows(&filled(CacheType::F16, 3)),
-        "rows of a cache of 2 layers of 2 heads of width 3 in f16 do not fit one of 2 layers of 2 heads of width 3 in f32",
+        cache.push_sequences(&filled(CacheType::F16, 3)),
+        "sequences of a cache of 2 layers of 2 heads of width 3 in f16 do not fit one of 2 layers of 2 heads of width 3 in f32",
     );
     refused(cache.append(2, &noise(3, 1, 1), &noise(3, 1, 1)), "layer 2 is not in 0..2");
     refused(
@@ -111,8 +114,8 @@ fn what_does_not_fit_is_refused() {
     );
     refused(cache.append(0, &noise(2, 1, 1), &noise(2, 1, 1)), "do not fit a cache of [3, 2, 10, 3]");
     refused(cache.append(0, &noise(3, 1, 1), &noise(3, 2, 1)), "values of [3, 2, 2, 3] do not fit");
-    refused(cache.advance(&[1, 1]), "2 lengths for a cache of 3 rows");
-    // The first row would fit; nothing changes where another does not.
+    refused(cache.advance(&[1, 1]), "2 lengths for a cache of 3 sequences");
+    // The first sequence would fit; nothing changes where another does not.
     refused(cache.advance(&[1, 9, 1]), "11 positions are more");
     refused(cache.advance(&[1, usize::MAX, 1]), "positions are more");
     assert_eq!((cache.lengths(), cache.capacity()), (&[4, 2, 3][..], 10));
@@ -131,34 +134,34 @@ impl DecoderCache for Counted {
         Ok(())
     }
 
-    fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
-        self.0 = self.0.select(rows)?;
+    fn select_sequences(&mut self, sequences: &[usize]) -> Result<()> {
+        self.0 = self.0.select(sequences)?;
         Ok(())
     }
 
-    fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
-        Ok(Box::new(Self(self.0.copy(rows, slots, capacity)?)))
+    fn copy_sequences(&self, sequences: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
+        Ok(Box::new(Self(self.0.copy(sequences, slots, capacity)?)))
     }
 
-    fn push_rows(&mut self, other: &dyn DecoderCache) -> Result<()> {
+    fn push_sequences(&mut self, other: &dyn DecoderCache) -> Result<()> {
         self.0 = self.0.push(&other.downcast_ref::<Self>()?.0);
         Ok(())
     }
 }
 
 #[test]
-fn lengths_follow_their_rows() {
+fn lengths_follow_their_sequences() {
     let mut cache = Counted(SequenceLengths::new(&CacheOptions::new(2, 10).with_slots(5), 32).unwrap());
     cache.0.advance(&[4, 6]).unwrap();
     cache.truncate(5).unwrap();
     assert_eq!((cache.lengths(), cache.0.slots(), cache.0.longest()), (&[4, 5][..], 5, 5));
-    let copy = cache.copy_rows(&[1, 1, 0], 4, 20).unwrap();
+    let copy = cache.copy_sequences(&[1, 1, 0], 4, 20).unwrap();
     assert_eq!((copy.lengths(), copy.capacity()), (&[5, 5, 4][..], 20));
-    cache.select_rows(&[1]).unwrap();
-    cache.push_rows(copy.as_ref()).unwrap();
+    cache.select_sequences(&[1]).unwrap();
+    cache.push_sequences(copy.as_ref()).unwrap();
     assert_eq!((cache.lengths(), cache.capacity(), cache.0.slots()), (&[5, 5, 5, 4][..], 20, 5));
-    cache.select_rows(&[0, 1, 2, 3, 3, 3]).unwrap();
-    assert_eq!((cache.0.rows(), cache.0.slots()), (6, 6));
+    cache.select_sequences(&[0, 1, 2, 3, 3, 3]).unwrap();
+    assert_eq!((cache.0.batch(), cache.0.slots()), (6, 6));
 }
 
 #[test]
@@ -167,8 +170,8 @@ fn the_cache_of_another_decoder_is_refused_by_name() {
     let mut kept = filled(CacheType::F32, 3);
     let message = "the cache is that of another decoder: it is a limber_core::cache::tests::Counted, \
                    expected a limber_core::cache::kv::KvCache";
-    refused(kept.push_rows(&counted), message);
-    refused(counted.push_rows(&kept), "expected a limber_core::cache::tests::Counted");
+    refused(kept.push_sequences(&counted), message);
+    refused(counted.push_sequences(&kept), "expected a limber_core::cache::tests::Counted");
     let mut run = crate::Run::cached(&mut counted);
     refused(run.cache_as::<KvCache>().map(|_| ()), message);
     assert!(run.cache_as::<Counted>().unwrap().is_some());

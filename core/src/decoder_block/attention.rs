@@ -112,7 +112,7 @@ impl SelfAttention {
         let [q, k] = match &self.rotary {
             None => [q, k],
             Some(rotary) => {
-                let lengths = run.row_lengths(b, t)?;
+                let lengths = run.sequence_lengths(b, t)?;
                 let rotate = |x: &Tensor| pass.rotated(self.backend, rotary, x, at.past, &lengths);
                 [rotate(&q)?, rotate(&k)?]
             }

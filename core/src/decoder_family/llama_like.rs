@@ -1,7 +1,7 @@
 //! What the many families have in common that spell their `config.json` and their tensors as Llama does: the settings, the
 //! sizes, and the plan of a pre-norm model with grouped queries, rotary embedding and a gated MLP, which each family changes.
 
-use super::{DecoderFamily, eos};
+use super::{DecoderFamily, MOST_WIDTH, at_most, eos};
 use crate::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
@@ -75,6 +75,7 @@ impl LlamaLike {
             ),
             None => width / queries,
         };
+        let dim = at_most(component, "head_dim", dim, MOST_WIDTH)?;
         let keys = F::size("num_key_value_heads", self.num_key_value_heads)?;
         if queries % keys != 0 {
             bail!("{component}: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
@@ -95,7 +96,7 @@ impl LlamaLike {
             spec: DecoderSpec {
                 width,
                 vocab: F::size("vocab_size", self.vocab_size)?,
-                layers: F::size("num_hidden_layers", self.num_hidden_layers)?,
+                layers: F::layers("num_hidden_layers", self.num_hidden_layers)?,
                 kv_heads: keys,
                 head_dim: dim,
                 context: scaling.map_or(positions, |scaling| scaling.context(positions)),

@@ -88,7 +88,8 @@ impl Rope {
         if !["default", "linear", "dynamic", "llama3", "yarn"].contains(&kind.as_str()) {
             return Err(section.refusal(key, "supported is default, linear, dynamic, llama3, yarn"));
         }
-        if let Some(unknown) = section.keys().find(|key| !KEYS.contains(key)) {
+        // The last is a note of who made a longer context, which transformers passes over.
+        if let Some(unknown) = section.keys().find(|key| !KEYS.contains(key) && *key != "finetuned") {
             return Err(section.refusal(unknown, format!("which {component} does not support")));
         }
         self.theta = section.number("rope_theta")?.or(self.theta);

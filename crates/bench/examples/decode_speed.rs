@@ -67,7 +67,7 @@ fn step(decoder: &dyn Decoder, b: usize, p: usize, kept: &mut Kept) -> Result<f6
         _ => {
             let mut one = decoder.new_cache(&CacheOptions::new(1, p))?;
             decoder.forward(&embeds(decoder, p)?, &mut Run::cached(one.as_mut()))?;
-            one.copy_rows(&vec![0; b], b, p + 1)?
+            one.copy_sequences(&vec![0; b], b, p + 1)?
         }
     };
     let ids = Tensor::full(1u32, (b, 1), &Device::Cpu)?;

@@ -96,7 +96,7 @@ impl One<'_> {
         let Some((cache, logits)) = filled else { bail!("the prompt did not run") };
         for &batch in &self.options.batches {
             memory::reset_peak();
-            let rows = cache.copy_rows(&vec![0; batch], batch, self.capacity)?;
+            let rows = cache.copy_sequences(&vec![0; batch], batch, self.capacity)?;
             let runs = self.steps(probe, decoder.as_ref(), rows, &logits, batch)?;
             let past = positions + 1 + self.options.tokens / 2;
             let line = self.line("decode", batch, Some(past), runs.median());

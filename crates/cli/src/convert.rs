@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use limber_core::WeightType;
-use limber_pipeline::convert::{has_documents, to_folder, to_gguf};
+use limber_pipeline::convert::{has_documents, is_quantised, to_folder, to_gguf};
 use limber_pipeline::needs;
 use limber_weights::{
     Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, open_checkpoint,
@@ -58,13 +58,14 @@ fn dtype_parser() -> PossibleValuesParser {
 
 /// The format that a name ends in; None for a folder, whose name may have a version behind a dot.
 fn format_of(out: &Path) -> Result<Option<Format>> {
-    let Some(ending) = out.extension() else { return Ok(None) };
+    let is_folder = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let Some(ending) = out.extension().filter(|_| !is_folder) else { return Ok(None) };
     let ending = ending.to_string_lossy().to_ascii_lowercase();
     Ok(match ending.as_str() {
         "safetensors" => Some(Format::Safetensors),
         "gguf" => Some(Format::Gguf),
         "pt" | "pth" | "ckpt" | "bin" => Some(Format::Torch),
-        _ if ending.starts_with(|c: char| c.is_ascii_digit()) || out.is_dir() => None,
+        _ if ending.starts_with(|c: char| c.is_ascii_digit()) => None,
         _ => bail!(
             "--out {}: the ending .{ending} is not known, expected .safetensors, .gguf, .pt, .pth, .ckpt or .bin, or none for a \
              folder; --to names the format of any other",
@@ -95,6 +96,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(Format::Safetensors | Format::Torch) => (convert as Write, "it is written again"),
         Some(Format::Gguf) => (to_gguf as Write, "it is written once"),
     };
+    if format.is_none() && is_quantised(&checkpoint, &options) && has_documents(&checkpoint)? {
+        output::note(
+            "transformers reads no quantised tensors: the folder is for limber alone; --dtype f16 writes one for both",
+        );
+    }
     let is_bare = matches!(format, Some(Format::Safetensors | Format::Torch)) && has_documents(&checkpoint)?;
     let summary = write(&checkpoint, &arguments.out, &options, &mut |step| {
         progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);

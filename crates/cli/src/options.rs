@@ -9,12 +9,12 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use limber_config::{self as config, Config, MAX_THREADS, Plugin};
 use limber_core::Registry;
 use limber_core::registry::Role;
+use limber_hub::{self as hub, Settings};
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, RunFolder, VisionEncoder};
 use limber_pipeline::{missing, plugins};
 use limber_plugin_host::Library;
 use limber_weights::WeightSpec;
-use limber_weights::hub::{self, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -58,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             // Asked twice: every stage is whole or not there.
             std::process::exit(130);
         }
-        output::note("stopping after this step; the same command goes on; once more stops at once");
+        output::note("stopping after this step; the same command goes on; a second Ctrl-C stops at once");
     })
     .context("cannot listen to Ctrl-C")?;
     let options = Options { out: arguments.out.clone(), configs: arguments.configs.clone(), plan, stop: &stop };

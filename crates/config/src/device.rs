@@ -1,4 +1,4 @@
-//! The key `device`: where tensors lie.
+//! The key `device`: the device that holds the tensors.
 
 use limber_core::settings::or;
 use limber_core::text_setting;

@@ -3,7 +3,7 @@
 //! `extends` names one file or a list of files, relative to the file's own folder; later ones lie over earlier ones,
 //! and the file itself over all. Relative paths in a config count from that config's folder, those of `--set` from the
 //! working folder. A config that ships with the program goes by its name: its relative paths count from the working
-//! folder, and a file of that name goes before it.
+//! folder, and a file of that name takes precedence.
 
 use super::file;
 use super::merge::{Setting, merge, overlay, rebase};

@@ -41,7 +41,7 @@ struct Keys {
     weights: Option<WeightSpec>,
     /// What the bytes of weights at an `https://` address must hash to.
     sha256: Option<String>,
-    /// A file or folder that goes before weights at an `https://` address where it is there.
+    /// A file or folder that takes precedence over weights at an `https://` address if it exists.
     #[schemars(length(min = 1), extend("format" = "path"))]
     local: Option<String>,
     /// The type that frozen weights are held in; by default as they are stored.

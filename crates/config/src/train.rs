@@ -8,7 +8,7 @@ use limber_core::settings::shown;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves over the steps.
+/// Learning rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
@@ -45,6 +45,12 @@ pub enum Start {
     Fit,
 }
 
+/// Most optimiser steps of a run, samples of a micro-batch, micro-batches of a step: their product counts samples, and each is
+/// far beyond what a run could make.
+const MAX_STEPS: usize = 1_000_000_000;
+const MAX_BATCH: usize = 65_536;
+const MAX_ACCUMULATE: usize = 65_536;
+
 /// How the stitch is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -69,13 +75,13 @@ pub struct Train {
     #[schemars(extend("default" = false))]
     pub chat: bool,
     /// Optimiser steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: usize,
     /// Samples of one micro-batch of this process.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_BATCH))]
     pub batch: usize,
     /// Micro-batches that make one step.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_ACCUMULATE))]
     pub accumulate: usize,
     /// Highest learning rate.
     #[schemars(range(min = 0))]
@@ -87,7 +93,7 @@ pub struct Train {
     pub warmup: usize,
     /// The curve of the warm-up.
     pub warmup_type: Warmup,
-    /// How the learning rate moves.
+    /// Learning rate schedule.
     pub schedule: Schedule,
     /// Largest global norm of the gradient; 0 does not clip.
     #[schemars(range(min = 0))]

@@ -61,7 +61,7 @@ pub struct Config {
     /// How images are read.
     #[serde(default)]
     pub images: Images,
-    /// Where tensors lie: `cpu`, `cuda:N` or `metal`.
+    /// The device that holds the tensors: `cpu`, `cuda:N` or `metal`.
     #[serde(default)]
     pub device: DeviceSpec,
     /// Threads; by default one a core.

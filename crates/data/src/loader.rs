@@ -116,7 +116,12 @@ impl Source<'_> {
             match caught(|| self.set.name(index), || self.read(position, index)) {
                 Ok((name, input, tokens)) => return Ok(Sample { name, input, tokens, skipped }),
                 Err(error) if error.is::<Panicked>() => return Err(error),
-                Err(error) => skipped.push((self.set.name(index), format!("{error:#}"))),
+                Err(error) => {
+                    let (name, reason) = (self.set.name(index), format!("{error:#}"));
+                    let own = reason.strip_prefix(&name).and_then(|rest| rest.strip_prefix(": "));
+                    let reason = own.unwrap_or(&reason).to_string();
+                    skipped.push((name, reason));
+                }
             }
         }
         match skipped.last() {

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use limber_config::{self as config, Config};
 use limber_core::Registry;
-use limber_weights::hub::{self, Settings};
+use limber_hub::{self as hub, Settings};
 use std::path::Path;
 
 /// Generated text.

@@ -76,7 +76,7 @@ impl Model {
         self.preprocessor().feature_spec()
     }
 
-    /// Where tensors lie.
+    /// The device that holds the tensors.
     pub fn device(&self) -> &Device {
         self.preprocessor().device()
     }

@@ -10,7 +10,6 @@ use limber_core::{FeatureSpec, InputSpec, Registry};
 use limber_data::Picture;
 use limber_data::features;
 use limber_images::{self as images, DecodeOptions, Limits, PassOrder};
-use limber_weights as weights;
 use std::io::Cursor;
 
 /// A small image to look at.
@@ -55,7 +54,7 @@ impl Preprocessor {
             decode: DecodeOptions {
                 limits: Limits { max_pixels: config.images.max_pixels, ..Limits::default() },
                 exif_orientation: config.images.exif_orientation,
-                offline: weights::hub::is_offline(),
+                offline: limber_hub::is_offline(),
             },
             // The original ran on a Pillow whose passes came in the other order.
             order: match config.compat {
@@ -81,7 +80,7 @@ impl Preprocessor {
         self.feature_spec
     }
 
-    /// Where tensors lie.
+    /// The device that holds the tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }

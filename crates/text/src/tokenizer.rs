@@ -10,11 +10,10 @@
 use super::chat::ChatTemplate;
 use super::folder;
 use super::stream::TextStream;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use limber_core::WeightSource;
-use limber_core::bounded::{self, TEXT_LIMIT, without_mark};
+use limber_core::bounded::without_mark;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::Path;
 
 /// What stands for the end of a text where a tokenizer does not say otherwise (GPT-2's).
@@ -50,22 +49,13 @@ pub(super) enum Inner {
 }
 
 impl Tokenizer {
-    /// The tokenizer of a checkpoint folder: `tokenizer.json`, else `vocab.json` and `merges.txt`.
+    /// The tokenizer of a checkpoint folder: `tokenizer.json`, else `vocab.json` and `merges.txt`, else `tokenizer.model`.
     ///
     /// # Errors
     /// No tokenizer in the folder (the message names the files looked for); a file that is broken.
     pub fn from_folder(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        folder::load(&path.display().to_string(), &|name| {
-            let file = path.join(name);
-            match File::open(&file).and_then(|file| bounded::text(file, TEXT_LIMIT)) {
-                Ok(text) => Ok(Some(text)),
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                    Ok(None)
-                }
-                Err(e) => Err(anyhow!("cannot read {}: {e}", file.display())),
-            }
-        })
+        folder::load(&path.display().to_string(), &|name| Ok(limber_weights::document(path, name)?))
     }
 
     /// The tokenizer that lies beside a model's weights.
@@ -76,13 +66,26 @@ impl Tokenizer {
         folder::load(&source.label(), &|name| Ok(source.document(name)?))
     }
 
-    /// The tokenizer of a `tokenizer.json` in memory.
+    /// The tokenizer of a `tokenizer.json` or a `tokenizer.model` in memory.
     ///
     /// # Errors
     /// Bytes that are no such file.
-    pub fn from_bytes(json: &[u8]) -> Result<Self> {
-        let json = std::str::from_utf8(without_mark(json)).context("tokenizer.json in memory is not UTF-8")?;
-        folder::load("memory", &|name| Ok((name == folder::TOKENIZER).then(|| json.to_string())))
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(without_mark(bytes)).ok().filter(|text| text.trim_start().starts_with('{'));
+        let (tokenizer, config) = match text {
+            Some(text) => (text.to_string(), None),
+            None => {
+                let made = limber_weights::tokenizer_documents(bytes, &serde_json::Value::Null, None);
+                let (tokenizer, config) =
+                    made.map_err(|e| anyhow!("no tokenizer.json, and as a tokenizer.model {e}"))?;
+                (tokenizer, Some(config))
+            }
+        };
+        folder::load("memory", &|name| match name {
+            folder::TOKENIZER => Ok(Some(tokenizer.clone())),
+            folder::CONFIG => Ok(config.clone()),
+            _ => Ok(None),
+        })
     }
 
     /// The whole tokenizer as a `tokenizer.json`; None of a stand-in.
@@ -150,6 +153,12 @@ impl Tokenizer {
     /// # Errors
     /// A token that the tokenizer's decoder refuses.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // A decoder with rules of its own sees all ids at once: it makes a character of none of the bytes in a row that are
+        // not UTF-8 as a whole, which a stream cannot know in time.
+        if let Inner::Trained { tokenizer, special, bytes: false } = &self.inner {
+            let shown: Vec<u32> = ids.iter().filter(|id| !(skip_special && special.contains(id))).copied().collect();
+            return tokenizer.decode(&shown, skip_special).map_err(|e| anyhow!("cannot decode {ids:?}: {e}"));
+        }
         let mut stream = self.stream(skip_special);
         let mut text = String::new();
         for id in ids {
@@ -159,7 +168,8 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// Decodes id after id; what it gives together is what [`Self::decode`] gives.
+    /// Decodes id after id; what it gives together is what [`Self::decode`] gives, save that bytes in a row that are not UTF-8
+    /// as a whole may have given characters before that showed.
     pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
         TextStream::new(self, skip_special)
     }

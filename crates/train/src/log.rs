@@ -141,7 +141,7 @@ impl Log {
         self.events.text(validated.step, "validation/captions", &table)
     }
 
-    /// The run has come to its end.
+    /// The run has finished.
     ///
     /// # Errors
     /// As [`Self::step`].

@@ -187,17 +187,17 @@ fn a_cache_is_cut_copied_and_joined_the_same() {
             seen.push(step(decoder, cache.as_mut(), 4, 1));
             cache.truncate(3).unwrap();
             seen.push(step(decoder, cache.as_mut(), 2, 2));
-            let mut copy = cache.copy_rows(&[1, 0, 1], 4, 30).unwrap();
-            cache.select_rows(&[1]).unwrap();
+            let mut copy = cache.copy_sequences(&[1, 0, 1], 4, 30).unwrap();
+            cache.select_sequences(&[1]).unwrap();
             seen.push(step(decoder, cache.as_mut(), 1, 3));
-            cache.push_rows(copy.as_ref()).unwrap();
+            cache.push_sequences(copy.as_ref()).unwrap();
             assert_eq!(cache.lengths(), [6, 5, 5, 5]);
             seen.push(step(decoder, cache.as_mut(), 1, 4));
-            copy.select_rows(&[2, 0, 1, 1]).unwrap();
+            copy.select_sequences(&[2, 0, 1, 1]).unwrap();
             seen.push(step(decoder, copy.as_mut(), 3, 5));
             // A cache that has not begun takes in one that has.
             let mut fresh = decoder.new_cache(&CacheOptions::new(0, 20).with_type(dtype).with_slots(4)).unwrap();
-            fresh.push_rows(copy.as_ref()).unwrap();
+            fresh.push_sequences(copy.as_ref()).unwrap();
             seen.push(step(decoder, fresh.as_mut(), 1, 6));
             seen
         });

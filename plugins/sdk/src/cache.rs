@@ -75,7 +75,7 @@ exported! {
 exported! {
     fn cache_select(handle: *mut LimberCache, rows: *const u64, n_rows: u64) {
         let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
-        Ok(cache(handle)?.select_rows(&rows)?)
+        Ok(cache(handle)?.select_sequences(&rows)?)
     }
 }
 
@@ -86,7 +86,7 @@ exported! {
     ) {
         let rows = numbers(rows, usize::try_from(n_rows)?)?.unwrap_or_default();
         let CacheOptions { capacity, slots, .. } = sizes(options)?;
-        set(out, handle::<_, Cache>(cache_read(from)?.copy_rows(&rows, slots, capacity)?))
+        set(out, handle::<_, Cache>(cache_read(from)?.copy_sequences(&rows, slots, capacity)?))
     }
 }
 
@@ -95,6 +95,6 @@ exported! {
         if std::ptr::eq(handle, other) {
             bail!("a cache cannot be appended to itself")
         }
-        Ok(cache(handle)?.push_rows(cache_read(other)?)?)
+        Ok(cache(handle)?.push_sequences(cache_read(other)?)?)
     }
 }

@@ -7,7 +7,8 @@ mod server;
 mod web;
 
 use anyhow::Result;
-use limber::weights::hub::{Event, Patience, Pulled, Settings, Token, Wanted, ensure, locate, pull};
+use limber::hub::{Event, Patience, Pulled, Settings, Token, ensure, pull};
+use limber::weights::cache::{Wanted, locate};
 use limber_core::registry::DEFAULT_FILES;
 use server::{Fault, Hub, commit, noise};
 use std::collections::BTreeMap;

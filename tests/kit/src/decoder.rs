@@ -38,7 +38,10 @@ pub fn check_decoder(entry: &Entry) -> Report {
         let sizes = [width, vocab, layers, kv_heads, head_dim];
         ensure!(sizes.iter().all(|size| *size > 0), "spec {spec:?} has a size of 0");
         ensure!((2 * T..=LONGEST).contains(&context), "a tiny context of {context}, expected {}..={LONGEST}", 2 * T);
-        ensure!(eos.iter().all(|id| (*id as usize) < vocab), "end-of-sequence ids {eos:?} lie beyond {vocab} rows");
+        ensure!(
+            eos.iter().all(|id| (*id as usize) < vocab),
+            "end-of-sequence ids {eos:?} lie beyond the vocabulary of {vocab} entries"
+        );
         Ok(())
     });
     if sound.is_none() {

@@ -149,7 +149,7 @@ pub fn run(decoder: &dyn Decoder, request: &Request, source: &mut dyn RequestSou
                 admitted += prompts.len();
                 step(&mut new_sequences, new.as_mut(), &logits, request, source)?;
                 match &mut cache {
-                    Some(cache) => cache.push_rows(new.as_ref())?,
+                    Some(cache) => cache.push_sequences(new.as_ref())?,
                     None => cache = Some(new),
                 }
                 sequences.append(&mut new_sequences);
@@ -245,7 +245,7 @@ fn step(
         sequence.generation.timing.decode_s = sequence.since.elapsed().as_secs_f64();
         source.done(sequence.number, sequence.generation)?;
     }
-    cache.select_rows(&stay)?;
+    cache.select_sequences(&stay)?;
     Ok(())
 }
 

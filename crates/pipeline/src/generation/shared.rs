@@ -46,7 +46,7 @@ pub fn prefill(
         decoder.new_cache(&CacheOptions::new(prompts.len(), capacity).with_type(dtype))?
     } else {
         let base = begin(decoder, &first.narrow(1, 0, wanted)?, with_kept, dtype, kept.cache.take())?;
-        let rows = base.copy_rows(&vec![0; prompts.len()], prompts.len(), capacity)?;
+        let rows = base.copy_sequences(&vec![0; prompts.len()], prompts.len(), capacity)?;
         *kept = Kept { embeds: flat[0][..wanted * width].to_vec(), cache: Some(base) };
         rows
     };
@@ -75,7 +75,7 @@ fn begin(
     let mut base = match old {
         Some(mut old) if there > 0 => {
             old.truncate(there)?;
-            old.copy_rows(&[0], 1, wanted)?
+            old.copy_sequences(&[0], 1, wanted)?
         }
         _ => decoder.new_cache(&CacheOptions::new(1, wanted).with_type(dtype))?,
     };

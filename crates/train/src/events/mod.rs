@@ -71,7 +71,7 @@ impl Events {
         self.add(&event(now(), 0, 5, &hparams::start(&hparams::of(config), now())))
     }
 
-    /// The run has come to its end.
+    /// The run has finished.
     ///
     /// # Errors
     /// As [`Self::numbers`].

@@ -7,6 +7,7 @@
 mod solve;
 mod sums;
 
+use crate::start::OfData;
 use crate::tensors;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor, Var};
@@ -92,7 +93,7 @@ pub fn fit(
     let set = data::open(settings, &config.folder).context("section \"data\"")?;
     let config = without_start(config);
     let mut model = Model::load(&config, registry)?;
-    model.offline(options.offline || weights::hub::is_offline());
+    model.offline(options.offline || limber_hub::is_offline());
     let fitted = fit_into(&model, &config, set.as_ref(), (options.method, options.limit), watch)?;
     let variables = model.stitch().variables();
     weights::save(out, &tensors(&variables)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;
@@ -134,7 +135,8 @@ pub fn fit_into(
     loader.run(|| {
         let mut done = 0;
         while done < items {
-            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
+            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>();
+            let samples = samples.context(OfData)?;
             let first = done;
             done += samples.len();
             // What stands in for an item that cannot be read has its own position.

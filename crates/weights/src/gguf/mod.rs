@@ -10,6 +10,7 @@
 mod config;
 mod cursor;
 mod header;
+mod keys;
 mod names;
 mod rope;
 mod split;
@@ -20,6 +21,7 @@ mod write;
 pub(super) use header::MAGIC;
 pub(super) use names::{Architecture, Form};
 pub(super) use split::siblings;
+pub(crate) use tokenizer::{Kind, check_charsmap, ranked_merges};
 pub use write::{DecoderDocuments, write};
 
 use super::checkpoint::Contents;

@@ -30,7 +30,7 @@ pub fn siblings(bytes: &[u8], name: &str) -> Result<Option<Vec<String>>, String>
 /// Checks that these are all files of one model in their order.
 ///
 /// # Errors
-/// A file that is missing, of another model or at another place.
+/// A file that is missing, of another model or under the number of another.
 pub fn check(headers: &[Header]) -> Result<(), String> {
     let entry = |header: &Header, key: &str| header.metadata.get(key).and_then(|v| v.whole());
     let Some(first) = headers.first() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! The cache of a plugin's decoder: a handle of the library's, and the lengths of its rows.
+//! The cache of a plugin's decoder: a handle of the library's, and the lengths of its sequences.
 
 use super::Built;
 use crate::component::function;
@@ -15,7 +15,7 @@ pub(crate) struct PluginCache {
     built: Arc<Built>,
     raw: *mut LimberCache,
     dtype: CacheType,
-    rows: SequenceLengths,
+    lengths: SequenceLengths,
     /// A change that failed; nothing may be computed over what it left.
     failed: Option<String>,
 }
@@ -27,27 +27,27 @@ unsafe impl Send for PluginCache {}
 unsafe impl Sync for PluginCache {}
 
 /// The options as C has them, and the text that they point to.
-fn options(rows: &SequenceLengths, dtype: CacheType) -> (LimberCacheOptions, CString) {
+fn options(lengths: &SequenceLengths, dtype: CacheType) -> (LimberCacheOptions, CString) {
     let format = c_text(dtype.name());
     let options = LimberCacheOptions {
-        batch: rows.rows() as u64,
-        capacity: rows.capacity() as u64,
-        slots: rows.slots() as u64,
+        batch: lengths.batch() as u64,
+        capacity: lengths.capacity() as u64,
+        slots: lengths.slots() as u64,
         format: format.as_ptr(),
         ..LimberCacheOptions::empty()
     };
     (options, format)
 }
 
-fn indices(rows: &[usize]) -> Vec<u64> {
-    rows.iter().map(|row| *row as u64).collect()
+fn indices(sequences: &[usize]) -> Vec<u64> {
+    sequences.iter().map(|sequence| *sequence as u64).collect()
 }
 
 impl PluginCache {
     /// An empty cache of this decoder.
     pub(crate) fn new(built: &Arc<Built>, asked: &CacheOptions) -> Result<Self> {
-        let rows = SequenceLengths::new(asked, built.spec.context)?;
-        let (options, _format) = options(&rows, asked.dtype);
+        let lengths = SequenceLengths::new(asked, built.spec.context)?;
+        let (options, _format) = options(&lengths, asked.dtype);
         let mut raw = null_mut();
         let make = function!(built.table, cache_new);
         {
@@ -57,14 +57,14 @@ impl PluginCache {
                 built.component.call("make a cache", |error| unsafe { make(instance, &options, &mut raw, error) });
             made.map_err(Error::msg)?;
         }
-        Self::of(built, raw, asked.dtype, rows)
+        Self::of(built, raw, asked.dtype, lengths)
     }
 
-    fn of(built: &Arc<Built>, raw: *mut LimberCache, dtype: CacheType, rows: SequenceLengths) -> Result<Self> {
+    fn of(built: &Arc<Built>, raw: *mut LimberCache, dtype: CacheType, lengths: SequenceLengths) -> Result<Self> {
         if raw.is_null() {
             candle_core::bail!("{}: make a cache: it gives none", built.component.label())
         }
-        Ok(Self { built: built.clone(), raw, dtype, rows, failed: None })
+        Ok(Self { built: built.clone(), raw, dtype, lengths, failed: None })
     }
 
     /// The plugin's handle, for calls of the decoder `built`.
@@ -84,9 +84,9 @@ impl PluginCache {
         }
     }
 
-    /// Ends a run: row r now holds `new[r]` more positions.
+    /// Ends a run: sequence b now holds `new[b]` more positions.
     pub(crate) fn advance(&mut self, new: &[usize]) -> Result<()> {
-        self.rows.advance(new)
+        self.lengths.advance(new)
     }
 
     /// Calls a function that changes the cache. Where it fails, its state is unknown.
@@ -103,48 +103,51 @@ impl PluginCache {
 
 impl DecoderCache for PluginCache {
     fn sequences(&self) -> &SequenceLengths {
-        &self.rows
+        &self.lengths
     }
 
     fn truncate(&mut self, length: usize) -> Result<()> {
         let (truncate, raw) = (function!(self.built.table, cache_truncate), self.raw);
         // SAFETY: the handle is not yet released.
         self.change("truncate a cache", |error| unsafe { truncate(raw, length as u64, error) })?;
-        self.rows.truncate(length);
+        self.lengths.truncate(length);
         Ok(())
     }
 
-    fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
-        let new = self.rows.select(rows)?;
-        let (select, raw, rows) = (function!(self.built.table, cache_select), self.raw, indices(rows));
-        // SAFETY: the handle is not yet released, the rows live beyond the call.
-        self.change("select rows of a cache", |error| unsafe { select(raw, rows.as_ptr(), rows.len() as u64, error) })?;
-        self.rows = new;
+    fn select_sequences(&mut self, sequences: &[usize]) -> Result<()> {
+        let new = self.lengths.select(sequences)?;
+        let (select, raw, sequences) = (function!(self.built.table, cache_select), self.raw, indices(sequences));
+        // SAFETY: the handle is not yet released, the sequences live beyond the call.
+        self.change("select sequences of a cache", |error| unsafe {
+            select(raw, sequences.as_ptr(), sequences.len() as u64, error)
+        })?;
+        self.lengths = new;
         Ok(())
     }
 
-    fn copy_rows(&self, rows: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
-        let new = self.rows.copy(rows, slots, capacity)?;
-        let (from, copy, rows) = (self.handle(&self.built)?, function!(self.built.table, cache_copy), indices(rows));
+    fn copy_sequences(&self, sequences: &[usize], slots: usize, capacity: usize) -> Result<Box<dyn DecoderCache>> {
+        let new = self.lengths.copy(sequences, slots, capacity)?;
+        let (from, copy, sequences) =
+            (self.handle(&self.built)?, function!(self.built.table, cache_copy), indices(sequences));
         let (options, _format) = options(&new, self.dtype);
         let mut raw = null_mut();
         {
             let (_, _own) = self.built.instance.enter();
             // SAFETY: all arguments live beyond the call, the handle is not yet released.
-            let done = self.built.component.call("copy rows of a cache", |error| unsafe {
-                copy(from, rows.as_ptr(), rows.len() as u64, &options, &mut raw, error)
+            let done = self.built.component.call("copy sequences of a cache", |error| unsafe {
+                copy(from, sequences.as_ptr(), sequences.len() as u64, &options, &mut raw, error)
             });
             done.map_err(Error::msg)?;
         }
         Ok(Box::new(Self::of(&self.built, raw, self.dtype, new)?))
     }
 
-    fn push_rows(&mut self, other: &dyn DecoderCache) -> Result<()> {
+    fn push_sequences(&mut self, other: &dyn DecoderCache) -> Result<()> {
         let other: &Self = other.downcast_ref()?;
         let (append, raw, from) = (function!(self.built.table, cache_append), self.raw, other.handle(&self.built)?);
         // SAFETY: both handles are this decoder's and not yet released, and the two are different caches.
         self.change("append to a cache", |error| unsafe { append(raw, from, error) })?;
-        self.rows = self.rows.push(&other.rows);
+        self.lengths = self.lengths.push(&other.lengths);
         Ok(())
     }
 }

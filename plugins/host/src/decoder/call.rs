@@ -25,7 +25,7 @@ impl Asked {
             [b, t, d] if *b > 0 && *t > 0 && *d == width => [*b, *t, *d],
             other => candle_core::bail!("embeddings have shape {other:?}, expected [B, T, {width}]"),
         };
-        let (lengths, past) = (run.row_lengths(b, t)?, run.past(b)?);
+        let (lengths, past) = (run.sequence_lengths(b, t)?, run.past(b)?);
         // Padding takes positions too, as in our own decoders.
         check_context(&past, &vec![t; b], context)?;
         let keys = past.iter().max().copied().unwrap_or(0) + t;
@@ -35,9 +35,9 @@ impl Asked {
             candle_core::bail!("{keys} positions are more than the cache holds, which is {}", cache.capacity())
         }
         if let LogitPositions::At(list) = &run.logits
-            && let Some(bad) = list.iter().find(|(row, at)| *row >= b || *at >= t)
+            && let Some(bad) = list.iter().find(|(sequence, at)| *sequence >= b || *at >= t)
         {
-            candle_core::bail!("logits asked at {bad:?}, expected rows 0..{b} and positions 0..{t}")
+            candle_core::bail!("logits asked at {bad:?}, expected sequences 0..{b} and positions 0..{t}")
         }
         let mask = match &run.mask {
             None => None,
@@ -70,7 +70,7 @@ impl Asked {
             LogitPositions::Last => (LIMBER_LOGITS_LAST, Vec::new()),
             LogitPositions::Hidden => (LIMBER_LOGITS_HIDDEN, Vec::new()),
             LogitPositions::At(list) => {
-                (LIMBER_LOGITS_AT, list.iter().flat_map(|(row, at)| [*row as u64, *at as u64]).collect())
+                (LIMBER_LOGITS_AT, list.iter().flat_map(|(sequence, at)| [*sequence as u64, *at as u64]).collect())
             }
         };
         let call = LimberForward {

@@ -59,7 +59,11 @@ fn sizes(component: &Component, spec: &LimberDecoderSpec) -> Result<DecoderSpec>
         eos: eos.to_vec(),
     };
     if let Some(bad) = eos.iter().find(|id| **id as usize >= sizes.vocab) {
-        bail!("{}: its spec ends texts with id {bad} of {} rows", component.label(), sizes.vocab)
+        bail!(
+            "{}: its spec ends texts with id {bad}, expected one of the vocabulary's 0..{}",
+            component.label(),
+            sizes.vocab
+        )
     }
     Ok(sizes)
 }

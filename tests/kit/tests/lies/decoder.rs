@@ -75,7 +75,7 @@ impl Decoder for Toy {
         if d != D || t == 0 {
             candle_core::bail!("embeddings of shape {:?}", embeds.dims())
         }
-        let (lengths, past) = (run.row_lengths(b, t)?, run.past(b)?);
+        let (lengths, past) = (run.sequence_lengths(b, t)?, run.past(b)?);
         if self.lie != Lie::LongContext {
             check_context(&past, &vec![t; b], CONTEXT)?;
         }

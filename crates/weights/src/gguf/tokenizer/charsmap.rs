@@ -1,7 +1,7 @@
 //! SentencePiece's `precompiled_charsmap`, looked at before the `tokenizers` crate reads it, which trusts its numbers.
 //!
 //! The format is a length, a trie of that many bytes in Darts' double array, and texts that end in zero bytes. A node's
-//! children lie at its place xor the child's byte, so a walk over all nodes sees every place that a text can lead to.
+//! children lie at its index xor the child's byte, so a walk over all nodes sees every index that a text can lead to.
 //! Source followed: SentencePiece `src/normalizer.cc`, Darts-clone `darts.h`.
 
 /// Checks that no text leads out of the trie or of the replacement texts.
@@ -9,7 +9,7 @@
 /// # Errors
 /// What is wrong.
 pub fn check(bytes: &[u8]) -> Result<(), String> {
-    let wrong = |what: &str| format!("tokenizer.ggml.precompiled_charsmap is damaged: {what}");
+    let wrong = |what: &str| format!("the precompiled_charsmap is damaged: {what}");
     let (length, rest) = bytes.split_at_checked(4).ok_or_else(|| wrong("it has no length"))?;
     let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
     let (trie, texts) = rest.split_at_checked(length).ok_or_else(|| wrong("it is cut short"))?;
@@ -20,19 +20,19 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
     let root = units.first().copied().ok_or_else(|| wrong("its trie is empty"))?;
     let mut seen = vec![false; units.len()];
     let mut open = vec![offset(root)];
-    while let Some(place) = open.pop() {
-        if place | 0xff >= units.len() {
+    while let Some(index) = open.pop() {
+        if index | 0xff >= units.len() {
             return Err(outside());
         }
-        if std::mem::replace(&mut seen[place], true) {
+        if std::mem::replace(&mut seen[index], true) {
             continue;
         }
         for byte in 1..=255 {
-            let unit = units[place ^ byte];
+            let unit = units[index ^ byte];
             if unit & (1 << 31 | 0xff) != byte {
                 continue;
             }
-            let next = (place ^ byte) ^ offset(unit);
+            let next = (index ^ byte) ^ offset(unit);
             if unit >> 8 & 1 == 1 {
                 let text = units.get(next).ok_or_else(outside)? & !(1 << 31);
                 if !texts.is_char_boundary(text) {

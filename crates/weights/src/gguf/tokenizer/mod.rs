@@ -11,6 +11,9 @@ mod splitters;
 mod vocabulary;
 mod write;
 
+pub(crate) use charsmap::check as check_charsmap;
+pub(crate) use read::ranked_merges;
+pub(crate) use vocabulary::Kind;
 pub(super) use vocabulary::Vocabulary;
 pub(super) use write::entries;
 

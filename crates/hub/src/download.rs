@@ -3,12 +3,12 @@
 //! Bytes go straight into `blobs/ETAG.incomplete`, so whatever ends the program leaves a partial file that the next run
 //! resumes. Only a complete file with the right hash becomes a blob, and only a blob is linked into a snapshot.
 
-use super::cache::CachedRepository;
 use super::client::{Client, GaveUp, Metadata, Subject, Trouble};
-use super::store::make_parent;
+use super::store::{link, make_parent};
 use super::{Event, Report};
 use anyhow::{Context, Result, anyhow, bail};
 use limber_core::hash::hex;
+use limber_weights::cache::CachedRepository;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -40,6 +40,8 @@ pub struct Job<'a> {
     pub subject: Subject<'a>,
     /// It is file `number` of `of`.
     pub number: (usize, usize),
+    /// Whether a blob of its name and length is the file, or is to be replaced.
+    pub reuse: bool,
 }
 
 impl Client {
@@ -50,16 +52,16 @@ impl Client {
     pub fn download(&self, job: &Job, report: Report) -> Result<bool> {
         let blob = job.cached.blob(&job.metadata.etag);
         let mut fetched = false;
-        if !is_whole(&blob, job.metadata) {
+        if !is_whole(&blob, job) {
             make_parent(&blob)?;
             let _lock = lock(&job.cached.lock(&job.metadata.etag), job.file, report)?;
             // Another process may have brought it while this one waited.
-            if !is_whole(&blob, job.metadata) {
+            if !is_whole(&blob, job) {
                 self.fill(job, &blob, report)?;
                 fetched = true;
             }
         }
-        job.cached.link(&job.metadata.etag, job.commit, job.file)?;
+        link(job.cached, &job.metadata.etag, job.commit, job.file)?;
         Ok(fetched)
     }
 
@@ -85,7 +87,13 @@ impl Client {
                     if partial.length > furthest {
                         (failed, furthest) = (0, partial.length);
                     }
-                    self.pause(trouble, &mut failed, report).map_err(|error| kept(error, &partial, job))?;
+                    if let Err(error) = self.pause(trouble, &mut failed, report) {
+                        // The next run goes on under what it is told of the file, which is not what sent these bytes.
+                        if job.metadata.sha256.is_none() && validator != job.metadata.validator {
+                            partial.restart()?;
+                        }
+                        return Err(kept(error, &partial, job));
+                    }
                     continue;
                 }
             }
@@ -133,6 +141,11 @@ impl Client {
         if size == Some(partial.length) {
             return Ok(());
         }
+        // Without a hash or a validator nothing tells whether the rest would be of the same version.
+        if partial.length > 0 && job.metadata.sha256.is_none() && validator.is_none() {
+            report(Event::At(0));
+            partial.restart().map_err(Trouble::Never)?;
+        }
         let range = format!("bytes={}-", partial.length);
         let mut headers = vec![("Accept-Encoding", "identity")];
         if partial.length > 0 {
@@ -149,7 +162,8 @@ impl Client {
             }
             StatusCode::PARTIAL_CONTENT => {
                 let found = text(answer.headers(), &CONTENT_RANGE).unwrap_or_default();
-                let changed = validator.is_some() && etag.is_some() && *validator != etag;
+                let is_unsure = etag.is_none() && job.metadata.sha256.is_none();
+                let changed = validator.is_some() && *validator != etag && (etag.is_some() || is_unsure);
                 if changed || !goes_on(&found, partial.length, size) {
                     *validator = None;
                     let what = if changed { "changed meanwhile" } else { "was continued at another offset" };
@@ -163,7 +177,9 @@ impl Client {
             }
             _ => {}
         }
-        *validator = etag;
+        if etag.is_some() || answer.status() != StatusCode::PARTIAL_CONTENT {
+            *validator = etag;
+        }
         let offered = (!is_encoded(answer.headers())).then(|| text(answer.headers(), &CONTENT_LENGTH)).flatten();
         if let (Some(size), Some(offered)) = (size, offered.and_then(|length| length.parse::<u64>().ok()))
             && partial.length + offered != size
@@ -284,8 +300,9 @@ impl PartialFile {
 }
 
 /// Whether the blob is there in its full length.
-fn is_whole(blob: &Path, metadata: &Metadata) -> bool {
-    std::fs::metadata(blob).is_ok_and(|found| found.is_file() && metadata.size.is_none_or(|size| size == found.len()))
+fn is_whole(blob: &Path, job: &Job) -> bool {
+    let is_long = |found: std::fs::Metadata| job.metadata.size.is_none_or(|size| size == found.len());
+    job.reuse && std::fs::metadata(blob).is_ok_and(|found| found.is_file() && is_long(found))
 }
 
 /// What giving up says of the partial file that stays.

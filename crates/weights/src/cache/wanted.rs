@@ -1,9 +1,9 @@
 //! What a component wants of a repository, and what the cache lacks of it.
 
-use super::super::mapped::map;
-use super::super::spec::WeightSpec;
-use super::super::{gguf, sharded};
-use super::cache::{CachedRepository, DEFAULT_REVISION};
+use super::repository::{CachedRepository, DEFAULT_REVISION};
+use crate::mapped::map;
+use crate::spec::WeightSpec;
+use crate::{gguf, sharded};
 use anyhow::{Result, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::registry::Role;
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 pub const INDEX: &str = ".index.json";
 
 /// Documents that an encoder reads beside its weights.
-const ENCODER: [&str; 3] = ["config.json", "preprocessor_config.json", "open_clip_config.json"];
+const ENCODER: [&str; 4] =
+    ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"];
 
 /// Documents that a decoder reads beside its weights.
 const DECODER: [&str; 9] = [
@@ -27,6 +28,7 @@ const DECODER: [&str; 9] = [
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "tokenizer.model",
 ];
 
 /// The files of a repository that a component reads.
@@ -82,6 +84,13 @@ pub enum Lack {
     Weights(Vec<String>),
     /// All of these shards, though their index is there.
     Shards(Vec<String>),
+}
+
+impl Lack {
+    /// Whether all weights are there.
+    pub fn is_there(&self) -> bool {
+        matches!(self, Lack::Nothing | Lack::Beside(_))
+    }
 }
 
 impl<'a> Named<'a> {

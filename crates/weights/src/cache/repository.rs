@@ -5,7 +5,7 @@
 //! `.locks/models--owner--name/ETAG.lock` beside the repositories is held while a blob is written.
 //! Source followed: `file_download.py` of `huggingface_hub`.
 
-use super::super::spec::is_inside;
+use crate::spec::is_inside;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ pub const DEFAULT_REVISION: &str = "main";
 /// The folder of one repository.
 #[derive(Debug, Clone)]
 pub struct CachedRepository {
-    pub(super) cache: PathBuf,
+    cache: PathBuf,
     /// `models--owner--name`.
-    pub(super) name: String,
+    name: String,
 }
 
 impl CachedRepository {
@@ -26,7 +26,13 @@ impl CachedRepository {
         Self { cache: cache.to_path_buf(), name: format!("models--{}", repository.replace('/', "--")) }
     }
 
-    pub(super) fn folder(&self) -> PathBuf {
+    /// The folder beside the repositories' where files at addresses of their own lie.
+    pub fn of_files(cache: &Path) -> Self {
+        Self { cache: cache.to_path_buf(), name: "limber--files".to_string() }
+    }
+
+    /// Where all of it lies.
+    pub fn folder(&self) -> PathBuf {
         self.cache.join(&self.name)
     }
 
@@ -46,5 +52,20 @@ impl CachedRepository {
     /// The marks of files that a commit does not have.
     pub fn no_exist(&self, commit: &str) -> PathBuf {
         self.folder().join(".no_exist").join(commit)
+    }
+
+    /// The bytes of the file with this ETag.
+    pub fn blob(&self, etag: &str) -> PathBuf {
+        self.folder().join("blobs").join(etag)
+    }
+
+    /// What is there of a blob whose download is under way or was broken off.
+    pub fn incomplete(&self, etag: &str) -> PathBuf {
+        self.folder().join("blobs").join(format!("{etag}.incomplete"))
+    }
+
+    /// The lock of a blob's download.
+    pub fn lock(&self, etag: &str) -> PathBuf {
+        self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"))
     }
 }

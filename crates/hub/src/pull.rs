@@ -1,14 +1,14 @@
 //! The files of one repository into the cache: which there are, which of them are wanted, one after the other.
 
-use super::super::sharded;
-use super::super::spec::is_inside;
 use super::client::{Client, GaveUp, Subject, Trouble};
 use super::download::Job;
-use super::wanted::{INDEX, Lack, Named, Wanted, inside, parent};
+use super::store::{mark_absent, write_reference};
 use super::{Pulled, PulledFile, Report, Settings, address};
 use anyhow::{Context, Result, anyhow, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::weights::nearest;
+use limber_weights::cache::{INDEX, Lack, Named, Wanted, inside, parent};
+use limber_weights::{is_inside, shard_names};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -54,13 +54,13 @@ pub fn pull(named: &Named, wanted: &Wanted, settings: &Settings, report: Report)
         let path = named.cached.snapshot(&info.sha).join(&plan.weights);
         let text = std::fs::File::open(&path).and_then(|file| bounded::text(file, TEXT_LIMIT));
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-        let shards = sharded::shards(&text).map_err(|why| anyhow!("{}: {}: {why}", named.spec, plan.weights))?;
+        let shards = shard_names(&text).map_err(|why| anyhow!("{}: {}: {why}", named.spec, plan.weights))?;
         files.extend(shards.iter().map(|shard| inside(parent(&plan.weights), shard)));
     } else {
         files.push(plan.weights.clone());
     }
     pulled.extend(run.bring(&files, report)?);
-    named.cached.write_reference(named.revision, &info.sha)?;
+    write_reference(&named.cached, named.revision, &info.sha)?;
     let snapshot = named.cached.snapshot(&info.sha);
     let path = named.file.map_or_else(|| snapshot.clone(), |file| snapshot.join(file));
     Ok(Pulled { path, commit: Some(info.sha), files: pulled })
@@ -78,7 +78,7 @@ pub fn documents(named: &Named, wanted: &Wanted, settings: &Settings, report: Re
     let beside = wanted.beside.iter().map(|name| inside(&plan.folder, name));
     let files: Vec<String> = beside.filter(|name| names.contains(name.as_str())).collect();
     Run { client: &client, named, commit: &info.sha }.bring(&files, report)?;
-    named.cached.write_reference(named.revision, &info.sha)
+    write_reference(&named.cached, named.revision, &info.sha)
 }
 
 /// Looks for documents beside weights that the cache has, at the commit that it has.
@@ -91,7 +91,7 @@ pub fn complete(named: &Named, names: &[String], settings: &Settings, report: Re
     let info = info(&client, named, &commit, report)?;
     let there = |name: &&String| info.siblings.iter().any(|s| s.rfilename == **name);
     for name in names.iter().filter(|name| !there(name)) {
-        named.cached.mark_absent(&commit, name)?;
+        mark_absent(&named.cached, &commit, name)?;
     }
     let found: Vec<String> = names.iter().filter(there).cloned().collect();
     Run { client: &client, named, commit: &commit }.bring(&found, report).map(|_| ())
@@ -173,7 +173,7 @@ impl Run<'_> {
         let before = before.filter(|_| self.named.file != Some(plan.weights.as_str()));
         let beside = wanted.beside.iter().map(|name| inside(&plan.folder, name));
         for name in before.chain(beside).filter(|name| !names.contains(name.as_str())) {
-            self.named.cached.mark_absent(self.commit, &name)?;
+            mark_absent(&self.named.cached, self.commit, &name)?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Run<'_> {
             let cached = &self.named.cached;
             let url = self.client.file_address(self.named.repository, self.commit, file);
             let (commit, subject) = (self.commit, *subject);
-            let job = Job { cached, commit, file, url: &url, metadata, subject, number: (i + 1, of) };
+            let job = Job { cached, commit, file, url: &url, metadata, subject, number: (i + 1, of), reuse: true };
             let downloaded = self.client.download(&job, report).with_context(|| self.named.spec.to_string())?;
             let bytes = std::fs::metadata(snapshot.join(file)).map_or(0, |found| found.len());
             pulled.push(PulledFile { name: file.to_string(), bytes, downloaded });

@@ -1,15 +1,12 @@
-//! What the environment says of the hub: where its cache lies, who serves it, with which token, or not at all.
+//! What the environment says of the hub: who serves it, with which token, or not at all.
 //!
 //! The variables are those of `huggingface_hub`, in its order (`constants.py`, `utils/_auth.py`).
 
 use anyhow::{Context, Result, ensure};
-use std::ffi::OsString;
+use limber_weights::cache::environment::{Variables, choose_cache, hf_home, path, variable};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Gives an environment variable that is set and not empty.
-type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where the hub is, and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -78,7 +75,7 @@ impl Token {
 
     /// The value of the header `Authorization`.
     #[cfg(feature = "hub")]
-    pub(super) fn bearer(&self) -> String {
+    pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.secret)
     }
 
@@ -134,53 +131,14 @@ impl Settings {
     }
 }
 
-/// The cache's folder: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`.
-///
-/// # Errors
-/// An environment that has none of them and no home.
-pub fn cache_folder() -> Result<PathBuf> {
-    choose_cache(&variable)
-}
-
 /// Whether the environment forbids the network, as Hugging Face's libraries are told.
 pub fn is_offline() -> bool {
     offline_variable(&variable).is_some()
 }
 
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
 /// A variable that is no path; one that is not UTF-8 has no meaning there.
 fn text(variable: Variables, name: &str) -> Option<String> {
     variable(name).map(|value| value.to_string_lossy().into_owned())
-}
-
-fn home(variable: Variables) -> Option<PathBuf> {
-    variable("HOME").or_else(|| variable("USERPROFILE")).map(PathBuf::from)
-}
-
-/// A path of the environment, where `~` is the home folder.
-fn path(variable: Variables, name: &str) -> Option<PathBuf> {
-    let value = PathBuf::from(variable(name)?);
-    match (value.strip_prefix("~"), home(variable)) {
-        (Ok(rest), Some(home)) => Some(home.join(rest)),
-        _ => Some(value),
-    }
-}
-
-/// `HF_HOME`, where the cache and the token lie unless they are said to lie elsewhere.
-fn hf_home(variable: Variables) -> Option<PathBuf> {
-    path(variable, "HF_HOME")
-        .or_else(|| path(variable, "XDG_CACHE_HOME").map(|p| p.join("huggingface")))
-        .or_else(|| home(variable).map(|p| p.join(".cache/huggingface")))
-}
-
-fn choose_cache(variable: Variables) -> Result<PathBuf> {
-    path(variable, "HF_HUB_CACHE")
-        .or_else(|| path(variable, "HUGGINGFACE_HUB_CACHE"))
-        .or_else(|| hf_home(variable).map(|p| p.join("hub")))
-        .context("no home folder is set: set HF_HOME to where Hugging Face files are kept")
 }
 
 fn is_true(value: &str) -> bool {
@@ -231,24 +189,10 @@ fn find_token(variable: Variables) -> Result<(Option<Token>, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
 
     fn from<'a>(set: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
         move |name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into())
-    }
-
-    #[test]
-    fn the_environment_names_the_cache() {
-        for (set, expected) in [
-            (vec![("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h")], "/c"),
-            (vec![("HF_HUB_CACHE", "~/c"), ("HOME", "/u")], "/u/c"),
-            (vec![("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/h")], "/old"),
-            (vec![("HF_HOME", "/h"), ("HOME", "/u")], "/h/hub"),
-            (vec![("XDG_CACHE_HOME", "/x"), ("HOME", "/u")], "/x/huggingface/hub"),
-            (vec![("HOME", "/u")], "/u/.cache/huggingface/hub"),
-        ] {
-            assert_eq!(choose_cache(&from(&set)).unwrap(), PathBuf::from(expected));
-        }
-        assert!(choose_cache(&|_| None).is_err());
     }
 
     #[test]

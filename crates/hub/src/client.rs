@@ -74,15 +74,17 @@ pub struct Metadata {
     pub size: Option<u64>,
     /// The sha256 that the bytes must have; None for small files of the hub, whose ETag is git's.
     pub sha256: Option<String>,
-    /// The server's own strong ETag, under which an earlier run's part is gone on with.
+    /// The server's own strong ETag, under which a part is gone on with.
     pub validator: Option<String>,
+    /// What the server tells versions of the file apart by; None where nothing does.
+    pub version: Option<String>,
 }
 
 impl Metadata {
     /// A file of the hub by its ETag.
     fn of_hub(etag: &str, size: Option<u64>) -> Self {
         let is_hash = etag.len() == 64 && etag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        Self { etag: etag.to_string(), size, sha256: is_hash.then(|| etag.to_string()), validator: None }
+        Self { etag: etag.to_string(), size, sha256: is_hash.then(|| etag.to_string()), validator: None, version: None }
     }
 
     /// Whether something tells that a part belongs to this file.
@@ -162,8 +164,9 @@ impl Client {
             let etag = linked.as_deref().map(normalised).unwrap_or_default();
             if etag.is_empty() || etag.len() > 200 || !etag.bytes().all(is_plain) || etag.starts_with('.') {
                 return Err(Trouble::Never(anyhow!(
-                    "{} gave the ETag {linked:?}, which names no content; is {} a Hugging Face hub?",
+                    "{} gave the ETag {:?}, which names no content; is {} a Hugging Face hub?",
                     address::shown(&url),
+                    linked.as_deref().unwrap_or_default(),
                     self.settings.endpoint
                 )));
             }
@@ -188,8 +191,10 @@ impl Client {
             let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_string());
             let is_plain = answer.status().is_success() && header("Content-Encoding").is_none_or(|e| e == "identity");
             let size = header("Content-Length").filter(|_| is_plain).and_then(|length| length.parse().ok());
-            let validator = header("ETag").filter(|etag| is_plain && etag.starts_with('"'));
-            return Ok(Metadata { etag: String::new(), size, sha256: None, validator });
+            let etag = header("ETag").filter(|_| is_plain);
+            let validator = etag.clone().filter(|etag| etag.starts_with('"'));
+            let dated = || Some(format!("{}, {} bytes", header("Last-Modified")?, size?));
+            return Ok(Metadata { etag: String::new(), size, sha256: None, validator, version: etag.or_else(dated) });
         }
         Err(Trouble::Never(anyhow!("{} redirects more than {REDIRECTS} times", address::shown(&url))))
     }
