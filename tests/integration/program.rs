@@ -596,5 +596,5 @@ fn convert_writes_what_the_name_says() {
         &["convert", own, "--out", &at("x.safetensor")],
         &["the ending .safetensor is not known, expected .safetensors, .gguf"],
     );
-    fails(&["convert", own, "--out", own], &["is the folder that is read, expected another one"]);
+    fails(&["convert", own, "--out", own], &["is the folder of the checkpoint itself, expected another one"]);
 }
