@@ -163,12 +163,12 @@ impl Client {
             }
             let etag = linked.as_deref().map(normalised).unwrap_or_default();
             if etag.is_empty() || etag.len() > 200 || !etag.bytes().all(is_plain) || etag.starts_with('.') {
-                return Err(Trouble::Never(anyhow!(
-                    "{} gave the ETag {:?}, which names no content; is {} a Hugging Face hub?",
-                    address::shown(&url),
-                    linked.as_deref().unwrap_or_default(),
-                    self.settings.endpoint
-                )));
+                let what = match &linked {
+                    Some(etag) => format!("the ETag {etag:?}, which names no content"),
+                    None => "no ETag".to_string(),
+                };
+                let (from, endpoint) = (address::shown(&url), &self.settings.endpoint);
+                return Err(Trouble::Never(anyhow!("{from} gave {what}; is {endpoint} a Hugging Face hub?")));
             }
             return Ok(Metadata::of_hub(etag, size));
         }

@@ -13,6 +13,27 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 const CONFIG: &str = "tokenizer_config.json";
+/// Transformers' classes by `model_type`, for a description that does not say.
+const CLASSES: [(&str, &str); 18] = [
+    ("gemma", "GemmaForCausalLM"),
+    ("gemma2", "Gemma2ForCausalLM"),
+    ("gemma3_text", "Gemma3ForCausalLM"),
+    ("gpt2", "GPT2LMHeadModel"),
+    ("gpt_neox", "GPTNeoXForCausalLM"),
+    ("gptj", "GPTJForCausalLM"),
+    ("granite", "GraniteForCausalLM"),
+    ("falcon", "FalconForCausalLM"),
+    ("llama", "LlamaForCausalLM"),
+    ("mistral", "MistralForCausalLM"),
+    ("mpt", "MptForCausalLM"),
+    ("olmo2", "Olmo2ForCausalLM"),
+    ("phi3", "Phi3ForCausalLM"),
+    ("qwen2", "Qwen2ForCausalLM"),
+    ("qwen3", "Qwen3ForCausalLM"),
+    ("smollm3", "SmolLM3ForCausalLM"),
+    ("stablelm", "StableLmForCausalLM"),
+    ("starcoder2", "Starcoder2ForCausalLM"),
+];
 
 /// Documents beside weights that are written as they are; a tokenizer is written anew.
 const DOCUMENTS: [&str; 6] = [
@@ -94,9 +115,17 @@ pub fn to_folder(
     let summary = convert(checkpoint, &to.join("model.safetensors"), &options, progress)?;
     let mut texts = Vec::new();
     for name in DOCUMENTS {
-        // A GGUF file says all in the first.
+        // A GGUF file says all in its config.json.
         let text = source.document(name)?.filter(|text| !matches!(text.trim(), "" | "{}"));
         texts.extend(text.map(|text| (name, text)));
+    }
+    if let Some(config) = ModelConfig::read(source)?.filter(|_| is_decoder) {
+        let class = config.model_type().and_then(|kind| CLASSES.iter().find(|(name, _)| *name == kind));
+        let mut tree = config.into_tree();
+        if let (Some((_, class)), None) = (class, tree.get("architectures")) {
+            tree["architectures"] = json!([class]);
+        }
+        texts.push(("config.json", format!("{tree:#}")));
     }
     if let Some(tokenizer) = tokenizer {
         let mut config = ModelConfig::document(source, CONFIG)?.map_or_else(|| json!({}), ModelConfig::into_tree);

@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 
+type Tensors = BTreeMap<String, StoredTensor>;
+
 /// The file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Container {
@@ -74,7 +76,10 @@ pub fn convert(
     progress: &mut dyn FnMut(ConvertProgress),
 ) -> Result<ConvertSummary> {
     let (all, transposed) = match options.to {
-        Container::Transformers => plain(checkpoint, options.dtype)?,
+        Container::Transformers => {
+            let (all, transposed) = plain(checkpoint, options.dtype)?;
+            (Some(all), transposed)
+        }
         _ => (laid_out(checkpoint, options.dtype)?, BTreeSet::new()),
     };
     let stored = all.as_ref().unwrap_or(checkpoint.stored());
@@ -133,7 +138,7 @@ pub fn convert(
 
 /// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are
 /// read, and a quantised matrix cannot be transposed when it is loaded. None where all stay as they are.
-fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<BTreeMap<String, StoredTensor>>> {
+fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<Tensors>> {
     if !dtype.is_some_and(WeightType::is_quantised) {
         return Ok(None);
     }
@@ -155,10 +160,7 @@ fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option
 }
 
 /// All tensors as transformers reads them, and those that are still to be transposed when they are written, one at a time.
-fn plain(
-    checkpoint: &Checkpoint,
-    dtype: Option<WeightType>,
-) -> Result<(Option<BTreeMap<String, StoredTensor>>, BTreeSet<String>)> {
+fn plain(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<(Tensors, BTreeSet<String>)> {
     const DENSE: &str = "transformers reads f32, f16 and bf16: set one of them as the type";
     if let Some(dtype) = dtype.filter(|dtype| dtype.is_quantised()) {
         bail!("{}: the type is {}, {DENSE}", checkpoint.label(), dtype.name())
@@ -175,7 +177,7 @@ fn plain(
         }
         all.insert(own, tensor.clone());
     }
-    Ok((Some(all), transposed))
+    Ok((all, transposed))
 }
 
 /// The type that a tensor is rounded to; None where it stays as it is. Matrices alone are quantised: norms, biases,

@@ -3,12 +3,12 @@
 //! What a file cannot say is refused by the name of its setting when it is written.
 
 use super::header::Header;
-use super::keys::{Keys, Shapes, check_tokens};
 use super::names::Architecture;
 use super::rope;
 use super::tokenizer::Vocabulary;
 use super::value::Value;
 use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
 
 /// Our own entry: an activation other than the architecture's usual one.
 const ACTIVATION: &str = "limber.hidden_act";
@@ -19,33 +19,28 @@ pub(super) type Entry = (String, Value<'static>);
 pub(super) fn describe(
     architecture: &Architecture,
     header: &Header,
-    shapes: &Shapes,
+    shapes: &BTreeMap<&str, &[usize]>,
 ) -> Result<Map<String, Json>, String> {
-    let keys = Keys::new(header, architecture.name);
+    let entry = |key: &str| header.metadata.get(format!("{}.{key}", architecture.name).as_str());
+    let missing = |key: &str| format!("metadata entry {}.{key} is missing or no number", architecture.name);
+    let size = |key: &str| entry(key).and_then(Value::whole).ok_or_else(|| missing(key));
+    let number = |key: &str| entry(key).and_then(Value::number).ok_or_else(|| missing(key));
     let has = |name: &str| shapes.contains_key(name);
     // Any layer's: llama.cpp asks each of its own.
     let any = |stems: &[&str]| {
         let biased = |name: &str| stems.iter().any(|stem| name.ends_with(&format!(".{stem}.bias")));
         shapes.keys().any(|name| name.starts_with("blk.") && biased(name))
     };
-    let words = shapes.get("token_embd.weight").ok_or("a GGUF file without token_embd.weight")?;
-    let [vocab, _] = **words else { return Err(format!("token_embd.weight has shape {words:?}")) };
-    if vocab == 0 {
-        return Err("token_embd.weight has no rows".into());
+    let vocab = shapes.get("token_embd.weight").and_then(|shape| shape.first().copied());
+    let vocab = vocab.ok_or("a GGUF file without token_embd.weight")?;
+    let (width, heads) = (size("embedding_length")?, size("attention.head_count")?);
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return Err(format!("{} heads for a width of {width}", heads));
     }
-    let (width, heads) = (keys.size("embedding_length")?, keys.size("attention.head_count")?);
-    keys.expect("embedding_length", width, shapes, "token_embd.weight", 1)?;
-    if !width.is_multiple_of(heads) {
-        return Err(keys.refusal("attention.head_count", format!("expected a divisor of embedding_length, {width}")));
-    }
-    check_tokens(header, vocab)?;
-    let (share, blocks) = (width / heads, keys.blocks(shapes)?);
-    let (positions, inner) = (keys.size("context_length")?, keys.size("feed_forward_length")?);
-    keys.expect("feed_forward_length", inner, shapes, "blk.0.ffn_up.weight", 0)?;
+    let share = width / heads;
     let mut out = Map::new();
     let mut set = |key: &str, value: Json| drop(out.insert(key.into(), value));
     set("model_type", json!(architecture.model_types[0]));
-    set("architectures", json!([architecture.class]));
     set("vocab_size", json!(vocab));
     set("tie_word_embeddings", json!(!has("output.weight")));
     let ends = match Vocabulary::read(header) {
@@ -54,91 +49,58 @@ pub(super) fn describe(
     };
     set("eos_token_id", if ends.is_empty() { Json::Null } else { json!(ends) });
     let activation = header.metadata.get(ACTIVATION).and_then(Value::text);
-    let theta = || Ok::<_, String>(keys.number_if_set("rope.freq_base", 1.0)?.unwrap_or(10_000.0));
-    // Rotated elements of a head, at most `dim`.
-    let rotated = |dim: usize| match keys.size_if_set("rope.dimension_count")? {
-        Some(n) if n > dim || n % 2 != 0 => {
-            Err(keys.refusal("rope.dimension_count", format!("expected an even number, at most a head's width, {dim}")))
-        }
-        n => Ok(n),
-    };
+    let theta = || entry("rope.freq_base").and_then(Value::number).unwrap_or(10_000.0);
     match architecture.name {
         "gptj" | "gpt2" => {
-            set("n_positions", json!(positions));
+            set("n_positions", json!(size("context_length")?));
             set("n_embd", json!(width));
-            set("n_layer", json!(blocks));
+            set("n_layer", json!(size("block_count")?));
             set("n_head", json!(heads));
-            set("n_inner", json!(inner));
-            set("layer_norm_epsilon", json!(keys.positive("attention.layer_norm_epsilon")?));
+            set("n_inner", json!(size("feed_forward_length")?));
+            set("layer_norm_epsilon", json!(number("attention.layer_norm_epsilon")?));
             if architecture.name == "gptj" {
-                let dims = rotated(share)?;
-                let missing = || keys.refusal("rope.dimension_count", "expected a whole number, at least 1");
-                set("rotary_dim", json!(dims.ok_or_else(missing)?));
+                set("rotary_dim", json!(size("rope.dimension_count")?));
             } else {
-                keys.expect("context_length", positions, shapes, "position_embd.weight", 0)?;
                 set("activation_function", json!(activation.unwrap_or("gelu_new")));
             }
         }
         kind => {
-            set("max_position_embeddings", json!(positions));
+            set("max_position_embeddings", json!(size("context_length")?));
             set("hidden_size", json!(width));
-            set("num_hidden_layers", json!(blocks));
+            set("num_hidden_layers", json!(size("block_count")?));
             set("num_attention_heads", json!(heads));
-            set("intermediate_size", json!(inner));
+            set("intermediate_size", json!(size("feed_forward_length")?));
+            let dims = entry("rope.dimension_count").and_then(Value::whole);
             if kind == "gptneox" {
-                let rotary = rotated(share)?.unwrap_or(share) as f64 / share as f64;
-                set("layer_norm_eps", json!(keys.positive("attention.layer_norm_epsilon")?));
+                let rotary = dims.unwrap_or(share) as f64 / share as f64;
+                set("layer_norm_eps", json!(number("attention.layer_norm_epsilon")?));
                 set("rotary_pct", json!(rotary));
-                set("rotary_emb_base", json!(theta()?));
-                let parallel = !matches!(keys.entry("use_parallel_residual"), Some(Value::Flag(false)));
+                set("rotary_emb_base", json!(theta()));
+                let parallel = !matches!(entry("use_parallel_residual"), Some(Value::Flag(false)));
                 set("use_parallel_residual", json!(parallel));
                 set("attention_bias", json!(has("blk.0.attn_qkv.bias")));
                 set("hidden_act", json!(activation.unwrap_or("gelu")));
             } else {
-                if has("blk.0.ffn_gate_inp.weight") {
-                    return Err("a mixture of experts, which no decoder here is".into());
-                }
-                let (key_heads, dim) = heads_of(&keys, shapes, heads, share)?;
-                if rotated(dim)?.is_some_and(|n| n != dim) {
-                    return Err(keys.refusal("rope.dimension_count", format!("supported is a head's width, {dim}")));
-                }
-                set("num_key_value_heads", json!(key_heads));
+                let keys = entry("attention.head_count_kv").and_then(Value::whole).unwrap_or(heads);
+                let dim = entry("attention.key_length").and_then(Value::whole).or(dims).unwrap_or(share);
+                set("num_key_value_heads", json!(keys));
                 set("head_dim", json!(dim));
-                set("rms_norm_eps", json!(keys.positive("attention.layer_norm_rms_epsilon")?));
-                set("rope_theta", json!(theta()?));
+                set("rms_norm_eps", json!(number("attention.layer_norm_rms_epsilon")?));
+                set("rope_theta", json!(theta()));
                 if kind == "llama" {
                     set("attention_bias", json!(any(&["attn_q", "attn_k", "attn_v", "attn_output"])));
                     set("mlp_bias", json!(any(&["ffn_gate", "ffn_up", "ffn_down"])));
                 }
+                if has("blk.0.ffn_gate_inp.weight") {
+                    return Err("a mixture of experts, which no decoder here is".into());
+                }
             }
-            if let Some(scaling) = rope::scaling(&keys)? {
+            if let Some(scaling) = rope::scaling(architecture.name, header)? {
                 set("rope_scaling", scaling);
             }
         }
     }
     Ok(out)
-}
-
-/// The heads of keys, and the width of a head, which is `share` where the file does not say.
-fn heads_of(keys: &Keys, shapes: &Shapes, heads: usize, share: usize) -> Result<(usize, usize), String> {
-    let count = keys.size_if_set("attention.head_count_kv")?.unwrap_or(heads);
-    if !heads.is_multiple_of(count) {
-        let expected = format!("expected a divisor of attention.head_count, {heads}");
-        return Err(keys.refusal("attention.head_count_kv", expected));
-    }
-    let key = "attention.key_length";
-    // Files of 2023 say the width of a head as its rotated elements alone.
-    let dim = keys.size_if_set(key)?.or(keys.size_if_set("rope.dimension_count")?).unwrap_or(share);
-    let (queries, rows) = (heads.checked_mul(dim), count.checked_mul(dim));
-    keys.expect(key, queries.unwrap_or(0), shapes, "blk.0.attn_q.weight", 0)?;
-    keys.expect(key, rows.unwrap_or(0), shapes, "blk.0.attn_k.weight", 0)?;
-    if dim % 2 != 0 {
-        return Err(keys.refusal(key, format!("a head's width of {dim} is odd, expected an even one")));
-    }
-    if keys.size_if_set("attention.value_length")?.is_some_and(|n| n != dim) {
-        return Err(keys.refusal("attention.value_length", format!("supported is that of keys, {dim}")));
-    }
-    Ok((count, dim))
 }
 
 /// The ids that end a text where a file lists no tokens.

@@ -64,6 +64,7 @@ pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
         }
     }
     let shapes = tensors.iter().map(|(name, (_, info))| (*name, info.shape.as_slice())).collect();
+    keys::check(name, header, &shapes)?;
     let mut config = config::describe(architecture, header, &shapes)?;
     if let Some((bytes, info)) = tensors.get(rope::FREQUENCIES) {
         let values = stored(bytes, info, None)?.numbers()?.ok_or("rope_freqs.weight holds no numbers")?;

@@ -27,8 +27,6 @@ pub struct Architecture {
     pub name: &'static str,
     /// `model_type` of `config.json`; the first is what a file is read as.
     pub model_types: &'static [&'static str],
-    /// Transformers' class of what a file is read as.
-    pub class: &'static str,
     /// Tensors outside of the layers.
     pub outer: &'static [Name],
     /// What stands before a layer's number in the checkpoint.
@@ -66,7 +64,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "gptj",
         model_types: &["gptj"],
-        class: "GPTJForCausalLM",
         outer: &[
             ("token_embd", "transformer.wte", Plain),
             ("output_norm", "transformer.ln_f", Plain),
@@ -87,7 +84,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "gpt2",
         model_types: &["gpt2"],
-        class: "GPT2LMHeadModel",
         outer: &[
             ("token_embd", "transformer.wte", Plain),
             ("position_embd", "transformer.wpe", Plain),
@@ -108,7 +104,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "gptneox",
         model_types: &["gpt_neox"],
-        class: "GPTNeoXForCausalLM",
         outer: &[
             ("token_embd", "gpt_neox.embed_in", Plain),
             ("output_norm", "gpt_neox.final_layer_norm", Plain),
@@ -128,7 +123,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "llama",
         model_types: &["llama", "mistral"],
-        class: "LlamaForCausalLM",
         outer: LLAMA_OUTER,
         layer: "model.layers.",
         inner: llama_layer!(Queries, Keys),
@@ -137,7 +131,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "qwen2",
         model_types: &["qwen2"],
-        class: "Qwen2ForCausalLM",
         outer: LLAMA_OUTER,
         layer: "model.layers.",
         inner: llama_layer!(Plain, Plain),

@@ -2,7 +2,7 @@
 //!
 //! Source followed: llama.cpp's `llama-model.cpp` (what is read, and what it is where it is missing), `ggml_rope_yarn`.
 
-use super::keys::Keys;
+use super::header::Header;
 use super::value::Value;
 use serde_json::{Map, Value as Json, json};
 
@@ -13,17 +13,18 @@ const LLAMA3: (f64, f64, usize) = (1.0, 4.0, 8192);
 /// How far the factors of a file may be from those of a ramp: they are f32.
 const CLOSE: f64 = 1e-5;
 
-/// The scaling that the entries of a file ask for.
+/// The scaling that the entries of a file of the architecture `name` ask for.
 ///
 /// # Errors
-/// A type that is not known or lacks a number, a number that is none of a scaling.
-pub fn scaling(keys: &Keys) -> Result<Option<Json>, String> {
-    let number = |key: &str| keys.number_if_set(&format!("rope.{key}"), 0.0);
+/// A type that is not known or lacks a number.
+pub fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
+    let entry = |key: &str| header.metadata.get(format!("{name}.rope.{key}").as_str());
+    let number = |key: &str| entry(key).and_then(Value::number);
     // The second name is that of files of 2023; 0 stands for none.
-    let is_none = |key: &str| keys.entry(&format!("rope.{key}")).is_none_or(|value| value.real() == Some(0.0));
-    let named = ["scaling.factor", "scale_linear"].into_iter().find(|key| !is_none(key));
-    let factor = named.map(number).transpose()?.flatten();
-    let kind = keys.entry("rope.scaling.type").and_then(Value::text).unwrap_or("linear");
+    let factor = number("scaling.factor").or_else(|| number("scale_linear")).filter(|factor| *factor != 0.0);
+    let kind = entry("scaling.type").and_then(Value::text).unwrap_or("linear");
+    let trained = entry("scaling.original_context_length").and_then(Value::whole).filter(|n| *n > 0);
+    let unsupported = |what: String| Err(format!("{name}.rope.scaling.{what}, supported are none, linear and yarn"));
     match (kind, factor) {
         ("none", _) | ("linear", None | Some(1.0)) => Ok(None),
         ("linear", Some(factor)) => Ok(Some(json!({"rope_type": "linear", "factor": factor}))),
@@ -34,24 +35,20 @@ pub fn scaling(keys: &Keys) -> Result<Option<Json>, String> {
                     map.insert(key.into(), value);
                 }
             };
-            let trained = "scaling.original_context_length";
-            let trained = if is_none(trained) { None } else { keys.size_if_set(&format!("rope.{trained}"))? };
             set("original_max_position_embeddings", trained.map(|n| json!(n)));
-            set("beta_fast", number("scaling.yarn_beta_fast")?.map(|x| json!(x)));
-            set("beta_slow", number("scaling.yarn_beta_slow")?.map(|x| json!(x)));
+            set("beta_fast", number("scaling.yarn_beta_fast").map(|x| json!(x)));
+            set("beta_slow", number("scaling.yarn_beta_slow").map(|x| json!(x)));
             // A factor beside the one that follows from the scaling.
-            let beside = if is_none("scaling.attn_factor") { None } else { number("scaling.attn_factor")? };
-            let beside = beside.filter(|x| *x != 1.0);
+            let beside = number("scaling.attn_factor").filter(|x| *x != 1.0 && *x != 0.0);
             set("attention_factor", beside.map(|x| json!(x * (1.0 + 0.1 * factor.ln()))));
             for key in ["scaling.yarn_log_multiplier", "scaling.yarn_ext_factor", "scaling.yarn_attn_factor"] {
-                if !is_none(key) {
-                    return Err(keys.refusal(&format!("rope.{key}"), "supported is 0"));
+                if let Some(value) = entry(key).filter(|v| v.number() != Some(0.0)) {
+                    return unsupported(format!("{} is {value:?}", &key["scaling.".len()..]));
                 }
             }
             Ok(Some(out))
         }
-        ("yarn", None) => Err(keys.refusal("rope.scaling.factor", "expected a number above 0")),
-        _ => Err(keys.refusal("rope.scaling.type", "supported are none, linear and yarn")),
+        (kind, _) => unsupported(format!("type is {kind:?} with a factor of {}", factor.unwrap_or(0.0))),
     }
 }
 

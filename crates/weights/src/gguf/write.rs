@@ -14,8 +14,8 @@ use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one}
 use crate::stored::{Shuffled, Storage, StoredTensor};
 use crate::write::fill;
 use anyhow::{Context, Result, anyhow, bail};
+use limber_core::WeightType;
 use limber_core::weights::WeightSource;
-use limber_core::{ModelConfig, WeightType};
 use serde_json::{Map, Value as Json};
 use std::io::Write;
 use std::path::Path;
@@ -140,8 +140,9 @@ pub fn write(
 
 /// The architecture of the decoder whose weights these are.
 fn architecture(checkpoint: &Checkpoint) -> Result<&'static Architecture> {
-    let config = ModelConfig::read(checkpoint)?.context("no config.json beside the weights")?;
-    let model = config.model_type();
+    let text = checkpoint.document("config.json")?.context("no config.json beside the weights")?;
+    let config = limber_core::json::parse(&text)?;
+    let model = config["model_type"].as_str();
     model.and_then(Architecture::of).with_context(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
         format!(

@@ -26,7 +26,6 @@ impl Class {
         match config["tokenizer_class"].as_str().map(|class| class.trim_end_matches("Fast")) {
             Some("LlamaTokenizer" | "CodeLlamaTokenizer") => Self::Llama,
             Some("GemmaTokenizer") => Self::Gemma,
-            None if model_type == Some("llama") => Self::Llama,
             None if model_type.is_some_and(|kind| kind.starts_with("gemma")) => Self::Gemma,
             _ => Self::Other,
         }
@@ -140,7 +139,8 @@ fn other(model: &Model, config: &Value, user: &[&str]) -> Result<[Value; 3], Str
 fn escaped(piece: &str) -> String {
     let mut out = String::new();
     for c in piece.chars() {
-        if c.is_ascii_punctuation() || c.is_ascii_whitespace() {
+        // Of other characters a backslash may make an assertion.
+        if r"\.+*?()|[]{}^$#&-~".contains(c) {
             out.push('\\');
         }
         out.push(c);
