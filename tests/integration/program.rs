@@ -544,3 +544,57 @@ fn convert_keeps_every_tensor() {
     }
     fails(&["convert", "no-such.bin", "--out", "x.safetensors"], &["no-such.bin"]);
 }
+
+#[test]
+fn convert_writes_what_the_name_says() {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name).to_str().unwrap().to_string();
+    let input = folder("train/decoder").to_str().unwrap().to_string();
+    let caption = |decoder: &str| {
+        let config = super::train::config(
+            &temporary.path().join("c"),
+            &[("/decoder", json!({"kind": "auto", "weights": decoder}))],
+        );
+        let image = folder("train/features/03.npy");
+        let line = &lines(&[
+            "caption",
+            "--config",
+            config.to_str().unwrap(),
+            "--json",
+            "--max-tokens",
+            "8",
+            image.to_str().unwrap(),
+        ])[0];
+        json!([line["tokens"], line["logprobs"]])
+    };
+    // The decoder has no tokenizer beside it.
+    let own = temporary.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    for from in [Path::new(&input), &folder("tokenizer/json")] {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, own.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let own = own.to_str().unwrap();
+    let expected = caption(own);
+    for (out, flags) in [("plain", vec![]), ("model-1.5b", vec![]), ("half", vec!["--dtype", "q8_0"])] {
+        stdout(&[&["convert", own, "--out", &at(out)][..], &flags].concat());
+        assert!(Path::new(&at(out)).join("tokenizer.json").is_file());
+        let said = caption(&at(out));
+        assert_eq!(said == expected, flags.is_empty(), "{out}");
+    }
+    // From a folder to one file and back to a folder: nothing is lost on the way.
+    stdout(&["convert", own, "--out", &at("m.gguf")]);
+    stdout(&["convert", &at("m.gguf"), "--out", &at("back")]);
+    assert_eq!(caption(&at("back")), expected);
+    for (name, start) in [("a.pt", b"PK"), ("b.ckpt", b"PK"), ("c.bin", b"PK"), ("d.gguf", b"GG")] {
+        stdout(&["convert", own, "--out", &at(name)]);
+        assert!(std::fs::read(at(name)).unwrap().starts_with(start), "{name}");
+    }
+    fails(
+        &["convert", own, "--out", &at("x.safetensor")],
+        &["the ending .safetensor is not known, expected .safetensors, .gguf"],
+    );
+    fails(&["convert", own, "--out", own], &["is the folder of the checkpoint itself, expected another one"]);
+}

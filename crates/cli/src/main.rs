@@ -11,6 +11,7 @@ mod encode;
 mod eval;
 mod fit;
 mod generate;
+mod images;
 mod metrics;
 mod options;
 mod output;

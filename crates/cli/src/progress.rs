@@ -131,6 +131,16 @@ impl Progress {
         }
     }
 
+    /// A line of its own above the bar.
+    pub fn say<T>(&self, speak: impl FnOnce() -> T) -> T {
+        self.bar.bar.suspend(speak)
+    }
+
+    /// Takes the bar away without a line.
+    pub fn clear(self) {
+        self.bar.finish();
+    }
+
     /// All is done.
     pub fn finish(self) {
         let seconds = self.bar.finish().as_secs_f64();

@@ -70,6 +70,10 @@ pub struct Train {
     /// Text between prefix and caption, without a loss of its own; by default none, as in the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
+    /// Puts conversations, and captions behind `prompt`, into the chat template of the tokenizer.
+    #[serde(skip_serializing_if = "is_off")]
+    #[schemars(extend("default" = false))]
+    pub chat: bool,
     /// Optimiser steps.
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: usize,
@@ -140,6 +144,7 @@ impl Default for Train {
             standardise: false,
             match_norm: false,
             prompt: None,
+            chat: false,
             steps: 15_000,
             batch: 8,
             accumulate: 1,

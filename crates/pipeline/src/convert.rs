@@ -1,13 +1,13 @@
-//! A decoder's checkpoint to GGUF, or to a folder that transformers opens: what a file says of the decoder is read off its
+//! A decoder's checkpoint to GGUF, any to a folder that opens as it does: what a file says of the decoder is read off its
 //! registered component.
 
 use crate::built_in;
 use anyhow::{Context, Result, bail};
 use limber_core::registry::Role;
-use limber_core::{ModelConfig, WeightSource};
+use limber_core::{ModelConfig, WeightSource, WeightType};
 use limber_text::Tokenizer;
 use limber_weights::{
-    Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, DecoderDocuments, convert,
+    Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, DecoderDocuments, StoredTensor, convert,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -33,6 +33,16 @@ const CLASSES: [(&str, &str); 18] = [
     ("smollm3", "SmolLM3ForCausalLM"),
     ("stablelm", "StableLmForCausalLM"),
     ("starcoder2", "Starcoder2ForCausalLM"),
+];
+
+/// Documents beside weights that are written as they are; a tokenizer is written anew.
+const DOCUMENTS: [&str; 6] = [
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "open_clip_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
 ];
 
 /// Writes the decoder in `checkpoint` to the GGUF file `to`, which appears when it is complete.
@@ -63,11 +73,26 @@ fn documents(source: &dyn WeightSource) -> Result<DecoderDocuments> {
     Ok(DecoderDocuments { settings, tokenizer })
 }
 
-/// Writes the decoder in `checkpoint` to the folder `to`, as transformers' `save_pretrained` does: `model.safetensors`,
-/// `config.json`, the tokenizer, `generation_config.json` where there is one.
+/// Whether a checkpoint has documents beside its weights, without which a file of them is no model.
 ///
 /// # Errors
-/// A checkpoint that is no decoder's, or that lies in `to`; quantised tensors without a type to write them in.
+/// A document that cannot be read.
+pub fn has_documents(checkpoint: &Checkpoint) -> Result<bool> {
+    Ok(checkpoint.document("config.json")?.is_some())
+}
+
+/// Whether quantised tensors are written of a checkpoint.
+pub fn is_quantised(checkpoint: &Checkpoint, options: &ConvertOptions) -> bool {
+    let own = |tensor: &StoredTensor| tensor.element.weight_type().is_some_and(WeightType::is_quantised);
+    options.dtype.map_or_else(|| checkpoint.stored().values().any(own), WeightType::is_quantised)
+}
+
+/// Writes `checkpoint` to the folder `to`, which opens as the checkpoint does: `model.safetensors` and the documents beside
+/// the weights. A decoder's is as transformers' `save_pretrained` writes it, unless it holds quantised tensors, which
+/// transformers does not read.
+///
+/// # Errors
+/// A checkpoint that lies in `to`; otherwise as [`limber_weights::convert`].
 pub fn to_folder(
     checkpoint: &Checkpoint,
     to: &Path,
@@ -75,16 +100,26 @@ pub fn to_folder(
     progress: &mut dyn FnMut(ConvertProgress),
 ) -> Result<ConvertSummary> {
     let source: &dyn WeightSource = checkpoint;
-    let tokenizer = documents(source)?.tokenizer;
+    let is_decoder = built_in::registry()?.detect(Role::Decoder, source).is_ok();
+    let tokenizer = if is_decoder { documents(source)?.tokenizer } else { None };
     std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     let own = checkpoint.folder().and_then(|folder| folder.canonicalize().ok());
     if own.is_some_and(|own| to.canonicalize().is_ok_and(|to| to == own)) {
         bail!("{} is the folder of the checkpoint itself, expected another one", to.display())
     }
-    let options = ConvertOptions { to: Container::Transformers, ..options.clone() };
+    let container = match is_decoder && !is_quantised(checkpoint, options) {
+        true => Container::Transformers,
+        false => Container::Safetensors,
+    };
+    let options = ConvertOptions { to: container, ..options.clone() };
     let summary = convert(checkpoint, &to.join("model.safetensors"), &options, progress)?;
     let mut texts = Vec::new();
-    if let Some(config) = ModelConfig::read(source)? {
+    for name in DOCUMENTS {
+        // A GGUF file says all in its config.json.
+        let text = source.document(name)?.filter(|text| !matches!(text.trim(), "" | "{}"));
+        texts.extend(text.map(|text| (name, text)));
+    }
+    if let Some(config) = ModelConfig::read(source)?.filter(|_| is_decoder) {
         let class = config.model_type().and_then(|kind| CLASSES.iter().find(|(name, _)| *name == kind));
         let mut tree = config.into_tree();
         if let (Some((_, class)), None) = (class, tree.get("architectures")) {
@@ -92,9 +127,6 @@ pub fn to_folder(
         }
         texts.push(("config.json", format!("{tree:#}")));
     }
-    // A GGUF file says all in the former.
-    let generation = source.document("generation_config.json")?.filter(|text| text.trim() != "{}");
-    texts.extend(generation.map(|text| ("generation_config.json", text)));
     if let Some(tokenizer) = tokenizer {
         let mut config = ModelConfig::document(source, CONFIG)?.map_or_else(|| json!({}), ModelConfig::into_tree);
         // The one that reads tokenizer.json as it stands.

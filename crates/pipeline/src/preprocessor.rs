@@ -147,17 +147,30 @@ impl Preprocessor {
     /// # Errors
     /// As [`Self::input`], and a shard that cannot be read.
     pub fn picture(&self, picture: &Picture, variation: Option<u64>) -> Result<Tensor> {
-        match (self.input_spec, picture.path()?) {
-            (InputSpec::Image(_), Some(path)) => self.varied(&self.read_image(path)?, variation),
-            (InputSpec::Features, Some(path)) => self.input(path),
-            (InputSpec::Image(_), None) => {
+        match picture.path()? {
+            Some(path) if self.input_spec.image().is_some() => self.varied(&self.read_image(path)?, variation),
+            Some(path) => self.input(path),
+            None => {
                 let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
-                self.varied(&self.decode_image(&picture.to_string(), &bytes)?, variation)
+                self.encoded(&picture.to_string(), bytes, variation)
             }
-            (InputSpec::Features, None) => {
+        }
+    }
+
+    /// As [`Self::input`], of a file's bytes; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Self::input`].
+    pub fn input_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<Tensor> {
+        self.encoded(name, bytes, None)
+    }
+
+    fn encoded(&self, name: &str, bytes: Vec<u8>, variation: Option<u64>) -> Result<Tensor> {
+        match self.input_spec {
+            InputSpec::Image(_) => self.varied(&self.decode_image(name, &bytes)?, variation),
+            InputSpec::Features => {
                 let FeatureSpec { tokens, width, .. } = self.feature_spec;
-                let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
-                self.stored(features::read_bytes(&picture.to_string(), bytes, tokens, width)?)
+                self.stored(features::read_bytes(name, bytes, tokens, width)?)
             }
         }
     }

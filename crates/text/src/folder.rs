@@ -2,10 +2,10 @@
 //!
 //! `tokenizer.json` is the tokenizer; without it, `vocab.json` and `merges.txt` make a GPT-2 byte-level BPE.
 //! `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add tokens, give them other flags, and name the
-//! end of text.
+//! end of text; `chat_template.jinja` or `tokenizer_config.json` has the chat template.
 //! Source followed: transformers' `tokenization_utils_base.py` (`_from_pretrained`) and `tokenization_utils_tokenizers.py`.
 
-use super::tokenizer::{END_OF_TEXT, Tokenizer};
+use super::tokenizer::{Chat, END_OF_TEXT, Tokenizer};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const ADDED: &str = "added_tokens.json";
 const SPECIAL: &str = "special_tokens_map.json";
+const CHAT: &str = "chat_template.jinja";
+const CHAT_JSON: &str = "chat_template.json";
 pub(super) const CONFIG: &str = "tokenizer_config.json";
 /// Tokens of `tokenizer_config.json` by their ids.
 const DECODER: &str = "added_tokens_decoder";
@@ -56,7 +58,27 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
     }
     add_tokens(&mut tokenizer, label, read, &config)?;
     let eos = config.get("eos_token").and_then(content);
-    Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string())))
+    let chat = chat(label, read, &config)?;
+    Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string()), chat))
+}
+
+/// The text of the chat template, where there is one: of its own file, else of the configuration, whose template for use
+/// without tools counts where it has several.
+fn chat(label: &str, read: Read, config: &Value) -> Result<Option<Chat>> {
+    let of = |tree: &Value| match tree.get("chat_template")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(all) => {
+            let default = all.iter().find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
+            Some(default?.get("template")?.as_str()?.to_string())
+        }
+        _ => None,
+    };
+    let source = match read(CHAT)?.filter(|text| !text.trim().is_empty()) {
+        Some(text) => Some(text),
+        None => of(config).or(json(label, CHAT_JSON, read)?.as_ref().and_then(of)),
+    };
+    let named = NAMED.iter().filter_map(|name| Some((name.to_string(), content(config.get(*name)?)?)));
+    Ok(source.map(|source| Chat { source, special: named.collect() }))
 }
 
 /// GPT-2's byte-level BPE: no prefix space; `<|endoftext|>` is special where the files do not name all of the beginning

@@ -7,12 +7,13 @@
 //! This is transformers' `tokenizer(text, add_special_tokens=False)` and
 //! `decode(ids, clean_up_tokenization_spaces=False)`.
 
+use super::chat::ChatTemplate;
 use super::folder;
 use super::stream::TextStream;
 use anyhow::{Result, anyhow, bail};
 use limber_core::WeightSource;
 use limber_core::bounded::without_mark;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What stands for the end of a text where a tokenizer does not say otherwise (GPT-2's).
@@ -27,6 +28,16 @@ pub struct Tokenizer {
     pub(super) inner: Inner,
     eos: Option<u32>,
     limit: u32,
+    chat: Option<Chat>,
+}
+
+/// A chat template as its file has it.
+#[derive(Debug, Clone)]
+pub(super) struct Chat {
+    /// The template's text.
+    pub(super) source: String,
+    /// Special tokens by name.
+    pub(super) special: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,11 +99,11 @@ impl Tokenizer {
     /// A stand-in for random models without a folder: one id a byte, beside the model's own end of text.
     /// Every id of `vocab` may be sampled; one that is no byte decodes to a visible `<1234>`.
     pub fn stand_in(vocab: usize, eos: Option<u32>) -> Self {
-        Self { inner: Inner::StandIn, eos, limit: u32::try_from(vocab).unwrap_or(u32::MAX) }
+        Self { inner: Inner::StandIn, eos, limit: u32::try_from(vocab).unwrap_or(u32::MAX), chat: None }
     }
 
     /// A trained tokenizer with the end of text `eos`.
-    pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str) -> Self {
+    pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str, chat: Option<Chat>) -> Self {
         let eos = tokenizer.token_to_id(eos);
         // GPT-J's tokenizer names the unused rows of its table, so that their number is a round one.
         let vocab = tokenizer.get_vocab(true);
@@ -101,7 +112,7 @@ impl Tokenizer {
         let special =
             tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         let bytes = matches!(tokenizer.get_decoder(), Some(tokenizers::DecoderWrapper::ByteLevel(_)));
-        Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit }
+        Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit, chat }
     }
 
     /// The ids of `text`: special tokens inside it are recognised, none is added.
@@ -193,6 +204,28 @@ impl Tokenizer {
             Inner::StandIn if token == END_OF_TEXT => self.eos,
             Inner::StandIn => None,
         }
+    }
+
+    /// Whether an id is a special token, which texts do not show.
+    pub fn is_special(&self, id: u32) -> bool {
+        match &self.inner {
+            Inner::Trained { special, .. } => special.contains(&id),
+            Inner::StandIn => self.eos == Some(id),
+        }
+    }
+
+    /// The template that makes a text of a conversation.
+    ///
+    /// # Errors
+    /// A tokenizer without one, a text that is no template.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        let Some(Chat { source, special }) = &self.chat else {
+            bail!(
+                "the tokenizer has no chat template: looked for chat_template.jinja, and for chat_template in \
+                 tokenizer_config.json; instruction-tuned models have one"
+            )
+        };
+        ChatTemplate::new(source, special.clone())
     }
 
     /// Whether this stands in for a tokenizer that is not there.

@@ -141,7 +141,7 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     } else {
         standard = ground.prepare(&mut |done, of| watch(Event::Fitting(done, of)))?;
     }
-    let learner = &Learner::new(&model, &settings, standard)?;
+    let learner = &Learner::new(&model, standard);
     let mut started = Started::new(&ground, learner, state.step)?;
     let step = state.step;
     started.notes.extend(damaged.iter().map(|(folder, reason)| {

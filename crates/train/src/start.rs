@@ -89,7 +89,7 @@ impl Ground<'_> {
             standard.unfold(&variables)?;
         }
         if settings.match_norm && is_drawn && speaks {
-            let learner = Learner::new(self.model, settings, standard.clone())?;
+            let learner = Learner::new(self.model, standard.clone());
             let norms = in_setting("train.match_norm", self.norms(&learner))?;
             scale(&variables, norms.word / norms.prefix)?;
         }
@@ -137,7 +137,9 @@ impl Ground<'_> {
         let (mut prefix, mut word) = ((0.0, 0usize), (0.0, 0usize));
         self.samples(COMPARED, &mut |samples| {
             add_norms(&learner.prefix(&inputs(&samples), Mode::Inference)?.detach(), &mut prefix)?;
-            samples.iter().try_for_each(|sample| add_norms(&self.model.language().embed(&sample.ids)?, &mut word))
+            samples.iter().try_for_each(|sample| {
+                add_norms(&self.model.language().embed(&sample.tokens.learned_ids())?, &mut word)
+            })
         })?;
         let mean = |(sum, count): (f64, usize)| sum / count.max(1) as f64;
         let norms = Norms { prefix: mean(prefix), word: mean(word) };

@@ -220,9 +220,9 @@ impl Case {
 }
 
 /// Greedy tokens of rows that nothing ends.
-pub fn request(max_tokens: usize, limit: usize, batch: usize) -> Request {
+pub fn request(max_tokens: usize, limit: usize, batch: usize) -> Request<'static> {
     let sampling = Sampling::default();
-    Request { max_tokens, sampling, seed: 0, limit, eos: vec![], batch, cache: CacheType::F32 }
+    Request { max_tokens, sampling, seed: 0, limit, eos: vec![], stop: None, batch, cache: CacheType::F32 }
 }
 
 /// Sets `changes` in a JSON file.

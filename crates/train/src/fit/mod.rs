@@ -154,8 +154,8 @@ pub fn fit_into(
             let inputs: Vec<Tensor> = samples.iter().map(|(_, sample)| sample.input.clone()).collect();
             let pooled = model.features(&inputs)?.to_dtype(DType::F64)?.mean(1)?.to_vec2::<f64>()?; // [B, E]
             for (x, (at, sample)) in pooled.iter().zip(&samples) {
-                let y =
-                    model.language().embed(&sample.ids)?.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
+                let words = model.language().embed(&sample.tokens.learned_ids())?; // [1, T, D]
+                let y = words.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
                 let is_held = hash::number(&[b"held out", &(*at as u64).to_le_bytes()]).is_multiple_of(HELD_OUT);
                 if is_held { held.add(x, &y)? } else { sums.add(x, &y)? }
             }
