@@ -78,7 +78,8 @@ impl DecoderFamily for Falcon {
                 (BranchNorms::before("input_layernorm"), BranchNorms::before("post_attention_layernorm"))
             }
             (_, _, norms) => bail!(
-                "falcon: num_ln_in_parallel_attn {norms:?} beside new_decoder_architecture {grouped} and parallel_attn {parallel} is not supported, expected 1, or 2 where both are true, or parallel_attn false in the older architecture"
+                "falcon: num_ln_in_parallel_attn {} beside new_decoder_architecture {grouped} and parallel_attn {parallel} is not supported, expected 1, or 2 where both are true",
+                norms.map_or_else(|| "null".to_string(), |norms| norms.to_string())
             ),
         };
         let alibi = Self::need("alibi", config.alibi)?;

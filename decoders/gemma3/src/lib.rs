@@ -123,7 +123,7 @@ impl DecoderFamily for Gemma3 {
 
     fn plan(config: &Config) -> Result<ModelPlan> {
         let mut sizes = config.sizes::<Self>()?;
-        // The scaling is that of longer texts than the first, shorter ones, and counted in already.
+        // These count the longer texts in already, which a scaling is for.
         sizes.spec.context = Self::size("max_position_embeddings", config.max_position_embeddings)?;
         let mut block = sizes.block(NormKind::RmsLessOne);
         block.attention_norms = BranchNorms::sandwich("input_layernorm", "post_attention_layernorm");
