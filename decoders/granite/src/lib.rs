@@ -105,7 +105,8 @@ impl DecoderFamily for Granite {
             (gate.biased, up.biased, block.mlp.down.biased) = (biased, biased, biased);
         }
         block.attention.attention.heads.scale = Self::positive("attention_multiplier", config.attention_multiplier)?;
-        block.residual_scale = Some(Self::positive("residual_multiplier", config.residual_multiplier)?);
+        let residual = Self::positive("residual_multiplier", config.residual_multiplier)?;
+        block.residual_scale = Some(residual).filter(|scale| *scale != 1.0);
         let windows = vec![None; sizes.spec.layers];
         let mut plan = sizes.model(block, windows);
         plan.input_scale = Self::positive("embedding_multiplier", config.embedding_multiplier)?;

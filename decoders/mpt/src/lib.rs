@@ -4,7 +4,7 @@
 //! which may be clipped, layer norms without biases, a plain MLP.
 //! Source followed: transformers' `modeling_mpt.py` and `configuration_mpt.py`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use limber_core::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
@@ -116,6 +116,9 @@ impl DecoderFamily for Mpt {
         if config.softmax_scale.is_some() {
             heads.scale = Self::positive("softmax_scale", config.softmax_scale)?;
         }
+        let Some(inner) = width.checked_mul(4) else {
+            bail!("mpt: d_model {width} is too large, the MLP is four times as wide")
+        };
         let clip = match config.clip_qkv {
             None => None,
             limit => Some(Self::positive("clip_qkv", limit)?),
@@ -139,7 +142,7 @@ impl DecoderFamily for Mpt {
             },
             mlp_norms: BranchNorms::before("norm_2"),
             mlp: MlpPlan {
-                inner: 4 * width,
+                inner,
                 activation: Activation::Gelu,
                 layers: MlpLayers::Plain { up: matrix("ffn.up_proj") },
                 down: matrix("ffn.down_proj"),
