@@ -14,20 +14,18 @@ use std::path::{Path, PathBuf};
 /// The folder of such files in the cache, beside the repositories'.
 const FOLDER: &str = "limber--files";
 
-/// Where a file belongs.
-struct Home {
-    cached: CachedRepository,
-    /// What stands where repositories have a commit.
-    snapshot: String,
-    path: PathBuf,
+fn repository(cache: &Path) -> CachedRepository {
+    CachedRepository { cache: cache.to_path_buf(), name: FOLDER.to_string() }
 }
 
-fn home(file: &WebFile, cache: &Path) -> Home {
-    let cached = CachedRepository { cache: cache.to_path_buf(), name: FOLDER.to_string() };
-    let snapshot =
-        hash::short(&[file.address.as_bytes(), b"\n", file.sha256.as_deref().unwrap_or_default().as_bytes()]);
-    let path = cached.snapshot(&snapshot).join(file.name());
-    Home { cached, snapshot, path }
+/// What stands where repositories have a commit.
+fn snapshot(file: &WebFile) -> String {
+    hash::short(&[file.address.as_bytes(), b"\n", file.sha256.as_deref().unwrap_or_default().as_bytes()])
+}
+
+/// Where a file belongs.
+fn path(file: &WebFile, cache: &Path) -> PathBuf {
+    repository(cache).snapshot(&snapshot(file)).join(file.name())
 }
 
 /// The file in the cache.
@@ -35,16 +33,16 @@ fn home(file: &WebFile, cache: &Path) -> Home {
 /// # Errors
 /// A file that is not there, and what brings it; `why` says why it is not downloaded now.
 pub fn locate(file: &WebFile, cache: &Path, why: Option<&str>) -> Result<PathBuf> {
-    let home = home(file, cache);
-    if home.path.is_file() {
-        return Ok(home.path);
+    let path = path(file, cache);
+    if path.is_file() {
+        return Ok(path);
     }
     let own = if cfg!(feature = "hub") {
         format!("download it with `limber pull {}`, or ", file.address)
     } else {
         String::new()
     };
-    let place = file.local.as_ref().map_or_else(|| home.path.display().to_string(), String::clone);
+    let place = file.local.as_ref().map_or_else(|| path.display().to_string(), String::clone);
     let why = why.map(|why| format!(", and {why}")).unwrap_or_default();
     anyhow::bail!("{} is not in the cache {}{why}; {own}put it at {place}", file.address, cache.display())
 }
@@ -55,7 +53,7 @@ pub fn locate(file: &WebFile, cache: &Path, why: Option<&str>) -> Result<PathBuf
 /// The network forbidden or not there, a server that refuses, other bytes than the sha256 says, a disk that cannot be
 /// written.
 pub fn ensure(file: &WebFile, settings: &Settings, report: Report) -> Result<()> {
-    match home(file, &settings.cache).path.is_file() {
+    match path(file, &settings.cache).is_file() {
         true => Ok(()),
         false => pull(file, settings, report).map(|_| ()),
     }
@@ -90,7 +88,7 @@ fn bring(file: &WebFile, settings: &Settings, report: Report) -> Result<bool> {
     use super::pull::is_network;
     use anyhow::Context;
 
-    let home = home(file, &settings.cache);
+    let (cached, commit) = (&repository(&settings.cache), snapshot(file));
     let client = Client::of(settings, &file.address)?;
     let subject = Subject::Web(&file.address);
     let mut run = || -> Result<bool> {
@@ -102,12 +100,12 @@ fn bring(file: &WebFile, settings: &Settings, report: Report) -> Result<bool> {
             None => hash::short(&[file.address.as_bytes(), b"\n", version.as_bytes()]),
         };
         let metadata = Metadata { etag, sha256: file.sha256.clone(), ..asked };
-        let (cached, commit, number) = (&home.cached, home.snapshot.as_str(), (1, 1));
-        let job = Job { cached, commit, file: file.name(), url: &file.address, metadata: &metadata, subject, number };
+        let (name, url, number) = (file.name(), &file.address, (1, 1));
+        let job = Job { cached, commit: &commit, file: name, url, metadata: &metadata, subject, number };
         client.download(&job, report)
     };
     run()
-        .map_err(|error| match is_network(&error) && !home.path.is_file() {
+        .map_err(|error| match is_network(&error) && !path(file, &settings.cache).is_file() {
             true => locate(file, &settings.cache, Some(&format!("{error:#}"))).err().unwrap_or(error),
             false => error,
         })
