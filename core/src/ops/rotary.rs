@@ -301,7 +301,7 @@ mod tests {
             for rotary in [
                 Rotary::new(6, 400, 10_000.0, style),
                 Rotary::new(10, 400, 10_000.0, style).with_factor(1.5),
-                Rotary::new(6, 400, 100.0, style).with_growth(growth),
+                Rotary::new(6, 400, 100.0, style).with_growth(growth.clone()),
             ] {
                 // The second call needs longer tables than the first made.
                 for past in [[0, 4], [300, 1]] {

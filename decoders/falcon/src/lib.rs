@@ -74,7 +74,7 @@ impl DecoderFamily for Falcon {
         let (attention_norms, mlp_norms) = match (grouped, parallel, config.num_ln_in_parallel_attn) {
             (true, true, None | Some(2)) => (BranchNorms::before("ln_attn"), BranchNorms::before("ln_mlp")),
             (_, true, None | Some(1)) => (BranchNorms::before("input_layernorm"), BranchNorms::default()),
-            (false, false, None | Some(1)) => {
+            (false, false, _) => {
                 (BranchNorms::before("input_layernorm"), BranchNorms::before("post_attention_layernorm"))
             }
             (_, _, norms) => bail!(

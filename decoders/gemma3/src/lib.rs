@@ -95,6 +95,9 @@ impl DecoderFamily for Gemma3 {
         config.refuse(COMPONENT, &["use_bidirectional_attention"])?;
         let reference =
             Config { sliding_window: Some(4096), ..Config::sized(262_208, 131_072, [2304, 9216, 26, 8, 4]) };
+        if config.is_null("sliding_window") {
+            return Err(config.refusal("sliding_window", "expected a number of keys"));
+        }
         let found = Config::read_but_rope(config, &reference, &[])?;
         let positions = found.max_position_embeddings.unwrap_or(0);
         // Version 5 of transformers writes one map for each kind of layer, version 4 one for those that see all keys.

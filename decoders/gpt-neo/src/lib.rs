@@ -74,20 +74,26 @@ family_settings! {
 }
 
 impl Config {
-    /// The windows of the layers.
-    fn windows(&self, layers: usize, window: usize) -> Result<Vec<Option<usize>>> {
-        let of = |kind: AttentionType| (kind == AttentionType::Local).then_some(window);
+    /// The types of the layers, `layers` of them; one more where a list says so, however often it is repeated.
+    fn types(&self, layers: usize) -> Vec<AttentionType> {
         let Some(types) = &self.attention_types else {
-            return Ok((0..layers).map(|layer| (layer % 2 == 1).then_some(window)).collect());
+            return [AttentionType::Global, AttentionType::Local].into_iter().cycle().take(layers).collect();
         };
-        // One more than there are layers tells a list that is too long, however often it says to repeat itself.
         let all =
             types.iter().flat_map(|(kinds, times)| std::iter::repeat_n(kinds, (*times).min(layers + 1)).flatten());
-        let windows: Vec<Option<usize>> = all.take(layers + 1).map(|kind| of(*kind)).collect();
-        if windows.len() != layers {
-            bail!("gpt-neo: attention_types is {}, expected one for each of {layers} layers", json!(types))
+        all.take(layers + 1).copied().collect()
+    }
+
+    /// The windows of the layers.
+    fn windows(&self, layers: usize, window: usize) -> Result<Vec<Option<usize>>> {
+        let types = self.types(layers);
+        if types.len() != layers {
+            bail!(
+                "gpt-neo: attention_types is {}, expected one for each of {layers} layers",
+                json!(self.attention_types)
+            )
         }
-        Ok(windows)
+        Ok(types.into_iter().map(|kind| (kind == AttentionType::Local).then_some(window)).collect())
     }
 }
 
@@ -133,15 +139,14 @@ impl DecoderFamily for GptNeo {
         let names = [("num_hidden_layers", "num_layers"), ("num_attention_heads", "num_heads")];
         let found: Config = config.settings(&names, &[])?;
         // The same as attention_types, written out; transformers takes the longer one.
-        if let (Some(list), Some(types)) =
-            (config.value("attention_layers").and_then(Value::as_array), &found.attention_types)
+        if let Some(list) = config.value("attention_layers").and_then(Value::as_array)
+            && !found.types(list.len()).iter().map(|kind| json!(kind)).eq(list.iter().cloned())
         {
-            let layers =
-                types.iter().flat_map(|(kinds, times)| std::iter::repeat_n(kinds, (*times).min(list.len() + 1)));
-            if !layers.flatten().map(|kind| json!(kind)).take(list.len() + 1).eq(list.iter().cloned()) {
-                let expected = format!("but attention_types is {}, supported is the same in both", json!(types));
-                return Err(config.refusal("attention_layers", expected));
-            }
+            let types = json!(found.attention_types);
+            return Err(config.refusal(
+                "attention_layers",
+                format!("but attention_types is {types}, supported is the same in both"),
+            ));
         }
         Ok(found)
     }

@@ -13,19 +13,12 @@ use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings
 
 register!(decoder, FamilyDecoder<Granite>);
 
-/// Sizes of the published models: D, width of the MLP, L, query heads, key and value heads.
-const SIZES_2B: [usize; 5] = [2048, 8192, 40, 32, 8];
-const SIZES_8B: [usize; 5] = [4096, 12_800, 40, 32, 8];
-
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
         hidden_act: Activation::Silu,
     },
     own: {
-        /// A model by name, granite-3.0-2b, granite-3.0-8b, granite-3.1-2b or granite-3.1-8b, for weights without
-        /// `config.json`.
-        model: String = None,
         /// Whether the MLP's matrices have biases.
         mlp_bias: bool = Some(false),
         /// What embeddings of any origin are multiplied with.
@@ -45,10 +38,8 @@ pub struct Granite;
 impl DecoderFamily for Granite {
     type Config = Config;
     const KIND: &'static str = "granite";
-    const ABOUT: &'static str = "Granite 3 (dense) from a Hugging Face folder, or by the name of a model";
+    const ABOUT: &'static str = "Granite 3 (dense) from a Hugging Face folder";
     const MODEL_TYPES: &'static [&'static str] = &["granite"];
-    // Fine-tuned models may end texts otherwise, and take longer ones.
-    const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 
     fn tiny() -> Config {
         Config {
@@ -59,33 +50,6 @@ impl DecoderFamily for Granite {
             logits_scaling: Some(2.0),
             ..Config::sized(97, 48, [32, 48, 2, 4, 2])
         }
-    }
-
-    fn models() -> Vec<&'static str> {
-        vec!["granite-3.0-2b", "granite-3.0-8b", "granite-3.1-2b", "granite-3.1-8b"]
-    }
-
-    fn preset(name: &str) -> Option<Config> {
-        let (positions, theta, sizes) = match name {
-            "granite-3.0-2b" => (4096, 1e4, SIZES_2B),
-            "granite-3.0-8b" => (4096, 1e4, SIZES_8B),
-            "granite-3.1-2b" => (131_072, 5e6, SIZES_2B),
-            "granite-3.1-8b" => (131_072, 1e7, SIZES_8B),
-            _ => return None,
-        };
-        let large = sizes == SIZES_8B;
-        Some(Config {
-            rms_norm_eps: Some(1e-5),
-            rope_theta: Some(theta),
-            tie_word_embeddings: Some(true),
-            eos_token_id: Some(TokenIds(vec![0])),
-            embedding_multiplier: Some(12.0),
-            // One over the width of a head.
-            attention_multiplier: Some(if large { 1.0 / 128.0 } else { 1.0 / 64.0 }),
-            residual_multiplier: Some(0.22),
-            logits_scaling: Some(if large { 16.0 } else { 8.0 }),
-            ..Config::sized(49_152, positions, sizes)
-        })
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {

@@ -94,7 +94,7 @@ impl DecoderFamily for Mpt {
         config.expect("expansion_ratio", &[json!(4)])?;
         config.expect("norm_type", &[json!("low_precision_layernorm"), json!("layernorm")])?;
         let attention = config.section("attn_config").unwrap_or_default();
-        attention.refuse(component, &["qk_ln", "prefix_lm", "attn_uses_sequence_id"])?;
+        attention.refuse(component, &["qk_ln", "prefix_lm", "attn_uses_sequence_id", "rope", "kv_n_heads"])?;
         attention.expect("alibi", &[json!(true)])?;
         attention.expect("alibi_bias_max", &[json!(8)])?;
         attention.expect("attn_type", &[json!("multihead_attention")])?;
