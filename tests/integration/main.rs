@@ -23,6 +23,7 @@ mod features;
 mod fit;
 mod gemma2;
 mod gguf;
+mod gguf_families;
 mod gguf_tokenizers;
 mod gguf_types;
 mod golden;
