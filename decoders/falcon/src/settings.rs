@@ -8,7 +8,7 @@ use limber_core::rope::RopeScaling;
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
     Config {
-        /// A model by name, falcon-rw-1b, falcon-7b, falcon-11b, falcon-40b or falcon-180b, for weights without
+        /// A model by name, falcon-rw-1b, falcon-7b, falcon-40b or falcon-180b, for weights without
         /// `config.json`.
         model,
         sizes: {
@@ -59,7 +59,7 @@ family_settings! {
 }
 
 /// The names of the published models.
-pub(super) const MODELS: [&str; 5] = ["falcon-rw-1b", "falcon-7b", "falcon-11b", "falcon-40b", "falcon-180b"];
+pub(super) const MODELS: [&str; 4] = ["falcon-rw-1b", "falcon-7b", "falcon-40b", "falcon-180b"];
 
 impl Config {
     /// A model of V, positions, D, L, H.
@@ -85,12 +85,6 @@ pub(super) fn preset(name: &str) -> Option<Config> {
             ..Config::sized([50_304, 2048, 2048, 24, 32])
         },
         "falcon-7b" => Config::sized([65_024, 2048, 4544, 32, 71]),
-        "falcon-11b" => Config {
-            num_ln_in_parallel_attn: Some(1),
-            rope_theta: Some(500_042.0),
-            tie_word_embeddings: Some(false),
-            ..grouped([65_024, 8192, 4096, 60, 32])
-        },
         "falcon-40b" => grouped([65_024, 2048, 8192, 60, 128]),
         "falcon-180b" => grouped([65_024, 2048, 14_848, 80, 232]),
         _ => return None,

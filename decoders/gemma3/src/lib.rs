@@ -1,7 +1,8 @@
 //! `gemma3`: Gemma 3's text models (270M, 1B) as a frozen decoder.
 //!
 //! As Gemma 2, with norms of each head's queries and keys, and two rotary embeddings: the layers that see all keys have
-//! slower frequencies than those with a window. A prefix that is no word's is not scaled, as in transformers 5.
+//! slower frequencies than those with a window. A prefix that is no word's is not scaled, as in transformers 5, which does
+//! not apply `attn_logit_softcapping` either.
 //! Source followed: `Gemma3TextModel` and `Gemma3TextConfig` of transformers' `modeling_gemma3.py`.
 
 use anyhow::Result;
@@ -49,8 +50,6 @@ llama_like_settings! {
         sliding_window_pattern: usize = Some(6),
         /// What each layer sees; a window in all but every `sliding_window_pattern`-th by default.
         layer_types: Vec<LayerType> = None,
-        /// Soft cap of the attention's scores; 0 is none.
-        attn_logit_softcapping: f64 = Some(0.0),
         /// Soft cap of the logits; 0 is none.
         final_logit_softcapping: f64 = Some(0.0),
     },
@@ -135,7 +134,6 @@ impl DecoderFamily for Gemma3 {
         block.attention.query_key_norm = Some(QueryKeyNorm { q, k, scope: NormScope::Head, norm: block.norm });
         let scores = &mut block.attention.attention;
         scores.heads.scale = Self::positive("query_pre_attn_scalar", config.query_pre_attn_scalar)?.sqrt().recip();
-        scores.soft_cap = Self::cap("attn_logit_softcapping", config.attn_logit_softcapping)?;
         let every = Self::size("sliding_window_pattern", config.sliding_window_pattern)?;
         let (types, width) = (config.layer_types.as_deref(), config.sliding_window);
         let windows = windows(Self::KIND, types, width, sizes.spec.layers, |layer| (layer + 1) % every != 0)?;

@@ -110,7 +110,7 @@ fn what_config_json_asks_for_and_a_family_cannot_do_is_refused_by_name() {
     refuses(&GEMMA, "use_bidirectional_attention", json!(true), "is true");
     refuses(&GEMMA, "hidden_activation", json!("silu"), "but hidden_act is gelu_new, supported is the same in both");
     refuses(&GEMMA3, "model_type", json!("gemma3"), "\"gemma3_text\"");
-    refuses(&GEMMA3, "attn_logit_softcapping", json!(-1.0), "is -1, expected a number from 0, which is none, on");
+    refuses(&GEMMA3, "final_logit_softcapping", json!(-1.0), "is -1, expected a number from 0, which is none, on");
     let parameters = json!({"sliding_attention": {"rope_type": "linear", "factor": 2.0}});
     refuses(&GEMMA3, "rope_parameters", parameters, "supported is rope_type default");
     refuses(&PHI3, "attention_bias", json!(true), "supported is false");
@@ -142,6 +142,54 @@ fn what_config_json_asks_for_and_a_family_cannot_do_is_refused_by_name() {
     );
     settings_refused("gpt-neo", json!({"attention_types": [[["global"], 3]]}), "expected one for each of 24 layers");
     settings_refused("falcon", json!({"model": "falcon-1b"}), "known models: falcon-rw-1b, falcon-7b");
+}
+
+#[test]
+fn models_with_settings_of_their_own_by_name() {
+    // Parameters of the published models; tied tables count once.
+    for (kind, name, published) in [
+        ("falcon", "falcon-rw-1b", 1_311_625_216),
+        // Without the heads that the files of these hold beside the table, tied as they are.
+        ("falcon", "falcon-7b", 6_921_720_704),
+        ("falcon", "falcon-40b", 41_303_293_952),
+        ("falcon", "falcon-180b", 178_557_088_768),
+        ("mpt", "mpt-7b", 6_649_286_656),
+        // 29.95 billion on its card.
+        ("mpt", "mpt-30b", 29_957_200_896),
+        ("gpt-neo", "gpt-neo-125m", 125_198_592),
+        ("gpt-neo", "gpt-neo-1.3b", 1_315_575_808),
+        ("gpt-neo", "gpt-neo-2.7b", 2_651_307_520u64),
+    ] {
+        let s = resolved(kind, json!({ "model": name }));
+        let size = |key: &str| s[key].as_u64().unwrap();
+        let is = |key: &str| s[key] == json!(true);
+        let (d, layers, beside, block) = match kind {
+            "falcon" => {
+                let (d, heads) = (size("hidden_size"), size("num_attention_heads"));
+                let grouped = is("new_decoder_architecture");
+                let keys = if grouped {
+                    size("num_kv_heads")
+                } else if is("multi_query") {
+                    1
+                } else {
+                    heads
+                };
+                let norms = if grouped || !is("parallel_attn") { 2 } else { 1 };
+                let (qkv, inner) = (d + 2 * keys * (d / heads), size("ffn_hidden_size"));
+                let biases = if is("bias") { qkv + d + inner + d } else { 0 };
+                (d, size("num_hidden_layers"), 2 * d, d * qkv + d * d + 2 * d * inner + biases + norms * 2 * d)
+            }
+            "mpt" => {
+                (size("d_model"), size("n_layers"), size("d_model"), 12 * size("d_model").pow(2) + 2 * size("d_model"))
+            }
+            _ => {
+                let d = size("hidden_size");
+                (d, size("num_layers"), size("max_position_embeddings") * d + 2 * d, 12 * d * d + 10 * d)
+            }
+        };
+        assert!(is("tie_word_embeddings"));
+        assert_eq!(size("vocab_size") * d + layers * block + beside, published, "{name}");
+    }
 }
 
 /// D x D for queries and out, and twice as wide as the key heads; all matrices of a block.
