@@ -566,7 +566,9 @@ fn other_models_with_such_a_tower_are_not_taken_for_it() {
     };
     // Other models of Hugging Face's name their towers alike.
     let other = edited("hugging_face", "config.json", |c| c["model_type"] = "chinese_clip".into());
-    assert!(kind(text(other.path())).unwrap_err().contains("nothing beside the weights tells the encoder's kind"));
+    assert!(
+        kind(text(other.path())).unwrap_err().contains("model_type is \"chinese_clip\", which no encoder here reads")
+    );
 }
 
 #[test]

@@ -170,8 +170,8 @@ fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     LLAMA.refuses("num_key_value_heads", json!(3), &["num_attention_heads 4", "num_key_value_heads 3"]);
     LLAMA.refuses("hidden_size", json!("wide"), &["hidden_size is \"wide\"", "whole number"]);
     let scaling = |rope: Value, expected: &str| LLAMA.refuses("rope_scaling", rope, &[expected]);
-    scaling(json!({"rope_type": "longrope", "short_factor": [1]}), "rope_scaling: rope_type is \"longrope\"");
-    scaling(json!({"type": "su"}), "type is \"su\", supported is default, linear, dynamic, llama3, yarn");
+    scaling(json!({"rope_type": "longrope", "short_factor": [1]}), "rope_scaling: long_factor is null");
+    scaling(json!({"type": "ntk"}), "type is \"ntk\", supported is default, linear, dynamic, llama3, yarn, longrope");
     scaling(json!({"type": "dynamic"}), "factor is null");
     scaling(json!({"type": "llama3", "factor": 2, "low_freq_factor": 1}), "high_freq_factor is null");
     scaling(json!({"type": "linear", "factor": 0}), "rope_scaling: factor is 0, expected a number above 0");

@@ -25,6 +25,7 @@ mod fit;
 mod formats;
 mod gemma2;
 mod gguf;
+mod gguf_families;
 mod gguf_refused;
 mod gguf_tokenizers;
 mod gguf_types;

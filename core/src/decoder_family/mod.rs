@@ -133,6 +133,18 @@ pub trait DecoderFamily: Send + Sync + 'static {
         }
     }
 
+    /// A soft cap as the plans take it; 0 is none.
+    ///
+    /// # Errors
+    /// None, or a number below 0.
+    fn cap(key: &str, value: Option<f64>) -> Result<Option<f64>> {
+        match Self::need(key, value)? {
+            0.0 => Ok(None),
+            cap if cap.is_finite() && cap > 0.0 => Ok(Some(cap)),
+            cap => bail!("{}: {key} is {cap}, expected a number from 0, which is none, on", Self::KIND),
+        }
+    }
+
     /// The sizes of a model with as many heads of keys as of queries, of settings under their keys: V, D, L, H, positions.
     ///
     /// # Errors
