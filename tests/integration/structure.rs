@@ -83,11 +83,12 @@ enum PackageKind {
 }
 
 /// What each crate below `crates/` may depend on beside core: crates above it in this list, and other kinds of package.
-const CRATES: [(&str, &[&str], &[PackageKind]); 14] = [
-    ("weights", &[], &[]),
+const CRATES: [(&str, &[&str], &[PackageKind]); 15] = [
+    ("vocabulary", &[], &[]),
+    ("weights", &["vocabulary"], &[]),
     ("hub", &["weights"], &[]),
     ("images", &[], &[]),
-    ("text", &["weights"], &[]),
+    ("text", &["vocabulary", "weights"], &[]),
     ("charts", &[], &[]),
     ("config", &["weights"], &[PackageKind::Configs]),
     ("data", &["config", "weights"], &[]),

@@ -75,7 +75,7 @@ impl Tokenizer {
         let (tokenizer, config) = match text {
             Some(text) => (text.to_string(), None),
             None => {
-                let made = limber_weights::tokenizer_documents(bytes, &serde_json::Value::Null, None);
+                let made = limber_vocabulary::model_documents(bytes, &serde_json::Value::Null, None);
                 let (tokenizer, config) =
                     made.map_err(|e| anyhow!("no tokenizer.json, and as a tokenizer.model {e}"))?;
                 (tokenizer, Some(config))

@@ -2,7 +2,6 @@
 
 use super::mapped::map;
 use super::spec::is_inside;
-use super::tokenizer_model;
 use limber_core::bounded::{TEXT_LIMIT, without_mark};
 use limber_core::json;
 use limber_core::weights::{SharedBytes, WeightError};
@@ -162,7 +161,8 @@ impl Folder {
     pub fn document(&self, name: &str) -> Result<Option<String>, WeightError> {
         let is_made = ["tokenizer.json", "tokenizer_config.json"].contains(&name)
             && ["tokenizer.json", "vocab.json"].iter().all(|name| self.kind(name).is_none());
-        let model = tokenizer_model::NAMES.into_iter().find(|model| is_made && self.kind(model) == Some(Kind::File));
+        let model =
+            limber_vocabulary::MODEL_FILES.into_iter().find(|model| is_made && self.kind(model) == Some(Kind::File));
         let Some(model) = model else { return self.text(name) };
         let read = |name: &str| -> Result<serde_json::Value, WeightError> {
             let Some(text) = self.text(name)? else { return Ok(serde_json::Value::Null) };
@@ -175,7 +175,7 @@ impl Folder {
             let message = format!("{} bytes, expected at most {TEXT_LIMIT} for a tokenizer", bytes.len());
             return Err(unreadable(self.label(model), message));
         }
-        let (tokenizer, config) = tokenizer_model::documents(bytes, &config, described["model_type"].as_str())
+        let (tokenizer, config) = limber_vocabulary::model_documents(bytes, &config, described["model_type"].as_str())
             .map_err(|message| unreadable(self.label(model), message))?;
         Ok(Some(if name == "tokenizer.json" { tokenizer } else { config }))
     }

@@ -23,7 +23,6 @@ mod safetensors;
 mod sharded;
 mod spec;
 mod stored;
-mod tokenizer_model;
 mod torch;
 mod write;
 
@@ -35,7 +34,6 @@ pub use safetensors::read as read_safetensors;
 pub use sharded::shards as shard_names;
 pub use spec::{WebFile, WeightSpec, is_inside};
 pub use stored::{Element, Storage, StoredTensor};
-pub use tokenizer_model::documents as tokenizer_documents;
 pub use write::{fill, fill_through, replace, save, save_through};
 
 use anyhow::{Context, Result, anyhow, bail};

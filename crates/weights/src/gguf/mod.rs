@@ -24,7 +24,6 @@ mod write;
 pub(super) use header::MAGIC;
 pub(super) use names::{Architecture, Form};
 pub(super) use split::siblings;
-pub(crate) use tokenizer::{Kind, check_charsmap, ranked_merges};
 pub use write::{DecoderDocuments, write};
 
 use super::checkpoint::Contents;

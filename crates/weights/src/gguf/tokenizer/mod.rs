@@ -5,15 +5,10 @@
 //! SentencePiece with bytes to fall back to (`llama`), unigram models (`t5`).
 //! Source followed: llama.cpp's `src/llama-vocab.cpp`.
 
-mod charsmap;
 mod read;
-mod splitters;
 mod vocabulary;
 mod write;
 
-pub(crate) use charsmap::check as check_charsmap;
-pub(crate) use read::ranked_merges;
-pub(crate) use vocabulary::Kind;
 pub(super) use vocabulary::Vocabulary;
 pub(super) use write::entries;
 

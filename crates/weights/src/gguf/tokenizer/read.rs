@@ -1,10 +1,11 @@
 //! What a file says of its tokenizer, as the `tokenizer.json` of the `tokenizers` crate.
 
-use super::splitters::{self, Splitter};
-use super::vocabulary::{Kind, Vocabulary};
-use super::{MERGES, charsmap};
+use super::MERGES;
+use super::vocabulary::Vocabulary;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use limber_vocabulary::splitters::{self, Splitter};
+use limber_vocabulary::{Kind, check_charsmap, ranked_merges};
 use serde_json::{Map, Value as Json, json};
 use std::collections::HashMap;
 
@@ -108,26 +109,6 @@ fn split_merge(merge: &str) -> Option<(&str, &str)> {
     Some((&merge[..at], &merge[at + 1..]))
 }
 
-/// The merges of SentencePiece's BPE: of any two pieces that make a third, all of them normal, the pair whose piece has the
-/// highest score comes first.
-pub fn ranked_merges(texts: &[String], kinds: &[Kind], scores: &[f64]) -> Vec<Json> {
-    let normal = |(_, (_, kind)): &(usize, (&String, &Kind))| **kind == Kind::Normal;
-    let normal = texts.iter().zip(kinds).enumerate().filter(normal);
-    let ids: HashMap<&str, usize> = normal.map(|(id, (text, _))| (text.as_str(), id)).collect();
-    let mut merges: Vec<(f64, usize, &str, &str)> = Vec::new();
-    for (text, id) in &ids {
-        for (at, _) in text.char_indices().skip(1) {
-            let (left, right) = text.split_at(at);
-            if [left, right].iter().all(|part| ids.contains_key(*part)) {
-                merges.push((scores.get(*id).copied().unwrap_or(0.0), *id, left, right));
-            }
-        }
-    }
-    // At one score, longer pieces on the left come first, as in transformers' conversion.
-    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.len().cmp(&b.2.len())));
-    merges.iter().map(|(_, _, left, right)| json!([left, right])).collect()
-}
-
 /// SentencePiece's BPE.
 fn merged(vocabulary: &Vocabulary) -> Parts {
     let (ids, merges) = (ids(vocabulary), ranked_merges(&vocabulary.texts, &vocabulary.kinds, &vocabulary.scores));
@@ -155,7 +136,7 @@ fn unigram(vocabulary: &Vocabulary) -> Result<Parts, String> {
     if let Some(map) = vocabulary.list("tokenizer.ggml.precompiled_charsmap") {
         let bytes: Vec<u8> = map.iter().map(|v| v.signed().unwrap_or(0) as u8).collect();
         if !bytes.is_empty() {
-            charsmap::check(&bytes)?;
+            check_charsmap(&bytes)?;
             normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(&bytes)}));
         }
     }

@@ -5,10 +5,10 @@
 
 use super::WHOLE;
 use super::read::splitting;
-use super::splitters::SPLITTERS;
-use super::vocabulary::Kind;
 use crate::gguf::entries::Entry;
 use crate::gguf::value::{List, Value};
+use limber_vocabulary::Kind;
+use limber_vocabulary::splitters::{SPLITTERS, Splitter};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper};
@@ -91,7 +91,7 @@ fn byte_level(tree: &Json) -> Result<Vec<Entry>, String> {
     // The default's name is the last to be taken: llama.cpp warns of it.
     let in_order = SPLITTERS.iter().skip(1).chain(&SPLITTERS[..1]);
     let mut known = in_order.filter(|s| s.is_byte_level && s.ignores_merges == ignores);
-    let fits = |splitter: &&super::splitters::Splitter| pieces(&splitting(splitter)).as_ref() == Ok(&found);
+    let fits = |splitter: &&Splitter| pieces(&splitting(splitter)).as_ref() == Ok(&found);
     let splitter = known.find(fits).ok_or_else(|| {
         format!(
             "tokenizer.json splits texts as none of GGUF's splitters does{}; its pre_tokenizer is {}",
@@ -219,8 +219,8 @@ fn around(tree: &Json, tokens: &[String]) -> Vec<Entry> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::splitters::named;
     use super::*;
+    use limber_vocabulary::splitters::named;
 
     fn byte_level_with(splitting: Json, ignores: bool) -> Json {
         json!({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]],

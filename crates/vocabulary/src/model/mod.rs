@@ -10,7 +10,7 @@ mod tiktoken;
 use serde_json::{Value, json};
 
 /// Names of such a file, in the order in which they are looked for.
-pub(super) const NAMES: [&str; 2] = ["tokenizer.model", "tiktoken.model"];
+pub const NAMES: [&str; 2] = ["tokenizer.model", "tiktoken.model"];
 
 /// The `tokenizer.json` and the `tokenizer_config.json` that the file `bytes` stands for; `config` is the latter as it lies
 /// beside it, null where there is none, `model_type` that of `config.json`.

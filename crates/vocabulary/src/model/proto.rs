@@ -3,7 +3,7 @@
 //! Source followed: sentencepiece's `sentencepiece_model.proto`. A file may be hostile: every length is held against the
 //! bytes that are left.
 
-use crate::gguf::Kind;
+use crate::Kind;
 
 /// A model.
 #[derive(Debug, Clone, PartialEq)]

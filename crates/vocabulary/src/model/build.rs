@@ -1,7 +1,7 @@
 //! A model of SentencePiece as a `tokenizer.json`, in the way of its class.
 
 use super::proto::Model;
-use crate::gguf::{Kind, check_charsmap, ranked_merges};
+use crate::{Kind, check_charsmap, ranked_merges};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
