@@ -62,12 +62,13 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageErro
                 _ => return Err(broken(format!("scale {scale:?}, a number other than 0 expected"))),
             }
         }
-        _ => match token(bytes, &mut at)? {
-            text => match text.parse::<i64>() {
+        _ => {
+            let text = token(bytes, &mut at)?;
+            match text.parse::<i64>() {
                 Ok(most @ 1..=65_535) => most,
                 _ => return Err(broken(format!("highest value {text:?}, 1 to 65535 expected"))),
-            },
-        },
+            }
+        }
     };
     let rest = bytes.get(at..).unwrap_or_default();
     let data: Vec<u8> = match (kind, text) {
