@@ -45,6 +45,7 @@ pub use limber_core as core;
 pub use limber_data as data;
 pub use limber_data::features;
 pub use limber_eval as eval;
+pub use limber_hub as hub;
 pub use limber_images as images;
 pub use limber_pipeline::{
     Caption, Captioner, Depth, Image, LanguageModel, Model, Open, PrefixEncoder, Preprocessor, Score, VisionEncoder,

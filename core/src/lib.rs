@@ -20,6 +20,7 @@ pub mod frozen;
 pub mod gather;
 mod graph;
 pub mod hash;
+pub mod json;
 pub mod layers;
 pub mod model_config;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! A value that a component does not support is refused by the name of its key, never computed as if it were another.
 
+use crate::json;
 use crate::settings::{self, Violation};
 use crate::weights::WeightSource;
 use anyhow::{Context, Result, bail};
@@ -37,7 +38,7 @@ impl ModelConfig {
     pub fn document(source: &dyn WeightSource, name: &str) -> Result<Option<Self>> {
         let Some(text) = source.document(name)? else { return Ok(None) };
         let location = format!("{}: {name}", source.label());
-        let tree: Value = serde_json::from_str(&text).with_context(|| location.clone())?;
+        let tree = json::parse(&text).with_context(|| location.clone())?;
         if !tree.is_object() {
             bail!("{location}: not a JSON object")
         }
@@ -53,6 +54,11 @@ impl ModelConfig {
     /// What messages call it.
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// All of it.
+    pub fn into_tree(self) -> Value {
+        self.tree
     }
 
     /// The keys there are.
@@ -458,6 +464,11 @@ pub(crate) mod tests {
         let message = ModelConfig::read(&Texts(vec![("config.json", "[1]".into())])).unwrap_err().to_string();
         assert_eq!(message, "here: config.json: not a JSON object");
         assert!(ModelConfig::read(&Texts(vec![("config.json", "{".into())])).is_err());
+        let endless = Texts(vec![("config.json", "{\"limits\": [0.0, Infinity], \"eps\": NaN, \"n\": 2}".into())]);
+        let endless = ModelConfig::read(&endless).unwrap().unwrap();
+        assert_eq!(endless.size("n").unwrap(), Some(2));
+        let message = endless.number("eps").unwrap_err().to_string();
+        assert_eq!(message, "here: config.json: eps is \"NaN\", expected a number");
         assert!(ModelConfig::read(&Texts(vec![])).unwrap().is_none());
     }
 }

@@ -9,11 +9,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResizeRule {
-    /// Resize the shorter side, keep the aspect ratio, then crop the centre of side S (CLIP's and DINOv2's rule).
+    /// Resize the shorter side, keep the aspect ratio, then crop the centre of side S, as torchvision does (CLIP's and
+    /// DINOv2's rule): half of an odd number of pixels to cut off is rounded to the even neighbour.
     #[default]
     ShorterSideCrop,
-    /// Resize both sides, whatever the aspect ratio (BEiT's and SigLIP's rule).
+    /// The same as transformers' image processors do it: half of an odd number is rounded down, which moves the crop by one
+    /// pixel in one of four sizes.
+    ShorterSideCropFloor,
+    /// Resize both sides, whatever the aspect ratio (BEiT's and SigLIP's rule); a crop of the centre is transformers'.
     Squash,
+}
+
+impl ResizeRule {
+    /// Whether the aspect ratio is kept and what is too long is cut off.
+    pub fn crops(self) -> bool {
+        self != ResizeRule::Squash
+    }
 }
 
 /// The resampling filter; both follow Pillow's antialiased 8-bit resampling bit for bit.

@@ -83,23 +83,49 @@ fn config_of(case: &str) -> Value {
 #[test]
 fn pixels_are_those_of_transformers_image_processor() {
     let (expected, lists) = (tensors("beit"), lists("beit"));
-    let picture = &expected["pixels.picture"];
-    let (h, w, _) = picture.dims3().unwrap();
-    let bytes: Vec<u8> = picture.flatten_all().unwrap().to_vec1::<i64>().unwrap().iter().map(|b| *b as u8).collect();
-    let picture = image::RgbImage::from_raw(w as u32, h as u32, bytes).unwrap();
+    let picture = picture(&expected["pixels.picture"]);
     for (name, processor) in lists["processors"].as_object().unwrap() {
-        let config = config_of("absolute");
-        let copy = with_documents("absolute", &[("config.json", &config), ("preprocessor_config.json", processor)]);
-        let model = encoder("beit", copy.path().to_str().unwrap(), json!({}));
-        let spec = model.input_spec().image().unwrap();
-        // The pixels are of the processor's size, and the positions follow: 18 / 8 is 2.
-        assert_eq!((spec.side, model.feature_spec().tokens), (18, 4), "{name}");
-        let found = preprocess(&picture, &spec, PassOrder::Pillow13).unwrap();
-        let found = Tensor::from_vec(found, (3, 18, 18), &Device::Cpu).unwrap();
+        let found = processed(&picture, &[("preprocessor_config.json", processor)]);
         // The same bytes; transformers multiplies with 1/255 where torchvision divides, a rounding apart.
         let far = super::golden::largest(&found, &expected[&format!("pixels.{name}")]);
         assert!(far < 1e-6, "{name}: {far}");
     }
+}
+
+#[test]
+fn files_that_transformers_4_and_5_save_give_its_pixels() {
+    let (expected, lists) = (tensors("processors"), lists("processors"));
+    let picture = picture(&expected["picture"]);
+    let files = lists["files"].as_object().unwrap();
+    assert_eq!(files.len(), 21);
+    for (name, files) in files {
+        let files: Vec<(&str, &Value)> = files.as_object().unwrap().iter().map(|(n, v)| (n.as_str(), v)).collect();
+        let found = processed(&picture, &files);
+        let wanted = &expected[&format!("pixels.{}", name.split(' ').next().unwrap())];
+        // Relative to the largest value: pixels from 0 to 255 are divided and multiplied again where they are not rescaled.
+        let largest = wanted.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let far = super::golden::largest(&found, wanted) / largest.max(1.0);
+        assert!(far < 1e-6, "{name}: {far}");
+    }
+}
+
+/// An image of `[h, w, 3]` numbers.
+fn picture(numbers: &Tensor) -> image::RgbImage {
+    let (h, w, _) = numbers.dims3().unwrap();
+    let bytes: Vec<u8> = numbers.flatten_all().unwrap().to_vec1::<i64>().unwrap().iter().map(|b| *b as u8).collect();
+    image::RgbImage::from_raw(w as u32, h as u32, bytes).unwrap()
+}
+
+/// What an encoder whose folder holds these files of a processor makes of an image.
+fn processed(picture: &image::RgbImage, files: &[(&str, &Value)]) -> Tensor {
+    let config = config_of("absolute");
+    let copy = with_documents("absolute", &[&[("config.json", &config)], files].concat());
+    let model = encoder("beit", copy.path().to_str().unwrap(), json!({}));
+    let spec = model.input_spec().image().unwrap();
+    // The pixels are of the processor's size, and the positions follow: 18 / 8 is 2.
+    assert_eq!((spec.side, model.feature_spec().tokens), (18, 4), "{files:?}");
+    let found = preprocess(picture, &spec, PassOrder::Pillow13).unwrap();
+    Tensor::from_vec(found, (3, 18, 18), &Device::Cpu).unwrap()
 }
 
 #[test]

@@ -87,7 +87,14 @@ impl Dataset for Falls {
     fn item(&self, index: usize) -> anyhow::Result<Item> {
         assert!(index != 3, "a decoder fell over");
         let image = limber::data::Picture::File(Path::new(crate::ROOT).join(scene(0)));
-        Ok(Item { name: self.name(index), index, key: format!("{index}.png"), image, captions: vec!["c".into()] })
+        Ok(Item {
+            name: self.name(index),
+            index,
+            key: format!("{index}.png"),
+            image,
+            captions: vec!["c".into()],
+            conversation: vec![],
+        })
     }
 }
 

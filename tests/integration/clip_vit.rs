@@ -117,7 +117,7 @@ fn the_image_is_prepared_as_the_library_says() {
     assert_eq!((open_clip.side, open_clip.resize, open_clip.filter), (18, ResizeRule::Squash, ResizeFilter::Bilinear));
     assert_eq!((open_clip.mean, open_clip.std), ([0.5, 0.4, 0.3], [0.3, 0.25, 0.2]));
     let hugging_face = image("clip_vit/hugging_face", json!({"std": [0.5, 0.5, 0.5]}));
-    assert_eq!((hugging_face.resize, hugging_face.filter), (ResizeRule::ShorterSideCrop, ResizeFilter::Bicubic));
+    assert_eq!((hugging_face.resize, hugging_face.filter), (ResizeRule::ShorterSideCropFloor, ResizeFilter::Bicubic));
     assert_eq!((hugging_face.mean, hugging_face.std), ([0.5, 0.4, 0.3], [0.5; 3]));
     let larger = edited("hugging_face", "preprocessor_config.json", |c| c["size"] = json!({"shortest_edge": 21}));
     assert_eq!(image(text(larger.path()), json!({})).resized(), 21);
@@ -566,7 +566,9 @@ fn other_models_with_such_a_tower_are_not_taken_for_it() {
     };
     // Other models of Hugging Face's name their towers alike.
     let other = edited("hugging_face", "config.json", |c| c["model_type"] = "chinese_clip".into());
-    assert!(kind(text(other.path())).unwrap_err().contains("nothing beside the weights tells the encoder's kind"));
+    assert!(
+        kind(text(other.path())).unwrap_err().contains("model_type is \"chinese_clip\", which no encoder here reads")
+    );
 }
 
 #[test]

@@ -182,7 +182,10 @@ fn every_wrong_config_has_its_message() {
     one("generate", "cache", "q8_0", "value \"q8_0\" is not allowed, expected f32, f16 or bf16");
     one("images", "exif_orientation", "1", "value 1 is not allowed, expected true or false");
     one("images", "max_pixels", "0", "value 0 is not allowed, expected a whole number, at least 1");
-    one("train", "steps", "0", "value 0 is not allowed, expected a whole number, at least 1");
+    one("train", "steps", "0", "value 0 is not allowed, expected a whole number from 1 to 1000000000");
+    let most = "expected a whole number from 1 to 65536";
+    one("train", "batch", "1e12", &format!("value 1000000000000.0 is not allowed, {most}"));
+    one("train", "accumulate", "18446744073709551615", &format!("value 18446744073709551615 is not allowed, {most}"));
     one("train", "recompute", "all", "value \"all\" is not allowed, expected true, cheap or false");
     one("train", "lr", "-0.1", "value -0.1 is not allowed, expected a number, at least 0");
     one("train", "eps", "0", "value 0 is not allowed, expected a number, above 0");
@@ -195,7 +198,9 @@ fn every_wrong_config_has_its_message() {
         &[&format!("c.yaml:4:9: section \"train\", key \"betas.1\": value 1 is not allowed, expected {beta}")],
     );
     one("train", "min_lr", "0.1", "value 0.1 is not allowed, expected at most lr, which is 0.0008");
-    one("train", "output", "3", "value 3 is not allowed, expected text (put it in quotes)");
+    let text =
+        "c.yaml:4:9: section \"train\", key \"output\": value 3 is not allowed, expected text (put it in quotes)";
+    check("train: {output: 3}\n", &[], &[text]);
     one(
         "train",
         "schedule",

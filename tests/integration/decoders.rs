@@ -2,6 +2,8 @@
 //! the family's module.
 
 mod case;
+mod configs;
+mod families;
 
 pub use case::{
     CLOSE, Case, all, build, change, edited, model_refused_beside, request, resolved, settings_refused,
@@ -9,6 +11,7 @@ pub use case::{
 };
 
 use case::{drawn_as_in_transformers, told_by_its_folder};
+use serde_json::json;
 
 /// Both caps, windows in every other layer.
 pub const GEMMA2: Case = Case { kind: "gemma2", folder: "gemma2", form: "capped", prefix: "capped." };
@@ -92,7 +95,7 @@ const fn of(case: Case, form: &'static str) -> Case {
 
 /// Holds every model to `check`; which one fails is said by the test's output.
 fn each(check: impl Fn(&Case)) {
-    for case in &MODELS {
+    for case in MODELS.iter().chain(&families::MODELS) {
         println!("{}", case.path());
         check(case);
     }
@@ -102,12 +105,14 @@ fn each(check: impl Fn(&Case)) {
 fn every_form_gives_transformers_logits() {
     each(|case| case.gives("logits"));
     FORMS.iter().for_each(|(case, logits)| case.gives(logits));
+    families::FORMS.iter().for_each(|case| case.gives("logits"));
 }
 
 #[test]
 fn the_whole_context_and_not_one_more() {
     // The golden data of opt-350m's form have no sequence of that length.
-    MODELS.iter().filter(|case| case.form != "post-norm").for_each(Case::fills_its_context);
+    let all = MODELS.iter().chain(&families::MODELS);
+    all.filter(|case| case.form != "post-norm").for_each(Case::fills_its_context);
 }
 
 /// Tests that hold every model to one thing each.
@@ -126,9 +131,15 @@ every_model! {
     a_prefix_of_embeddings: Case::continues_a_prefix,
     step_by_step_over_a_cache: Case::steps_over_a_cache,
     rows_of_different_lengths_in_one_batch: Case::generates_batches_as_singles,
-    keys_that_a_mask_hides: Case::hides_keys,
     hidden_states_and_attention: Case::shows_hidden_states_and_attention,
     the_gradient_of_a_training_step: Case::trains_what_stands_before_it,
+}
+
+#[test]
+fn keys_that_a_mask_hides() {
+    // A mask moves the positions of transformers' Falcon, of which its linear biases are made.
+    let all = MODELS.iter().chain(&families::MODELS);
+    all.filter(|case| case.form != "alibi").for_each(Case::hides_keys);
 }
 
 #[test]
@@ -137,10 +148,23 @@ fn random_weights_are_drawn_as_transformers_draws_them() {
     for case in [GEMMA2, GPT2, PYTHIA, LLAMA, OPT, QWEN3] {
         drawn_as_in_transformers(&case);
     }
+    let other = |case: &&Case| !["stablelm/parallel", "falcon/alibi"].iter().any(|end| case.path().ends_with(end));
+    families::MODELS.iter().filter(other).for_each(drawn_as_in_transformers);
 }
 
 #[test]
 fn the_kind_auto_is_told_by_config_json() {
     each(told_by_its_folder);
-    FORMS.iter().for_each(|(case, _)| told_by_its_folder(case));
+    FORMS.iter().map(|(case, _)| case).chain(&families::FORMS).for_each(told_by_its_folder);
+}
+
+#[test]
+fn a_model_type_that_no_decoder_reads_is_named() {
+    let registry = limber::built_in::registry().unwrap();
+    let other = GPT2.changed(&json!({"model_type": "mamba"}));
+    let source = crate::golden::source(&registry, "decoder", "gpt2", other.path().to_str().unwrap());
+    let message = registry.detect("decoder", source.as_ref()).err().unwrap().to_string();
+    for part in ["config.json: model_type is \"mamba\", which no decoder here reads", "falcon, gemma, gemma2"] {
+        assert!(message.contains(part), "{message}");
+    }
 }

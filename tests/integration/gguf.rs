@@ -21,7 +21,7 @@ fn open(kind: &str, path: &Path) -> (Arc<dyn WeightSource>, Box<dyn Decoder>) {
 }
 
 /// Logits of the decoder at `path` under `tests/golden` or anywhere.
-fn logits(kind: &str, path: &Path, ids: &Tensor) -> Tensor {
+pub(crate) fn logits(kind: &str, path: &Path, ids: &Tensor) -> Tensor {
     all(open(kind, path).1.as_ref(), ids)
 }
 

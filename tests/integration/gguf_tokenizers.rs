@@ -152,6 +152,8 @@ fn a_missing_splitter_is_warned_of_once_and_the_right_name_is_written() {
         let warnings = message.matches("WARN").count();
         assert_eq!(warnings, usize::from(!warning.is_empty()), "{message}");
         assert!(message.contains(warning), "{message}");
+        // Nobody sees colours in a pipe.
+        assert!(!message.contains('\u{1b}'), "{message:?}");
         let written = std::fs::read(&out).unwrap();
         let entry = [b"tokenizer.ggml.pre\x08\0\0\0".as_slice(), &(name.len() as u64).to_le_bytes(), name.as_bytes()];
         let entry = entry.concat();

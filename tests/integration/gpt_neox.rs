@@ -35,9 +35,12 @@ fn what_config_json_asks_for_and_gpt_neox_cannot_do_is_refused_by_name() {
     case.refuses("model_type", json!("gpt_neox_japanese"), &["model_type is \"gpt_neox_japanese\"", "\"gpt_neox\""]);
     case.refuses("hidden_act", json!("mish"), &["hidden_act is \"mish\"", "supported is gelu, ", "gelu_new"]);
     case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config", "gpt-neox does not support"]);
-    case.refuses("sliding_window", json!(16), &["sliding_window is 16"]);
     case.refuses("num_hidden_layers", json!(2.5), &["num_hidden_layers is 2.5", "whole number"]);
-    case.refuses("rope_scaling", json!({"type": "longrope"}), &["rope_scaling: type is \"longrope\"", "supported is"]);
+    case.refuses(
+        "rope_scaling",
+        json!({"type": "proportional"}),
+        &["rope_scaling: type is \"proportional\"", "supported is"],
+    );
     // What the rope section says and what the old keys say.
     case.refuses("rotary_pct", json!(0.5), &["rotary_pct is 0.5", "partial_rotary_factor is 0.25"]);
     case.refuses("rotary_emb_base", json!(500), &["rotary_emb_base is 500", "rope_theta is 10000"]);
@@ -57,7 +60,7 @@ fn settings_that_do_not_fit_each_other() {
     check(json!({"rotary_pct": 1.5}), "it turns from 2 to 64 of them");
     check(json!({"rotary_emb_base": 1.0}), "rotary_emb_base is 1, expected a number above 1");
     check(json!({"rope_scaling": {"rope_type": "linear", "factor": -1.0}}), "rope_scaling: factor is -1");
-    check(json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope");
+    check(json!({"rope_scaling": {"rope_type": "proportional"}}), "proportional");
     check(json!({"layers": 3}), "key \"layers\": unknown key");
     check(json!({"model": "pythia-3b"}), "unknown gpt-neox model \"pythia-3b\"; known models: pythia-14m, pythia-31m");
     settings_refused("gpt-neox", json!({}), "hidden_size is not set, and no config.json lies beside the weights");

@@ -10,6 +10,7 @@ use limber::core::registry::PreparedDecoder;
 use limber::generation::generate;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::path::Path;
 
 fn prepared(settings: Value, weights: &str) -> anyhow::Result<PreparedDecoder> {
     let registry = limber::built_in::registry().unwrap();
@@ -130,28 +131,52 @@ fn every_way_of_ending_a_text_is_known() {
 }
 
 #[test]
+fn keys_that_transformers_does_not_read_change_nothing() {
+    let settings = |path: &Path| prepared(json!({}), path.to_str().unwrap()).unwrap().settings;
+    for (case, changes) in [
+        (&LLAMA, json!({"sliding_window": 512, "use_sliding_window": true, "max_window_layers": 1})),
+        (&LLAMA, json!({"layer_types": ["sliding_attention", "chunked"], "pretraining_tp": 2, "use_cache": false})),
+        (&MISTRAL, json!({"layer_types": ["full_attention"], "use_sliding_window": false, "attention_bias": true})),
+        (
+            &QWEN2,
+            json!({"attention_bias": false, "mlp_bias": true, "time_step_limit": "Infinity", "max_window_layers": 70}),
+        ),
+    ] {
+        assert_eq!(settings(case.changed(&changes).path()), settings(case.changed(&json!({})).path()), "{changes}");
+    }
+    // As Python writes a number that is none, behind a byte order mark.
+    let copy = LLAMA.changed(&json!({"time_step_limit": [0.0, "Infinity"]}));
+    let path = copy.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("\u{feff}{}", text.replace("\"Infinity\"", "Infinity"))).unwrap();
+    assert_eq!(settings(copy.path()), settings(LLAMA.changed(&json!({})).path()));
+    // Where it is asked for, it is refused by its key.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let eps = text.replace("\"rms_norm_eps\":", "\"rms_norm_eps\":NaN,\"unused\":");
+    std::fs::write(&path, eps).unwrap();
+    let message = format!("{:#}", prepared(json!({}), copy.path().to_str().unwrap()).err().unwrap());
+    assert!(message.contains("rms_norm_eps is \"NaN\""), "{message}");
+}
+
+#[test]
 fn what_config_json_asks_for_and_llama_cannot_do_is_refused_by_name() {
     for kind in ["qwen3", "qwen2_moe", "gemma2", "phi3", "mixtral", "ministral", "gpt_neox"] {
         LLAMA.refuses("model_type", json!(kind), &[&format!("model_type is \"{kind}\""), "\"llama\", \"mistral\""]);
     }
     LLAMA.refuses("quantization_config", json!({"quant_method": "gptq"}), &["quantization_config"]);
     LLAMA.refuses("hidden_act", json!("relu2"), &["hidden_act is \"relu2\"", "supported is gelu"]);
-    LLAMA.refuses("sliding_window", json!(512), &["sliding_window is 512", "a llama does not support"]);
     LLAMA.refuses("partial_rotary_factor", json!(0.5), &["partial_rotary_factor is 0.5, supported is 1"]);
     LLAMA.refuses("head_dim", json!(7), &["head_dim 7 is not allowed", "even"]);
     LLAMA.refuses("num_key_value_heads", json!(3), &["num_attention_heads 4", "num_key_value_heads 3"]);
     LLAMA.refuses("hidden_size", json!("wide"), &["hidden_size is \"wide\"", "whole number"]);
     let scaling = |rope: Value, expected: &str| LLAMA.refuses("rope_scaling", rope, &[expected]);
-    scaling(json!({"rope_type": "longrope", "short_factor": [1]}), "rope_scaling: rope_type is \"longrope\"");
-    scaling(json!({"type": "su"}), "type is \"su\", supported is default, linear, dynamic, llama3, yarn");
+    scaling(json!({"rope_type": "longrope", "short_factor": [1]}), "rope_scaling: long_factor is null");
+    scaling(json!({"type": "ntk"}), "type is \"ntk\", supported is default, linear, dynamic, llama3, yarn, longrope");
     scaling(json!({"type": "dynamic"}), "factor is null");
     scaling(json!({"type": "llama3", "factor": 2, "low_freq_factor": 1}), "high_freq_factor is null");
     scaling(json!({"type": "linear", "factor": 0}), "rope_scaling: factor is 0, expected a number above 0");
     LLAMA.refuses("rope_parameters", json!({"rope_theta": 0.5}), &["rope_theta is 0.5, expected a number above 1"]);
-    MISTRAL.refuses("layer_types", json!(["full_attention"]), &["layer_types", "a mistral does not support"]);
-    MISTRAL.refuses("attention_bias", json!(true), &["attention_bias is true"]);
     MISTRAL.refuses("sliding_window", json!(0), &["sliding_window is 0, expected at least 1"]);
-    QWEN2.refuses("attention_bias", json!(false), &["attention_bias is false", "supported is true"]);
     QWEN2.refuses("use_mrope", json!(true), &["use_mrope is true"]);
     QWEN2.refuses("layer_types", json!(["full_attention"]), &["layer_types has 1 entries for 2 layers"]);
     QWEN2.refuses("layer_types", json!(["chunked"]), &["layer_types is [\"chunked\"]", "\"sliding_attention\""]);

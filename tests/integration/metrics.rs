@@ -260,4 +260,22 @@ fn files_that_do_not_fit_are_refused() {
     check(&results, &captions, &["--frequencies", &few], &["not document frequencies"]);
     check(&results, &captions, &["--words", &results], &["no lists of words"]);
     check(&worse, &captions, &["--items", "no/where.jsonl"], &["there is no folder no"]);
+    let many = super::program::limber(&["metrics", &results, &captions, "--resamples", "1000001"]);
+    assert_eq!(many.status.code(), Some(2), "{}", String::from_utf8_lossy(&many.stderr));
+}
+
+#[test]
+fn a_caption_without_a_right_word_scores_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).to_str().unwrap().to_string()
+    };
+    let predictions = write("p.jsonl", "{\"id\": 1, \"text\": \"four grey cats\"}\n");
+    let references = write("r.jsonl", "{\"id\": 1, \"captions\": [\"a red ring\"]}\n");
+    let scores = &lines(&["metrics", &predictions, &references, "--json"])[0];
+    for name in ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "CIDEr_plain", "exact_match"] {
+        assert_eq!((name, &scores[name]), (name, &json!(0.0)));
+        assert_eq!((name, &scores["intervals"][name]), (name, &json!([0.0, 0.0])));
+    }
 }

@@ -143,7 +143,8 @@ fn a_cache_of_its_own_generates_the_same_text() {
     for batch in [1, 2, 3, 9] {
         decoder.computed.store(0, Ordering::Relaxed);
         let (sampling, eos) = (Sampling::default(), vec![eos]);
-        let request = Request { max_tokens: 10, sampling, seed: 0, limit: V, eos, batch, cache: CacheType::F32 };
+        let request =
+            Request { max_tokens: 10, sampling, seed: 0, limit: V, eos, stop: None, batch, cache: CacheType::F32 };
         let texts = generate(&decoder, &prompts, &request, &mut |_, _| Ok(())).unwrap();
         let tokens: Vec<Vec<u32>> = texts.into_iter().map(|text| text.tokens).collect();
         assert_eq!(tokens, expected, "batch {batch}");

@@ -375,16 +375,31 @@ fn a_deep_check_tells_the_shapes_from_end_to_end() {
     contains(&told, &expected);
     // What a quick check does not see.
     write(", weights: no.ckpt", "data: {format: jsonl, path: no.jsonl, features: no}");
-    assert_eq!(check(&[]).status.code(), Some(0));
+    let absent = "c.yaml: section \"stitch\", key \"weights\": there is no file or folder";
+    let output = check(&[]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(0) && told.contains(&format!("note: {}", config.parent().unwrap().display())));
+    assert!(told.contains(absent), "{told}");
     let output = check(&["--deep"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    for part in [
-        "c.yaml: section \"stitch\", key \"weights\": there is no file or folder",
-        "section \"data\", key \"path\": there is no file or folder",
-        "section \"data\", key \"features\": ",
-    ] {
+    assert!(output.status.code() == Some(1) && told.contains(absent), "{told}");
+    // Data are for training; a model without them captions.
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in ["section \"data\", key \"path\": there is no file or folder", "section \"data\", key \"features\": "] {
         assert!(told.contains(part), "{told:?} lacks {part:?}");
+    }
+    assert!(told.contains("; `limber train` and `limber fit` need it, `limber caption` does not\n"), "{told}");
+    assert_eq!(check(&["--deep", "--set", "stitch.weights=random:1"]).status.code(), Some(0));
+    // A tokenizer that is named, and one that should be beside the weights.
+    let bare = temporary.path().join("bare");
+    std::fs::create_dir(&bare).unwrap();
+    let set = format!("decoder.tokenizer={}", bare.display());
+    let sets = ["--deep", "--set", "stitch.weights=random:1", "--set"];
+    for set in [set.as_str(), "decoder.tokenizer=null"] {
+        let output = check(&[&sets[..], &[set]].concat());
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let expected = "section \"decoder\": no tokenizer in ";
+        assert!(output.status.code() == Some(1) && told.contains(expected), "{told}");
     }
     // A stitch of other widths, and a decoder of other sizes than its settings say.
     write(&format!(", weights: '{}'", golden("proj/proj_f32.ckpt")), "");
@@ -398,6 +413,37 @@ fn a_deep_check_tells_the_shapes_from_end_to_end() {
         (&line["ok"], &line["shapes"][1]),
         (&json!(true), &json!("16 x 768 -> linear, 123,040 parameters -> 16 x 160"))
     );
+}
+
+#[test]
+fn keys_within_sections_are_described() {
+    let of = |name: &str| serde_json::from_str::<Value>(&stdout(&["describe", "--json", name])).unwrap();
+    let (train, validate) = (of("train"), of("train.validate"));
+    assert_eq!(validate["section"], "train.validate");
+    assert_eq!(train["settings"]["properties"]["validate"], validate["settings"]);
+    assert!(validate["settings"]["properties"]["data"]["properties"]["format"].is_object(), "{validate}");
+    assert_eq!(of("train.validate.data.workers")["settings"]["maximum"], limber::config::MAX_WORKERS);
+    let output = limber(&["describe", "train.validat"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown kind \"train.validat\""));
+}
+
+#[test]
+fn text_stays_text_in_a_set() {
+    let hash = "1234567890".repeat(6) + "1234";
+    let weights = "stitch.weights=https://x.org/p.ckpt";
+    let show = |sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let text = stdout(&[&["config", "show", "--json", "demo"], sets.as_slice()].concat());
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(show(&[weights, &format!("stitch.sha256={hash}")])["stitch"]["sha256"], hash);
+    let shown = show(&["prompt=7", "train.prompt=true", "train.output=2024", "data={format: csv, path: '3'}"]);
+    assert_eq!((&shown["prompt"], &shown["train"]["prompt"]), (&json!("7"), &json!("true")));
+    assert!(shown["train"]["output"].as_str().unwrap().ends_with("/2024"), "{shown}");
+    // Null still takes a key away, and numbers are numbers.
+    let shown = show(&["train.prompt=null", "train.steps=7", "train.recompute=false"]);
+    let train = &shown["train"];
+    assert_eq!((&train["prompt"], &train["steps"], &train["recompute"]), (&Value::Null, &json!(7), &json!(false)));
 }
 
 #[test]
@@ -423,6 +469,11 @@ fn shipped_configs_go_by_their_names_from_any_folder() {
     assert_eq!((&tree["stitch"]["weights"], &tree["train"]["start"]), (&json!(source), &json!("random")));
     let names = String::from_utf8(run(&["config", "list"]).stdout).unwrap();
     assert!(names.lines().any(|line| line.starts_with("clip_linear ") && line.contains("CLIP RN50x16")), "{names}");
+    let lines = String::from_utf8(run(&["config", "list", "--json"]).stdout).unwrap();
+    assert_eq!(lines.lines().count(), names.lines().count());
+    let second: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(second["name"], "clip_linear");
+    assert!(second["about"].as_str().unwrap().starts_with("CLIP RN50x16"), "{second}");
     // A folder of that name cannot be meant; a file of that name takes precedence.
     std::fs::create_dir(temporary.path().join("clip_linear")).unwrap();
     assert_eq!(show("clip_linear"), tree);
@@ -492,4 +543,58 @@ fn convert_keeps_every_tensor() {
         assert_eq!(largest(&ours[name], tensor), 0.0, "{name}");
     }
     fails(&["convert", "no-such.bin", "--out", "x.safetensors"], &["no-such.bin"]);
+}
+
+#[test]
+fn convert_writes_what_the_name_says() {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name).to_str().unwrap().to_string();
+    let input = folder("train/decoder").to_str().unwrap().to_string();
+    let caption = |decoder: &str| {
+        let config = super::train::config(
+            &temporary.path().join("c"),
+            &[("/decoder", json!({"kind": "auto", "weights": decoder}))],
+        );
+        let image = folder("train/features/03.npy");
+        let line = &lines(&[
+            "caption",
+            "--config",
+            config.to_str().unwrap(),
+            "--json",
+            "--max-tokens",
+            "8",
+            image.to_str().unwrap(),
+        ])[0];
+        json!([line["tokens"], line["logprobs"]])
+    };
+    // The decoder has no tokenizer beside it.
+    let own = temporary.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    for from in [Path::new(&input), &folder("tokenizer/json")] {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, own.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let own = own.to_str().unwrap();
+    let expected = caption(own);
+    for (out, flags) in [("plain", vec![]), ("model-1.5b", vec![]), ("half", vec!["--dtype", "q8_0"])] {
+        stdout(&[&["convert", own, "--out", &at(out)][..], &flags].concat());
+        assert!(Path::new(&at(out)).join("tokenizer.json").is_file());
+        let said = caption(&at(out));
+        assert_eq!(said == expected, flags.is_empty(), "{out}");
+    }
+    // From a folder to one file and back to a folder: nothing is lost on the way.
+    stdout(&["convert", own, "--out", &at("m.gguf")]);
+    stdout(&["convert", &at("m.gguf"), "--out", &at("back")]);
+    assert_eq!(caption(&at("back")), expected);
+    for (name, start) in [("a.pt", b"PK"), ("b.ckpt", b"PK"), ("c.bin", b"PK"), ("d.gguf", b"GG")] {
+        stdout(&["convert", own, "--out", &at(name)]);
+        assert!(std::fs::read(at(name)).unwrap().starts_with(start), "{name}");
+    }
+    fails(
+        &["convert", own, "--out", &at("x.safetensor")],
+        &["the ending .safetensor is not known, expected .safetensors, .gguf"],
+    );
+    fails(&["convert", own, "--out", own], &["is the folder of the checkpoint itself, expected another one"]);
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The folder of real weights; None, and a line that says so, where there is none.
-fn real(test: &str) -> Option<PathBuf> {
+pub(super) fn real(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("LIMBER_REAL").map(PathBuf::from);
     if folder.is_none() {
         eprintln!("skipped: {test} needs LIMBER_REAL, a folder of real weights");

@@ -10,8 +10,30 @@ use limber_kit::Drawn;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Random weights whose matrices are rounded to a type and given out in f32.
-fn rounded(dtype: WeightType) -> Arc<dyn WeightSource> {
+/// Every decoder kind.
+const KINDS: [&str; 18] = [
+    "gpt2",
+    "gptj",
+    "gpt-neox",
+    "opt",
+    "llama",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "olmo2",
+    "smollm3",
+    "stablelm",
+    "granite",
+    "starcoder2",
+    "falcon",
+    "mpt",
+    "gpt-neo",
+];
+
+/// Random weights of a decoder whose matrices are rounded to a type and given out in f32.
+fn rounded(kind: &'static str, dtype: WeightType) -> Arc<dyn WeightSource> {
     Arc::new(Drawn::new(1, move |random, request| {
         let data = random.read(request)?;
         if request.shape.len() != 2 {
@@ -19,7 +41,7 @@ fn rounded(dtype: WeightType) -> Arc<dyn WeightSource> {
         }
         let rounded = |data: FrozenData| data.convert(dtype).convert(WeightType::F32);
         // GPT-2's layers lie transposed in its files; blocks run along the rows of what multiplies.
-        let transposed = request.name.contains(".c_");
+        let transposed = kind == "gpt2" && request.name.contains(".c_");
         let turn = |data: FrozenData| if transposed { data.transposed().unwrap() } else { data };
         Ok(turn(rounded(turn(data))))
     }))
@@ -35,6 +57,16 @@ fn settings(kind: &str) -> Value {
         "gpt2" => (ours, json!({})),
         "gptj" => (ours, json!({"rotary_dim": 32})),
         "opt" => (theirs, json!({"ffn_dim": 512, "word_embed_proj_dim": 256})),
+        "falcon" => (theirs, json!({"ffn_hidden_size": 512})),
+        "mpt" => {
+            (json!({"d_model": 256, "n_layers": 2, "n_heads": 4, "vocab_size": 300, "max_seq_len": 64}), json!({}))
+        }
+        "gpt-neo" => {
+            let sizes = json!({
+                "hidden_size": 256, "num_layers": 2, "num_heads": 4, "vocab_size": 300, "max_position_embeddings": 64,
+            });
+            (sizes, json!({"intermediate_size": 512}))
+        }
         _ => (theirs, json!({"intermediate_size": 512})),
     };
     // Logits spread over several units, as those of a trained model do.
@@ -67,14 +99,14 @@ fn logits(decoder: &dyn Decoder, rows: usize) -> Vec<Tensor> {
 #[test]
 fn every_decoder_computes_as_f32_does_on_the_rounded_weights() {
     let spread = |t: &Tensor| largest(t, &t.zeros_like().unwrap());
-    for kind in ["gpt2", "gptj", "gpt-neox", "opt", "llama", "qwen3", "gemma2"] {
+    for kind in KINDS {
         let plain = decoder(kind, Arc::new(RandomSource::new(1)), None);
         let plain: Vec<_> = [1, 8].into_iter().flat_map(|rows| logits(plain.as_ref(), rows)).collect();
         for dtype in [WeightType::Bf16, WeightType::F16, WeightType::Q8_0, WeightType::Q4K] {
             // The kernels of q4_k for few rows code activations in 16 bits; all others are f32 arithmetic to its last bits.
             let allowed = if dtype == WeightType::Q4K { 1e-3 } else { 1e-4 };
             let stored = decoder(kind, Arc::new(RandomSource::new(1)), Some(dtype));
-            let wide = decoder(kind, rounded(dtype), None);
+            let wide = decoder(kind, rounded(kind, dtype), None);
             let both = |decoder: &dyn Decoder| -> Vec<_> {
                 [1, 8].into_iter().flat_map(|rows| logits(decoder, rows)).collect()
             };

@@ -79,6 +79,7 @@ fn a_run_folder_is_a_model() {
             "the run has step-5, step-10, step-15, step-20, best; train.keep says how many are kept",
         ),
         (format!("{at}@last"), "is not allowed, expected DIR, DIR@best or DIR@step-N"),
+        (String::new(), "names no folder, expected DIR, DIR@best or DIR@step-N"),
         (place.path().display().to_string(), "is no folder of a run, it has no config.yaml"),
     ] {
         let output = limber(&["caption", "--run", &run, &image()]);
@@ -90,6 +91,36 @@ fn a_run_folder_is_a_model() {
     fs::remove_file(run.join("stitch.safetensors")).unwrap();
     let output = limber(&["caption", "--run", at, "--max-tokens", "1", &image()]);
     assert!(stderr(&output).contains("has not finished; its stitch after step 20 is used"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_copy_of_a_run_goes_on_in_its_own_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let (run, copy) = (place.path().join("run"), place.path().join("copy"));
+    let changes = [("/train/steps", json!(5)), ("/train/schedule", json!("constant"))];
+    trained(&config(&run, &changes), &[]);
+    let copied = Command::new("cp").args(["-r", run.to_str().unwrap(), copy.to_str().unwrap()]).status().unwrap();
+    assert!(copied.success());
+    let before = fs::read(run.join("log.jsonl")).unwrap();
+    let at = copy.to_str().unwrap();
+    let resumed = limber(&["train", "--run", at, "--resume", "--set", "train.steps=12"]);
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert_eq!(String::from_utf8_lossy(&resumed.stdout).trim(), copy.join("stitch.safetensors").display().to_string());
+    assert!(copy.join("checkpoints/step-00000012").is_dir() && !run.join("checkpoints/step-00000012").exists());
+    assert_eq!((log(&copy).len(), fs::read(run.join("log.jsonl")).unwrap() == before), (12, true));
+    // Another output still takes precedence over the run's own folder.
+    let other = place.path().join("other");
+    let set = format!("train.output={}", other.display());
+    let output = limber(&["train", "--run", at, "--set", &set, "--set", "train.steps=1"]);
+    assert!(output.status.success() && other.join("stitch.safetensors").is_file(), "{}", stderr(&output));
+    let output = limber(&["train", "--run", &format!("{at}@step-12"), "--resume"]);
+    let expected = "--resume goes on from the newest checkpoint, but --run names one";
+    assert!(output.status.code() == Some(1) && stderr(&output).contains(expected), "{}", stderr(&output));
+    // As a resumed run leaves it that is killed before its end: checkpoints newer than the stitch.
+    fs::copy(run.join("stitch.safetensors"), copy.join("stitch.safetensors")).unwrap();
+    let output = limber(&["caption", "--run", at, "--max-tokens", "1", &image()]);
+    let note = "has not finished; its stitch after step 12 is used";
+    assert!(output.status.success() && stderr(&output).contains(note), "{}", stderr(&output));
 }
 
 #[test]
@@ -217,6 +248,7 @@ fn a_run_tells_what_it_is_and_warns() {
     let message = stderr(&told);
     let expected = [
         " items, 4 steps of 6 samples (",
+        "step 1/4: under way\n",
         " epochs); 800 parameters trained; about 0.0 GB of memory; prefix norm ",
         ", word norm ",
         "note: the warm-up of 4 steps (train.warmup) is not shorter than the run of 4 steps (train.steps)",

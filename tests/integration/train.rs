@@ -395,9 +395,84 @@ fn every_wrong_start_has_its_message() {
     fails(&path, &[], &["holds the checkpoints of an earlier run", "--resume", "train.output"]);
     let path = config(&output, &[("/train/steps", json!(8)), ("/train/lr", json!(0.5))]);
     fails(&path, &["--resume"], &["train.lr was 0.02 and is 0.5 now"]);
-    fs::write(output.join("checkpoints/step-00000008/state.json"), "{").unwrap();
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_the_one_before() {
+    let temp = tempfile::tempdir().unwrap();
+    let output = temp.path().join("run");
+    let checkpoint = |step: usize| output.join(format!("checkpoints/step-{step:08}"));
     let path = config(&output, &[("/train/steps", json!(8))]);
-    fails(&path, &["--resume"], &["cannot resume from", "step-00000008"]);
+    trained(&path, &[]);
+    let (end, lines) = (fs::read(output.join("stitch.safetensors")).unwrap(), numbers(&output));
+    for (name, content) in [("state.json", "{"), ("config.yaml", "train: {"), ("optimizer.safetensors", "")] {
+        fs::write(checkpoint(8).join(name), content).unwrap();
+        let told = train(&path, &["--resume"]);
+        let message = String::from_utf8_lossy(&told.stderr);
+        assert!(told.status.success(), "{message}");
+        let note = format!(
+            "note: the checkpoint {} cannot be read, so that the run goes on from step 7: ",
+            checkpoint(8).display()
+        );
+        assert!(message.contains(&note) && message.contains("step 8/8: "), "{message}");
+        // Nobody looks for it any more, and the steps after it are made again.
+        assert!(checkpoint(8).with_added_extension("damaged").is_dir());
+        assert_eq!(fs::read(output.join("stitch.safetensors")).unwrap(), end);
+        assert_eq!(numbers(&output), lines);
+    }
+    // An empty one as well; where none is left, what can be done is said.
+    for step in [8, 7] {
+        fs::remove_dir_all(checkpoint(step)).unwrap();
+        fs::create_dir(checkpoint(step)).unwrap();
+    }
+    let folder = output.join("checkpoints").display().to_string();
+    let hint =
+        format!("nor can an earlier checkpoint be read: to begin anew remove {folder}, or name another train.output");
+    fails(&path, &["--resume"], &["cannot resume from", "step-00000008", &hint]);
+    assert!(checkpoint(8).is_dir() && checkpoint(7).is_dir());
+}
+
+#[test]
+fn a_step_of_many_micro_batches_can_be_ended() {
+    use std::io::{BufRead, BufReader};
+    let temp = tempfile::tempdir().unwrap();
+    let output = temp.path().join("out");
+    // Hours, if nothing ended it.
+    let path = config(&output, &[("/train/accumulate", json!(65_536)), ("/train/steps", json!(100))]);
+    let mut child = command(&path, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "step 1/100: under way"));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    let message = rest.join("\n");
+    assert!(message.contains("stopping with a checkpoint of the steps that are done"), "{message}");
+    assert!(message.contains("interrupted after step 0; --resume goes on from"), "{message}");
+    assert!(output.join("checkpoints/step-00000000/state.json").is_file());
+    for (key, most) in [("batch", 65_536u64), ("accumulate", 65_536), ("steps", 1_000_000_000)] {
+        let changes = [(format!("/train/{key}"), json!(1_000_000_000_000u64))];
+        let changes: Vec<(&str, Value)> = changes.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let expected =
+            format!("key \"{key}\": value 1000000000000 is not allowed, expected a whole number from 1 to {most}");
+        fails(&config(&temp.path().join(key), &changes), &[], &[&expected]);
+    }
+}
+
+#[test]
+fn an_item_that_cannot_be_read_is_the_datas_fault() {
+    let temp = tempfile::tempdir().unwrap();
+    let lines = temp.path().join("wrong.jsonl");
+    fs::write(&lines, "{\"picture\": \"a.npy\", \"caption\": \"a\"}\n".repeat(3)).unwrap();
+    for (name, key) in [("plain", "/train/seed"), ("standard", "/train/standardise"), ("norm", "/train/match_norm")] {
+        let value = if key == "/train/seed" { json!(1) } else { json!(true) };
+        let changes = [("/data/path", json!(lines)), (key, value), ("/train/start", json!("random"))];
+        let told = train(&config(&temp.path().join(name), &changes), &[]);
+        let message = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(message.matches(lines.to_str().unwrap()).count(), 1, "{message}");
+        assert!(message.contains(": not {\"image\": path, \"caption\": text}"), "{message}");
+        assert!(!message.contains(key.rsplit('/').next().unwrap()), "{message}");
+        assert!(key == "/train/seed" || message.contains("error: section \"data\": 64 items in a row"), "{message}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the many families have in common that spell their `config.json` and their tensors as Llama does: the settings, the
 //! sizes, and the plan of a pre-norm model with grouped queries, rotary embedding and a gated MLP, which each family changes.
 
-use super::{DecoderFamily, eos};
+use super::{DecoderFamily, MOST_WIDTH, at_most, eos};
 use crate::decoder_block::{
     AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
 };
@@ -27,10 +27,12 @@ pub struct LlamaLike {
     pub head_dim: Option<usize>,
     pub max_position_embeddings: Option<usize>,
     pub activation: Option<Activation>,
-    pub rms_norm_eps: Option<f64>,
+    pub epsilon: Option<f64>,
     pub rope_theta: Option<f64>,
     pub rope_scaling: Option<RopeScaling>,
-    pub attention_bias: Option<bool>,
+    /// The part of a head that the rotary embedding rotates, the whole of it by default; no setting of the macro.
+    pub partial_rotary_factor: Option<f64>,
+    pub bias: Option<bool>,
     pub tie_word_embeddings: Option<bool>,
     pub eos_token_id: Option<TokenIds>,
     pub initializer_range: Option<f32>,
@@ -75,6 +77,7 @@ impl LlamaLike {
             ),
             None => width / queries,
         };
+        let dim = at_most(component, "head_dim", dim, MOST_WIDTH)?;
         let keys = F::size("num_key_value_heads", self.num_key_value_heads)?;
         if queries % keys != 0 {
             bail!("{component}: num_attention_heads {queries} is not a multiple of num_key_value_heads {keys}")
@@ -86,16 +89,24 @@ impl LlamaLike {
         if !(theta.is_finite() && theta > 1.0) {
             bail!("{component}: rope_theta is {theta}, expected a number above 1")
         }
+        let share = self.partial_rotary_factor.unwrap_or(1.0);
+        // Rounded down as in transformers.
+        let rotated = (dim as f64 * share) as usize;
+        if !(share > 0.0 && share <= 1.0) || rotated == 0 || rotated % 2 != 0 {
+            bail!(
+                "{component}: partial_rotary_factor {share} of a head's {dim} elements is not allowed, expected an even number of them, from 2 to {dim}"
+            )
+        }
         let positions = F::size("max_position_embeddings", self.max_position_embeddings)?;
         let scaling = self.rope_scaling.as_ref();
         if let Some(scaling) = scaling {
-            scaling.check(component, dim)?;
+            scaling.check(component, rotated)?;
         }
         Ok(LlamaSizes {
             spec: DecoderSpec {
                 width,
                 vocab: F::size("vocab_size", self.vocab_size)?,
-                layers: F::size("num_hidden_layers", self.num_hidden_layers)?,
+                layers: F::layers("num_hidden_layers", self.num_hidden_layers)?,
                 kv_heads: keys,
                 head_dim: dim,
                 context: scaling.map_or(positions, |scaling| scaling.context(positions)),
@@ -104,9 +115,9 @@ impl LlamaLike {
             heads: Heads::new(queries, keys, dim),
             inner: F::size("intermediate_size", self.intermediate_size)?,
             activation: F::need("hidden_act", self.activation)?,
-            eps: F::need("rms_norm_eps", self.rms_norm_eps)?,
-            rotary: rotary(dim, theta, scaling, positions),
-            biased: F::need("attention_bias", self.attention_bias)?,
+            eps: F::need("the epsilon of the norms", self.epsilon)?,
+            rotary: rotary(rotated, theta, scaling, positions),
+            biased: F::need("the biases of the attention", self.bias)?,
             tied: F::need("tie_word_embeddings", self.tie_word_embeddings)?,
             init: Init::normal(F::need("initializer_range", self.initializer_range)?),
         })
@@ -177,12 +188,31 @@ impl LlamaSizes {
 
 /// Declares a family's `Config`: the settings of [`LlamaLike`](crate::decoder_family::LlamaLike), the activation under its
 /// own key, and the family's own settings. `defaults` stand here and nowhere else; a default of an own setting is an option.
+/// The epsilon of the norms and the switch of biases are `rms_norm_eps` and `attention_bias` unless their keys are given.
 ///
-/// `Config::read` reads `config.json`, `filled` fills in the defaults, `Config::sizes` checks the shared settings.
+/// `Config::read` reads `config.json`, `filled` fills in the defaults, `Config::sizes` checks the shared settings. A family
+/// that has frequencies of its own calls `Config::read_but_rope` and `Config::shared` instead.
 #[macro_export]
 macro_rules! llama_like_settings {
     (
         activation: $activation:ident,
+        defaults: $defaults:tt,
+        own: $own:tt,
+    ) => {
+        $crate::llama_like_settings! {
+            activation: $activation,
+            epsilon: rms_norm_eps,
+            /// Whether the attention's matrices have biases.
+            bias: attention_bias,
+            defaults: $defaults,
+            own: $own,
+        }
+    };
+    (
+        activation: $activation:ident,
+        epsilon: $epsilon:ident,
+        $(#[$bias_about:meta])*
+        bias: $bias:ident,
         defaults: { $($key:ident: $value:expr,)* },
         own: { $($(#[$attribute:meta])* $own:ident: $type:ty = $default:expr,)* },
     ) => {
@@ -217,13 +247,13 @@ macro_rules! llama_like_settings {
             /// The MLP's activation.
             pub $activation: Option<$crate::ops::Activation>,
             /// Epsilon of the norms.
-            pub rms_norm_eps: Option<f64>,
+            pub $epsilon: Option<f64>,
             /// Base of the rotary frequencies.
             pub rope_theta: Option<f64>,
             /// Scaling of the rotary frequencies.
             pub rope_scaling: Option<$crate::rope::RopeScaling>,
-            /// Whether the attention's matrices have biases.
-            pub attention_bias: Option<bool>,
+            $(#[$bias_about])*
+            pub $bias: Option<bool>,
             /// Whether the head's matrix is the word embeddings'.
             pub tie_word_embeddings: Option<bool>,
             /// End-of-sequence id, or a list of them.
@@ -237,9 +267,9 @@ macro_rules! llama_like_settings {
             /// The defaults.
             pub(crate) fn defaults() -> Self {
                 let shared = Self {
-                    rms_norm_eps: Some(1e-6),
+                    $epsilon: Some(1e-6),
                     rope_theta: Some(10_000.0),
-                    attention_bias: Some(false),
+                    $bias: Some(false),
                     tie_word_embeddings: Some(false),
                     eos_token_id: Some($crate::model_config::TokenIds(vec![])),
                     initializer_range: Some(0.02),
@@ -266,9 +296,22 @@ macro_rules! llama_like_settings {
 
             /// What `config.json` says, all but the keys of `skip`, over the `reference` library's defaults;
             /// `component` is what messages call the decoder.
+            #[allow(dead_code)]
             pub(crate) fn read(
                 config: &$crate::ModelConfig,
                 component: &str,
+                reference: &Self,
+                skip: &[&str],
+            ) -> ::anyhow::Result<Self> {
+                let found = Self::read_but_rope(config, reference, skip)?;
+                let rope = $crate::rope::Rope::read_whole(component, config, found.max_position_embeddings)?;
+                Ok(Self { rope_theta: rope.theta, rope_scaling: rope.scaling, ..found })
+            }
+
+            /// The same without scaling of the rotary frequencies, which may stand elsewhere.
+            #[allow(dead_code)]
+            pub(crate) fn read_but_rope(
+                config: &$crate::ModelConfig,
                 reference: &Self,
                 skip: &[&str],
             ) -> ::anyhow::Result<Self> {
@@ -277,14 +320,18 @@ macro_rules! llama_like_settings {
                 if config.is_null("num_key_value_heads") {
                     reference.num_key_value_heads = None;
                 }
-                let found = $crate::settings::over(&found, &reference)?;
-                let rope = $crate::rope::Rope::read_whole(component, config, found.max_position_embeddings)?;
-                Ok(Self { rope_theta: rope.theta, rope_scaling: rope.scaling, ..found })
+                $crate::settings::over(&found, &reference)
             }
 
             /// The shared settings, checked.
+            #[allow(dead_code)]
             pub(crate) fn sizes<F: $crate::DecoderFamily>(&self) -> ::anyhow::Result<$crate::decoder_family::LlamaSizes> {
-                let shared = $crate::decoder_family::LlamaLike {
+                self.shared().sizes::<F>()
+            }
+
+            /// The shared settings.
+            pub(crate) fn shared(&self) -> $crate::decoder_family::LlamaLike {
+                $crate::decoder_family::LlamaLike {
                     vocab_size: self.vocab_size,
                     hidden_size: self.hidden_size,
                     intermediate_size: self.intermediate_size,
@@ -294,15 +341,15 @@ macro_rules! llama_like_settings {
                     head_dim: self.head_dim,
                     max_position_embeddings: self.max_position_embeddings,
                     activation: self.$activation,
-                    rms_norm_eps: self.rms_norm_eps,
+                    epsilon: self.$epsilon,
                     rope_theta: self.rope_theta,
                     rope_scaling: self.rope_scaling.clone(),
-                    attention_bias: self.attention_bias,
+                    partial_rotary_factor: None,
+                    bias: self.$bias,
                     tie_word_embeddings: self.tie_word_embeddings,
                     eos_token_id: self.eos_token_id.clone(),
                     initializer_range: self.initializer_range,
-                };
-                shared.sizes::<F>()
+                }
             }
         }
 
@@ -320,10 +367,10 @@ macro_rules! llama_like_settings {
                     head_dim: self.head_dim.or(defaults.head_dim),
                     max_position_embeddings: self.max_position_embeddings.or(defaults.max_position_embeddings),
                     $activation: self.$activation.or(defaults.$activation),
-                    rms_norm_eps: self.rms_norm_eps.or(defaults.rms_norm_eps),
+                    $epsilon: self.$epsilon.or(defaults.$epsilon),
                     rope_theta: self.rope_theta.or(defaults.rope_theta),
                     rope_scaling: self.rope_scaling,
-                    attention_bias: self.attention_bias.or(defaults.attention_bias),
+                    $bias: self.$bias.or(defaults.$bias),
                     tie_word_embeddings: self.tie_word_embeddings.or(defaults.tie_word_embeddings),
                     eos_token_id: self.eos_token_id.or(defaults.eos_token_id),
                     initializer_range: self.initializer_range.or(defaults.initializer_range),

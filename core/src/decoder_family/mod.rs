@@ -114,6 +114,14 @@ pub trait DecoderFamily: Send + Sync + 'static {
         settings::size(Self::KIND, key, Some(Self::need(key, value)?))
     }
 
+    /// A number of layers that the plan cannot do without: one plan a layer is made before any weight is asked for.
+    ///
+    /// # Errors
+    /// None, 0, or more than any model has.
+    fn layers(key: &str, value: Option<usize>) -> Result<usize> {
+        at_most(Self::KIND, key, Self::size(key, value)?, MOST_LAYERS)
+    }
+
     /// A number above 0 that the plan cannot do without.
     ///
     /// # Errors
@@ -122,6 +130,18 @@ pub trait DecoderFamily: Send + Sync + 'static {
         match Self::need(key, value)? {
             value if value.is_finite() && value > 0.0 => Ok(value),
             value => bail!("{}: {key} is {value}, expected a number above 0", Self::KIND),
+        }
+    }
+
+    /// A soft cap as the plans take it; 0 is none.
+    ///
+    /// # Errors
+    /// None, or a number below 0.
+    fn cap(key: &str, value: Option<f64>) -> Result<Option<f64>> {
+        match Self::need(key, value)? {
+            0.0 => Ok(None),
+            cap if cap.is_finite() && cap > 0.0 => Ok(Some(cap)),
+            cap => bail!("{}: {key} is {cap}, expected a number from 0, which is none, on", Self::KIND),
         }
     }
 
@@ -136,7 +156,7 @@ pub trait DecoderFamily: Send + Sync + 'static {
         Ok(DecoderSpec {
             width,
             vocab: Self::size(vocab.0, vocab.1)?,
-            layers: Self::size(layers.0, layers.1)?,
+            layers: Self::layers(layers.0, layers.1)?,
             kv_heads: heads,
             head_dim: Self::head_width((width_key, width), (heads_key, heads))?,
             context: Self::size(context.0, context.1)?,
@@ -152,8 +172,20 @@ pub trait DecoderFamily: Send + Sync + 'static {
         if width % heads != 0 {
             bail!("{}: {width_key} {width} is not a multiple of {heads_key} {heads}", Self::KIND)
         }
-        Ok(width / heads)
+        at_most(Self::KIND, &format!("{width_key} over {heads_key}"), width / heads, MOST_WIDTH)
     }
+}
+
+/// Most layers of a model.
+const MOST_LAYERS: usize = 10_000;
+/// Most elements of a head: its rotary frequencies are made before any weight is asked for.
+const MOST_WIDTH: usize = 65_536;
+
+fn at_most(component: &str, key: &str, value: usize, most: usize) -> Result<usize> {
+    if value > most {
+        bail!("{component}: {key} is {value}, expected at most {most}")
+    }
+    Ok(value)
 }
 
 /// The ids of a setting.

@@ -86,7 +86,7 @@ impl ModelPlan {
     /// Whether the sizes are those of the blocks.
     ///
     /// # Errors
-    /// Blocks of another number, width or cache than the sizes say, a rotary embedding that reaches beyond its head, a tied
+    /// Blocks of another number, width or cache than the sizes say, norms of an epsilon below 0, a rotary embedding that reaches beyond its head, a tied
     /// head that is stored otherwise than its table.
     pub(super) fn check(&self) -> Result<()> {
         let Self { spec, blocks, head, .. } = self;
@@ -101,6 +101,9 @@ impl ModelPlan {
             candle_core::bail!("blocks of width {width} in a model of width {} without projections", spec.width)
         }
         for (index, block) in blocks.iter().enumerate() {
+            if !(block.norm.eps.is_finite() && block.norm.eps >= 0.0) {
+                candle_core::bail!("the norms' epsilon is {}, expected a number, at least 0", block.norm.eps)
+            }
             let Heads { keys, dim, .. } = block.attention.attention.heads;
             if (block.width, keys, dim) != (width, spec.kv_heads, spec.head_dim) {
                 candle_core::bail!(

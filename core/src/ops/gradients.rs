@@ -50,7 +50,7 @@ fn input_gradients() {
         let rotary = Rotary::new(6, 32, 10_000.0, style);
         check("candle's rotary", &[2, 5, 3, 10], |x| rotary.apply_on(Backend::Candle, x, &[0, 4], &[5, 5], false));
         check("rotary", &[2, 5, 3, 10], |x| rotary.apply(x, &[0, 4]));
-        let scaled = rotary.with_factor(1.3).with_growth(Growth { dim: 6, base: 100.0, factor: 2.0, trained: 4 });
+        let scaled = rotary.with_factor(1.3).with_growth(Growth::Base { dim: 6, base: 100.0, factor: 2.0, trained: 4 });
         check("scaled rotary", &[2, 5, 3, 10], |x| scaled.apply_rows(x, &[0, 2], &[3, 5]));
     }
     for dtype in WeightType::ALL {

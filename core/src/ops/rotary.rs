@@ -24,28 +24,50 @@ pub struct Rotary {
     tables: Arc<Mutex<Arc<Tables>>>,
 }
 
-/// Frequencies of rows longer than what the model was trained with, from the row's length ("dynamic NTK").
+/// Frequencies of rows longer than what the model was trained with.
 ///
 /// As transformers computes them, a step over a cache takes its own length's frequencies and leaves cached keys as
 /// they were rotated.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Growth {
-    /// Rotated elements of a head, above 2.
-    pub dim: usize,
-    /// The base of the trained frequencies.
-    pub base: f64,
-    /// How strongly the base grows.
-    pub factor: f64,
-    /// Positions up to which the trained frequencies hold.
-    pub trained: usize,
+#[derive(Debug, Clone, PartialEq)]
+pub enum Growth {
+    /// Those of a base that grows with the row's length ("dynamic NTK").
+    Base {
+        /// Rotated elements of a head, above 2.
+        dim: usize,
+        /// The base of the trained frequencies.
+        base: f64,
+        /// How strongly the base grows.
+        factor: f64,
+        /// Positions up to which the trained frequencies hold.
+        trained: usize,
+    },
+    /// Those of a second list ("longrope").
+    Listed {
+        /// As many as the trained ones.
+        frequencies: Arc<[f32]>,
+        /// Positions up to which the trained frequencies hold.
+        trained: usize,
+    },
 }
 
 impl Growth {
+    /// Positions up to which the trained frequencies hold.
+    pub(crate) fn trained(&self) -> usize {
+        match self {
+            Self::Base { trained, .. } | Self::Listed { trained, .. } => *trained,
+        }
+    }
+
     /// The frequencies of a row of `length` positions.
     pub(crate) fn frequencies(&self, length: usize) -> Vec<f32> {
-        let scale = self.factor * length as f64 / self.trained as f64 - (self.factor - 1.0);
-        let power = self.dim as f64 / (self.dim as f64 - 2.0);
-        frequencies(self.dim, self.base * scale.powf(power))
+        match self {
+            Self::Base { dim, base, factor, trained } => {
+                let scale = factor * length as f64 / *trained as f64 - (factor - 1.0);
+                let power = *dim as f64 / (*dim as f64 - 2.0);
+                frequencies(*dim, base * scale.powf(power))
+            }
+            Self::Listed { frequencies, .. } => frequencies.to_vec(),
+        }
     }
 }
 
@@ -92,7 +114,7 @@ impl Rotary {
         Self { factor: factor as f32, tables: Arc::default(), ..self }
     }
 
-    /// The same with other frequencies for rows longer than `growth.trained`.
+    /// The same with other frequencies for rows longer than the model was trained with.
     pub fn with_growth(self, growth: Growth) -> Self {
         Self { growth: Some(growth), ..self }
     }
@@ -104,7 +126,7 @@ impl Rotary {
 
     /// Positions up to which a row's length does not change its frequencies.
     pub fn steady(&self) -> usize {
-        self.growth.map_or(self.positions, |growth| growth.trained)
+        self.growth.as_ref().map_or(self.positions, Growth::trained)
     }
 
     /// x `[B, T, H, head_dim]` f32, whose row b starts at position `past[b]`, rotated by its positions.
@@ -161,12 +183,12 @@ impl Rotary {
 
     /// Tables, and the entry of each of the B * T positions in them.
     fn entries(&self, past: &[usize], lengths: &[usize], t: usize) -> (Arc<Tables>, Vec<usize>) {
-        if let Some(growth) = self.growth
-            && past.iter().zip(lengths).any(|(past, length)| past + length > growth.trained)
+        if let Some(growth) = &self.growth
+            && past.iter().zip(lengths).any(|(past, length)| past + length > growth.trained())
         {
             let mut tables = Tables::default();
             for (past, length) in past.iter().zip(lengths) {
-                let grown = (past + length > growth.trained).then(|| growth.frequencies(past + length));
+                let grown = (past + length > growth.trained()).then(|| growth.frequencies(past + length));
                 tables.extend(grown.as_deref().unwrap_or(&self.frequencies), *past..past + t, self.factor);
             }
             return (Arc::new(tables), (0..past.len() * t).collect());
@@ -274,12 +296,12 @@ mod tests {
     #[test]
     fn the_kernel_equals_the_composed_rotation() {
         let x = random(&[2, 5, 3, 10], 1);
-        let growth = Growth { dim: 6, base: 100.0, factor: 2.0, trained: 7 };
+        let growth = Growth::Base { dim: 6, base: 100.0, factor: 2.0, trained: 7 };
         for style in [RotaryStyle::Interleaved, RotaryStyle::Half] {
             for rotary in [
                 Rotary::new(6, 400, 10_000.0, style),
                 Rotary::new(10, 400, 10_000.0, style).with_factor(1.5),
-                Rotary::new(6, 400, 100.0, style).with_growth(growth),
+                Rotary::new(6, 400, 100.0, style).with_growth(growth.clone()),
             ] {
                 // The second call needs longer tables than the first made.
                 for past in [[0, 4], [300, 1]] {
@@ -298,7 +320,7 @@ mod tests {
     #[test]
     fn growth_begins_behind_the_trained_length_and_row_by_row() {
         let plain = Rotary::new(6, 64, 100.0, RotaryStyle::Half);
-        let grown = plain.clone().with_growth(Growth { dim: 6, base: 100.0, factor: 2.0, trained: 8 });
+        let grown = plain.clone().with_growth(Growth::Base { dim: 6, base: 100.0, factor: 2.0, trained: 8 });
         let x = random(&[2, 8, 1, 6], 1);
         let apply = |rotary: &Rotary, past: &[usize], lengths: &[usize]| rotary.apply_rows(&x, past, lengths).unwrap();
         assert_eq!(largest(&apply(&plain, &[0, 0], &[8, 8]), &apply(&grown, &[0, 0], &[8, 8])), 0.0);

@@ -18,6 +18,7 @@ pub use part::{
 pub use prepared::{PrepareFn, PrepareStitchFn, Prepared, PreparedDecoder, PreparedEncoder, PreparedStitch};
 pub use role::Role;
 
+use crate::model_config::ModelConfig;
 use crate::settings::did_you_mean;
 use crate::weights::WeightSource;
 use anyhow::{Result, bail};
@@ -104,11 +105,17 @@ impl Registry {
         }
         match found.as_slice() {
             [entry] => Ok(entry),
-            [] => bail!(
-                "{}: nothing beside the weights tells the {role}'s kind; set kind to one of {}",
-                source.label(),
-                known.join(", ")
-            ),
+            [] => match ModelConfig::read(source)? {
+                Some(config) if config.model_type().is_some() => {
+                    let known = known.join(", ");
+                    Err(config.refusal("model_type", format!("which no {role} here reads; set kind to one of {known}")))
+                }
+                _ => bail!(
+                    "{}: nothing beside the weights tells the {role}'s kind; set kind to one of {}",
+                    source.label(),
+                    known.join(", ")
+                ),
+            },
             several => {
                 let kinds: Vec<&str> = several.iter().map(|e| e.kind.as_str()).collect();
                 bail!("{}: the weights could be those of {}; set the {role}'s kind", source.label(), kinds.join(" or "))

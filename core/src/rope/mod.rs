@@ -27,7 +27,7 @@ pub struct Rope {
 }
 
 /// The keys of `rope_scaling` and `rope_parameters` that are read.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 16] = [
     "rope_type",
     "type",
     "rope_theta",
@@ -42,6 +42,8 @@ const KEYS: [&str; 14] = [
     "mscale",
     "mscale_all_dim",
     "truncate",
+    "short_factor",
+    "long_factor",
 ];
 
 impl Rope {
@@ -73,22 +75,44 @@ impl Rope {
     /// # Errors
     /// As [`Self::read`]; a fraction of a head.
     pub fn read_whole(component: &str, config: &ModelConfig, max_position_embeddings: Option<usize>) -> Result<Self> {
-        let rope = Self::read(component, config, max_position_embeddings.unwrap_or(0))?;
-        match rope.fraction {
+        Self::read(component, config, max_position_embeddings.unwrap_or(0))?.whole(config)
+    }
+
+    /// Reads `section`, a map of rope parameters of `config` as `rope_scaling` is one, of a decoder that rotates whole heads:
+    /// for models with several.
+    ///
+    /// # Errors
+    /// As [`Self::read_whole`].
+    pub fn read_section(
+        component: &str,
+        config: &ModelConfig,
+        section: &ModelConfig,
+        max_position_embeddings: usize,
+    ) -> Result<Self> {
+        let mut rope = Self::default();
+        rope.fill(component, config, section, max_position_embeddings)?;
+        rope.whole(config)
+    }
+
+    /// Refuses a fraction of a head.
+    fn whole(self, config: &ModelConfig) -> Result<Self> {
+        match self.fraction {
             Some(share) if share != 1.0 => {
                 bail!("{}: partial_rotary_factor is {share}, supported is 1", config.location())
             }
-            _ => Ok(rope),
+            _ => Ok(self),
         }
     }
 
     fn fill(&mut self, component: &str, config: &ModelConfig, section: &ModelConfig, longest: usize) -> Result<()> {
         let key = if section.value("rope_type").is_some() { "rope_type" } else { "type" };
         let kind = section.text(key)?.unwrap_or_else(|| "default".to_string());
-        if !["default", "linear", "dynamic", "llama3", "yarn"].contains(&kind.as_str()) {
-            return Err(section.refusal(key, "supported is default, linear, dynamic, llama3, yarn"));
+        // "su" is the older name of "longrope".
+        if !["default", "linear", "dynamic", "llama3", "yarn", "longrope", "su"].contains(&kind.as_str()) {
+            return Err(section.refusal(key, "supported is default, linear, dynamic, llama3, yarn, longrope"));
         }
-        if let Some(unknown) = section.keys().find(|key| !KEYS.contains(key)) {
+        // The last is a note of who made a longer context, which transformers passes over.
+        if let Some(unknown) = section.keys().find(|key| !KEYS.contains(key) && *key != "finetuned") {
             return Err(section.refusal(unknown, format!("which {component} does not support")));
         }
         self.theta = section.number("rope_theta")?.or(self.theta);
@@ -120,6 +144,26 @@ impl Rope {
                     beta_fast: set("beta_fast")?.unwrap_or_else(beta_fast),
                     beta_slow: set("beta_slow")?.unwrap_or_else(beta_slow),
                     truncate: section.flag("truncate")?.unwrap_or_else(truncate),
+                })
+            }
+            "longrope" | "su" => {
+                let list =
+                    |key: &str| section.numbers(key)?.ok_or_else(|| section.refusal(key, "expected a list of numbers"));
+                let attention_factor = section.number("attention_factor")?;
+                let longer = longest as f64 / trained as f64;
+                // Which of the two scales the scores depends on the version of transformers.
+                if let (None, Some(factor)) = (attention_factor, section.number("factor")?)
+                    && factor != longer
+                {
+                    return Err(
+                        section.refusal("factor", format!("but the model has {longer} times the trained positions"))
+                    );
+                }
+                Some(RopeScaling::Longrope {
+                    short_factor: list("short_factor")?,
+                    long_factor: list("long_factor")?,
+                    original_max_position_embeddings: trained,
+                    attention_factor,
                 })
             }
             _ => None,

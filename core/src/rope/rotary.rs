@@ -16,12 +16,27 @@ pub fn rotary(dim: usize, theta: f64, scaling: Option<&RopeScaling>, max_positio
     match scaling {
         None => scaled(&|_, f| f),
         Some(RopeScaling::Linear { factor }) => scaled(&|_, f| f / factor),
-        Some(RopeScaling::Dynamic { factor }) => scaled(&|_, f| f).with_growth(Growth {
+        Some(RopeScaling::Dynamic { factor }) => scaled(&|_, f| f).with_growth(Growth::Base {
             dim,
             base: theta,
             factor: *factor,
             trained: max_position_embeddings,
         }),
+        Some(RopeScaling::Longrope {
+            short_factor,
+            long_factor,
+            original_max_position_embeddings: trained,
+            attention_factor,
+        }) => {
+            let divided = |i: usize, f: f64, factors: &[f64]| factors.get(i).map_or(f, |factor| f / factor);
+            let long = plain.iter().enumerate().map(|(i, f)| divided(i, f64::from(*f), long_factor) as f32).collect();
+            let longer = max_position_embeddings as f64 / *trained as f64;
+            let sharper = attention_factor.unwrap_or_else(|| {
+                if longer <= 1.0 { 1.0 } else { (1.0 + longer.ln() / (*trained as f64).ln()).sqrt() }
+            });
+            let growth = Growth::Listed { frequencies: long, trained: *trained };
+            scaled(&|i, f| divided(i, f, short_factor)).with_factor(sharper).with_growth(growth)
+        }
         Some(RopeScaling::Llama3 {
             factor,
             low_freq_factor: low,

@@ -48,6 +48,18 @@ pub enum RopeScaling {
         #[serde(default = "truncate")]
         truncate: bool,
     },
+    /// Each divided by a factor of its own, by another in rows longer than the trained ones; sharper scores (LongRoPE).
+    Longrope {
+        /// What the frequencies of rows up to the trained length are divided by.
+        short_factor: Vec<f64>,
+        /// What those of longer rows are divided by.
+        long_factor: Vec<f64>,
+        /// Positions that the model was trained with.
+        original_max_position_embeddings: usize,
+        /// What cosines and sines are multiplied with; where it is not set, by how many times longer rows become.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attention_factor: Option<f64>,
+    },
 }
 
 pub(super) fn beta_fast() -> f64 {
@@ -72,6 +84,8 @@ impl RopeScaling {
         match self {
             Self::Linear { factor } | Self::Dynamic { factor } => *factor,
             Self::Llama3 { factor, .. } | Self::Yarn { factor, .. } => *factor,
+            // It has one for each frequency.
+            Self::Longrope { .. } => 1.0,
         }
     }
 
@@ -88,7 +102,7 @@ impl RopeScaling {
         };
         above_zero("factor", self.factor())?;
         let trained = "original_max_position_embeddings";
-        match *self {
+        match self {
             Self::Linear { .. } => Ok(()),
             Self::Dynamic { .. } if dim < 3 => {
                 bail!(
@@ -97,8 +111,8 @@ impl RopeScaling {
             }
             Self::Dynamic { .. } => Ok(()),
             Self::Llama3 { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings, .. } => {
-                above_zero(trained, original_max_position_embeddings as f64)?;
-                above_zero("low_freq_factor", low)?;
+                above_zero(trained, *original_max_position_embeddings as f64)?;
+                above_zero("low_freq_factor", *low)?;
                 if !(high.is_finite() && high > low) {
                     bail!(
                         "{component}: rope_scaling: high_freq_factor is {high}, expected a number above low_freq_factor, {low}"
@@ -107,13 +121,28 @@ impl RopeScaling {
                 Ok(())
             }
             Self::Yarn { original_max_position_embeddings, attention_factor, beta_fast, beta_slow, .. } => {
-                above_zero(trained, original_max_position_embeddings as f64)?;
+                above_zero(trained, *original_max_position_embeddings as f64)?;
                 above_zero("attention_factor", attention_factor.unwrap_or(1.0))?;
-                above_zero("beta_slow", beta_slow)?;
+                above_zero("beta_slow", *beta_slow)?;
                 if !(beta_fast.is_finite() && beta_fast >= beta_slow) {
                     bail!(
                         "{component}: rope_scaling: beta_fast is {beta_fast}, expected at least beta_slow, {beta_slow}"
                     )
+                }
+                Ok(())
+            }
+            Self::Longrope { short_factor, long_factor, original_max_position_embeddings, attention_factor } => {
+                above_zero(trained, *original_max_position_embeddings as f64)?;
+                above_zero("attention_factor", attention_factor.unwrap_or(1.0))?;
+                for (key, list) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+                    if list.len() != dim / 2 {
+                        bail!(
+                            "{component}: rope_scaling: {key} has {} numbers, expected one for each of {} rotated pairs",
+                            list.len(),
+                            dim / 2
+                        )
+                    }
+                    list.iter().try_for_each(|factor| above_zero(key, *factor))?;
                 }
                 Ok(())
             }
@@ -122,12 +151,12 @@ impl RopeScaling {
 
     /// Positions that a model of `max_position_embeddings` can take with this scaling.
     ///
-    /// linear and dynamic stretch them, yarn reaches `factor` times the trained length; a Llama 3.1 says them itself.
+    /// linear and dynamic stretch them, yarn reaches `factor` times the trained length; a Llama 3.1 and a longrope say them themselves.
     pub fn context(&self, max_position_embeddings: usize) -> usize {
         let from = match *self {
             Self::Linear { .. } | Self::Dynamic { .. } => max_position_embeddings,
             Self::Yarn { original_max_position_embeddings, .. } => original_max_position_embeddings,
-            Self::Llama3 { .. } => return max_position_embeddings,
+            Self::Llama3 { .. } | Self::Longrope { .. } => return max_position_embeddings,
         };
         max_position_embeddings.max((from as f64 * self.factor()).floor() as usize)
     }

@@ -105,10 +105,15 @@ fn no_scaling_is_said_in_several_ways() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let check = |tree: Value, expected: &str| assert_eq!(read(tree, 64).unwrap_err().to_string(), expected);
-    let supported = "supported is default, linear, dynamic, llama3, yarn";
+    let supported = "supported is default, linear, dynamic, llama3, yarn, longrope";
     check(
         json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0]}}),
-        &format!("here: config.json, rope_scaling: type is \"longrope\", {supported}"),
+        "here: config.json, rope_scaling: long_factor is null, expected a list of numbers",
+    );
+    check(
+        json!({"rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [2.0], "factor": 3.0,
+            "original_max_position_embeddings": 32}}),
+        "here: config.json, rope_scaling: factor is 3.0, but the model has 2 times the trained positions",
     );
     check(
         json!({"rope_parameters": {"rope_type": "proportional"}}),
@@ -157,4 +162,10 @@ fn numbers_out_of_range_are_refused_by_name() {
     check(yarn(-1.0, 32.0, 1.0), "attention_factor is -1, expected a number above 0");
     check(yarn(1.0, 1.0, 2.0), "beta_fast is 1, expected at least beta_slow, 2");
     check(yarn(1.0, 1.0, 0.0), "beta_slow is 0, expected a number above 0");
+    let longrope = |short: &[f64], long: &[f64]| {
+        json!({"rope_type": "longrope", "short_factor": short, "long_factor": long,
+            "original_max_position_embeddings": 8})
+    };
+    check(longrope(&[1.0, 2.0], &[1.0]), "short_factor has 2 numbers, expected one for each of 1 rotated pairs");
+    check(longrope(&[1.0], &[0.0]), "long_factor is 0, expected a number above 0");
 }

@@ -12,7 +12,7 @@ use limber_core::{
 };
 use limber_pipeline::needs;
 use limber_pipeline::{Preprocessor, device, in_section, open_weights};
-use limber_weights::{WeightSpec, hub};
+use limber_weights::{WeightSpec, cache};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -189,7 +189,7 @@ pub fn reduced(config: &Config, registry: &Registry, layers: usize) -> Result<Co
 fn is_here(section: &Section, config: &Config) -> bool {
     match &section.weights {
         Some(spec @ WeightSpec::Hub { .. }) => {
-            hub::cache_folder().is_ok_and(|folder| hub::locate(spec, &needs::known_files(), &folder).is_ok())
+            cache::cache_folder().is_ok_and(|folder| cache::locate(spec, &needs::known_files(), &folder).is_ok())
         }
         Some(spec @ WeightSpec::Web(_)) => limber_weights::path_of(spec, &config.folder).is_some(),
         Some(WeightSpec::Local(path)) => config.resolve(path).exists() || Path::new(path).exists(),

@@ -64,6 +64,7 @@ impl Quality {
                 seed: 0,
                 limit: spec.vocab,
                 eos: spec.eos.clone(),
+                stop: None,
                 batch: 1,
                 cache: components.cache,
             };

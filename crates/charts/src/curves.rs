@@ -71,24 +71,24 @@ pub fn curves(frame: &Frame, all: &[Curve]) -> String {
             Line::Full | Line::Dots => "line ",
             Line::Dashed => "line dashed ",
         };
-        let (mut path, mut pen) = (String::new(), 'M');
-        for point in points {
-            if !(is_drawn(point.0) && is_drawn(point.1)) {
-                pen = 'M';
-                continue;
+        let (mut path, mut dots) = (String::new(), Vec::<&(f64, f64)>::new());
+        for piece in points.split(|p| !(is_drawn(p.0) && is_drawn(p.1))) {
+            for (i, point) in piece.iter().enumerate() {
+                let pen = if i == 0 { 'M' } else { 'L' };
+                path.push_str(&format!("{pen}{} {}", short(x(point.0)), short(y(point.1))));
             }
-            path.push_str(&format!("{pen}{} {}", short(x(point.0)), short(y(point.1))));
-            pen = 'L';
+            // No line leads to a point that stands alone.
+            if curve.line == Line::Dots || piece.len() == 1 {
+                dots.extend(piece);
+            }
         }
         if !path.is_empty() {
             canvas.path(&format!("{class}{}", stroke(curve.key.colour)), &path);
         }
-        if curve.line == Line::Dots {
-            for point in points.iter().filter(|p| is_drawn(p.0) && is_drawn(p.1)) {
-                let colour = curve.key.colour as usize;
-                let (x, y) = (short(x(point.0)), short(y(point.1)));
-                canvas.add(&format!("<circle class=\"f{colour}\" cx=\"{x}\" cy=\"{y}\" r=\"3.5\"/>"));
-            }
+        for point in dots {
+            let colour = curve.key.colour as usize;
+            let (x, y) = (short(x(point.0)), short(y(point.1)));
+            canvas.add(&format!("<circle class=\"f{colour}\" cx=\"{x}\" cy=\"{y}\" r=\"3.5\"/>"));
         }
     }
     if drawn().next().is_none() {
@@ -188,6 +188,17 @@ mod tests {
         let path = picture.lines().find(|l| l.contains("line s0")).expect("a line");
         assert_eq!((path.matches('M').count(), path.matches('L').count()), (3, 1), "{path}");
         assert!(picture.contains("a &amp; b: 1.000 at 0 to 1.000 at 5."));
+        // Two points have no neighbour.
+        assert_eq!(picture.matches("<circle").count(), 2, "{picture}");
+        assert!(picture.contains("cx=\"780\""), "{picture}");
+    }
+
+    #[test]
+    fn a_single_point_is_seen() {
+        for line in [Line::Faint, Line::Full, Line::Dashed, Line::Dots] {
+            let picture = curves(&FRAME, &[curve(&[(1.0, 2.5)], line)]);
+            assert_eq!(picture.matches("<circle").count(), 1, "{picture}");
+        }
     }
 
     #[test]

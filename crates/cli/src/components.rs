@@ -20,7 +20,8 @@ pub struct ListArguments {
 
 #[derive(Debug, Args)]
 pub struct DescribeArguments {
-    /// Kind of a component, as `limber components` lists it, or section of a config file: train, data, generate, ...
+    /// Kind of a component, as `limber components` lists it, or section or key of a config file: train, data,
+    /// train.validate, ...
     #[arg(value_name = "NAME")]
     kind: String,
     /// Role of the component, for a kind that several roles have

@@ -7,10 +7,10 @@ use super::progress::Downloads;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use limber_config as config;
+use limber_hub as hub;
 use limber_pipeline::model::Depth;
-use limber_pipeline::overview::{Overview, overview};
+use limber_pipeline::overview::{Overview, absent, overview};
 use limber_pipeline::{needs, plugins};
-use limber_weights::hub;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,11 @@ pub enum Command {
         plugins: Plugins,
     },
     /// List the configs that ship with the program and go by their names
-    List,
+    List {
+        /// Print JSON, one object per line
+        #[arg(long)]
+        json: bool,
+    },
     /// List every problem of config files
     Check {
         /// Config files, or names of shipped ones
@@ -65,17 +69,21 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Schema { plugins } => {
             output::line(&serde_json::to_string_pretty(&config::file_schema(&plugins.registry()?))?)
         }
-        Command::List => list(),
+        Command::List { json } => list(*json),
         Command::Check { files, deep, network, set, json } => check(files, set, deep.then_some(network), *json),
     }
 }
 
 /// Names, and what each says of itself in its first line of comment.
-fn list() -> Result<()> {
+fn list(as_json: bool) -> Result<()> {
     let width = limber_configs::NAMED.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, text) in limber_configs::NAMED {
         let about = text.lines().filter_map(|line| line.strip_prefix("# ")).find(|line| !line.starts_with("yaml-"));
-        output::line(format!("{name:width$}  {}", about.unwrap_or_default()).trim_end())?;
+        let about = about.unwrap_or_default();
+        match as_json {
+            true => output::json(&json!({"name": name, "about": about}))?,
+            false => output::line(format!("{name:width$}  {about}").trim_end())?,
+        }
     }
     Ok(())
 }
@@ -118,6 +126,12 @@ fn check(files: &[PathBuf], sets: &[String], deep: Option<&Network>, as_json: bo
                 }
                 Err(error) => problems.push(at(&format!("{error:#}"))),
             }
+        }
+        if deep.is_none() && problems.is_empty() {
+            // What is in the files is not looked at, and another machine may have them.
+            let config = config::load(file, sets)?.config;
+            let absent = absent(&config, &plugins::registry(&config)?);
+            notes.extend(absent.iter().map(|text| format!("{}: {text}", file.display())));
         }
         bad += usize::from(!problems.is_empty());
         if as_json {

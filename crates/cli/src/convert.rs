@@ -1,14 +1,14 @@
-//! `limber convert IN --out F`: any readable checkpoint to one safetensors file, or one of PyTorch's, a decoder to one GGUF
-//! file.
+//! `limber convert IN --out F`: any readable checkpoint to one file in the format that its name ends in, or to a folder with
+//! the documents that lie beside its weights.
 
 use super::options::Network;
 use super::output;
 use super::progress::Progress;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use limber_core::WeightType;
-use limber_pipeline::convert::to_gguf;
+use limber_pipeline::convert::{has_documents, is_quantised, to_folder, to_gguf};
 use limber_pipeline::needs;
 use limber_weights::{
     Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, open_checkpoint,
@@ -21,10 +21,11 @@ pub struct Arguments {
     /// Checkpoint: a file, a folder or hf:owner/name
     #[arg(value_name = "IN")]
     input: String,
-    /// File to write; it appears once it is complete
-    #[arg(long, value_name = "FILE")]
+    /// File to write, in the format that its name ends in: .safetensors, .gguf (a decoder), .pt, .pth, .ckpt or .bin
+    /// (PyTorch); without an ending a folder with config and tokenizer. It appears once it is complete
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Format of the file [default: gguf for a name that ends in .gguf, else safetensors]
+    /// Format of the file, whatever its name ends in
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Option<Format>,
     /// Type to convert floats to; q8_0 and q4_k apply to matrices only [default: as stored]
@@ -55,24 +56,52 @@ fn dtype_parser() -> PossibleValuesParser {
     PossibleValuesParser::new(WeightType::ALL.map(WeightType::name))
 }
 
+/// The format that a name ends in; None for a folder, whose name may have a version behind a dot.
+fn format_of(out: &Path) -> Result<Option<Format>> {
+    let is_folder = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let Some(ending) = out.extension().filter(|_| !is_folder) else { return Ok(None) };
+    let ending = ending.to_string_lossy().to_ascii_lowercase();
+    Ok(match ending.as_str() {
+        "safetensors" => Some(Format::Safetensors),
+        "gguf" => Some(Format::Gguf),
+        "pt" | "pth" | "ckpt" | "bin" => Some(Format::Torch),
+        _ if ending.starts_with(|c: char| c.is_ascii_digit()) => None,
+        _ => bail!(
+            "--out {}: the ending .{ending} is not known, expected .safetensors, .gguf, .pt, .pth, .ckpt or .bin, or none for a \
+             folder; --to names the format of any other",
+            out.display()
+        ),
+    })
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let spec: WeightSpec = arguments.input.parse()?;
     if spec.is_remote() {
         arguments.network.ensure(&[needs::of_spec(spec.clone())])?;
     }
     let checkpoint = open_checkpoint(&spec, &needs::known_files(), Path::new("."))?;
-    let is_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
-    let format = arguments.to.unwrap_or(if is_gguf { Format::Gguf } else { Format::Safetensors });
+    // None is a folder.
+    let format = match arguments.to {
+        Some(format) => Some(format),
+        None => format_of(&arguments.out)?,
+    };
     let options = ConvertOptions {
         dtype: arguments.dtype.as_deref().and_then(WeightType::named),
-        to: if format == Format::Torch { Container::Torch } else { Container::Safetensors },
+        to: if format == Some(Format::Torch) { Container::Torch } else { Container::Safetensors },
         ..ConvertOptions::default()
     };
     let mut progress: Option<Progress> = None;
     let (write, tied) = match format {
-        Format::Safetensors | Format::Torch => (convert as Write, "it is written again"),
-        Format::Gguf => (to_gguf as Write, "it is written once"),
+        None => (to_folder as Write, "it is written again"),
+        Some(Format::Safetensors | Format::Torch) => (convert as Write, "it is written again"),
+        Some(Format::Gguf) => (to_gguf as Write, "it is written once"),
     };
+    if format.is_none() && is_quantised(&checkpoint, &options) && has_documents(&checkpoint)? {
+        output::note(
+            "transformers reads no quantised tensors: the folder is for limber alone; --dtype f16 writes one for both",
+        );
+    }
+    let is_bare = matches!(format, Some(Format::Safetensors | Format::Torch)) && has_documents(&checkpoint)?;
     let summary = write(&checkpoint, &arguments.out, &options, &mut |step| {
         progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);
     })
@@ -86,7 +115,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for name in &summary.skipped {
         output::note(&format!("{name} cannot stand in such a file; it is left out"));
     }
-    if format == Format::Torch && checkpoint.metadata().is_some_and(|m| m.keys().any(|key| key.starts_with("limber.")))
+    if is_bare {
+        output::note("the file holds tensors alone; --out without an ending writes a folder with config and tokenizer");
+    }
+    if format == Some(Format::Torch)
+        && checkpoint.metadata().is_some_and(|m| m.keys().any(|key| key.starts_with("limber.")))
     {
         output::note(
             "a state dict cannot hold what the stitch says of its encoder, so that any encoder of its widths takes it",

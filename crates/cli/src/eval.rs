@@ -1,7 +1,8 @@
 //! `limber eval caption|vqa --config C --data D`: captions or answers of a data set, and their scores.
 
+use super::images::Images;
 use super::metrics::{ClipFlags, Flags, print};
-use super::options::{Images, SamplingFlags, Shared};
+use super::options::{SamplingFlags, Shared};
 use super::output;
 use super::progress::Progress;
 use anyhow::{Result, bail};

@@ -1,7 +1,8 @@
 //! `limber generate --config C --image A --image B --prompt "<image>Q: ... A: ... <image>Q: ... A:"`
 
 use super::caption::{Line, Stream, seconds};
-use super::options::{Images, Sampled, text};
+use super::images::Images;
+use super::options::{Sampled, text};
 use super::output;
 use anyhow::Result;
 use candle_core::Tensor;
@@ -26,9 +27,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let config = arguments.sampled.load()?;
     let images = arguments.image.len();
-    let prompts: Vec<Prompt> = arguments.prompt.iter().map(|p| Prompt::parse(p, images)).collect::<Result<_>>()?;
+    arguments.prompt.iter().try_for_each(|prompt| Prompt::parse(prompt, images).map(|_| ()))?;
     Sampling::of(&config).check()?;
     let model = arguments.sampled.shared.model(&config, Images::All(&arguments.image))?;
+    let prompts: Vec<Prompt> =
+        arguments.prompt.iter().map(|prompt| model.prompt(&config, prompt, images)).collect::<Result<_>>()?;
     let load_s = start.elapsed().as_secs_f64();
     let names: Vec<&str> = arguments.image.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let pixels: Vec<Tensor> = names.iter().map(|name| model.input(name)).collect::<Result<_>>()?;
@@ -37,10 +40,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let encode_s = start.elapsed().as_secs_f64();
     let embedded: Vec<Tensor> = prompts.iter().map(|p| model.embed_prompt(p, &prefixes)).collect::<Result<_>>()?;
     let mut request = Request::of(&model, &config);
-    let mut stream = Stream::new(&model, arguments.sampled.sampling.stream)?;
     if arguments.sampled.sampling.stream {
         request.batch = 1;
     }
+    let mut stream = Stream::new(&model, arguments.sampled.sampling.stream, request.stop.as_ref());
     let mut shown = 0;
     let rows = generate(model.decoder(), &embedded, &request, &mut |row, id| {
         // Rows come one after the other here: a new number is a new line.
@@ -54,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return stream.end();
     }
     for (row, prompt) in rows.iter().zip(&arguments.prompt) {
-        let text = model.tokenizer().decode(&row.tokens, true)?.trim().to_string();
+        let text = row.text(model.tokenizer())?;
         if arguments.sampled.shared.json {
             output::json(&Line {
                 image: output::images(&names),
@@ -65,8 +68,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 finish: row.finish,
                 timing: seconds(load_s, encode_s, row.timing),
             })?;
-        } else {
+        } else if rows.len() == 1 {
             output::line(&text)?;
+        } else {
+            output::line(&output::on_one_line(&text))?;
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ mod encode;
 mod eval;
 mod fit;
 mod generate;
+mod images;
 mod metrics;
 mod options;
 mod output;
@@ -25,6 +26,7 @@ mod train;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Stitch any frozen image encoder to any frozen language model through one small trained layer (projector)
@@ -86,7 +88,11 @@ fn main() -> ExitCode {
     // What goes over the network holds the user's token and signed addresses, so it is never logged.
     let quiet = ["ureq=warn", "ureq_proto=warn"].into_iter().filter_map(|directive| directive.parse().ok());
     let filter = quiet.fold(filter, tracing_subscriber::EnvFilter::add_directive);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    // Escape sequences are for a terminal, and for one whose user has not asked for none (https://no-color.org).
+    let is_coloured =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(is_coloured).without_time().init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of stdout went away (`limber components | head -1`): nothing is left to say.

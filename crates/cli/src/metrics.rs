@@ -56,8 +56,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE")]
     frequencies: Option<PathBuf>,
     /// Number of bootstrap resamples for confidence intervals and tests; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    resamples: usize,
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    resamples: u32,
     /// Seed of the resampling
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     resample_seed: u64,
@@ -110,7 +110,7 @@ impl Flags {
             frequencies: self.frequencies.as_deref().map(Frequencies::read).transpose()?,
             words: self.words.as_deref().map(WordClasses::read).transpose()?,
             resampling: Resampling {
-                draws: self.resamples,
+                draws: self.resamples as usize,
                 seed: self.resample_seed,
                 level: self.level,
                 ..Resampling::default()

@@ -1,19 +1,20 @@
 //! Flags that several subcommands share, and how they lie over the config.
 
+use super::images::Images;
 use super::progress::Downloads;
 use super::{output, threads};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use limber_config::{self as config, Config, MAX_THREADS, Plugin};
 use limber_core::Registry;
 use limber_core::registry::Role;
+use limber_hub::{self as hub, Settings};
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::{Depth, Model, PrefixEncoder, Preprocessor, RunFolder, VisionEncoder};
 use limber_pipeline::{missing, plugins};
 use limber_plugin_host::Library;
 use limber_weights::WeightSpec;
-use limber_weights::hub::{self, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -108,6 +109,18 @@ pub struct SamplingFlags {
     /// Keep the K most probable tokens; 0 keeps all [default: the config's]
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
+    /// Keep tokens of at least this share of the most probable one's probability; 0 keeps all [default: the config's]
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f64>,
+    /// Penalty of tokens that were generated before, as in transformers; 1 is none [default: the config's]
+    #[arg(long, value_name = "R")]
+    pub repetition_penalty: Option<f64>,
+    /// Text before which generated text ends; may be repeated [default: the config's]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub stop: Vec<String>,
+    /// Put the prompt into the tokenizer's chat template, for instruction-tuned models [default: the config's]
+    #[arg(long)]
+    pub chat: bool,
     /// Seed for sampling [default: the config's]
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -142,6 +155,10 @@ impl Shared {
                 ("generate.temperature", flags.temperature.map(number)),
                 ("generate.top_p", flags.top_p.map(number)),
                 ("generate.top_k", flags.top_k.map(|v| json!(v))),
+                ("generate.min_p", flags.min_p.map(number)),
+                ("generate.repetition_penalty", flags.repetition_penalty.map(number)),
+                ("generate.stop", (!flags.stop.is_empty()).then(|| json!(flags.stop))),
+                ("generate.chat", flags.chat.then(|| json!(true))),
                 ("generate.seed", flags.seed.map(|v| json!(v))),
                 ("generate.batch", flags.batch.map(|v| json!(v))),
             ];
@@ -339,44 +356,6 @@ impl Shared {
     fn is_offline(&self) -> bool {
         self.network.offline || hub::is_offline()
     }
-}
-
-/// Images that a model is asked about.
-#[derive(Debug, Clone, Copy)]
-pub enum Images<'a> {
-    /// Those of a data set, which is opened before.
-    OfData,
-    /// At least one of them is needed.
-    Any(&'a [PathBuf]),
-    /// Each of them is needed.
-    All(&'a [PathBuf]),
-}
-
-impl Images<'_> {
-    /// Refuses images that are not there, before anything large is downloaded for them.
-    fn check(self) -> Result<()> {
-        match self {
-            Images::Any([first, others @ ..]) if !is_there(first) && !others.iter().any(|path| is_there(path)) => {
-                let others = match others.len() {
-                    0 => String::new(),
-                    n => format!(", nor any of the {n} others"),
-                };
-                bail!("there is no image {}{others}", first.display())
-            }
-            Images::All(images) => match images.iter().find(|path| !is_there(path)) {
-                Some(path) => bail!("there is no image {}", path.display()),
-                None => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Whether something is at the path of an image, or what it names is an address; `FILE#NAME` is an array of a file.
-fn is_there(path: &Path) -> bool {
-    let Some(text) = path.to_str() else { return path.exists() };
-    let file = text.rsplit_once('#').map_or(text, |(file, _)| file);
-    text.contains("://") || path.exists() || Path::new(file).exists()
 }
 
 /// `path` as text, for what names images.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::Write;
 
 /// One line of result.
@@ -23,6 +24,14 @@ pub fn piece(text: &str) -> Result<()> {
     write!(out, "{text}")?;
     out.flush()?;
     Ok(())
+}
+
+/// Generated text on one line: its line breaks as `\n`.
+pub fn on_one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\n', '\r']) {
+        return text.into();
+    }
+    text.replace("\r\n", "\\n").replace(['\n', '\r'], "\\n").into()
 }
 
 /// One JSON object on a line of its own.

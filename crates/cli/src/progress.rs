@@ -2,7 +2,7 @@
 
 use super::output::note;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
-use limber_weights::hub::Event;
+use limber_hub::Event;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,16 @@ pub struct Bar {
     start: (u64, Instant),
     /// When a line was due last.
     spoke: Instant,
-    every: Duration,
+    /// The longest time between two lines; None where nothing is due.
+    every: Option<Duration>,
 }
 
+/// After this time there is a first line, so that a pipe shows early that work goes on.
+const FIRST_LINE: Duration = Duration::from_secs(5);
+
 impl Bar {
-    /// A bar over `length` steps, if they are known, from `start` on; a line is due every so often.
+    /// A bar over `length` steps, if they are known, from `start` on; a line is due after a few seconds, then less and less
+    /// often, at last every so often.
     fn new(length: Option<u64>, start: u64, template: &str, every: Duration) -> Self {
         let bar = match std::io::stderr().is_terminal() {
             true => ProgressBar::no_length(),
@@ -35,7 +40,7 @@ impl Bar {
             bar.set_style(style);
         }
         let now = Instant::now();
-        let mut bar = Self { bar, start: (start, now), spoke: now, every };
+        let mut bar = Self { bar, start: (start, now), spoke: now, every: Some(every) };
         bar.restart(start);
         bar
     }
@@ -45,7 +50,7 @@ impl Bar {
         let mut bar = Self::new(Some(total), 0, COUNT, Duration::from_secs(30));
         if !speaks {
             bar.bar = ProgressBar::hidden();
-            bar.every = Duration::MAX;
+            bar.every = None;
         }
         bar
     }
@@ -65,11 +70,17 @@ impl Bar {
     /// `position` steps are done; whether a line is due, which is told once.
     pub fn at(&mut self, position: u64) -> bool {
         self.bar.set_position(position);
-        let is_due = self.bar.is_hidden() && self.spoke.elapsed() >= self.every;
+        let patience = (self.start.1.elapsed() / 10).max(FIRST_LINE);
+        let is_due = self.is_hidden() && self.every.is_some_and(|every| self.spoke.elapsed() >= every.min(patience));
         if is_due {
             self.spoke = Instant::now();
         }
         is_due
+    }
+
+    /// Shows the bar before there is anything to count, and keeps its clock going.
+    pub fn show(&self) {
+        self.bar.enable_steady_tick(Duration::from_secs(1));
     }
 
     /// Whether there is no bar, so that lines are all there is.
@@ -120,6 +131,16 @@ impl Progress {
         }
     }
 
+    /// A line of its own above the bar.
+    pub fn say<T>(&self, speak: impl FnOnce() -> T) -> T {
+        self.bar.bar.suspend(speak)
+    }
+
+    /// Takes the bar away without a line.
+    pub fn clear(self) {
+        self.bar.finish();
+    }
+
     /// All is done.
     pub fn finish(self) {
         let seconds = self.bar.finish().as_secs_f64();
@@ -130,7 +151,13 @@ impl Progress {
 /// How far long work is: count, rate and time to go.
 fn steps(done: u64, total: u64, before: u64, elapsed: Duration, what: &str) -> String {
     let rate = done.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(1e-3);
-    format!("{done}/{total} {what}, {rate:.1} a second, {} to go", HumanDuration(left(total, done, rate)))
+    format!("{done}/{total} {what}, {} a second, {} to go", shown(rate), HumanDuration(left(total, done, rate)))
+}
+
+/// A rate with one digit after the point, or with two that are not 0.
+pub fn shown(rate: f64) -> String {
+    let digits = if rate > 0.0 && rate < 1.0 { (1.0 - rate.log10().floor()).min(9.0) as usize } else { 1 };
+    format!("{rate:.digits$}")
 }
 
 /// The time that the rest takes at this rate.
@@ -217,6 +244,10 @@ mod tests {
         let ten = Duration::from_secs(10);
         assert_eq!(steps(70, 100, 50, ten, "images"), "70/100 images, 2.0 a second, 15 seconds to go");
         assert!(steps(0, 100, 0, Duration::ZERO, "images").starts_with("0/100 images, 0.0 a second, "));
+        for (rate, text) in [(123.0, "123.0"), (1.04, "1.0"), (0.34, "0.34"), (0.0333, "0.033"), (1e-12, "0.000000000")]
+        {
+            assert_eq!(shown(rate), text);
+        }
     }
 
     #[test]

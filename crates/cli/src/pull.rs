@@ -6,11 +6,11 @@ use super::progress::Downloads;
 use anyhow::{Result, bail};
 use clap::Args;
 use limber_config as config;
+use limber_hub::{Pulled, PulledFile, pull};
 use limber_pipeline::model::Depth;
 use limber_pipeline::needs::{self, Need};
 use limber_pipeline::plugins;
 use limber_weights::WeightSpec;
-use limber_weights::hub::{Pulled, pull};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -67,8 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn line(need: &Need, pulled: &Pulled) -> serde_json::Value {
-    let file =
-        |f: &limber_weights::hub::PulledFile| json!({"name": f.name, "bytes": f.bytes, "downloaded": f.downloaded});
+    let file = |f: &PulledFile| json!({"name": f.name, "bytes": f.bytes, "downloaded": f.downloaded});
     json!({
         "weights": need.spec,
         "path": pulled.path,

@@ -1,6 +1,7 @@
 //! `limber score --config C --image A --prompt P --text T`: log-probability of every token of T.
 
-use super::options::{Images, Shared, text};
+use super::images::Images;
+use super::options::{Shared, text};
 use super::output;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
@@ -20,7 +21,7 @@ pub struct Arguments {
     /// Text between the image and the scored text [default: the config's prompt]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
-    /// Text whose tokens are scored
+    /// Text whose tokens are scored, as it stands: behind a prompt that ends in a word, words begin with a space
     #[arg(long, value_name = "TEXT")]
     text: String,
 }
@@ -45,8 +46,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "there is nothing before the text: give an image or a prompt, since the first token of a sequence has no probability"
         )
     }
-    let prompt = if one { Prompt::caption(prompt_text)? } else { Prompt::parse(prompt_text, images)? };
+    let whole = if one { Prompt::caption_text(prompt_text) } else { prompt_text.clone() };
+    Prompt::parse(&whole, images)?;
     let model = arguments.shared.model(&config, Images::All(&arguments.image))?;
+    let prompt = model.prompt(&config, &whole, images)?;
+    let end = if config.generate.chat { "" } else { prompt_text.rsplit(IMAGE_MARK).next().unwrap_or_default() };
+    if model.tokenizer().following(end, &arguments.text)? != arguments.text.as_str() {
+        output::note(&format!(
+            "the text {:?} is scored as it stands, without a space between it and the prompt {prompt_text:?}, so that its first \
+             token goes on with the prompt's last word; a word of its own begins with a space: {:?}",
+            arguments.text,
+            format!(" {}", arguments.text)
+        ));
+    }
     let tokens = model.tokenizer().encode(&arguments.text)?;
     if tokens.is_empty() {
         bail!("the text {:?} has no token to score", arguments.text)

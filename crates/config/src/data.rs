@@ -14,12 +14,19 @@ pub enum DataFormat {
     Magma,
     /// COCO's captions JSON; images in a folder beside it named after the split.
     Coco,
-    /// Lines of `{"image": path, "caption": text}` or `"captions": [texts]`.
+    /// Lines of `{"image": path, "caption": text}` or `"captions": [texts]`; `file_name` and `text` are read too.
     Jsonl,
     /// A table whose header names `image` and `caption`; `.tsv` is split at tabs.
     Csv,
     /// Tar shards as img2dataset writes them: one, a folder of them, a list of them in a `.txt`, brace ranges.
     Webdataset,
+    /// LLaVA's conversations: a JSON list, or lines, of `{"image": path, "conversations": [{"from": "human", "value": text},
+    /// ...]}`; the answers alone have a loss.
+    Llava,
+    /// A folder of images with `metadata.jsonl`, `metadata.csv` or `metadata.parquet`, as Hugging Face's `imagefolder` has it.
+    Imagefolder,
+    /// Parquet files of a Hugging Face data set: one, a folder of them, a pattern such as `data/train-*.parquet`.
+    Parquet,
 }
 
 /// A data set of images and captions.
@@ -31,6 +38,18 @@ pub struct Data {
     /// File, folder or shards.
     #[schemars(length(min = 1), extend("format" = "path"))]
     pub path: String,
+    /// Folder from which the images' paths count; by default the list's own, or for `coco` the usual ones beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("format" = "path"))]
+    pub images: Option<String>,
+    /// The key or column of the image; by default the first common name that is there, such as `image` or `file_name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub image_column: Option<String>,
+    /// The key or column of the caption; by default the first common name that is there, such as `caption` or `text`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub caption_column: Option<String>,
     /// Folder of features that were computed before; images are then not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), extend("format" = "path"))]
@@ -70,6 +89,9 @@ impl Data {
         Self {
             format,
             path: path.into(),
+            images: None,
+            image_column: None,
+            caption_column: None,
             features: None,
             augment: None,
             shuffle: shuffle(),
@@ -81,12 +103,19 @@ impl Data {
 
 impl DataFormat {
     /// Every format under its name in configs and flags, with its explanation in the help.
-    pub const NAMED: [(&str, DataFormat, &str); 5] = [
+    pub const NAMED: [(&str, DataFormat, &str); 8] = [
         ("magma", DataFormat::Magma, "The original's folder: images/SUB/NAME.jpg, image_data/SUB/NAME.json"),
         ("coco", DataFormat::Coco, "COCO captions JSON, with the images in a folder beside it"),
         ("jsonl", DataFormat::Jsonl, "Lines of {\"image\": PATH, \"caption\": TEXT} or \"captions\": [TEXT, ...]"),
         ("csv", DataFormat::Csv, "A table with the columns image and caption, separated by commas or tabs"),
         ("webdataset", DataFormat::Webdataset, "Tar shards: one, a folder or a list of them, or brace ranges"),
+        ("llava", DataFormat::Llava, "LLaVA's JSON of conversations, or lines of them"),
+        (
+            "imagefolder",
+            DataFormat::Imagefolder,
+            "Hugging Face's folder of images with metadata.jsonl, .csv or .parquet",
+        ),
+        ("parquet", DataFormat::Parquet, "Parquet files of a Hugging Face data set: one, a folder of them, a pattern"),
     ];
 }
 

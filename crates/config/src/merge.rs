@@ -63,7 +63,8 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// Reads `a.b=c`. The value is what YAML reads, except that text with `: ` or `#` in it stays one text.
+    /// Reads `a.b=c`. The value is what YAML reads, except that text with `: ` or `#` in it stays one text, and that a key
+    /// which takes text takes it as it stands: a hash of digits is no number.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let fail = |message: String| Problem::of_file(format!("--set {text}"), message);
         let Some((key, value)) = text.split_once('=') else {
@@ -80,6 +81,7 @@ impl Setting {
         let value = match tree::parse_value(value) {
             Ok(parsed) if is_flow => parsed,
             Err(error) if is_flow => return Err(fail(format!("the value does not parse: {}", error.message))),
+            Ok(Value::Bool(_) | Value::Number(_)) if schema::is_text(&path) => Value::String(value.to_string()),
             Ok(parsed @ (Value::Null | Value::Bool(_) | Value::Number(_))) => parsed,
             _ => Value::String(value.to_string()),
         };

@@ -2,6 +2,8 @@
 //!
 //! The types of this crate and the components' own make them; nothing is written down twice.
 
+mod alternatives;
+
 use super::original;
 use super::section::with_keys;
 use super::types::Config;
@@ -28,6 +30,22 @@ pub(super) fn is_section(name: &str) -> bool {
     section(name).is_some_and(|section| section.get("properties").is_some())
 }
 
+/// Whether the key at `path` takes any text, and no number or truth value beside it.
+pub(super) fn is_text(path: &[String]) -> bool {
+    let options_of = |schema: &'static Value| {
+        let own = resolved(schema, &CONFIG).into_iter();
+        own.flat_map(|schema| {
+            [schema].into_iter().chain(settings::options(schema).filter_map(|one| resolved(one, &CONFIG)))
+        })
+    };
+    let inside = |schema: &'static Value, key: &String| {
+        options_of(schema).find_map(|option| option.get("properties").and_then(|all| all.get(key)))
+    };
+    let Some(schema) = path.iter().try_fold(&*CONFIG, inside) else { return false };
+    let named: Vec<&str> = options_of(schema).flat_map(settings::types).filter(|name| *name != "null").collect();
+    !named.is_empty() && named.iter().all(|name| *name == "string") && settings::constants(schema, &CONFIG).is_empty()
+}
+
 /// That a section is missing.
 pub(super) fn missing(name: &str) -> String {
     let section = section(name).unwrap_or_default();
@@ -35,9 +53,10 @@ pub(super) fn missing(name: &str) -> String {
     format!("missing section; it needs the key {}", settings::or(&needed.collect::<Vec<_>>()))
 }
 
-/// The schema of what stands under `name` at the top of a config, complete in itself; None where nothing does.
+/// The schema of what stands under `name` in a config, complete in itself; None where nothing does. A name with dots leads
+/// into sections.
 pub fn section(name: &str) -> Option<Value> {
-    Some(inlined(CONFIG["properties"].get(name)?, &CONFIG))
+    name.split('.').try_fold(inlined(&CONFIG, &CONFIG), |schema, key| schema.get("properties")?.get(key).cloned())
 }
 
 /// `schema` with its references resolved, and without the option of null. Ours are no circles.
@@ -124,6 +143,8 @@ pub fn file(registry: &Registry) -> Value {
     defs.insert("config".into(), ours);
     defs.insert("original".into(), original::schema());
     defs.values_mut().for_each(nullable);
+    let all = json!({"$defs": defs});
+    defs.values_mut().for_each(|schema| alternatives::choose_by_type(schema, &all));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A config file of limber",

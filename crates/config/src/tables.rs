@@ -84,7 +84,7 @@ mod tests {
         let train = keys("train").unwrap();
         for line in [
             "| key | value | default | what |",
-            "| `steps` | a whole number, at least 1 | `15000` | Optimiser steps |",
+            "| `steps` | a whole number from 1 to 1000000000 | `15000` | Optimiser steps |",
             "| `schedule` | `warmup-decay`, `warmup`, `cosine`, `constant` | `warmup-decay` | Learning rate schedule |",
             "| `validate.every` | a whole number, at least 1 | `500` | Steps between two validations; there is one before the first step and one after the last, too |",
             "| `output` | a path |  | Folder of log and checkpoints; `limber train` needs it |",

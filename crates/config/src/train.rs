@@ -45,6 +45,12 @@ pub enum Start {
     Fit,
 }
 
+/// Most optimiser steps of a run, samples of a micro-batch, micro-batches of a step: their product counts samples, and each is
+/// far beyond what a run could make.
+const MAX_STEPS: usize = 1_000_000_000;
+const MAX_BATCH: usize = 65_536;
+const MAX_ACCUMULATE: usize = 65_536;
+
 /// How the stitch is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -64,14 +70,18 @@ pub struct Train {
     /// Text between prefix and caption, without a loss of its own; by default none, as in the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
+    /// Puts conversations, and captions behind `prompt`, into the chat template of the tokenizer.
+    #[serde(skip_serializing_if = "is_off")]
+    #[schemars(extend("default" = false))]
+    pub chat: bool,
     /// Optimiser steps.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: usize,
     /// Samples of one micro-batch of this process.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_BATCH))]
     pub batch: usize,
     /// Micro-batches that make one step.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = MAX_ACCUMULATE))]
     pub accumulate: usize,
     /// Highest learning rate.
     #[schemars(range(min = 0))]
@@ -134,6 +144,7 @@ impl Default for Train {
             standardise: false,
             match_norm: false,
             prompt: None,
+            chat: false,
             steps: 15_000,
             batch: 8,
             accumulate: 1,

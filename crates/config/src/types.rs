@@ -91,6 +91,18 @@ pub struct Generate {
     pub top_p: f64,
     /// Most likely tokens that are kept; 0 keeps all.
     pub top_k: usize,
+    /// Least probability of a token, as a share of the most likely one's; 0 keeps all.
+    #[schemars(range(min = 0, max = 1))]
+    pub min_p: f64,
+    /// Divides the scores of tokens that were generated before, where they are positive, and multiplies negative ones; 1
+    /// changes nothing.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub repetition_penalty: f64,
+    /// Texts before which generated text ends.
+    #[schemars(inner(length(min = 1)))]
+    pub stop: Vec<String>,
+    /// Puts prompts into the chat template of the tokenizer, as what a user says.
+    pub chat: bool,
     /// Seed of the sampling.
     pub seed: u64,
     /// Batch size: images that are captioned together.
@@ -102,7 +114,19 @@ pub struct Generate {
 
 impl Default for Generate {
     fn default() -> Self {
-        Self { max_tokens: 64, temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0, batch: 1, cache: CacheType::default() }
+        Self {
+            max_tokens: 64,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
+            chat: false,
+            seed: 0,
+            batch: 1,
+            cache: CacheType::default(),
+        }
     }
 }
 

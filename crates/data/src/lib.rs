@@ -5,26 +5,35 @@
 
 mod ahead;
 mod coco;
+mod conversation;
+mod elements;
 pub mod features;
-mod jsonl;
+mod imagefolder;
 mod loader;
 mod magma;
+mod matching;
 mod order;
 mod panicked;
+mod parquet;
 mod picture;
+mod record;
+mod records;
 mod span;
 mod table;
 mod walk;
 mod webdataset;
 
 pub use ahead::Ahead;
-pub use loader::{Loader, Reading, Sample};
+pub use conversation::{Speaker, Turn};
+pub use loader::{Loader, Reading, Sample, Tokens};
+pub use matching::{IMAGE_ENDINGS, images_below, matching};
 pub use order::Order;
 pub use panicked::{Panicked, caught};
 pub use picture::Picture;
 
 use anyhow::{Result, bail};
 use limber_config::{Data, DataFormat};
+use record::Names;
 use std::path::{Path, PathBuf};
 
 /// One image with its captions, found but not read.
@@ -41,6 +50,8 @@ pub struct Item {
     pub image: Picture,
     /// The captions; none of them is empty.
     pub captions: Vec<String>,
+    /// A conversation about the image, in place of captions.
+    pub conversation: Vec<Turn>,
 }
 
 /// A list of items.
@@ -68,13 +79,16 @@ pub trait Dataset: Send + Sync {
 /// # Errors
 /// A path that is not there, a format that does not fit, a set without items.
 pub fn open(data: &Data, base: &Path) -> Result<Box<dyn Dataset>> {
-    let path = base.join(&data.path);
+    let (path, names) = (base.join(&data.path), Names::of(data, base));
     let set: Box<dyn Dataset> = match data.format {
         DataFormat::Magma => Box::new(magma::open(&path)?),
-        DataFormat::Coco => Box::new(coco::open(&path)?),
-        DataFormat::Jsonl => Box::new(jsonl::open(&path)?),
-        DataFormat::Csv => Box::new(table::open(&path)?),
+        DataFormat::Coco => Box::new(coco::open(&path, names.folder.as_deref())?),
+        DataFormat::Jsonl => Box::new(records::lines(&path, names)?),
+        DataFormat::Csv => Box::new(table::open(&path, &names)?),
         DataFormat::Webdataset => Box::new(webdataset::open(&data.path, base)?),
+        DataFormat::Llava => Box::new(records::conversations(&path, names)?),
+        DataFormat::Imagefolder => imagefolder::open(&path, names)?,
+        DataFormat::Parquet => Box::new(parquet::open(&path, names)?),
     };
     if set.is_empty() {
         bail!("{}: the data set holds no item", path.display())
@@ -82,19 +96,26 @@ pub fn open(data: &Data, base: &Path) -> Result<Box<dyn Dataset>> {
     Ok(set)
 }
 
-/// The format that a path has by its looks: a folder with `image_data`, a folder or names of tar files, an ending.
+/// The format that a path has by its looks: what a folder holds, an ending, whether JSON is a list.
 ///
 /// # Errors
 /// A path that looks like none of them.
 pub fn format_of(path: &str) -> Result<DataFormat> {
     let path_of_data = Path::new(path);
     if path_of_data.is_dir() {
-        return Ok(if path_of_data.join("image_data").is_dir() { DataFormat::Magma } else { DataFormat::Webdataset });
+        return Ok(match () {
+            _ if path_of_data.join("image_data").is_dir() => DataFormat::Magma,
+            _ if imagefolder::is_one(path_of_data) => DataFormat::Imagefolder,
+            _ if parquet::is_one(path_of_data) => DataFormat::Parquet,
+            _ => DataFormat::Webdataset,
+        });
     }
     let ending = path_of_data.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     Ok(match ending.as_str() {
         "jsonl" => DataFormat::Jsonl,
+        "json" if elements::find(path_of_data).is_ok() => DataFormat::Llava,
         "json" => DataFormat::Coco,
+        "parquet" => DataFormat::Parquet,
         "csv" | "tsv" => DataFormat::Csv,
         "tar" => DataFormat::Webdataset,
         _ => bail!("{path:?} does not say how the data lie; name it with --format"),

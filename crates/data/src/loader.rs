@@ -12,12 +12,38 @@ const TRIES: u64 = 64;
 
 /// What turns an item into tensors.
 pub trait Reading: Sync {
-    /// The encoder's input for the item's image (or its features `[N, E]`), and the ids of one caption. `variation` is
-    /// a function of seed, epoch and item, from which an image that is varied at random is drawn.
+    /// The encoder's input for the item's image (or its features `[N, E]`), and the ids of its caption `caption` or of its
+    /// conversation. `variation` is a function of seed, epoch and item, from which an image that is varied at random is drawn.
     ///
     /// # Errors
     /// What is wrong with this item.
-    fn read(&self, item: &Item, caption: &str, variation: u64) -> Result<(Tensor, Vec<u32>)>;
+    fn read(&self, item: &Item, caption: usize, variation: u64) -> Result<(Tensor, Tokens)>;
+}
+
+/// The ids around an image, and which of them are learned.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// The ids, without the image's prefix.
+    pub ids: Vec<u32>,
+    /// Whether each id has a loss.
+    pub learned: Vec<bool>,
+    /// How many ids go before the image.
+    pub before: usize,
+    /// Whether an end of sequence is to be learned behind the last id.
+    pub ends: bool,
+}
+
+impl Tokens {
+    /// Adds ids that all have a loss, or none.
+    pub fn push(&mut self, ids: &[u32], learned: bool) {
+        self.ids.extend(ids);
+        self.learned.resize(self.ids.len(), learned);
+    }
+
+    /// The ids that have a loss.
+    pub fn learned_ids(&self) -> Vec<u32> {
+        self.ids.iter().zip(&self.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id).collect()
+    }
 }
 
 /// One sample, ready for the step.
@@ -27,8 +53,8 @@ pub struct Sample {
     pub name: String,
     /// The encoder's input, without a batch dimension.
     pub input: Tensor,
-    /// The caption's ids, without an end of sequence.
-    pub ids: Vec<u32>,
+    /// What is said of the image.
+    pub tokens: Tokens,
     /// Items that stood here and could not be read: name and reason.
     pub skipped: Vec<(String, String)>,
 }
@@ -88,9 +114,14 @@ impl Source<'_> {
                 n => (self.order.draw(position, &format!("replacement {n}")) % self.set.len() as u64) as usize,
             };
             match caught(|| self.set.name(index), || self.read(position, index)) {
-                Ok((name, input, ids)) => return Ok(Sample { name, input, ids, skipped }),
+                Ok((name, input, tokens)) => return Ok(Sample { name, input, tokens, skipped }),
                 Err(error) if error.is::<Panicked>() => return Err(error),
-                Err(error) => skipped.push((self.set.name(index), format!("{error:#}"))),
+                Err(error) => {
+                    let (name, reason) = (self.set.name(index), format!("{error:#}"));
+                    let own = reason.strip_prefix(&name).and_then(|rest| rest.strip_prefix(": "));
+                    let reason = own.unwrap_or(&reason).to_string();
+                    skipped.push((name, reason));
+                }
             }
         }
         match skipped.last() {
@@ -99,18 +130,22 @@ impl Source<'_> {
         }
     }
 
-    fn read(&self, position: u64, index: usize) -> Result<(String, Tensor, Vec<u32>)> {
+    fn read(&self, position: u64, index: usize) -> Result<(String, Tensor, Tokens)> {
         let item = self.set.item(index)?;
-        let which = if self.order.shuffles() { self.order.draw(position, "caption") } else { 0 };
-        let Some(caption) = item.captions.get((which % item.captions.len().max(1) as u64) as usize) else {
+        if item.captions.is_empty() && item.conversation.is_empty() {
             bail!("it has no caption")
-        };
-        let variation = self.order.variation(self.order.at(position).1, index);
-        let (input, ids) = self.reading.read(&item, caption, variation)?;
-        if ids.is_empty() {
-            bail!("the caption {caption:?} has no token")
         }
-        Ok((item.name, input, ids))
+        let which = if self.order.shuffles() { self.order.draw(position, "caption") } else { 0 };
+        let which = (which % item.captions.len().max(1) as u64) as usize;
+        let variation = self.order.variation(self.order.at(position).1, index);
+        let (input, tokens) = self.reading.read(&item, which, variation)?;
+        if !tokens.learned.contains(&true) {
+            match item.captions.get(which) {
+                Some(caption) => bail!("the caption {caption:?} has no token"),
+                None => bail!("its answers have no token"),
+            }
+        }
+        Ok((item.name, input, tokens))
     }
 }
 
@@ -133,7 +168,7 @@ mod tests {
         fn item(&self, index: usize) -> Result<Item> {
             let captions = vec![format!("{index}"), format!("{index}")];
             let (name, key) = (self.name(index), format!("{index}"));
-            Ok(Item { name, index, image: Picture::File(key.clone().into()), key, captions })
+            Ok(Item { name, index, image: Picture::File(key.clone().into()), key, captions, conversation: Vec::new() })
         }
     }
 
@@ -143,13 +178,15 @@ mod tests {
     }
 
     impl Reading for Read {
-        fn read(&self, _item: &Item, caption: &str, _variation: u64) -> Result<(Tensor, Vec<u32>)> {
+        fn read(&self, item: &Item, caption: usize, _variation: u64) -> Result<(Tensor, Tokens)> {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            let n: usize = caption.parse()?;
+            let n: usize = item.captions[caption].parse()?;
             if (self.bad)(n) {
                 bail!("{n} is bad")
             }
-            Ok((Tensor::new(n as f32, &Device::Cpu)?, vec![n as u32]))
+            let mut tokens = Tokens::default();
+            tokens.push(&[n as u32], true);
+            Ok((Tensor::new(n as f32, &Device::Cpu)?, tokens))
         }
     }
 
@@ -157,7 +194,7 @@ mod tests {
     fn all(workers: usize, (start, end): (u64, u64), bad: fn(usize) -> bool) -> Result<Vec<(u32, usize)>> {
         let (set, reading) = (Numbers(100), Read { bad, calls: AtomicUsize::new(0) });
         let loader = Loader::new(&set, Order::new(100, 5, true), &reading, (start, end), (2, workers));
-        loader.run(|| (start..end).map(|_| loader.next().map(|s| (s.ids[0], s.skipped.len()))).collect())
+        loader.run(|| (start..end).map(|_| loader.next().map(|s| (s.tokens.ids[0], s.skipped.len()))).collect())
     }
 
     #[test]
@@ -179,7 +216,7 @@ mod tests {
         let loader = Loader::new(&set, Order::new(100, 5, false), &reading, (0, 100), (2, 1));
         let taken = loader.run(|| {
             for done in 0..20 {
-                assert_eq!(loader.next()?.ids, [done as u32]);
+                assert_eq!(loader.next()?.tokens.ids, [done as u32]);
                 // The one just taken, four ahead, and the one being handed over.
                 assert!(reading.calls.load(Ordering::Relaxed) <= done + 1 + 4);
             }

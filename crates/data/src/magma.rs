@@ -82,6 +82,6 @@ impl Dataset for Magma {
             }
         };
         let captions = captions(description.captions).with_context(|| path.display().to_string())?;
-        Ok(Item { index, name: self.name(index), key, image, captions })
+        Ok(Item { index, name: self.name(index), key, image, captions, conversation: Vec::new() })
     }
 }

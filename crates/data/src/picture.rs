@@ -1,5 +1,6 @@
-//! Where an image of a data set lies: a file of its own, an address, or a member of a tar shard.
+//! Where an image of a data set lies: a file of its own, an address, a member of a tar shard, or a cell of a table.
 
+use super::parquet::Cell;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::Read;
@@ -22,26 +23,32 @@ pub enum Picture {
         /// Bytes of its data.
         length: u64,
     },
+    /// The bytes in a column of a Parquet file.
+    Cell(Cell),
 }
 
 impl Picture {
-    /// The path or address of a file, None where it lies in a shard.
+    /// The path or address of a file, None where it lies in a shard or a table.
     ///
     /// # Errors
     /// A path that is not UTF-8.
     pub fn path(&self) -> Result<Option<&str>> {
         match self {
             Picture::File(path) => path.to_str().map(Some).with_context(|| format!("the path {path:?} is not UTF-8")),
-            Picture::Member { .. } => Ok(None),
+            Picture::Member { .. } | Picture::Cell(_) => Ok(None),
         }
     }
 
-    /// The bytes of a member, at most `limit`; None where it is a file.
+    /// The bytes of a member or a cell, at most `limit`; None where it is a file.
     ///
     /// # Errors
-    /// A shard that cannot be read or is shorter than it was, a member over the limit.
+    /// A shard that cannot be read or is shorter than it was, a member or a cell over the limit.
     pub fn bytes(&self, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Picture::Member { shard, name, start, length } = self else { return Ok(None) };
+        let (shard, name, start, length) = match self {
+            Picture::File(_) => return Ok(None),
+            Picture::Cell(cell) => return cell.bytes(limit).map(Some),
+            Picture::Member { shard, name, start, length } => (shard, name, start, length),
+        };
         let context = || format!("cannot read {name} of {}", shard.display());
         if *length > limit {
             bail!("{}: {length} bytes, expected at most {limit}", context())
@@ -62,6 +69,7 @@ impl std::fmt::Display for Picture {
         match self {
             Picture::File(path) => write!(f, "{}", path.display()),
             Picture::Member { shard, name, .. } => write!(f, "{} of {}", name, shard.display()),
+            Picture::Cell(cell) => cell.fmt(f),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! RFC 4180 quoting, by the `csv` crate; a file that ends in `.tsv` is split at tabs. Paths are relative to the file.
 //! The file stays where it is: only the beginnings of its rows are kept.
 
+use super::record::{CAPTION, IMAGE, Names};
 use super::span::{self, read_at};
 use super::{Dataset, Item, captions, key, named};
 use anyhow::{Context, Result, bail};
@@ -12,10 +13,6 @@ use limber_core::bounded::LINE_LIMIT;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-
-/// Headers that name the image, and those that name the caption.
-const IMAGE: [&str; 6] = ["image", "image_path", "filepath", "file", "path", "file_name"];
-const CAPTION: [&str; 4] = ["caption", "title", "text", "captions"];
 
 /// The rows of a table.
 pub struct Table {
@@ -58,7 +55,7 @@ fn next_row(parser: &mut csv_core::Reader, reader: &mut impl BufRead) -> std::io
 ///
 /// # Errors
 /// A file that cannot be read, a header without the two columns.
-pub fn open(path: &Path) -> Result<Table> {
+pub fn open(path: &Path, names: &Names) -> Result<Table> {
     let context = || format!("cannot read {}", path.display());
     let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
     let file = span::open(path)?;
@@ -71,14 +68,16 @@ pub fn open(path: &Path) -> Result<Table> {
     let mut bytes = vec![0; first as usize];
     read_at(&file, &mut bytes, 0).with_context(context)?;
     let header = fields(&bytes, tabs).with_context(context)?;
-    let column = |names: &[&str]| header.iter().position(|h| names.iter().any(|n| h.trim().eq_ignore_ascii_case(n)));
-    let (Some(image), Some(caption)) = (column(&IMAGE), column(&CAPTION)) else {
+    let column = |own: &Option<String>, usual: &[&str]| match own {
+        Some(name) => header.iter().position(|h| h.trim() == name),
+        None => header.iter().position(|h| usual.iter().any(|n| h.trim().eq_ignore_ascii_case(n))),
+    };
+    let (Some(image), Some(caption)) = (column(&names.image, &IMAGE), column(&names.caption, &CAPTION)) else {
         bail!(
-            "{}: the header {:?} names no image and caption; expected {} and {}",
+            "{}: the header {:?} names no image and caption; {}",
             path.display(),
             header.iter().collect::<Vec<_>>(),
-            IMAGE.join(", "),
-            CAPTION.join(", ")
+            names.expected()
         )
     };
     let mut starts = vec![first];
@@ -88,7 +87,7 @@ pub fn open(path: &Path) -> Result<Table> {
         starts.push(end);
     }
     drop(reader);
-    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let folder = names.folder(path);
     Ok(Table { path: path.to_path_buf(), folder, file, tabs, columns: (image, caption), starts })
 }
 
@@ -116,7 +115,8 @@ impl Dataset for Table {
             bail!("{name}: the image's column is empty")
         }
         let captions = captions([caption.to_string()]).with_context(|| name.clone())?;
-        Ok(Item { index, key: key(image), image: named(&self.folder, image), name, captions })
+        let image = (key(image), named(&self.folder, image));
+        Ok(Item { index, key: image.0, image: image.1, name, captions, conversation: Vec::new() })
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        let table = open(&path).unwrap();
+        let table = open(&path, &Names::default()).unwrap();
         let item = |at| table.item(at).map(|item| (item.key, item.captions.concat())).map_err(|e| format!("{e:#}"));
         (0..table.len()).map(item).collect()
     }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_row_beyond_the_limit_is_an_item_that_cannot_be_read() {
         let file = sparse("image,caption\na.jpg,", "\nb.jpg,c\n");
-        let table = open(file.path()).unwrap();
+        let table = open(file.path(), &Names::default()).unwrap();
         assert_eq!(table.len(), 2);
         let message = table.item(0).unwrap_err().to_string();
         assert!(message.ends_with("row 1: 67108851 bytes, expected at most 16777216"), "{message}");
@@ -161,7 +161,7 @@ mod tests {
         // The header as well.
         file.as_file().set_len(0).unwrap();
         file.as_file().set_len(64 << 20).unwrap();
-        let message = open(file.path()).err().unwrap().to_string();
+        let message = open(file.path(), &Names::default()).err().unwrap().to_string();
         assert!(message.ends_with("a header of 67108864 bytes, expected at most 16777216"), "{message}");
     }
 }

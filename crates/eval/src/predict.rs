@@ -5,7 +5,7 @@ use super::prompts::{Filled, Options, Prompts};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use limber_config::Config;
-use limber_pipeline::generation::{self, Finish, Generation, Request, RequestSource};
+use limber_pipeline::generation::{self, Generation, Request, RequestSource};
 use limber_pipeline::model::Model;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -33,7 +33,7 @@ pub struct Prediction {
 }
 
 /// What a config asks of the decoding loop for a task.
-pub fn request(model: &Model, config: &Config, task: Task) -> Request {
+pub fn request<'a>(model: &'a Model, config: &Config, task: Task) -> Request<'a> {
     let request = Request::of(model, config);
     match task {
         Task::Caption => request,
@@ -60,6 +60,7 @@ pub fn predict(
     let request = request(model, config, set.task);
     let mut work = Work {
         model,
+        config,
         batch: request.batch,
         prompts: &prompts,
         items: &set.items,
@@ -76,6 +77,7 @@ pub fn predict(
 /// Items on their way through the decoder.
 struct Work<'a> {
     model: &'a Model,
+    config: &'a Config,
     batch: usize,
     prompts: &'a Prompts<'a>,
     items: &'a [Item],
@@ -97,7 +99,9 @@ impl RequestSource for Work<'_> {
         for one in &filled {
             let prefixes: Vec<Tensor> =
                 one.images.iter().map(|image| self.prefixes.get(image)).collect::<Result<_>>()?;
-            embedded.push(self.model.embed_prompt(&one.prompt, &prefixes)?);
+            let chat = self.config.generate.chat;
+            let templated = chat.then(|| self.model.prompt(self.config, &one.text, one.images.len())).transpose()?;
+            embedded.push(self.model.embed_prompt(templated.as_ref().unwrap_or(&one.prompt), &prefixes)?);
         }
         self.entered = end;
         Ok(embedded)
@@ -109,15 +113,11 @@ impl RequestSource for Work<'_> {
 
     fn done(&mut self, row: usize, generation: Generation) -> Result<()> {
         let at = self.from + row;
-        let said = self.model.tokenizer().decode(&generation.tokens, true)?;
+        let said = generation.whole_text(self.model.tokenizer())?;
         let text = self.prompts.cut(&said).to_string();
         let whole = Some(said.trim().to_string()).filter(|whole| *whole != text);
-        let finish = match generation.finish {
-            Finish::Eos => "eos",
-            Finish::Length => "length",
-        };
         let Item { id, question, .. } = self.items[at].clone();
-        self.waiting.insert(at, Prediction { id, question, text, whole, finish: finish.to_string() });
+        self.waiting.insert(at, Prediction { id, question, text, whole, finish: generation.finish.name().to_string() });
         while let Some(prediction) = self.waiting.remove(&self.handed) {
             self.handed += 1;
             (self.take)(prediction)?;

@@ -1,6 +1,6 @@
 //! From an image of any size to the pixels an encoder takes: `[3, S, S]` f32.
 //!
-//! `ShorterSideCrop` is torchvision's `Resize(R)`, `CenterCrop(S)`, `ToTensor`, `Normalize`; `Squash` is the resize to R x R of transformers' image processors, the centre S x S of it where R is more than S.
+//! `ShorterSideCrop` is torchvision's `Resize(R)`, `CenterCrop(S)`, `ToTensor`, `Normalize`; `ShorterSideCropFloor` is that of transformers' image processors, whose crop begins elsewhere; `Squash` is their resize to R x R, the centre S x S of it where R is more than S.
 
 use image::RgbImage;
 use limber_core::spec::{ImageSpec, ResizeRule};
@@ -24,10 +24,16 @@ pub fn fit(image: &RgbImage, spec: &ImageSpec, order: PassOrder) -> Result<RgbIm
     let (side, resized) = (spec.side, spec.resized());
     let (width, height) = match spec.resize {
         ResizeRule::Squash => (resized, resized),
-        ResizeRule::ShorterSideCrop => shorter_side(image.width(), image.height(), resized),
+        ResizeRule::ShorterSideCrop | ResizeRule::ShorterSideCropFloor => {
+            shorter_side(image.width(), image.height(), resized)
+        }
     };
     // Only the crop is computed, so an image of 1 x 100,000 pixels costs no more than a square one.
-    let window = Window { left: centre(width, side), top: centre(height, side), width: side, height: side };
+    let begin = |size: usize| match spec.resize {
+        ResizeRule::ShorterSideCrop => centre(size, side),
+        ResizeRule::ShorterSideCropFloor | ResizeRule::Squash => size.saturating_sub(side) / 2,
+    };
+    let window = Window { left: begin(width), top: begin(height), width: side, height: side };
     resize_window(image, (width, height), window, spec.filter, order)
 }
 
@@ -88,6 +94,18 @@ mod tests {
         assert_eq!(pixels[..64], [1.0; 64]);
         assert_eq!(pixels[64..128], [0.2; 64]);
         assert_eq!(pixels[128..], [-1.0; 64]);
+    }
+
+    #[test]
+    fn the_crop_begins_where_each_library_says() {
+        let image = RgbImage::from_fn(24, 21, |x, _| image::Rgb([x as u8; 3]));
+        let first = |resize, resize_to, side| {
+            let spec = ImageSpec { resize, resize_to, ..ImageSpec::clip(side) };
+            fit(&image, &spec, PassOrder::default()).unwrap().get_pixel(0, 0)[0]
+        };
+        // 3 too many: half of them is 1.5, which Python rounds to 2.
+        assert_eq!(first(ResizeRule::ShorterSideCrop, None, 21), 2);
+        assert_eq!(first(ResizeRule::ShorterSideCropFloor, None, 21), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `Captioner`: a config's model with its prompt and its sampling, ready to caption, continue and score.
 
-use crate::generation::{Finish, Generation, Prompt, Request, Sampling, generate};
+use crate::generation::{Finish, Generation, Request, Sampling, generate};
 use crate::image_source::Image;
 use crate::model::{Depth, Model};
 use crate::run_folder::RunFolder;
@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use limber_config::{self as config, Config};
 use limber_core::Registry;
-use limber_weights::hub::{self, Settings};
+use limber_hub::{self as hub, Settings};
 use std::path::Path;
 
 /// Generated text.
@@ -187,7 +187,7 @@ impl Captioner {
     /// # Errors
     /// As [`Self::caption`].
     pub fn captions<I: Into<Image>>(&self, images: impl IntoIterator<Item = I>) -> Result<Vec<Caption>> {
-        let prompt = Prompt::caption(&self.config.prompt)?;
+        let prompt = self.model.prompt_of_caption(&self.config)?;
         let prefixes = self.prefixes(images)?;
         let prompts: Vec<Tensor> = prefixes
             .iter()
@@ -202,17 +202,18 @@ impl Captioner {
     /// Another number of marks than images; otherwise as [`Self::caption`].
     pub fn generate<I: Into<Image>>(&self, prompt: &str, images: impl IntoIterator<Item = I>) -> Result<Caption> {
         let prefixes = self.prefixes(images)?;
-        let prompt = Prompt::parse(prompt, prefixes.len())?;
+        let prompt = self.model.prompt(&self.config, prompt, prefixes.len())?;
         let mut all = self.continuations(&[self.model.embed_prompt(&prompt, &prefixes)?])?;
         all.pop().ok_or_else(|| anyhow::anyhow!("one prompt gave no text"))
     }
 
-    /// Log-probability of every token of `text` after the image and the config's prompt.
+    /// Log-probability of every token of `text` after the image and the config's prompt. The text is tokenised as it stands:
+    /// behind a prompt that ends in a word, words begin with a space.
     ///
     /// # Errors
     /// A text without tokens; otherwise as [`Self::caption`].
     pub fn score(&self, image: impl Into<Image>, text: &str) -> Result<Score> {
-        let prompt = Prompt::caption(&self.config.prompt)?;
+        let prompt = self.model.prompt_of_caption(&self.config)?;
         let before = self.model.embed_prompt(&prompt, &self.prefixes([image])?)?;
         let tokens = self.model.tokenizer().encode(text)?;
         if tokens.is_empty() {
@@ -238,8 +239,9 @@ impl Captioner {
         let request = Request::of(&self.model, &self.config);
         let rows = generate(self.model.decoder(), prompts, &request, &mut |_, _| Ok(()))?;
         rows.into_iter()
-            .map(|Generation { tokens, logprobs, finish, .. }| {
-                let text = self.model.tokenizer().decode(&tokens, true)?.trim().to_string();
+            .map(|row| {
+                let text = row.text(self.model.tokenizer())?;
+                let Generation { tokens, logprobs, finish, .. } = row;
                 Ok(Caption { text, tokens, logprobs, finish })
             })
             .collect()

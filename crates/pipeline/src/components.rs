@@ -173,7 +173,7 @@ pub(crate) fn prepare_stitch(
 }
 
 /// The tokenizer: where the section says, beside the weights, or a stand-in for random weights.
-pub(crate) fn tokenizer(config: &Config, ready: &Ready<PreparedDecoder>, spec: &DecoderSpec) -> Result<Tokenizer> {
+pub(crate) fn tokenizer(config: &Config, source: &dyn WeightSource, spec: &DecoderSpec) -> Result<Tokenizer> {
     if let Some(path) = &config.decoder.tokenizer {
         let path = config.resolve(path);
         return if path.is_file() {
@@ -184,9 +184,8 @@ pub(crate) fn tokenizer(config: &Config, ready: &Ready<PreparedDecoder>, spec: &
             Tokenizer::from_folder(&path)
         };
     }
-    let source = ready.weights.source();
     if source.tensors().is_none() {
         return Ok(Tokenizer::stand_in(spec.vocab, spec.eos.first().copied()));
     }
-    Tokenizer::from_source(source.as_ref())
+    Tokenizer::from_source(source)
 }

@@ -21,7 +21,7 @@ pub struct LanguageModel {
 impl LanguageModel {
     pub(crate) fn build(config: &Config, ready: Ready<PreparedDecoder>) -> Result<Self> {
         let spec = ready.prepared.spec.clone();
-        let tokenizer = tokenizer(config, &ready, &spec).context("section \"decoder\"")?;
+        let tokenizer = tokenizer(config, ready.weights.source().as_ref(), &spec).context("section \"decoder\"")?;
         let device = ready.weights.device().clone();
         let decoder = ready.prepared.build(&ready.weights).context("section \"decoder\"")?;
         Ok(Self { decoder, spec, tokenizer, device, bytes: ready.weights.bytes() })

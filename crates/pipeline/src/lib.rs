@@ -21,6 +21,7 @@ mod preprocessor;
 mod reading;
 pub mod run_folder;
 pub mod stitch_file;
+mod texts;
 mod vision;
 
 pub use captioner::{Caption, Captioner, Open, Score};
@@ -32,4 +33,5 @@ pub use prefix::PrefixEncoder;
 pub use preprocessor::{Preprocessor, Thumbnail};
 pub use reading::{Inputs, Reader};
 pub use run_folder::RunFolder;
+pub use texts::Texts;
 pub use vision::VisionEncoder;

@@ -44,7 +44,8 @@ pub fn weights_and_tokenizer(config: &Config, registry: &Registry, depth: Depth)
             && reads
             && weights::path_of(spec, &config.folder).is_none()
         {
-            missing.push(absent(&format!("section \"{role}\", key \"weights\""), path, &config.folder));
+            let place = format!("section \"{role}\", key \"weights\"");
+            missing.push(absent(&place, path, &config.folder) + &WeightSpec::hub_hint(path));
         }
     }
     if let Some(path) = config.decoder.tokenizer.as_ref().filter(|_| depth == Depth::Text)
@@ -65,6 +66,9 @@ pub fn data_sets(config: &Config) -> Vec<String> {
         if is_one_path(data) && !config.resolve(&data.path).exists() {
             missing.push(absent(&location("path"), &data.path, &config.folder));
         }
+        if let Some(images) = data.images.as_ref().filter(|images| !config.resolve(images).exists()) {
+            missing.push(absent(&location("images"), images, &config.folder));
+        }
         if let Some(features) = data.features.as_ref().filter(|features| !config.resolve(features).exists()) {
             missing.push(format!(
                 "{}: {}: no such folder; `limber encode --data` makes it",
@@ -76,9 +80,13 @@ pub fn data_sets(config: &Config) -> Vec<String> {
     missing
 }
 
-/// Whether the path of a data set is one file or folder, and no pattern or list of shards.
+/// Whether the path of a data set is one file or folder, and no pattern or list of files.
 fn is_one_path(data: &Data) -> bool {
-    data.format != DataFormat::Webdataset || !(data.path.contains(['{', '*']) || data.path.contains("::"))
+    match data.format {
+        DataFormat::Webdataset => !(data.path.contains(['{', '*']) || data.path.contains("::")),
+        DataFormat::Parquet => !data.path.contains(['*', '?', '[']),
+        _ => true,
+    }
 }
 
 fn absent(location: &str, path: &str, folder: &Path) -> String {
@@ -91,10 +99,10 @@ mod tests {
     use limber_config::load_text;
 
     const CONFIG: &str = "
-encoder: {kind: clip-resnet, weights: no/encoder}
+encoder: {kind: clip-resnet, weights: no/encoder.pt}
 stitch: {kind: linear, weights: 'https://x.org/p.ckpt', local: no/stitch}
 decoder: {kind: gptj, weights: 'hf:a/b', tokenizer: no/tokenizer}
-train: {validate: {data: {format: jsonl, path: no/held.jsonl}}}
+train: {validate: {data: {format: jsonl, path: no/held.jsonl, images: no/images}}}
 data: {format: webdataset, path: 'no/{0..3}.tar', features: no/features}
 ";
 
@@ -107,12 +115,18 @@ data: {format: webdataset, path: 'no/{0..3}.tar', features: no/features}
         assert_eq!(
             lines,
             [
-                "section \"encoder\", key \"weights\": there is no file or folder \"base/no/encoder\"",
+                "section \"encoder\", key \"weights\": there is no file or folder \"base/no/encoder.pt\"",
                 "section \"decoder\", key \"tokenizer\": there is no file or folder \"base/no/tokenizer\"",
                 "section \"data\", key \"features\": base/no/features: no such folder; `limber encode --data` makes it",
                 "section \"train.validate.data\", key \"path\": there is no file or folder \"base/no/held.jsonl\"",
+                "section \"train.validate.data\", key \"images\": there is no file or folder \"base/no/images\"",
             ]
         );
         assert_eq!(check(&config, &registry, Depth::Features).unwrap_err().to_string(), lines[0]);
+        let sets = ["encoder.weights=timm/resnet50x16_clip.openai".to_string()];
+        let config = load_text("c.yaml", CONFIG, Path::new("base"), &sets).unwrap().config;
+        let message = check(&config, &registry, Depth::Features).unwrap_err().to_string();
+        let hint = "; a repository of the Hugging Face hub is written hf:timm/resnet50x16_clip.openai";
+        assert!(message.ends_with(hint), "{message}");
     }
 }

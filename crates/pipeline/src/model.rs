@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use limber_config::Config;
 use limber_core::{Decoder, FeatureSpec, InputSpec, Registry, Stitch};
-use limber_text::Tokenizer;
+use limber_text::{Message, Speaker, Tokenizer};
 
 /// How far an image goes, and so which components are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +126,28 @@ impl Model {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.language.tokenizer()
+    }
+
+    /// The prompt of a text with `images` marks: as it stands, or under `generate.chat` as what a user says, in the
+    /// tokenizer's chat template.
+    ///
+    /// # Errors
+    /// As [`Prompt::parse`]; a tokenizer without a chat template, what the template refuses.
+    pub fn prompt(&self, config: &Config, text: &str, images: usize) -> Result<Prompt> {
+        let plain = Prompt::parse(text, images)?;
+        if !config.generate.chat {
+            return Ok(plain);
+        }
+        let template = self.tokenizer().chat_template().context("generate.chat")?;
+        Prompt::parse(&template.render(&[Message::new(Speaker::User, text)], true)?, images)
+    }
+
+    /// As [`Self::prompt`], of a config's captions.
+    ///
+    /// # Errors
+    /// As [`Self::prompt`].
+    pub fn prompt_of_caption(&self, config: &Config) -> Result<Prompt> {
+        self.prompt(config, &Prompt::caption_text(&config.prompt), 1)
     }
 
     /// A prompt as embeddings `[1, T, D]`; `prefixes` holds the prefix `[K, D]` of each image.

@@ -7,7 +7,7 @@ use limber_core::Component;
 use limber_core::Registry;
 use limber_core::registry::{DEFAULT_FILES, Role};
 use limber_weights::WeightSpec;
-use limber_weights::hub::Wanted;
+use limber_weights::cache::Wanted;
 
 /// File names of weights beside what `save_pretrained` writes, for where no component says which it reads.
 const OTHER_FILES: [&str; 4] =

@@ -3,7 +3,7 @@
 //! Weights are opened and asked for every tensor by name and shape; what is mapped into memory is not read. Where weights
 //! are still to be downloaded, the documents beside them tell the sizes, or else the settings do.
 
-use crate::components::{between, open_weights};
+use crate::components::{between, open_weights, tokenizer};
 use crate::missing;
 use crate::model::Depth;
 use crate::stitch_file::StitchMetadata;
@@ -15,7 +15,7 @@ use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, Role};
 use limber_core::weights::{FrozenData, Request, WeightError};
 use limber_core::{InputSpec, Registry, WeightSource, Weights};
 use limber_data as data;
-use limber_weights::{self as weights, WeightSpec, hub};
+use limber_weights::{self as weights, WeightSpec, cache};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,26 +74,36 @@ fn told<T>(result: Option<Result<T>>, role: Role, problems: &mut Vec<String>) ->
     result?.map_err(|error| problems.push(format!("section \"{role}\": {error:#}"))).ok()
 }
 
+/// What of weights and tokenizer is not on this machine, without a look into any of them.
+pub fn absent(config: &Config, registry: &Registry) -> Vec<String> {
+    let mut config = config.clone();
+    let to_come = trained_later(&mut config);
+    to_come.into_iter().chain(missing::weights_and_tokenizer(&config, registry, Depth::Text)).collect()
+}
+
+/// Puts a stitch in the place of one that is not there and that training makes; says so.
+fn trained_later(config: &mut Config) -> Option<String> {
+    let starts_without = config.train.as_ref().is_some_and(|train| train.start != Start::Stitch);
+    let Some(spec @ WeightSpec::Local(path)) = &config.stitch.weights else { return None };
+    if !starts_without || weights::path_of(spec, &config.folder).is_some() {
+        return None;
+    }
+    let note =
+        format!("section \"stitch\": {path} is not there; `limber train` starts without it, `limber caption` needs it");
+    config.stitch.weights = Some(WeightSpec::Random(0));
+    Some(note)
+}
+
 /// A stitch that training is to make is no problem where training starts without it.
 fn stitch_to_come(config: &mut Config, found: &mut Overview) {
-    let starts_without = config.train.as_ref().is_some_and(|train| train.start != Start::Stitch);
+    found.notes.extend(trained_later(config));
     let is_demo = config.encoder.weights.is_none() && config.decoder.weights.is_none();
-    let random = Some(WeightSpec::Random(0));
-    match &config.stitch.weights {
-        Some(spec @ WeightSpec::Local(path)) if starts_without && weights::path_of(spec, &config.folder).is_none() => {
-            found.notes.push(format!(
-                "section \"stitch\": {path} is not there; `limber train` starts without it, `limber caption` needs it"
-            ));
-            config.stitch.weights = random;
-        }
-        None if !is_demo => {
-            found.notes.push(
-                "section \"stitch\": no weights are named; `limber train` and `limber fit` make them, `limber caption` needs them"
-                    .to_string(),
-            );
-            config.stitch.weights = random;
-        }
-        _ => {}
+    if config.stitch.weights.is_none() && !is_demo {
+        found.notes.push(
+            "section \"stitch\": no weights are named; `limber train` and `limber fit` make them, `limber caption` needs them"
+                .to_string(),
+        );
+        config.stitch.weights = Some(WeightSpec::Random(0));
     }
 }
 
@@ -116,7 +126,7 @@ fn opened<'a>(
             notes.push(format!(
                 "section \"{role}\": {spec} is not in the cache yet; `limber pull --config` downloads it"
             ));
-            let folder = hub::cache_folder().and_then(|cache| hub::snapshot_path(spec, &cache)).ok();
+            let folder = cache::cache_folder().and_then(|folder| cache::snapshot_path(spec, &folder)).ok();
             let source: Arc<dyn WeightSource> = Arc::new(Documents { random: RandomSource::new(0), folder });
             let entry = match section.kind.as_str() {
                 "auto" => registry.detect(role, source.as_ref()).context("its weights are not here yet")?,
@@ -133,7 +143,7 @@ fn is_cached(spec: &WeightSpec, role: Role, section: &Section, config: &Config, 
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     match spec {
         WeightSpec::Web(_) => weights::path_of(spec, &config.folder).is_some(),
-        _ => hub::cache_folder().is_ok_and(|cache| hub::locate(spec, &files, &cache).is_ok()),
+        _ => cache::cache_folder().is_ok_and(|folder| cache::locate(spec, &files, &folder).is_ok()),
     }
 }
 
@@ -154,7 +164,12 @@ fn decoder(config: &Config, registry: &Registry, notes: &mut Vec<String>) -> Res
     if is_whole && source.tensors().is_some() {
         prepare()?.build(&Weights::new(source.clone(), Device::Cpu, None))?;
     }
-    prepare()
+    let prepared = prepare()?;
+    // One that is named and not there is told with all that is not there; one beside weights comes with them.
+    if section.tokenizer.as_ref().map_or(is_whole, |path| config.resolve(path).exists()) {
+        tokenizer(config, source.as_ref(), &prepared.spec)?;
+    }
+    Ok(prepared)
 }
 
 /// `N x E -> kind, parameters -> K x D`.
@@ -218,7 +233,13 @@ fn data_sets(config: &Config, found: &mut Overview) {
             Err(error) => found.problems.push(format!("section {section:?}: {error:#}")),
         }
     }
-    found.problems.extend(missing);
+    for what in missing {
+        let users = match what.starts_with("section \"data\"") {
+            true => "`limber train` and `limber fit` need",
+            false => "`limber train` needs",
+        };
+        found.notes.push(format!("{what}; {users} it, `limber caption` does not"));
+    }
 }
 
 /// A number with commas between thousands.
@@ -301,11 +322,14 @@ mod tests {
             "encoder: {{kind: features, tokens: 3, width: 12}}\nstitch: {{kind: linear, weights: no.ckpt, tokens: 4}}\n{decoder}\n\
              train: {{start: random}}\ndata: {{format: jsonl, path: no.jsonl}}"
         ));
-        let expected = ["section \"stitch\": ", "section \"data\", key \"path\": there is no file"];
+        let expected = ["section \"stitch\": "];
         assert_eq!(found.problems.len(), expected.len(), "{found:?}");
         for (problem, start) in found.problems.iter().zip(expected) {
             assert!(problem.starts_with(start), "{found:?}");
         }
         assert!(found.notes[0].contains("no.ckpt is not there; `limber train` starts without it"), "{found:?}");
+        let data = &found.notes[1];
+        assert!(data.starts_with("section \"data\", key \"path\": there is no file"), "{found:?}");
+        assert!(data.ends_with("; `limber train` and `limber fit` need it, `limber caption` does not"), "{found:?}");
     }
 }

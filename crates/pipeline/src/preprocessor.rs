@@ -10,7 +10,6 @@ use limber_core::{FeatureSpec, InputSpec, Registry};
 use limber_data::Picture;
 use limber_data::features;
 use limber_images::{self as images, DecodeOptions, Limits, PassOrder};
-use limber_weights as weights;
 use std::io::Cursor;
 
 /// A small image to look at.
@@ -55,7 +54,7 @@ impl Preprocessor {
             decode: DecodeOptions {
                 limits: Limits { max_pixels: config.images.max_pixels, ..Limits::default() },
                 exif_orientation: config.images.exif_orientation,
-                offline: weights::hub::is_offline(),
+                offline: limber_hub::is_offline(),
             },
             // The original ran on a Pillow whose passes came in the other order.
             order: match config.compat {
@@ -148,17 +147,30 @@ impl Preprocessor {
     /// # Errors
     /// As [`Self::input`], and a shard that cannot be read.
     pub fn picture(&self, picture: &Picture, variation: Option<u64>) -> Result<Tensor> {
-        match (self.input_spec, picture.path()?) {
-            (InputSpec::Image(_), Some(path)) => self.varied(&self.read_image(path)?, variation),
-            (InputSpec::Features, Some(path)) => self.input(path),
-            (InputSpec::Image(_), None) => {
+        match picture.path()? {
+            Some(path) if self.input_spec.image().is_some() => self.varied(&self.read_image(path)?, variation),
+            Some(path) => self.input(path),
+            None => {
                 let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
-                self.varied(&self.decode_image(&picture.to_string(), &bytes)?, variation)
+                self.encoded(&picture.to_string(), bytes, variation)
             }
-            (InputSpec::Features, None) => {
+        }
+    }
+
+    /// As [`Self::input`], of a file's bytes; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Self::input`].
+    pub fn input_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<Tensor> {
+        self.encoded(name, bytes, None)
+    }
+
+    fn encoded(&self, name: &str, bytes: Vec<u8>, variation: Option<u64>) -> Result<Tensor> {
+        match self.input_spec {
+            InputSpec::Image(_) => self.varied(&self.decode_image(name, &bytes)?, variation),
+            InputSpec::Features => {
                 let FeatureSpec { tokens, width, .. } = self.feature_spec;
-                let bytes = picture.bytes(self.decode.limits.max_bytes)?.unwrap_or_default();
-                self.stored(features::read_bytes(&picture.to_string(), bytes, tokens, width)?)
+                self.stored(features::read_bytes(name, bytes, tokens, width)?)
             }
         }
     }

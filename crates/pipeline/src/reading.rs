@@ -1,14 +1,14 @@
 //! Items to samples, with a model's own preparation: images to the encoder's input, or features that were computed
-//! before; captions to ids.
+//! before; captions and conversations to ids.
 
 use crate::model::Model;
+use crate::texts::Texts;
 use crate::vision::VisionEncoder;
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use limber_config::{Compat, Config, Data};
 use limber_data::features::Stored;
-use limber_data::{Item, Reading};
-use limber_text::Tokenizer;
+use limber_data::{Item, Reading, Tokens};
 
 /// Reads the images of a data set for an encoder.
 pub struct Inputs<'a> {
@@ -62,21 +62,16 @@ impl<'a> Inputs<'a> {
 /// Reads the items of a data set, images and captions, for a model.
 pub struct Reader<'a> {
     inputs: Inputs<'a>,
-    tokenizer: &'a Tokenizer,
-    /// Whether a caption is parted by a space from a text before it.
-    spaced: bool,
+    text: Texts<'a>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of a config's section `data`, whose set has `items` items.
     ///
     /// # Errors
-    /// As [`Inputs::new`].
+    /// As [`Inputs::new`] and [`Texts::new`].
     pub fn new(model: &'a Model, config: &Config, data: &Data, items: usize) -> Result<Self> {
-        let inputs = Inputs::new(model.vision(), config, data, items)?;
-        let prompt = config.train.as_ref().and_then(|train| train.prompt.as_deref()).unwrap_or_default();
-        let spaced = prompt.chars().last().is_some_and(|last| !last.is_whitespace());
-        Ok(Self { inputs, tokenizer: model.tokenizer(), spaced })
+        Ok(Self { inputs: Inputs::new(model.vision(), config, data, items)?, text: Texts::new(model, config)? })
     }
 
     /// As [`Inputs::fixed`].
@@ -84,12 +79,19 @@ impl<'a> Reader<'a> {
     pub fn fixed(self) -> Self {
         Self { inputs: self.inputs.fixed(), ..self }
     }
+
+    /// What makes ids of the texts.
+    pub fn texts(&self) -> &Texts<'a> {
+        &self.text
+    }
 }
 
 impl Reading for Reader<'_> {
-    fn read(&self, item: &Item, caption: &str, variation: u64) -> Result<(Tensor, Vec<u32>)> {
-        let is_apart = !self.spaced || caption.starts_with(char::is_whitespace);
-        let caption = if is_apart { caption.to_string() } else { format!(" {caption}") };
-        Ok((self.inputs.input(item, variation)?, self.tokenizer.encode(&caption)?))
+    fn read(&self, item: &Item, caption: usize, variation: u64) -> Result<(Tensor, Tokens)> {
+        let tokens = match item.captions.get(caption) {
+            Some(caption) => self.text.caption(caption)?,
+            None => self.text.conversation(&item.conversation)?,
+        };
+        Ok((self.inputs.input(item, variation)?, tokens))
     }
 }

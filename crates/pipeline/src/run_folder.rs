@@ -7,8 +7,9 @@
 //! DIR/checkpoints/best/stitch.safetensors           the stitch of the lowest validation loss
 //! ```
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use limber_config::{self as config, Loaded};
+use limber_weights::{map, read_safetensors};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -79,11 +80,17 @@ impl FromStr for RunFolder {
                 None => bail!("the run {text:?} is not allowed, expected DIR, DIR@best or DIR@step-N"),
             },
         };
+        ensure!(!folder.is_empty(), "the run {text:?} names no folder, expected DIR, DIR@best or DIR@step-N");
         Ok(Self { folder: PathBuf::from(folder), which })
     }
 }
 
 impl RunFolder {
+    /// Whether one checkpoint is named.
+    pub fn is_one_checkpoint(&self) -> bool {
+        self.which != Which::Last
+    }
+
     /// The stitch, and what a user should know of it.
     ///
     /// # Errors
@@ -96,12 +103,16 @@ impl RunFolder {
             Which::Best => best(folder).join(STITCH),
             Which::Step(n) => step(folder, *n).join(STITCH),
         };
+        let newest = all.iter().rev().map(|(n, at)| (n, at.join(STITCH))).find(|(_, stitch)| is_whole(stitch));
+        if let (Which::Last, Some((n, newest))) = (which, newest)
+            // A run that finished and was resumed has checkpoints that are newer than its final stitch.
+            && !is_same(&wanted, &newest)
+        {
+            let note = format!("the run in {} has not finished; its stitch after step {n} is used", folder.display());
+            return Ok((newest, Some(note)));
+        }
         if wanted.is_file() {
             return Ok((wanted, None));
-        }
-        if let (Which::Last, Some((n, newest))) = (which, all.last()) {
-            let note = format!("the run in {} has not finished; its stitch after step {n} is used", folder.display());
-            return Ok((newest.join(STITCH), Some(note)));
         }
         let mut there: Vec<String> = all.iter().map(|(n, _)| format!("step-{n}")).collect();
         if best(folder).join(STITCH).is_file() {
@@ -116,7 +127,8 @@ impl RunFolder {
         bail!("there is no stitch {}; the run has {there}{hint}", wanted.display())
     }
 
-    /// The run's config with this stitch and `sets` laid over it, and what a user should know of the stitch.
+    /// The run's config with this folder as its output, this stitch and `sets` laid over it, and what a user should know of
+    /// the stitch.
     ///
     /// # Errors
     /// A folder that is no run's; every problem of its config; as [`Self::stitch`].
@@ -129,17 +141,37 @@ impl RunFolder {
             )
         }
         let (stitch, note) = self.stitch()?;
-        let stitch = std::path::absolute(&stitch).with_context(|| format!("cannot find {}", stitch.display()))?;
-        let text = stitch.to_str().with_context(|| format!("the path {stitch:?} is not UTF-8"))?;
-        let mut all = vec![format!("stitch.weights={}", serde_json::Value::from(text))];
+        let mut all = vec![set("stitch.weights", &stitch)?];
+        // A folder that was moved or copied names the one that it was.
+        if config::load(&path, &all)?.config.train.is_some() {
+            all.push(set("train.output", &self.folder)?);
+        }
         all.extend_from_slice(sets);
         Ok((config::load(&path, &all)?, note))
     }
 }
 
+/// `KEY=PATH` as `--set` takes it, the path an absolute one.
+fn set(key: &str, path: &Path) -> Result<String> {
+    let path = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
+    let text = path.to_str().with_context(|| format!("the path {path:?} is not UTF-8"))?;
+    Ok(format!("{key}={}", serde_json::Value::from(text)))
+}
+
+/// Whether the file holds the tensors that it lists.
+fn is_whole(stitch: &Path) -> bool {
+    map(stitch).is_ok_and(|bytes| read_safetensors(bytes).is_ok())
+}
+
+/// Whether both files are there with the same bytes.
+fn is_same(a: &Path, b: &Path) -> bool {
+    matches!((map(a), map(b)), (Ok(a), Ok(b)) if (*a).as_ref() == (*b).as_ref())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn runs_are_named_with_their_checkpoints() {
@@ -153,6 +185,10 @@ mod tests {
         for text in ["runs/a@last", "runs/a@step-", "runs/a@step-x", "runs/a@"] {
             let message = text.parse::<RunFolder>().unwrap_err().to_string();
             assert_eq!(message, format!("the run {text:?} is not allowed, expected DIR, DIR@best or DIR@step-N"));
+        }
+        for text in ["", "@best", "@step-5"] {
+            let message = text.parse::<RunFolder>().unwrap_err().to_string();
+            assert_eq!(message, format!("the run {text:?} names no folder, expected DIR, DIR@best or DIR@step-N"));
         }
     }
 
@@ -168,16 +204,29 @@ mod tests {
         assert!(message.contains("is no folder of a run, it has no config.yaml"), "{message}");
         fails("", "the run has no checkpoint");
         fails("@best", "the run has no checkpoint; the best is kept where train.validate names held-out data");
+        let write = |path: &Path, step: &str| {
+            let metadata = BTreeMap::from([("step".to_string(), step.to_string())]);
+            limber_weights::save(path, &BTreeMap::new(), &metadata).unwrap()
+        };
         for n in [5, 10] {
             std::fs::create_dir_all(step(folder.path(), n)).unwrap();
-            std::fs::write(step(folder.path(), n).join(STITCH), "").unwrap();
+            write(&step(folder.path(), n).join(STITCH), &n.to_string());
         }
         fails("@step-7", "the run has step-5, step-10; train.keep says how many are kept");
         let (path, note) = named("").stitch().unwrap();
         assert_eq!(path, step(folder.path(), 10).join(STITCH));
         assert!(note.unwrap().contains("has not finished; its stitch after step 10 is used"));
-        std::fs::write(folder.path().join(STITCH), "").unwrap();
-        assert_eq!(named("").stitch().unwrap(), (folder.path().join(STITCH), None));
+        let last = folder.path().join(STITCH);
+        write(&last, "10");
+        assert_eq!(named("").stitch().unwrap(), (last.clone(), None));
+        // The run was resumed after it had finished, and ended before it finished again.
+        write(&last, "5");
+        let (path, note) = named("").stitch().unwrap();
+        assert_eq!(path, step(folder.path(), 10).join(STITCH));
+        assert!(note.unwrap().contains("its stitch after step 10 is used"));
+        // A checkpoint that was cut short is none.
+        std::fs::write(step(folder.path(), 10).join(STITCH), "").unwrap();
+        assert_eq!(named("").stitch().unwrap(), (last, None));
         assert_eq!(named("@step-5").stitch().unwrap().0, step(folder.path(), 5).join(STITCH));
     }
 }

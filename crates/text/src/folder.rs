@@ -1,9 +1,11 @@
-//! Reads a tokenizer from the files of a checkpoint folder, as transformers' `GPT2TokenizerFast` does.
+//! Reads a tokenizer from the files of a checkpoint folder, as transformers' fast tokenizers do.
 //!
 //! `tokenizer.json` is the tokenizer; without it, `vocab.json` and `merges.txt` make a GPT-2 byte-level BPE.
-//! `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add tokens and name the end of text.
+//! `added_tokens.json`, `special_tokens_map.json` and `tokenizer_config.json` add tokens, give them other flags, and name the
+//! end of text; `chat_template.jinja` or `tokenizer_config.json` has the chat template.
+//! Source followed: transformers' `tokenization_utils_base.py` (`_from_pretrained`) and `tokenization_utils_tokenizers.py`.
 
-use super::tokenizer::{END_OF_TEXT, Tokenizer};
+use super::tokenizer::{Chat, END_OF_TEXT, Tokenizer};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,7 +18,15 @@ const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const ADDED: &str = "added_tokens.json";
 const SPECIAL: &str = "special_tokens_map.json";
-const CONFIG: &str = "tokenizer_config.json";
+const CHAT: &str = "chat_template.jinja";
+const CHAT_JSON: &str = "chat_template.json";
+pub(super) const CONFIG: &str = "tokenizer_config.json";
+/// Tokens of `tokenizer_config.json` by their ids.
+const DECODER: &str = "added_tokens_decoder";
+/// Special tokens beside those of every tokenizer.
+const EXTRA: &str = "extra_special_tokens";
+/// Special tokens of every tokenizer, in the order in which they are added.
+const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 /// The class whose `vocab.json` and `merges.txt` say all: GPT-2's, also that of GPT-J's and OPT's folders.
 const BYTE_LEVEL: &str = "GPT2Tokenizer";
 
@@ -27,6 +37,7 @@ type Read<'a> = &'a dyn Fn(&str) -> Result<Option<String>>;
 pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
     let config = json(label, CONFIG, read)?.unwrap_or(Value::Null);
     let special = json(label, SPECIAL, read)?.unwrap_or(Value::Null);
+    let config = merged(config, special);
     let mut tokenizer = match read(TOKENIZER)? {
         Some(text) => {
             // Once as plain JSON: the crate's own message for a broken file has no position.
@@ -34,7 +45,7 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
             tokenizers::Tokenizer::from_bytes(&text)
                 .map_err(|e| anyhow!("{label}/{TOKENIZER}: not a tokenizer: {e}"))?
         }
-        None => byte_level_bpe(label, read, &config, &special)?,
+        None => byte_level_bpe(label, read, &config)?,
     };
     // A text is neither cut nor filled up, whatever the file was saved with.
     tokenizer.with_padding(None);
@@ -45,18 +56,36 @@ pub(super) fn load(label: &str, read: Read) -> Result<Tokenizer> {
         let level = level.add_prefix_space(space);
         tokenizer.with_pre_tokenizer(Some(level));
     }
-    add_tokens(&mut tokenizer, label, read, &config, &special)?;
-    let eos = [&config, &special].iter().find_map(|tree| content(tree.get("eos_token")?));
-    Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string())))
+    add_tokens(&mut tokenizer, label, read, &config)?;
+    let eos = config.get("eos_token").and_then(content);
+    let chat = chat(label, read, &config)?;
+    Ok(Tokenizer::trained(tokenizer, &eos.unwrap_or_else(|| END_OF_TEXT.to_string()), chat))
+}
+
+/// The text of the chat template, where there is one: of its own file, else of the configuration, whose template for use
+/// without tools counts where it has several.
+fn chat(label: &str, read: Read, config: &Value) -> Result<Option<Chat>> {
+    let of = |tree: &Value| match tree.get("chat_template")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(all) => {
+            let default = all.iter().find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
+            Some(default?.get("template")?.as_str()?.to_string())
+        }
+        _ => None,
+    };
+    let source = match read(CHAT)?.filter(|text| !text.trim().is_empty()) {
+        Some(text) => Some(text),
+        None => of(config).or(json(label, CHAT_JSON, read)?.as_ref().and_then(of)),
+    };
+    let named = NAMED.iter().filter_map(|name| Some((name.to_string(), content(config.get(*name)?)?)));
+    Ok(source.map(|source| Chat { source, special: named.collect() }))
 }
 
 /// GPT-2's byte-level BPE: no prefix space; `<|endoftext|>` is special where the files do not name all of the beginning
 /// of text, the end of text and the unknown token (OPT's name `</s>` for all three).
-fn byte_level_bpe(label: &str, read: Read, config: &Value, special: &Value) -> Result<tokenizers::Tokenizer> {
+fn byte_level_bpe(label: &str, read: Read, config: &Value) -> Result<tokenizers::Tokenizer> {
     let (Some(vocab), Some(merges)) = (read(VOCAB)?, read(MERGES)?) else {
-        bail!(
-            "no tokenizer in {label}: looked for {TOKENIZER}, and for {VOCAB} with {MERGES}; a sentencepiece tokenizer.model alone is not read: transformers' save_pretrained writes {TOKENIZER} of it"
-        )
+        bail!("no tokenizer in {label}: looked for {TOKENIZER}, for {VOCAB} with {MERGES}, and for a tokenizer.model")
     };
     // Other byte-level tokenizers split texts by patterns of their own, which these two files do not hold.
     if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
@@ -86,66 +115,113 @@ fn byte_level_bpe(label: &str, read: Read, config: &Value, special: &Value) -> R
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
-    let named = |key: &str| [config, special].iter().any(|tree| tree.get(key).and_then(content).is_some());
+    let named = |key: &str| config.get(key).and_then(content).is_some();
     if !["bos_token", "eos_token", "unk_token"].into_iter().all(named) {
-        add(&mut tokenizer, AddedToken::from(END_OF_TEXT, true), None).with_context(|| label.to_string())?;
+        add(&mut tokenizer, &[AddedToken::from(END_OF_TEXT, true)]).with_context(|| label.to_string())?;
     }
     Ok(tokenizer)
 }
 
-/// Tokens that lie beside the vocabulary, in the order of their ids; then named special tokens.
-fn add_tokens(
-    tokenizer: &mut tokenizers::Tokenizer,
-    label: &str,
-    read: Read,
-    config: &Value,
-    special: &Value,
-) -> Result<()> {
-    let mut numbered: BTreeMap<u32, (AddedToken, &str)> = BTreeMap::new();
-    if let Some(text) = read(ADDED)? {
-        for (name, id) in parse::<BTreeMap<String, u32>>(label, ADDED, &text)? {
-            numbered.insert(id, (AddedToken::from(name, false), ADDED));
-        }
+/// `tokenizer_config.json` with what `special_tokens_map.json` says, which counts where the former does not describe tokens by
+/// their ids, and otherwise where it says nothing.
+fn merged(mut config: Value, special: Value) -> Value {
+    let is_whole = config.get(DECODER).is_some();
+    let Value::Object(special) = special else { return config };
+    if config.is_null() {
+        return Value::Object(special);
     }
-    if let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) {
-        for (id, token) in decoder {
-            let id = id.parse().map_err(|_| anyhow!("{label}/{CONFIG}: added_tokens_decoder: {id:?} is not an id"))?;
-            let token = describe(token)
-                .ok_or_else(|| anyhow!("{label}/{CONFIG}: added_tokens_decoder: {token} has no content"))?;
-            numbered.insert(id, (token, CONFIG));
-        }
-    }
-    for (id, (token, file)) in numbered {
-        if tokenizer.token_to_id(&token.content) == Some(id)
-            && tokenizer.get_added_vocabulary().get_vocab().contains_key(&token.content)
-        {
-            continue;
-        }
-        add(tokenizer, token, Some(id)).with_context(|| format!("{label}/{file}"))?;
-    }
-    for tree in [special, config] {
-        let single = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
-        let lists = ["additional_special_tokens", "extra_special_tokens"];
-        let named = single.iter().filter_map(|key| tree.get(key));
-        let listed = lists.iter().filter_map(|key| tree.get(key)?.as_array()).flatten();
-        for token in named.chain(listed).filter_map(describe) {
-            if !tokenizer.get_added_vocabulary().is_special_token(&token.content) {
-                add(tokenizer, token.special(true).normalized(false), None).with_context(|| label.to_string())?;
+    if let Some(map) = config.as_object_mut() {
+        for (key, value) in special {
+            match map.get_mut(&key) {
+                Some(own) if is_whole && !own.is_null() => {}
+                Some(Value::Array(own)) if key == EXTRA => {
+                    let more = value.as_array().into_iter().flatten().filter(|token| !own.contains(token)).cloned();
+                    own.extend(more.collect::<Vec<_>>());
+                }
+                _ => drop(map.insert(key, value)),
             }
         }
     }
-    Ok(())
+    config
 }
 
-/// Adds one token, and checks that it got the id that a file gives it.
-fn add(tokenizer: &mut tokenizers::Tokenizer, token: AddedToken, id: Option<u32>) -> Result<()> {
-    let content = token.content.clone();
-    tokenizer.add_tokens([token]).map_err(|e| anyhow!("cannot add token {content:?}: {e}"))?;
-    match (id, tokenizer.token_to_id(&content)) {
-        (Some(wanted), Some(got)) if wanted != got => {
-            bail!("token {content:?} has id {wanted} in the file, the vocabulary allows {got}")
+/// Special tokens that a config names: those of every tokenizer first, those of a kind of model, lists and maps of others.
+fn named(config: &Value) -> Vec<AddedToken> {
+    let Some(map) = config.as_object() else { return Vec::new() };
+    let usual = NAMED.iter().filter_map(|key| map.get(*key));
+    let own = map
+        .iter()
+        .filter(|(key, value)| key.ends_with("_token") && value.is_string() && !NAMED.contains(&key.as_str()));
+    let own = own.map(|(_, value)| value);
+    let is_set = |value: &&Value| value.as_array().is_none_or(|list| !list.is_empty()) && !value.is_null();
+    // The second is the older name of the first.
+    let extra = [EXTRA, "additional_special_tokens"].iter().find_map(|key| map.get(*key).filter(is_set));
+    let of = |value: Option<&Value>| -> Vec<Value> {
+        match value {
+            Some(Value::Array(list)) => list.clone(),
+            Some(Value::Object(names)) => names.values().cloned().collect(),
+            _ => Vec::new(),
         }
-        _ => Ok(()),
+    };
+    let listed = of(map.get("model_specific_special_tokens")).into_iter().chain(of(extra));
+    usual
+        .chain(own)
+        .cloned()
+        .chain(listed)
+        .filter_map(|value| describe(&value))
+        .map(|token| token.special(true))
+        .collect()
+}
+
+/// Tokens that lie beside the vocabulary, in the order of their ids; then named special tokens.
+fn add_tokens(tokenizer: &mut tokenizers::Tokenizer, label: &str, read: Read, config: &Value) -> Result<()> {
+    let named = named(config);
+    let known = tokenizer.get_added_tokens_decoder();
+    let mut numbered: BTreeMap<u32, (AddedToken, &str)> = BTreeMap::new();
+    if let Some(text) = read(ADDED)? {
+        for (name, id) in parse::<BTreeMap<String, u32>>(label, ADDED, &text)? {
+            // The file has no flags, so a token that is there keeps its own.
+            if known.get(&id).is_none_or(|token| token.content != name) {
+                let is_special = named.iter().any(|token| token.content == name);
+                numbered.insert(id, (AddedToken::from(name, is_special), ADDED));
+            }
+        }
+    }
+    if let Some(decoder) = config.get(DECODER).and_then(Value::as_object) {
+        for (id, token) in decoder {
+            let id = id.parse().map_err(|_| anyhow!("{label}/{CONFIG}: {DECODER}: {id:?} is not an id"))?;
+            let token =
+                describe(token).ok_or_else(|| anyhow!("{label}/{CONFIG}: {DECODER}: {token} has no content"))?;
+            numbered.insert(id, (token, CONFIG));
+        }
+    }
+    numbered.retain(|id, (token, _)| known.get(id) != Some(token));
+    let tokens: Vec<AddedToken> = numbered.values().map(|(token, _)| token.clone()).collect();
+    add(tokenizer, &tokens).with_context(|| label.to_string())?;
+    for (id, (token, file)) in &numbered {
+        match tokenizer.token_to_id(&token.content) {
+            Some(got) if got != *id => {
+                let content = &token.content;
+                bail!("{label}/{file}: token {content:?} has id {id} in the file, the vocabulary allows {got}")
+            }
+            _ => {}
+        }
+    }
+    let known = tokenizer.get_added_tokens_decoder();
+    let known: BTreeMap<&str, &AddedToken> = known.values().map(|token| (token.content.as_str(), token)).collect();
+    let missing = named.into_iter().filter_map(|token| match known.get(token.content.as_str()) {
+        Some(own) if own.special => None,
+        Some(own) => Some((*own).clone().special(true)),
+        None => Some(token.normalized(false)),
+    });
+    add(tokenizer, &missing.collect::<Vec<_>>()).with_context(|| label.to_string())
+}
+
+/// Adds tokens; one that is there already gets the flags that it has here.
+fn add(tokenizer: &mut tokenizers::Tokenizer, tokens: &[AddedToken]) -> Result<()> {
+    match tokens.is_empty() {
+        true => Ok(()),
+        false => tokenizer.add_tokens(tokens.to_vec()).map(drop).map_err(|e| anyhow!("cannot add tokens: {e}")),
     }
 }
 
@@ -162,7 +238,8 @@ fn content(value: &Value) -> Option<String> {
 }
 
 fn json(label: &str, name: &str, read: Read) -> Result<Option<Value>> {
-    read(name)?.map(|text| parse(label, name, &text)).transpose()
+    let text = read(name)?;
+    text.map(|text| limber_core::json::parse(&text).map_err(|e| anyhow!("{label}/{name}: {e}"))).transpose()
 }
 
 /// JSON whose errors name file, line and column.
@@ -187,9 +264,8 @@ mod tests {
                 assert!(message.contains(part), "{message:?} lacks {part:?}");
             }
         };
-        check(&[], &["no tokenizer in folder", TOKENIZER, VOCAB, MERGES]);
+        check(&[], &["no tokenizer in folder", TOKENIZER, VOCAB, MERGES, "tokenizer.model"]);
         check(&[(VOCAB, "{}")], &["no tokenizer in folder", MERGES]);
-        check(&[("tokenizer.model", "")], &["sentencepiece tokenizer.model", TOKENIZER]);
         let qwen = r#"{"tokenizer_class": "Qwen2Tokenizer"}"#;
         check(
             &[(VOCAB, "{}"), (MERGES, ""), (CONFIG, qwen)],

@@ -113,8 +113,13 @@ impl<'a> TextStream<'a> {
         if !last && text.ends_with(char::REPLACEMENT_CHARACTER) {
             return Ok(String::new());
         }
+        // Where the new ids change what the others were, they are shown alone.
+        let text = match text.strip_prefix(&before) {
+            Some(rest) => rest.to_string(),
+            None => decode(&self.held)?,
+        };
         self.shown = std::mem::take(&mut self.held);
-        Ok(text.strip_prefix(&before).unwrap_or(&text).to_string())
+        Ok(text)
     }
 }
 

@@ -7,13 +7,13 @@
 //! This is transformers' `tokenizer(text, add_special_tokens=False)` and
 //! `decode(ids, clean_up_tokenization_spaces=False)`.
 
+use super::chat::ChatTemplate;
 use super::folder;
 use super::stream::TextStream;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use limber_core::WeightSource;
-use limber_core::bounded::{self, TEXT_LIMIT, without_mark};
-use std::collections::BTreeSet;
-use std::fs::File;
+use limber_core::bounded::without_mark;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What stands for the end of a text where a tokenizer does not say otherwise (GPT-2's).
@@ -28,6 +28,16 @@ pub struct Tokenizer {
     pub(super) inner: Inner,
     eos: Option<u32>,
     limit: u32,
+    chat: Option<Chat>,
+}
+
+/// A chat template as its file has it.
+#[derive(Debug, Clone)]
+pub(super) struct Chat {
+    /// The template's text.
+    pub(super) source: String,
+    /// Special tokens by name.
+    pub(super) special: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,22 +49,13 @@ pub(super) enum Inner {
 }
 
 impl Tokenizer {
-    /// The tokenizer of a checkpoint folder: `tokenizer.json`, else `vocab.json` and `merges.txt`.
+    /// The tokenizer of a checkpoint folder: `tokenizer.json`, else `vocab.json` and `merges.txt`, else `tokenizer.model`.
     ///
     /// # Errors
     /// No tokenizer in the folder (the message names the files looked for); a file that is broken.
     pub fn from_folder(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        folder::load(&path.display().to_string(), &|name| {
-            let file = path.join(name);
-            match File::open(&file).and_then(|file| bounded::text(file, TEXT_LIMIT)) {
-                Ok(text) => Ok(Some(text)),
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                    Ok(None)
-                }
-                Err(e) => Err(anyhow!("cannot read {}: {e}", file.display())),
-            }
-        })
+        folder::load(&path.display().to_string(), &|name| Ok(limber_weights::document(path, name)?))
     }
 
     /// The tokenizer that lies beside a model's weights.
@@ -65,13 +66,26 @@ impl Tokenizer {
         folder::load(&source.label(), &|name| Ok(source.document(name)?))
     }
 
-    /// The tokenizer of a `tokenizer.json` in memory.
+    /// The tokenizer of a `tokenizer.json` or a `tokenizer.model` in memory.
     ///
     /// # Errors
     /// Bytes that are no such file.
-    pub fn from_bytes(json: &[u8]) -> Result<Self> {
-        let json = std::str::from_utf8(without_mark(json)).context("tokenizer.json in memory is not UTF-8")?;
-        folder::load("memory", &|name| Ok((name == folder::TOKENIZER).then(|| json.to_string())))
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(without_mark(bytes)).ok().filter(|text| text.trim_start().starts_with('{'));
+        let (tokenizer, config) = match text {
+            Some(text) => (text.to_string(), None),
+            None => {
+                let made = limber_weights::tokenizer_documents(bytes, &serde_json::Value::Null, None);
+                let (tokenizer, config) =
+                    made.map_err(|e| anyhow!("no tokenizer.json, and as a tokenizer.model {e}"))?;
+                (tokenizer, Some(config))
+            }
+        };
+        folder::load("memory", &|name| match name {
+            folder::TOKENIZER => Ok(Some(tokenizer.clone())),
+            folder::CONFIG => Ok(config.clone()),
+            _ => Ok(None),
+        })
     }
 
     /// The whole tokenizer as a `tokenizer.json`; None of a stand-in.
@@ -85,11 +99,11 @@ impl Tokenizer {
     /// A stand-in for random models without a folder: one id a byte, beside the model's own end of text.
     /// Every id of `vocab` may be sampled; one that is no byte decodes to a visible `<1234>`.
     pub fn stand_in(vocab: usize, eos: Option<u32>) -> Self {
-        Self { inner: Inner::StandIn, eos, limit: u32::try_from(vocab).unwrap_or(u32::MAX) }
+        Self { inner: Inner::StandIn, eos, limit: u32::try_from(vocab).unwrap_or(u32::MAX), chat: None }
     }
 
     /// A trained tokenizer with the end of text `eos`.
-    pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str) -> Self {
+    pub(super) fn trained(tokenizer: tokenizers::Tokenizer, eos: &str, chat: Option<Chat>) -> Self {
         let eos = tokenizer.token_to_id(eos);
         // GPT-J's tokenizer names the unused rows of its table, so that their number is a round one.
         let vocab = tokenizer.get_vocab(true);
@@ -98,7 +112,7 @@ impl Tokenizer {
         let special =
             tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
         let bytes = matches!(tokenizer.get_decoder(), Some(tokenizers::DecoderWrapper::ByteLevel(_)));
-        Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit }
+        Self { inner: Inner::Trained { tokenizer: Box::new(tokenizer), special, bytes }, eos, limit, chat }
     }
 
     /// The ids of `text`: special tokens inside it are recognised, none is added.
@@ -139,6 +153,12 @@ impl Tokenizer {
     /// # Errors
     /// A token that the tokenizer's decoder refuses.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // A decoder with rules of its own sees all ids at once: it makes a character of none of the bytes in a row that are
+        // not UTF-8 as a whole, which a stream cannot know in time.
+        if let Inner::Trained { tokenizer, special, bytes: false } = &self.inner {
+            let shown: Vec<u32> = ids.iter().filter(|id| !(skip_special && special.contains(id))).copied().collect();
+            return tokenizer.decode(&shown, skip_special).map_err(|e| anyhow!("cannot decode {ids:?}: {e}"));
+        }
         let mut stream = self.stream(skip_special);
         let mut text = String::new();
         for id in ids {
@@ -148,7 +168,8 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// Decodes id after id; what it gives together is what [`Self::decode`] gives.
+    /// Decodes id after id; what it gives together is what [`Self::decode`] gives, save that bytes in a row that are not UTF-8
+    /// as a whole may have given characters before that showed.
     pub fn stream(&self, skip_special: bool) -> TextStream<'_> {
         TextStream::new(self, skip_special)
     }
@@ -183,6 +204,28 @@ impl Tokenizer {
             Inner::StandIn if token == END_OF_TEXT => self.eos,
             Inner::StandIn => None,
         }
+    }
+
+    /// Whether an id is a special token, which texts do not show.
+    pub fn is_special(&self, id: u32) -> bool {
+        match &self.inner {
+            Inner::Trained { special, .. } => special.contains(&id),
+            Inner::StandIn => self.eos == Some(id),
+        }
+    }
+
+    /// The template that makes a text of a conversation.
+    ///
+    /// # Errors
+    /// A tokenizer without one, a text that is no template.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        let Some(Chat { source, special }) = &self.chat else {
+            bail!(
+                "the tokenizer has no chat template: looked for chat_template.jinja, and for chat_template in \
+                 tokenizer_config.json; instruction-tuned models have one"
+            )
+        };
+        ChatTemplate::new(source, special.clone())
     }
 
     /// Whether this stands in for a tokenizer that is not there.

@@ -28,6 +28,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// AdamW's moments.
+const MOMENTS: &str = "optimizer.safetensors";
+
 /// What `state.json` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -103,7 +106,7 @@ pub fn save(
         };
         moments.extend(standard.values().map(of));
     }
-    weights::save(&part.path().join("optimizer.safetensors"), &moments, &BTreeMap::new())?;
+    weights::save(&part.path().join(MOMENTS), &moments, &BTreeMap::new())?;
     let write = |name: &str, text: &str| -> Result<()> {
         let path = part.path().join(name);
         weights::replace(&path, text.as_bytes())
@@ -124,24 +127,82 @@ pub fn save(
     Ok(to)
 }
 
-/// Takes up the newest checkpoint: variables and moments are set, the state is given back, and what features of width
-/// `width` are standardised by.
+/// The checkpoint that a resumed run goes on from.
+#[derive(Debug)]
+pub struct Newest {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Newer ones that cannot be read, each with the reason.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+/// The newest checkpoint that is whole; None where there is no checkpoint at all.
 ///
 /// # Errors
-/// No checkpoint, one that cannot be read, or one of a run with other settings.
+/// A folder that cannot be listed, checkpoints none of which can be read.
+pub fn newest(output: &Path) -> Result<Option<Newest>> {
+    let mut damaged: Vec<(PathBuf, String)> = Vec::new();
+    for (_, folder) in steps(output)?.into_iter().rev() {
+        match check(&folder) {
+            Ok(()) => return Ok(Some(Newest { folder, damaged })),
+            Err(error) => damaged.push((folder, format!("{error:#}"))),
+        }
+    }
+    let Some((folder, reason)) = damaged.first() else { return Ok(None) };
+    bail!(
+        "cannot resume from {}: {reason}; {} to begin anew remove {}, or name another train.output",
+        folder.display(),
+        if damaged.len() == 1 { "there is no other checkpoint:" } else { "nor can an earlier checkpoint be read:" },
+        checkpoints(output).display()
+    )
+}
+
+/// Whether all files of a checkpoint can be read, as far as their headers tell.
+fn check(folder: &Path) -> Result<()> {
+    state(folder)?;
+    config::load(&folder.join(CONFIG), &[])?;
+    for name in [STITCH, MOMENTS] {
+        weights::open(&path_spec(&folder.join(name))?, &[], Path::new(""))?;
+    }
+    Ok(())
+}
+
+fn state(folder: &Path) -> Result<State> {
+    let path = folder.join("state.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Puts damaged checkpoints aside, where no run looks for them, and says so.
+///
+/// # Errors
+/// A folder that cannot be renamed.
+pub fn set_aside(damaged: &[(PathBuf, String)]) -> Result<()> {
+    for (from, _) in damaged {
+        let to = from.with_added_extension("damaged");
+        // One of that step was put aside before: what is in it is of no more use.
+        if to.exists() {
+            fs::remove_dir_all(&to).with_context(|| format!("cannot replace {}", to.display()))?;
+        }
+        fs::rename(from, &to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
+    }
+    Ok(())
+}
+
+/// Takes up the checkpoint in the folder `newest` of the run in `output`: variables and moments are set, the state is given
+/// back, and what features of width `width` are standardised by.
+///
+/// # Errors
+/// A checkpoint of a run with other settings, or one that cannot be read.
 pub fn restore(
-    output: &Path,
+    (output, newest): (&Path, &Path),
     optimizer: &mut Optimizer,
     config: &Config,
     ranks: usize,
     model: &Model,
 ) -> Result<(State, Option<Standard>)> {
-    let Some((_, newest)) = steps(output)?.pop() else {
-        bail!("{} holds no checkpoint to resume from", checkpoints(output).display())
-    };
     let context = || format!("cannot resume from {}", newest.display());
-    let text = fs::read_to_string(newest.join("state.json")).with_context(context)?;
-    let state: State = serde_json::from_str(&text).with_context(context)?;
+    let state = state(newest).with_context(context)?;
     if state.ranks != ranks {
         bail!(
             "{}: it trained with {} processes and has {ranks} now; a resumed run keeps their number",
@@ -175,7 +236,7 @@ pub fn restore(
     }
     let open = |name: &str| weights::open(&path_spec(&newest.join(name))?, &[], Path::new(""));
     let stitch = open(STITCH).with_context(context)?;
-    let moments = open("optimizer.safetensors").with_context(context)?;
+    let moments = open(MOMENTS).with_context(context)?;
     let is_standardised = config.train.as_ref().is_some_and(|train| train.standardise);
     for (name, var) in optimizer.variables() {
         let values = match is_standardised {

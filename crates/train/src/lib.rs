@@ -123,23 +123,37 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
     }
     let config = &config;
     let mut model = Model::load(config, registry)?;
-    model.offline(options.offline || weights::hub::is_offline());
+    model.offline(options.offline || limber_hub::is_offline());
     let adam = AdamW { betas: settings.betas, eps: settings.eps, weight_decay: settings.weight_decay };
     let mut optimizer = Optimizer::new(adam, model.stitch().variables());
     let mut state = State { step: 0, seed: settings.seed, skipped: 0, samples: 0, ranks: ranks.size() };
     let reading = Reader::new(&model, config, &data, set.len())?;
     let ground = Ground { model: &model, config, settings: &settings, set: set.as_ref(), reading: &reading, ranks };
     let standard;
+    let mut damaged = Vec::new();
     if options.resume {
-        (state, standard) = checkpoint::restore(&output, &mut optimizer, config, ranks.size(), &model)?;
+        let Some(newest) = checkpoint::newest(&output)? else {
+            bail!("{} holds no checkpoint to resume from", run_folder::checkpoints(&output).display())
+        };
+        let from = (output.as_path(), newest.folder.as_path());
+        (state, standard) = checkpoint::restore(from, &mut optimizer, config, ranks.size(), &model)?;
+        damaged = newest.damaged;
     } else {
         standard = ground.prepare(&mut |done, of| watch(Event::Fitting(done, of)))?;
     }
-    let learner = &Learner::new(&model, &settings, standard)?;
-    let started = Started::new(&ground, learner, state.step)?;
+    let learner = &Learner::new(&model, standard);
+    let mut started = Started::new(&ground, learner, state.step)?;
+    let step = state.step;
+    started.notes.extend(damaged.iter().map(|(folder, reason)| {
+        format!(
+            "the checkpoint {} cannot be read, so that the run goes on from step {step}: {reason}",
+            folder.display()
+        )
+    }));
     watch(Event::Started(&started));
-    agree(ranks, config, &optimizer, state.step)?;
+    agree(ranks, config, &optimizer, step)?;
     if ranks.rank() == 0 {
+        checkpoint::set_aside(&damaged)?;
         write_config(&output, own)?;
     }
     let mut best = Best::open(&output, settings.validate.as_ref(), options.resume);
@@ -163,18 +177,20 @@ pub fn train(config: &Config, registry: &Registry, options: &Options, watch: &mu
         watch(Event::Validated(&validated));
         Ok(())
     };
+    // One process that is asked to stop stops all of them after the same micro-batch.
+    let asked = || -> Result<bool> {
+        let mut stop = [f64::from(u8::from(options.stop.load(Ordering::Relaxed)))];
+        ranks.sum_exact(&mut stop)?;
+        Ok(stop[0] > 0.0)
+    };
     loader.run(|| {
         if run.state.step == 0 {
             look(&run, &mut log, watch)?;
         }
         while run.state.step < settings.steps {
-            // One process that is asked to stop stops all of them after the same step.
-            let mut stop = [f64::from(u8::from(options.stop.load(Ordering::Relaxed)))];
-            ranks.sum_exact(&mut stop)?;
-            if stop[0] > 0.0 {
+            let Some(record) = run.step(&loader, log.as_mut(), data.max_skipped, &asked)? else {
                 return Err(Interrupted { step: run.state.step, at: run.save()? }.into());
-            }
-            let record = run.step(&loader, log.as_mut(), data.max_skipped)?;
+            };
             watch(Event::Step(&record));
             // Before the checkpoint, so that a resumed run has every look that lies behind it.
             look(&run, &mut log, watch)?;
@@ -230,17 +246,17 @@ fn agree(ranks: &dyn Ranks, config: &Config, optimizer: &Optimizer, step: usize)
 /// the newest checkpoint where a run is resumed.
 ///
 /// # Errors
-/// A folder of checkpoints that cannot be listed.
+/// A folder of checkpoints that cannot be listed, checkpoints none of which can be read.
 pub fn starting(config: &Config, resume: bool) -> Result<Config> {
     let Some(settings) = &config.train else { return Ok(config.clone()) };
     let mut config = config.clone();
     let newest = match &settings.output {
-        Some(output) if resume => run_folder::steps(&config.resolve(output))?.pop(),
+        Some(output) if resume => checkpoint::newest(&config.resolve(output))?,
         _ => None,
     };
     let random = Some(WeightSpec::Random(settings.seed));
     config.stitch.weights = match (newest, settings.start) {
-        (Some((_, folder)), _) => Some(checkpoint::path_spec(&std::path::absolute(folder.join(STITCH))?)?),
+        (Some(newest), _) => Some(checkpoint::path_spec(&std::path::absolute(newest.folder.join(STITCH))?)?),
         (None, Start::Stitch) => config.stitch.weights.or(random),
         (None, Start::Random | Start::Fit) => random,
     };

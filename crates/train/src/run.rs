@@ -46,11 +46,18 @@ struct Together {
 }
 
 impl Run<'_> {
-    /// One optimiser step over `accumulate` micro-batches of every process; `log` is there in rank 0 alone.
+    /// One optimiser step over `accumulate` micro-batches of every process; `log` is there in rank 0 alone. None where `asked`
+    /// says between two micro-batches that the run shall end: the step has not been made then, and a resumed run makes it.
     ///
     /// # Errors
     /// A value that is not finite, too many corrupt items, what the components report.
-    pub fn step(&mut self, loader: &Loader, log: Option<&mut Log>, max_skipped: f64) -> Result<Record> {
+    pub fn step(
+        &mut self,
+        loader: &Loader,
+        log: Option<&mut Log>,
+        max_skipped: f64,
+        asked: &dyn Fn() -> Result<bool>,
+    ) -> Result<Option<Record>> {
         let (step, settings, ranks) = (self.state.step, self.settings, self.ranks);
         let context = || format!("step {step}");
         let normalise = match self.config.compat {
@@ -61,6 +68,9 @@ impl Run<'_> {
         let mut gradients = Gradients::new();
         let (mut micros, mut names, mut skipped, mut data_s) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
         for micro in 0..settings.accumulate {
+            if asked()? {
+                return Ok(None);
+            }
             let waiting = Instant::now();
             let samples = self.samples(loader, names.len(), &mut skipped, max_skipped).with_context(context);
             if let (Err(_), Some(log)) = (&samples, &log) {
@@ -108,7 +118,7 @@ impl Run<'_> {
         if let Some(log) = log {
             log.step(&record)?;
         }
-        Ok(record)
+        Ok(Some(record))
     }
 
     /// Sums gradients and counts over the processes; rank 0 hears of what each of them passed over.

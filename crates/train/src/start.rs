@@ -12,6 +12,7 @@ use limber_data::{Dataset, Loader, Order, Sample};
 use limber_pipeline::Reader;
 use limber_pipeline::model::Model;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Items whose features are measured to standardise them.
 const MEASURED: usize = 256;
@@ -57,7 +58,7 @@ impl Ground<'_> {
             let mut done = 0;
             while done < items {
                 let now = batch.min(items - done);
-                each((0..now).map(|_| loader.next()).collect::<Result<_>>()?)?;
+                each((0..now).map(|_| loader.next()).collect::<Result<_>>().context(OfData)?)?;
                 done += now;
             }
             Ok(())
@@ -78,15 +79,18 @@ impl Ground<'_> {
         }
         if settings.start == Start::Fit && speaks {
             let how = (Method::Ridge { lambda: 1.0 }, Some(FITTED));
-            fit::fit_into(self.model, self.config, self.set, how, watch).context("train.start: fit")?;
+            in_setting("train.start: fit", fit::fit_into(self.model, self.config, self.set, how, watch))?;
         }
-        let standard = if settings.standardise { Some(self.measure().context("train.standardise")?) } else { None };
+        let standard = match settings.standardise {
+            true => Some(in_setting("train.standardise", self.measure())?),
+            false => None,
+        };
         if let Some(standard) = standard.as_ref().filter(|_| !is_drawn || settings.start == Start::Fit) {
             standard.unfold(&variables)?;
         }
         if settings.match_norm && is_drawn && speaks {
-            let learner = Learner::new(self.model, settings, standard.clone())?;
-            let norms = self.norms(&learner).context("train.match_norm")?;
+            let learner = Learner::new(self.model, standard.clone());
+            let norms = in_setting("train.match_norm", self.norms(&learner))?;
             scale(&variables, norms.word / norms.prefix)?;
         }
         self.share(&variables)?;
@@ -133,7 +137,9 @@ impl Ground<'_> {
         let (mut prefix, mut word) = ((0.0, 0usize), (0.0, 0usize));
         self.samples(COMPARED, &mut |samples| {
             add_norms(&learner.prefix(&inputs(&samples), Mode::Inference)?.detach(), &mut prefix)?;
-            samples.iter().try_for_each(|sample| add_norms(&self.model.language().embed(&sample.ids)?, &mut word))
+            samples.iter().try_for_each(|sample| {
+                add_norms(&self.model.language().embed(&sample.tokens.learned_ids())?, &mut word)
+            })
         })?;
         let mean = |(sum, count): (f64, usize)| sum / count.max(1) as f64;
         let norms = Norms { prefix: mean(prefix), word: mean(word) };
@@ -147,6 +153,21 @@ impl Ground<'_> {
         }
         Ok(norms)
     }
+}
+
+/// The section whose items could not be read, whichever setting asked for them.
+#[derive(Debug, Clone, Copy)]
+pub struct OfData;
+
+impl fmt::Display for OfData {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("section \"data\"")
+    }
+}
+
+/// Names the setting of an error that is its own.
+fn in_setting<T>(setting: &'static str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| if error.is::<OfData>() { error } else { error.context(setting) })
 }
 
 fn inputs(samples: &[Sample]) -> Vec<Tensor> {

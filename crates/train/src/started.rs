@@ -38,7 +38,8 @@ impl Started {
         let parameters = model.stitch().variables().values().map(|var| var.elem_count()).sum();
         // What is wrong with an item is told where it is trained on.
         let norms = ground.norms(learner).ok();
-        let prefix = model.stitch().prefix_spec(model.feature_spec().tokens).tokens + learner.prompt_tokens()?;
+        let prefix =
+            model.stitch().prefix_spec(model.feature_spec().tokens).tokens + ground.reading.texts().prompt_tokens();
         let sizes = Sizes {
             weights: model.vision().bytes() + model.language().bytes(),
             parameters: parameters as u64,
@@ -95,6 +96,19 @@ fn notes(config: &Config) -> Vec<String> {
             "the stitch learns captions after {prompt:?} (train.prompt) and is asked for them after {:?} (prompt)",
             config.prompt
         ));
+    }
+    if train.chat != config.generate.chat {
+        notes.push(format!(
+            "the stitch learns with train.chat {} and is asked with generate.chat {}",
+            train.chat, config.generate.chat
+        ));
+    }
+    if train.prompt.as_ref().is_some_and(|prompt| prompt.ends_with(' ')) {
+        notes.push(
+            "train.prompt ends in a space, which most tokenizers take for the beginning of the next word: without it, captions \
+             get a space of their own"
+                .to_string(),
+        );
     }
     notes
 }

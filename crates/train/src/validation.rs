@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use limber_config::{Config, Validate};
 use limber_core::Mode;
 use limber_data::{self as data, Dataset, Loader, Order, Sample};
-use limber_pipeline::generation::{Prompt, Request, generate};
+use limber_pipeline::generation::{Request, generate};
 use limber_pipeline::model::Model;
 use limber_pipeline::{Reader, Thumbnail};
 use std::cell::Cell;
@@ -107,7 +107,7 @@ impl<'a> Validation<'a> {
         }
         let inputs: Vec<_> = samples.iter().map(|sample| sample.input.clone()).collect();
         let prefixes = learner.prefix(&inputs, Mode::Inference)?.detach();
-        let prompt = Prompt::caption(&config.prompt)?;
+        let prompt = model.prompt_of_caption(config)?;
         let prompts = (0..samples.len()).map(|row| model.embed_prompt(&prompt, &[prefixes.get(row)?]));
         let prompts = prompts.collect::<Result<Vec<_>>>()?;
         let longest = prompts.iter().map(|p| p.dim(1)).collect::<candle_core::Result<Vec<_>>>()?;
@@ -119,8 +119,8 @@ impl<'a> Validation<'a> {
         let said = samples.iter().zip(told).enumerate().map(|(at, (sample, generation))| {
             Ok(Said {
                 item: sample.name.clone(),
-                caption: tokenizer.decode(&sample.ids, true)?.trim().to_string(),
-                text: tokenizer.decode(&generation.tokens, true)?.trim().to_string(),
+                caption: tokenizer.decode(&sample.tokens.learned_ids(), true)?.trim().to_string(),
+                text: generation.text(tokenizer)?,
                 image: is_first.then(|| self.image(model, at as u64, &sample.name)).flatten(),
             })
         });

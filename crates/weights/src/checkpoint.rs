@@ -100,7 +100,7 @@ impl WeightSource for Checkpoint {
         let own = self.contents.documents.as_ref().map(|of| of(name)).transpose();
         match own.map_err(|message| unreadable(self.label.clone(), message))?.flatten() {
             Some(text) => Ok(Some(text)),
-            None => self.folder.text(name),
+            None => self.folder.document(name),
         }
     }
 }

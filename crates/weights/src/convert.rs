@@ -8,13 +8,15 @@ use super::gguf::{self, Architecture, Form};
 use super::stored::StoredTensor;
 use super::torch;
 use super::write::{Planned, fill, header, sort};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use half::f16;
-use limber_core::WeightType;
 use limber_core::weights::{FrozenData, WeightSource};
-use std::collections::{BTreeMap, HashMap};
+use limber_core::{ModelConfig, WeightType};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
+
+type Tensors = BTreeMap<String, StoredTensor>;
 
 /// The file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +26,8 @@ pub enum Container {
     Safetensors,
     /// PyTorch's zip pickle of a state dict, which has no metadata.
     Torch,
+    /// The `model.safetensors` of a folder that transformers opens: every tensor in a type and a layout that it knows.
+    Transformers,
 }
 
 /// How a checkpoint is converted.
@@ -71,7 +75,13 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(ConvertProgress),
 ) -> Result<ConvertSummary> {
-    let all = laid_out(checkpoint, options.dtype)?;
+    let (all, transposed) = match options.to {
+        Container::Transformers => {
+            let (all, transposed) = plain(checkpoint, options.dtype)?;
+            (Some(all), transposed)
+        }
+        _ => (laid_out(checkpoint, options.dtype)?, BTreeSet::new()),
+    };
     let stored = all.as_ref().unwrap_or(checkpoint.stored());
     let mut summary = ConvertSummary::default();
     let mut planned = Vec::new();
@@ -87,7 +97,11 @@ pub fn convert(
                 None => drop(seen.insert(tensor.identity(), name)),
             }
         }
-        planned.push(plan(name, tensor, options.dtype));
+        let mut part = plan(name, tensor, options.dtype);
+        if transposed.contains(name) {
+            part.shape.reverse();
+        }
+        planned.push(part);
     }
     sort(&mut planned);
     summary.tensors = planned.len();
@@ -99,8 +113,13 @@ pub fn convert(
     let mut done = 0;
     let mut each = |part: &Planned, out: &mut dyn Write| -> Result<()> {
         let label = || format!("{}: tensor {:?}", checkpoint.label(), part.name);
-        let tensor = &stored[part.name];
-        write_one(out, tensor, target(part.name, tensor, options.dtype), part.bytes).with_context(label)?;
+        let mut tensor = stored[part.name].clone();
+        let target = target(part.name, &tensor, options.dtype);
+        if transposed.contains(part.name) {
+            tensor =
+                tensor.dense().and_then(|tensor| tensor.transposed()).map_err(|e| anyhow!(e)).with_context(label)?;
+        }
+        write_one(out, &tensor, target, part.bytes).with_context(label)?;
         done += part.bytes as u64;
         progress(ConvertProgress { tensor: part.name, done, total: summary.bytes });
         Ok(())
@@ -119,13 +138,13 @@ pub fn convert(
 
 /// All tensors with GPT-2's matrices transposed, where they are to be quantised: blocks lie along the rows that are
 /// read, and a quantised matrix cannot be transposed when it is loaded. None where all stay as they are.
-fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<BTreeMap<String, StoredTensor>>> {
+fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option<Tensors>> {
     if !dtype.is_some_and(WeightType::is_quantised) {
         return Ok(None);
     }
-    let Some(text) = checkpoint.document("config.json")? else { return Ok(None) };
-    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let Some(architecture) = config["model_type"].as_str().and_then(Architecture::of) else { return Ok(None) };
+    // What is beside the weights may be no description of a decoder.
+    let Ok(Some(config)) = ModelConfig::read(checkpoint) else { return Ok(None) };
+    let Some(architecture) = config.model_type().and_then(Architecture::of) else { return Ok(None) };
     let mut all = BTreeMap::new();
     for (name, tensor) in checkpoint.stored() {
         match architecture.file_name(name) {
@@ -138,6 +157,27 @@ fn laid_out(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<Option
         }
     }
     Ok(Some(all))
+}
+
+/// All tensors as transformers reads them, and those that are still to be transposed when they are written, one at a time.
+fn plain(checkpoint: &Checkpoint, dtype: Option<WeightType>) -> Result<(Tensors, BTreeSet<String>)> {
+    const DENSE: &str = "transformers reads f32, f16 and bf16: set one of them as the type";
+    if let Some(dtype) = dtype.filter(|dtype| dtype.is_quantised()) {
+        bail!("{}: the type is {}, {DENSE}", checkpoint.label(), dtype.name())
+    }
+    let (mut all, mut transposed) = (BTreeMap::new(), BTreeSet::new());
+    for (name, tensor) in checkpoint.stored() {
+        let coded = tensor.element.weight_type().filter(|dtype| dtype.is_quantised());
+        if let (Some(coded), None) = (coded, dtype) {
+            bail!("{}: tensor {name:?} is of the type {}, {DENSE}", checkpoint.label(), coded.name())
+        }
+        let own = name.strip_suffix(gguf::TRANSPOSED).unwrap_or(name).to_string();
+        if own != *name {
+            transposed.insert(own.clone());
+        }
+        all.insert(own, tensor.clone());
+    }
+    Ok((all, transposed))
 }
 
 /// The type that a tensor is rounded to; None where it stays as it is. Matrices alone are quantised: norms, biases,
@@ -197,7 +237,7 @@ fn check_finite(data: &FrozenData) -> Result<()> {
     for start in (0..data.elements()).step_by(BLOCK) {
         let values = data.to_f32(start..(start + BLOCK).min(data.elements()));
         if let Some(value) = values.iter().find(|x| !x.is_finite()) {
-            anyhow::bail!("the value {value} cannot be quantised, expected a finite one");
+            bail!("the value {value} cannot be quantised, expected a finite one");
         }
     }
     Ok(())
@@ -214,7 +254,7 @@ fn check_range(data: &FrozenData, rounded: &FrozenData) -> Result<()> {
         }
         let before = data.to_f32(range);
         if let Some((value, _)) = before.iter().zip(&after).find(|(b, a)| b.is_finite() && !a.is_finite()) {
-            anyhow::bail!("the value {value} does not fit f16, whose largest is {}; take bf16 or f32", f16::MAX);
+            bail!("the value {value} does not fit f16, whose largest is {}; take bf16 or f32", f16::MAX);
         }
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use super::mapped::map;
 use super::spec::is_inside;
+use super::tokenizer_model;
 use limber_core::bounded::{TEXT_LIMIT, without_mark};
+use limber_core::json;
 use limber_core::weights::{SharedBytes, WeightError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,6 +153,31 @@ impl Folder {
             Ok(text) => Ok(Some(text.to_string())),
             Err(e) => Err(unreadable(self.label(name), format!("not UTF-8 at byte {}", e.valid_up_to()))),
         }
+    }
+
+    /// A text as [`Self::text`]; of a tokenizer that lies there as `tokenizer.model` alone, what its files would say.
+    ///
+    /// # Errors
+    /// As [`Self::text`]; a model that is none.
+    pub fn document(&self, name: &str) -> Result<Option<String>, WeightError> {
+        let is_made = ["tokenizer.json", "tokenizer_config.json"].contains(&name)
+            && ["tokenizer.json", "vocab.json"].iter().all(|name| self.kind(name).is_none());
+        let model = tokenizer_model::NAMES.into_iter().find(|model| is_made && self.kind(model) == Some(Kind::File));
+        let Some(model) = model else { return self.text(name) };
+        let read = |name: &str| -> Result<serde_json::Value, WeightError> {
+            let Some(text) = self.text(name)? else { return Ok(serde_json::Value::Null) };
+            json::parse(&text).map_err(|e| unreadable(self.label(name), e.to_string()))
+        };
+        let (config, described) = (read("tokenizer_config.json")?, read("config.json")?);
+        let bytes = self.bytes(model)?;
+        let bytes = (*bytes).as_ref();
+        if bytes.len() as u64 > TEXT_LIMIT {
+            let message = format!("{} bytes, expected at most {TEXT_LIMIT} for a tokenizer", bytes.len());
+            return Err(unreadable(self.label(model), message));
+        }
+        let (tokenizer, config) = tokenizer_model::documents(bytes, &config, described["model_type"].as_str())
+            .map_err(|message| unreadable(self.label(model), message))?;
+        Ok(Some(if name == "tokenizer.json" { tokenizer } else { config }))
     }
 
     fn kind(&self, name: &str) -> Option<Kind> {

@@ -10,12 +10,12 @@
 //! listed without that prefix. Where a pickle's dictionary holds no tensor itself but a dictionary `state_dict`,
 //! `model_state_dict`, `model` or `module`, that one is listed. Other nested dictionaries give dotted names.
 
+pub mod cache;
 mod checkpoint;
 mod convert;
 mod folder;
 mod format;
 mod gguf;
-pub mod hub;
 mod mapped;
 mod nothing;
 mod pickle;
@@ -23,6 +23,7 @@ mod safetensors;
 mod sharded;
 mod spec;
 mod stored;
+mod tokenizer_model;
 mod torch;
 mod write;
 
@@ -31,14 +32,16 @@ pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, co
 pub use gguf::{DecoderDocuments, write as convert_to_gguf};
 pub use mapped::map;
 pub use safetensors::read as read_safetensors;
-pub use spec::{WebFile, WeightSpec};
+pub use sharded::shards as shard_names;
+pub use spec::{WebFile, WeightSpec, is_inside};
 pub use stored::{Element, Storage, StoredTensor};
+pub use tokenizer_model::documents as tokenizer_documents;
 pub use write::{fill, fill_through, replace, save, save_through};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use folder::Folder;
 use limber_core::random::RandomSource;
-use limber_core::weights::WeightSource;
+use limber_core::weights::{WeightError, WeightSource};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +57,15 @@ pub fn open(spec: &WeightSpec, files: &[&str], base: &Path) -> Result<Arc<dyn We
     }
 }
 
+/// A text of the folder `path` as a checkpoint in it reads it: `tokenizer.json` is made of `tokenizer.model` where there is
+/// none. None where there is no such file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn document(path: &Path, name: &str) -> Result<Option<String>, WeightError> {
+    Folder::disk(path).document(name)
+}
+
 /// The source of a component that reads no weights.
 pub fn none() -> Arc<dyn WeightSource> {
     Arc::new(nothing::Nothing)
@@ -67,16 +79,47 @@ pub fn open_checkpoint(spec: &WeightSpec, files: &[&str], base: &Path) -> Result
     let path = match spec {
         WeightSpec::Random(seed) => bail!("random:{seed} draws tensors when they are asked for, it has no files"),
         WeightSpec::Local(path) => base.join(path),
-        WeightSpec::Web(file) if file.here(base).is_some() => file.here(base).unwrap_or_default(),
-        WeightSpec::Hub { .. } | WeightSpec::Web(_) => hub::locate(spec, files, &hub::cache_folder()?)?,
+        WeightSpec::Web(file) => return open_file(file, files, base),
+        WeightSpec::Hub { .. } => cache::locate(spec, files, &cache::cache_folder()?)?,
     };
-    if path.is_dir() {
-        let folder = Folder::disk(&path);
-        let name = folder.choose(files)?;
+    let (folder, name) = choose(&path, files).map_err(|error| match spec {
+        WeightSpec::Local(text) if !path.exists() => anyhow!("{error}{}", WeightSpec::hub_hint(text)),
+        _ => error.into(),
+    })?;
+    Ok(format::open(folder, &name)?)
+}
+
+/// The folder and the name of the file that `path` names or holds.
+fn choose(path: &Path, files: &[&str]) -> Result<(Folder, String), WeightError> {
+    if !path.is_dir() {
+        return folder::split(path);
+    }
+    let folder = Folder::disk(path);
+    let name = folder.choose(files)?;
+    Ok((folder, name))
+}
+
+/// The local file that takes precedence over an address, with the address's sha256, or else the one in the cache.
+fn open_file(file: &WebFile, files: &[&str], base: &Path) -> Result<Checkpoint> {
+    if let Some(path) = file.here(base) {
+        let (folder, name) = choose(&path, files)?;
+        let cache = cache::cache_folder().ok();
+        if let (Some(expected), Some(at)) = (&file.sha256, folder.path().map(|folder| folder.join(&name)))
+            && let Some(found) = cache::other_hash(&at, expected, cache.as_deref())?
+        {
+            let place = at.display();
+            bail!(
+                "{place} (local) has the sha256 {found}, expected is {expected}, that of the file at {}",
+                file.address
+            )
+        }
         return Ok(format::open(folder, &name)?);
     }
+    let path = cache::locate_file(file, &cache::cache_folder()?, None)?;
     let (folder, name) = folder::split(&path)?;
-    Ok(format::open(folder, &name)?)
+    format::open(folder, &name).with_context(|| {
+        format!("{} came as it is there; once {} is removed it is downloaded again", file.address, path.display())
+    })
 }
 
 /// The folder in which `spec`'s weights lie, where tokenizer and config files are looked for; None where they lie in
@@ -86,7 +129,7 @@ pub fn folder_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
         WeightSpec::Random(_) => return None,
         WeightSpec::Local(path) => base.join(path),
         WeightSpec::Web(_) => path_of(spec, base)?,
-        WeightSpec::Hub { .. } => hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()?,
+        WeightSpec::Hub { .. } => cache::snapshot_path(spec, &cache::cache_folder().ok()?).ok()?,
     };
     if path.is_dir() { Some(path) } else { path.parent().filter(|p| p.is_dir()).map(Path::to_path_buf) }
 }
@@ -97,9 +140,11 @@ pub fn path_of(spec: &WeightSpec, base: &Path) -> Option<PathBuf> {
     match spec {
         WeightSpec::Random(_) => None,
         WeightSpec::Local(path) => [base.join(path), PathBuf::from(path)].into_iter().find(|path| path.exists()),
-        WeightSpec::Web(file) => file.here(base).or_else(|| hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok()),
+        WeightSpec::Web(file) => {
+            file.here(base).or_else(|| cache::snapshot_path(spec, &cache::cache_folder().ok()?).ok())
+        }
         WeightSpec::Hub { .. } => {
-            hub::snapshot_path(spec, &hub::cache_folder().ok()?).ok().filter(|path| path.exists())
+            cache::snapshot_path(spec, &cache::cache_folder().ok()?).ok().filter(|path| path.exists())
         }
     }
 }

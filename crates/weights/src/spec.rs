@@ -67,6 +67,21 @@ impl WeightSpec {
         }
     }
 
+    /// What to say where nothing is at `path`: it may name a repository of the hub. Empty where it looks like a file.
+    pub fn hub_hint(path: &str) -> String {
+        const ENDS: [&str; 9] = ["safetensors", "bin", "pt", "pth", "ckpt", "gguf", "json", "npz", "npy"];
+        // What `--set` named was made absolute.
+        let working = std::env::current_dir().ok();
+        let inside = working.and_then(|folder| Path::new(path).strip_prefix(folder).ok()?.to_str().map(str::to_string));
+        let path = inside.as_deref().unwrap_or(path);
+        let end = Path::new(path).extension().and_then(|end| end.to_str()).unwrap_or_default();
+        let is_name = matches!(format!("hf:{path}").parse(), Ok(WeightSpec::Hub { file: None, .. }));
+        match is_name && !ENDS.contains(&end.to_ascii_lowercase().as_str()) {
+            true => format!("; a repository of the Hugging Face hub is written hf:{path}"),
+            false => String::new(),
+        }
+    }
+
     /// Whether the weights are downloaded into the cache.
     pub fn is_remote(&self) -> bool {
         matches!(self, WeightSpec::Hub { .. } | WeightSpec::Web(_))
@@ -210,6 +225,25 @@ mod tests {
             assert_eq!(spec.to_string(), text);
             let json = serde_json::to_string(&spec).unwrap();
             assert_eq!(serde_json::from_str::<WeightSpec>(&json).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn what_may_be_meant_for_the_hub_is_told() {
+        for (path, is_meant) in [
+            ("EleutherAI/gpt-j-6b", true),
+            ("timm/resnet50x16_clip.openai", true),
+            ("Qwen/Qwen3-0.6B@main", true),
+            ("checkpoints/proj.ckpt", false),
+            ("checkpoints/proj.PT", false),
+            ("gpt2", false),
+            ("./gpt2", false),
+            ("../a", false),
+            ("/a/b", false),
+            ("a/b/c", false),
+        ] {
+            let expected = format!("; a repository of the Hugging Face hub is written hf:{path}");
+            assert_eq!(WeightSpec::hub_hint(path), if is_meant { expected } else { String::new() });
         }
     }
 

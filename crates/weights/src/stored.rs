@@ -195,6 +195,18 @@ impl StoredTensor {
         (storage, &self.window, self.element.name, &self.shape, self.strides.as_deref())
     }
 
+    /// The same where its numbers have bits of their own, else a copy in f32.
+    ///
+    /// # Errors
+    /// As [`Self::contiguous`].
+    pub fn dense(&self) -> Result<Self, String> {
+        if self.element.bits > 0 {
+            return Ok(self.clone());
+        }
+        let values = self.numbers()?.ok_or_else(|| format!("a {} tensor holds no numbers", self.element.name))?;
+        Ok(Self { shape: self.shape.clone(), ..Self::vector(&values) })
+    }
+
     /// A matrix `[n, m]` as `[m, n]`, where it lies.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! logits, words times the square root of the width. A prefix that is no word's is not scaled, as in transformers 5.
 //! Source followed: transformers' `modeling_gemma2.py` and `configuration_gemma2.py`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use limber_core::decoder_block::BranchNorms;
 use limber_core::decoder_family::{LayerType, windows};
 use limber_core::decoder_model::ModelPlan;
@@ -98,21 +98,12 @@ impl DecoderFamily for Gemma2 {
         block.mlp_norms = BranchNorms::sandwich("pre_feedforward_layernorm", "post_feedforward_layernorm");
         let scores = &mut block.attention.attention;
         scores.heads.scale = Self::positive("query_pre_attn_scalar", config.query_pre_attn_scalar)?.sqrt().recip();
-        scores.soft_cap = cap("attn_logit_softcapping", config.attn_logit_softcapping)?;
+        scores.soft_cap = Self::cap("attn_logit_softcapping", config.attn_logit_softcapping)?;
         let (types, width) = (config.layer_types.as_deref(), config.sliding_window);
         let windows = windows(Self::KIND, types, width, sizes.spec.layers, |layer| layer % 2 == 0)?;
         let mut plan = sizes.model(block, windows);
         plan.words.scale = (plan.spec.width as f64).sqrt();
-        plan.head.soft_cap = cap("final_logit_softcapping", config.final_logit_softcapping)?;
+        plan.head.soft_cap = Self::cap("final_logit_softcapping", config.final_logit_softcapping)?;
         Ok(plan)
-    }
-}
-
-/// A cap as the block takes it.
-fn cap(key: &str, value: Option<f64>) -> Result<Option<f64>> {
-    match Gemma2::need(key, value)? {
-        0.0 => Ok(None),
-        cap if cap.is_finite() && cap > 0.0 => Ok(Some(cap)),
-        cap => bail!("gemma2: {key} is {cap}, expected a number from 0, which is none, on"),
     }
 }

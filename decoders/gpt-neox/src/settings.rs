@@ -93,7 +93,6 @@ pub(super) fn preset(name: &str) -> Option<Config> {
 /// What `config.json` says, over the sizes of `GPTNeoXConfig`.
 pub(super) fn described(config: &ModelConfig) -> Result<Config> {
     let component = "the decoder gpt-neox";
-    config.refuse(component, &["layer_types", "sliding_window"])?;
     let found: Config = config.settings(&[], &["rope_scaling"])?;
     let sizes = Config::sized(50_432, 6144, 44, 64, 2048, 2);
     let rope =

@@ -75,7 +75,6 @@ impl DecoderFamily for GptJ {
         if config.is_null("rotary_dim") {
             return Err(config.refusal("rotary_dim", "supported is a number of elements of each head"));
         }
-        config.refuse("the decoder gptj", &["rope_scaling"])?;
         config.settings(&[], &[])
     }
 

@@ -6,7 +6,6 @@ use anyhow::Result;
 use limber_core::ModelConfig;
 use limber_core::decoder_family::LayerType;
 use limber_core::model_config::TokenIds;
-use serde_json::json;
 
 const PART: &str = "the decoder llama";
 
@@ -44,9 +43,8 @@ pub(super) fn described(config: &ModelConfig) -> Result<Config> {
     }
 }
 
-/// A Llama has biases where it says so, and no window.
+/// A Llama has biases where it says so, and no window: transformers reads no key of windows here.
 fn with_biases(found: Config, config: &ModelConfig) -> Result<Config> {
-    config.refuse("a llama", &["use_sliding_window", "sliding_window", "layer_types"])?;
     Ok(Config { attention_bias: config.flag("attention_bias")?, mlp_bias: config.flag("mlp_bias")?, ..found })
 }
 
@@ -58,17 +56,14 @@ fn window(config: &ModelConfig) -> Result<Option<usize>> {
     }
 }
 
-/// A Mistral has one window for all layers.
+/// A Mistral has one window for all layers and no biases: transformers reads no `layer_types` and no switch of biases here.
 fn with_one_window(found: Config, config: &ModelConfig) -> Result<Config> {
-    config.refuse("a mistral", &["attention_bias", "mlp_bias", "layer_types"])?;
     let sliding_window = window(config)?;
     Ok(Config { use_sliding_window: Some(sliding_window.is_some()), sliding_window, ..found })
 }
 
-/// A Qwen2 has a window where `use_sliding_window` says so, from layer `max_window_layers` on.
+/// A Qwen2 has a window where `use_sliding_window` says so, from layer `max_window_layers` on, and the biases of a Qwen2.
 fn with_windows(found: Config, config: &ModelConfig) -> Result<Config> {
-    config.refuse("a qwen2", &["mlp_bias"])?;
-    config.expect("attention_bias", &[json!(true)])?;
     let layer_types = match config.value("layer_types") {
         None => None,
         Some(list) => match serde_json::from_value::<Vec<LayerType>>(list.clone()) {

@@ -79,6 +79,9 @@ struct LimberPart;
 // Resize both sides, whatever the aspect ratio.
 #define LIMBER_RESIZE_SQUASH 1
 
+// As `LIMBER_RESIZE_SHORTER_SIDE_CROP`, half of an odd number of pixels to cut off rounded down.
+#define LIMBER_RESIZE_SHORTER_SIDE_CROP_FLOOR 2
+
 // Pillow's triangle filter.
 #define LIMBER_FILTER_BILINEAR 0
 

@@ -16,6 +16,8 @@ pub const LIMBER_INPUT_FEATURES: u32 = 1;
 pub const LIMBER_RESIZE_SHORTER_SIDE_CROP: u32 = 0;
 /// Resize both sides, whatever the aspect ratio.
 pub const LIMBER_RESIZE_SQUASH: u32 = 1;
+/// As `LIMBER_RESIZE_SHORTER_SIDE_CROP`, half of an odd number of pixels to cut off rounded down.
+pub const LIMBER_RESIZE_SHORTER_SIDE_CROP_FLOOR: u32 = 2;
 
 /// Pillow's triangle filter.
 pub const LIMBER_FILTER_BILINEAR: u32 = 0;

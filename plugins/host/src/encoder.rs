@@ -56,6 +56,7 @@ fn specs(component: &Component, spec: &LimberEncoderSpec) -> Result<EncoderSpecs
             side: size(component, "side", spec.side)?,
             resize: match spec.resize {
                 LIMBER_RESIZE_SHORTER_SIDE_CROP => ResizeRule::ShorterSideCrop,
+                LIMBER_RESIZE_SHORTER_SIDE_CROP_FLOOR => ResizeRule::ShorterSideCropFloor,
                 LIMBER_RESIZE_SQUASH => ResizeRule::Squash,
                 other => return Err(unknown("resize", other)),
             },

@@ -60,6 +60,7 @@ fn spec(specs: EncoderSpecs) -> Result<LimberEncoderSpec> {
         resize_to: image.resize_to.unwrap_or(0) as u64,
         resize: match image.resize {
             ResizeRule::ShorterSideCrop => LIMBER_RESIZE_SHORTER_SIDE_CROP,
+            ResizeRule::ShorterSideCropFloor => LIMBER_RESIZE_SHORTER_SIDE_CROP_FLOOR,
             ResizeRule::Squash => LIMBER_RESIZE_SQUASH,
         },
         filter: match image.filter {

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Callable
 
 import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.falcon import modeling_falcon
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import families  # noqa: E402
@@ -319,8 +321,27 @@ def new(name, family):
     return [base, base | family.initial]
 
 
+def biased_once():
+    """transformers adds Falcon's linear biases to the mask and, in its eager attention alone, to the scores once more: half of them twice is
+    what its default attention computes, with the probabilities that only the eager one gives out."""
+    whole = modeling_falcon.build_alibi_tensor
+    modeling_falcon.build_alibi_tensor = lambda *given, **named: whole(*given, **named) / 2
+    return whole
+
+
+@torch.no_grad()
+def as_by_default(folder, ids, logits, whole):
+    """Holds logits to those of the default attention over the same folder, with the biases as they are."""
+    halved, modeling_falcon.build_alibi_tensor = modeling_falcon.build_alibi_tensor, whole
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32).eval()
+    far = (model(input_ids=ids).logits - logits).abs().max()
+    modeling_falcon.build_alibi_tensor = halved
+    assert far < 1e-4, (folder, far)
+
+
 def export(root, name, family):
     print(name)
+    whole = biased_once()
     # One family alone gives what all together give.
     torch.manual_seed(0)
     folder = root / name
@@ -334,6 +355,8 @@ def export(root, name, family):
         else:
             found = light(model)
         assert torch.equal(families.load(folder / form)(input_ids=found["ids"]).logits, found["logits"]), form
+        if name == "falcon":
+            as_by_default(folder / form, found["ids"], found["logits"], whole)
         tensors |= {f"{form}.{key}": value for key, value in found.items()}
     forms = list(family.forms)
     small = family.sizes | family.forms[forms[0]] | {"tie_word_embeddings": True} | family.bare
@@ -346,6 +369,7 @@ def export(root, name, family):
                   families.variants(folder / forms[0], family.variants, family.nulls, family.alike, family.growing))
     write_tensors(folder / "expected.safetensors", tensors)
     write_json(folder / "expected.json", lists)
+    modeling_falcon.build_alibi_tensor = whole
 
 
 if __name__ == "__main__":

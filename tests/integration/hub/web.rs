@@ -5,7 +5,8 @@
 use super::program::{limber, run};
 use super::server::{Fault, File, Hub, commit, noise};
 use super::{Case, SECRET};
-use limber::weights::hub::{ensure, locate, pull};
+use limber::hub::{ensure, pull};
+use limber::weights::cache::locate;
 use limber::weights::{WebFile, WeightSpec};
 use std::fs;
 use std::path::Path;
@@ -60,6 +61,108 @@ fn a_file_comes_once_and_is_resumed() {
     bring(&case, &file).unwrap();
     assert_eq!(case.hub.ranges(), ["", "", "", "bytes=200000-"]);
     assert!(fs::read(locate(&spec(&file), &[], &case.settings.cache).unwrap()).unwrap() == bytes());
+}
+
+#[test]
+fn two_versions_are_never_put_together() {
+    let silent = |fault: Fault| Fault { etag: Some(""), ..fault };
+    let newer = || Fault { bytes: Some(noise(8, 300_000)), ..Fault::default() };
+    for (faults, ranges, expected) in [
+        // A server that names no version: what came is worth nothing once the connection broke.
+        (
+            vec![silent(Fault::default()), silent(Fault::cut(100_000)), silent(newer())],
+            vec!["", "", ""],
+            noise(8, 300_000),
+        ),
+        // One that named it, and goes on with another without saying so.
+        (vec![Fault::default(), Fault::cut(100_000), silent(newer())], vec!["", "", "bytes=100000-", ""], bytes()),
+    ] {
+        let (case, file) = served(&bytes());
+        case.hub.storage_faults(faults);
+        bring(&case, &file).unwrap();
+        assert!(fs::read(locate(&spec(&file), &[], &case.settings.cache).unwrap()).unwrap() == expected);
+        assert_eq!(case.hub.ranges(), ranges);
+    }
+    // What came under another ETag than the one that was announced is no beginning of the announced file.
+    let (mut case, file) = served(&bytes());
+    case.settings.patience.tries = 1;
+    case.hub.storage_faults([Fault::default(), Fault { etag: Some("newer"), cut: Some(100_000), ..newer() }]);
+    let message = format!("{:#}", bring(&case, &file).unwrap_err());
+    assert!(!message.contains("another run goes on from there"), "{message}");
+    bring(&case, &file).unwrap();
+    assert!(fs::read(locate(&spec(&file), &[], &case.settings.cache).unwrap()).unwrap() == bytes());
+    assert_eq!(case.hub.ranges(), ["", "", "", ""]);
+}
+
+#[test]
+fn a_bad_file_can_be_had_anew() {
+    let (case, file) = served(&bytes());
+    let silent = || Fault { etag: Some(""), ..Fault::default() };
+    let pulled = || pull(&spec(&file), &super::wanted(), &case.settings, &mut |_| ()).unwrap().files[0].downloaded;
+    // Where the server names no version, asking for the file is asking for all of it.
+    for _ in 0..2 {
+        case.hub.storage_faults([silent(), silent()]);
+        assert!(pulled());
+    }
+    assert!(pulled() && !pulled());
+    let path = locate(&spec(&file), &[], &case.settings.cache).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(pulled() && !pulled());
+    // The message of a file that is no checkpoint says how to get another.
+    let home = case.folder.path();
+    let config = home.join("c.yaml");
+    let text = format!(
+        "encoder: {{kind: features, tokens: 1, width: 4}}\nstitch: {{kind: linear, weights: '{}'}}\n\
+         decoder: {{kind: gptj, weights: '{}/assets/demo/gptj'}}\n",
+        file.address,
+        crate::ROOT
+    );
+    fs::write(&config, text).unwrap();
+    let (code, stdout, _) = run(limber(&case.hub, home).args(["config", "check", "--deep", config.to_str().unwrap()]));
+    let hint =
+        format!("{} came as it is there; once {} is removed it is downloaded again", file.address, path.display());
+    assert!(code == Some(1) && stdout.contains(&hint), "{stdout}");
+}
+
+#[test]
+fn a_sha256_holds_for_files_that_are_there() {
+    let (mut case, file) = served(&bytes());
+    let cache = case.settings.cache.clone();
+    let hash = file.name().to_string();
+    let exact = WebFile { sha256: Some(hash.clone()), ..file.clone() };
+    let wrong = WebFile { sha256: Some("0".repeat(64)), ..file.clone() };
+    // What came without a sha256 serves where one is asked for, and the other way round.
+    bring(&case, &file).unwrap();
+    let path = locate(&spec(&exact), &[], &cache).unwrap();
+    assert_eq!(path, locate(&spec(&file), &[], &cache).unwrap());
+    let message = locate(&spec(&wrong), &[], &cache).unwrap_err().to_string();
+    let says = format!("is in the cache as {} with the sha256 {hash}, the config says 0000", path.display());
+    assert!(message.contains(&says) && message.contains("`limber pull http://127.0.0.1"), "{message}");
+    fs::remove_dir_all(&cache).unwrap();
+    bring(&case, &exact).unwrap();
+    assert!(locate(&spec(&file), &[], &cache).is_ok());
+    // A file that was damaged since then is told, and comes again.
+    let path = locate(&spec(&exact), &[], &cache).unwrap();
+    let damage = || fs::write(&path, noise(9, 300_000)).unwrap();
+    damage();
+    case.settings.offline = Some("--offline forbids the network".to_string());
+    let message = format!("{:#}", bring(&case, &exact).unwrap_err());
+    assert!(message.contains("the config says") && message.contains("--offline forbids the network"), "{message}");
+    case.settings.offline = None;
+    case.hub.storage.forget();
+    bring(&case, &exact).unwrap();
+    assert_eq!(case.hub.storage.seen().len(), 2);
+    assert!(fs::read(&path).unwrap() == bytes());
+    damage();
+    assert!(pull(&spec(&exact), &super::wanted(), &case.settings, &mut |_| ()).unwrap().files[0].downloaded);
+    // So is a local one, which takes precedence over the address.
+    let local = case.folder.path().join("mine.ckpt");
+    fs::write(&local, noise(9, 300)).unwrap();
+    let here = WebFile { local: Some(local.display().to_string()), ..exact };
+    let message = limber::weights::open(&spec(&here), &[], Path::new("")).err().unwrap().to_string();
+    let says =
+        format!("mine.ckpt (local) has the sha256 {}, expected is {hash}", super::server::sha256(&noise(9, 300)));
+    assert!(message.contains(&says), "{message}");
 }
 
 #[test]

@@ -307,7 +307,7 @@ fn composed_attention_is_computed_once_forward_and_once_backward() {
 #[test]
 fn frequencies_that_grow_with_a_row_are_those_of_its_own_length_in_the_backward_pass() {
     // One row is longer than what the model was trained with, the other is padded beyond it.
-    let growth = Growth { dim: 6, base: 100.0, factor: 2.0, trained: T - 2 };
+    let growth = Growth::Base { dim: 6, base: 100.0, factor: 2.0, trained: T - 2 };
     let block = attention(|a| a.rotary = Some(Rotary::new(6, 16, 100.0, RotaryStyle::Half).with_growth(growth)));
     for backend in [Backend::Kernels, Backend::Candle] {
         let (model, x) = (load(&block, backend), Var::from_tensor(&embeds(1)).unwrap());

@@ -93,7 +93,7 @@ impl Dataset for Webdataset {
             length: image.length,
         };
         let key = format!("{}/{}.{}", shard.label, key(&sample.name), image.ending);
-        Ok(Item { index, name, key, image: picture, captions })
+        Ok(Item { index, name, key, image: picture, captions, conversation: Vec::new() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! BLEU (Papineni et al. 2002) as the COCO caption tools compute it: orders 1 to 4 at once, the brevity penalty from the
-//! reference whose length is closest, tiny constants against division by zero.
+//! reference whose length is closest, tiny constants against division by zero. Where no word is right, the tools give some
+//! 1e-16, which is 0 here.
 
 use super::ngrams::{Gram, ORDERS, order};
 
@@ -52,6 +53,9 @@ impl BleuCounts {
 pub(super) fn corpus(counts: &BleuCounts) -> [f64; ORDERS] {
     let mut product = 1.0;
     let mut scores = [0.0; ORDERS];
+    if counts.right[0] == 0 {
+        return scores;
+    }
     for (k, score) in scores.iter_mut().enumerate() {
         product *= (counts.right[k] as f64 + TINY) / (counts.guessed[k] as f64 + SMALL);
         *score = f64::powf(product, 1.0 / (k + 1) as f64);

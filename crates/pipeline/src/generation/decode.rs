@@ -6,9 +6,11 @@
 use super::request::Request;
 use super::sampler::{Sampler, log_softmax};
 use super::shared::{self, Kept};
+use super::stop::{Stop, StopWatch};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use limber_core::{Decoder, DecoderCache, Run};
+use limber_text::Tokenizer;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -20,19 +22,56 @@ pub enum Finish {
     Eos,
     /// At `max_tokens`.
     Length,
+    /// Before a stop string, which is not in its text.
+    Stop,
+}
+
+impl Finish {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::Eos => "eos",
+            Finish::Length => "length",
+            Finish::Stop => "stop",
+        }
+    }
 }
 
 /// What one sequence gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// The new ids, without the end of sequence.
+    /// The new ids, without the end of sequence, up to the one in which a stop string begins.
     pub tokens: Vec<u32>,
     /// Log-probability of each id, over the whole vocabulary at temperature 1.
     pub logprobs: Vec<f32>,
     /// Why it stopped.
     pub finish: Finish,
+    /// Bytes of the text of its ids that go before a stop string; None where it ended otherwise.
+    pub stopped_at: Option<usize>,
     /// Seconds it was in the decoder, with the sequences beside it.
     pub timing: Timing,
+}
+
+impl Generation {
+    /// The text up to its end, without white space around it.
+    ///
+    /// # Errors
+    /// An id that the tokenizer cannot decode.
+    pub fn text(&self, tokenizer: &Tokenizer) -> Result<String> {
+        Ok(self.whole_text(tokenizer)?.trim().to_string())
+    }
+
+    /// The text up to its end, white space included.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub fn whole_text(&self, tokenizer: &Tokenizer) -> Result<String> {
+        let mut text = tokenizer.decode(&self.tokens, true)?;
+        if let Some(at) = self.stopped_at {
+            text.truncate(at);
+        }
+        Ok(text)
+    }
 }
 
 /// Seconds of a sequence.
@@ -74,9 +113,10 @@ pub trait RequestSource {
 }
 
 /// One sequence of the batch.
-struct Sequence {
+struct Sequence<'a> {
     number: usize,
     sampler: Sampler,
+    watch: Option<StopWatch<'a>>,
     next: u32,
     since: Instant,
     generation: Generation,
@@ -94,7 +134,7 @@ pub fn run(decoder: &dyn Decoder, request: &Request, source: &mut dyn RequestSou
     let batch = request.batch.max(1);
     let mut cache: Option<Box<dyn DecoderCache>> = None;
     let mut kept = Kept::default();
-    let mut sequences: Vec<Sequence> = Vec::new();
+    let mut sequences: Vec<Sequence<'_>> = Vec::new();
     let mut device = Device::Cpu;
     let (mut admitted, mut waiting) = (0, true);
     loop {
@@ -131,13 +171,13 @@ pub fn run(decoder: &dyn Decoder, request: &Request, source: &mut dyn RequestSou
 
 /// New sequences with their cache and the logits after their prompts; `slot` tells a sequence's number and its random
 /// stream.
-fn admit(
+fn admit<'a>(
     decoder: &dyn Decoder,
     prompts: &[Tensor],
-    request: &Request,
+    request: &'a Request<'_>,
     kept: &mut Kept,
     slot: &dyn Fn(usize) -> (usize, u64),
-) -> Result<(Vec<Sequence>, Box<dyn DecoderCache>, Tensor)> {
+) -> Result<(Vec<Sequence<'a>>, Box<dyn DecoderCache>, Tensor)> {
     let start = Instant::now();
     let capacity = capacity(decoder, prompts, request)?;
     let (cache, logits) =
@@ -146,8 +186,10 @@ fn admit(
     let sequence = |at| {
         let (number, stream) = slot(at);
         let sampler = Sampler::new(request.sampling, request.limit, request.seed, stream);
-        let generation = Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length, timing };
-        Sequence { number, sampler, next: 0, since: Instant::now(), generation }
+        let generation =
+            Generation { tokens: vec![], logprobs: vec![], finish: Finish::Length, stopped_at: None, timing };
+        let watch = request.stop.as_ref().and_then(Stop::watch);
+        Sequence { number, sampler, watch, next: 0, since: Instant::now(), generation }
     };
     Ok(((0..prompts.len()).map(sequence).collect(), cache, logits))
 }
@@ -155,7 +197,7 @@ fn admit(
 /// Draws the next id of every sequence from logits `[B, V]`; finished sequences leave, the last ones moving into the
 /// gaps.
 fn step(
-    sequences: &mut Vec<Sequence>,
+    sequences: &mut Vec<Sequence<'_>>,
     cache: &mut dyn DecoderCache,
     logits: &Tensor,
     request: &Request,
@@ -172,11 +214,24 @@ fn step(
             ended.push(at);
             continue;
         }
+        if request.stop.as_ref().is_some_and(|stop| stop.is_id(id)) {
+            sequence.generation.finish = Finish::Stop;
+            ended.push(at);
+            continue;
+        }
         sequence.generation.tokens.push(id);
         sequence.generation.logprobs.push(log_softmax(values, id).with_context(location)?);
         sequence.next = id;
         source.token(sequence.number, id)?;
-        if position == request.max_tokens {
+        if let Some(watch) = &mut sequence.watch
+            && let Some(cut) = watch.push(id)?
+        {
+            let generation = &mut sequence.generation;
+            generation.tokens.truncate(cut.tokens);
+            generation.logprobs.truncate(cut.tokens);
+            (generation.finish, generation.stopped_at) = (Finish::Stop, Some(cut.bytes));
+            ended.push(at);
+        } else if position == request.max_tokens {
             ended.push(at);
         }
     }

@@ -46,15 +46,17 @@ impl Prompt {
         Ok(Self { segments })
     }
 
+    /// The text that [`Self::parse`] reads as the prompt of a caption.
+    pub fn caption_text(text: &str) -> String {
+        if text.contains(IMAGE_MARK) { text.to_string() } else { format!("{IMAGE_MARK}{text}") }
+    }
+
     /// The prompt of a caption: the image, then the text; a text with one mark of its own says where the image goes.
     ///
     /// # Errors
     /// More than one mark.
     pub fn caption(text: &str) -> Result<Self> {
-        if text.contains(IMAGE_MARK) {
-            return Self::parse(text, 1);
-        }
-        Self::parse(&format!("{IMAGE_MARK}{text}"), 1)
+        Self::parse(&Self::caption_text(text), 1)
     }
 }
 

@@ -1,6 +1,8 @@
-//! From logits to one id: greedy, temperature, top-k, top-p, and the original's own nucleus.
+//! From logits to one id: greedy, temperature, top-k, top-p, min-p, a penalty of repetitions, and the original's own nucleus.
 //!
-//! Standard order: temperature, top-k, top-p (Holtzman et al., arXiv 1904.09751). Under `compat: original` the
+//! Order as in transformers: the penalty (Keskar et al., arXiv 1909.05858), temperature, top-k, top-p (Holtzman et al., arXiv
+//! 1904.09751), min-p (Nguyen et al., arXiv 2407.01082). The penalty counts the ids that were generated, not those of the
+//! prompt, as transformers does behind `inputs_embeds`. Under `compat: original` the
 //! nucleus is cut before the temperature, where the cumulative probability passes 1 - top_p, as the original does.
 
 use anyhow::{Result, bail};
@@ -8,6 +10,8 @@ use limber_config::{Compat, Config};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// How ids are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,13 +22,17 @@ pub struct Sampling {
     pub top_p: f64,
     /// Keep the k most probable ids; 0 keeps all.
     pub top_k: usize,
+    /// Keep ids of at least this share of the most probable one's probability; 0 keeps all.
+    pub min_p: f64,
+    /// Divides positive logits of ids that were generated before, and multiplies negative ones; 1 changes nothing.
+    pub repetition_penalty: f64,
     /// The original's nucleus.
     pub original_nucleus: bool,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_p: 1.0, top_k: 0, original_nucleus: false }
+        Self { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, original_nucleus: false }
     }
 }
 
@@ -35,6 +43,8 @@ impl Sampling {
             temperature: config.generate.temperature,
             top_p: config.generate.top_p,
             top_k: config.generate.top_k,
+            min_p: config.generate.min_p,
+            repetition_penalty: config.generate.repetition_penalty,
             original_nucleus: config.compat == Some(Compat::Original),
         }
     }
@@ -50,6 +60,12 @@ impl Sampling {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             bail!("top-p {} is not allowed, it lies above 0 and at most at 1", self.top_p)
         }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            bail!("min-p {} is not allowed, it lies from 0 to 1", self.min_p)
+        }
+        if !self.repetition_penalty.is_finite() || self.repetition_penalty <= 0.0 {
+            bail!("repetition-penalty {} is not allowed, it lies above 0", self.repetition_penalty)
+        }
         Ok(())
     }
 }
@@ -61,14 +77,19 @@ pub struct Sampler {
     /// Ids from here on are never chosen: the tokenizer cannot say them.
     limit: usize,
     rng: ChaCha8Rng,
+    /// The ids that were chosen, where they are penalised.
+    chosen: BTreeSet<u32>,
 }
+
+/// Ids that may be chosen with their logits.
+type Candidates = Vec<(u32, f64)>;
 
 impl Sampler {
     /// The sampler of row `row` under `seed`; what else is in the batch does not matter.
     pub fn new(sampling: Sampling, limit: usize, seed: u64, row: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(row);
-        Self { sampling, limit, rng }
+        Self { sampling, limit, rng, chosen: BTreeSet::new() }
     }
 
     /// One id from logits `[V]`. Infinite ones are more probable than all others and equally probable among themselves.
@@ -76,7 +97,63 @@ impl Sampler {
     /// # Errors
     /// Logits that are not a number, or none above minus infinity among the ids that may be chosen.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
-        let allowed = &logits[..self.limit.min(logits.len())];
+        let id = self.choose(logits)?;
+        self.count(id);
+        Ok(id)
+    }
+
+    /// Counts an id as chosen, for the penalty of repetitions.
+    pub fn count(&mut self, id: u32) {
+        if self.sampling.repetition_penalty != 1.0 {
+            self.chosen.insert(id);
+        }
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Result<u32> {
+        let (best, kept) = self.candidates(logits)?;
+        if self.sampling.temperature == 0.0 {
+            return Ok(best);
+        }
+        let weights = probabilities(&kept, self.sampling.temperature);
+        // 53 bits give every multiple of 2^-53 in 0..1 exactly.
+        let mut left = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut last = best;
+        for ((id, _), weight) in kept.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
+            if left < *weight {
+                return Ok(*id);
+            }
+            left -= weight;
+            last = *id;
+        }
+        // Rounding may leave a rest above the last weight.
+        Ok(last)
+    }
+
+    /// The ids that may be drawn from logits `[V]` with their probabilities; the best one alone where decoding is greedy.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    pub fn distribution(&self, logits: &[f32]) -> Result<Vec<(u32, f64)>> {
+        let (best, kept) = self.candidates(logits)?;
+        if self.sampling.temperature == 0.0 {
+            return Ok(vec![(best, 1.0)]);
+        }
+        let weights = probabilities(&kept, self.sampling.temperature);
+        Ok(kept.iter().zip(weights).map(|((id, _), weight)| (*id, weight)).collect())
+    }
+
+    /// The most probable id, and those that may be drawn (none where decoding is greedy).
+    fn candidates(&self, logits: &[f32]) -> Result<(u32, Candidates)> {
+        let mut allowed = Cow::Borrowed(&logits[..self.limit.min(logits.len())]);
+        if !self.chosen.is_empty() {
+            let penalty = self.sampling.repetition_penalty as f32;
+            let penalised = allowed.to_mut();
+            for id in &self.chosen {
+                if let Some(value) = penalised.get_mut(*id as usize) {
+                    *value = if *value < 0.0 { *value * penalty } else { *value / penalty };
+                }
+            }
+        }
         let mut best: Option<usize> = None;
         for (id, value) in allowed.iter().enumerate() {
             if value.is_nan() {
@@ -90,10 +167,10 @@ impl Sampler {
             bail!("none of the {} ids that may be chosen has a logit above minus infinity", allowed.len())
         };
         if self.sampling.temperature == 0.0 {
-            return Ok(best as u32);
+            return Ok((best as u32, Vec::new()));
         }
         let numbered = allowed.iter().enumerate().map(|(id, v)| (id as u32, f64::from(*v)));
-        let mut kept: Vec<(u32, f64)> = match allowed[best] {
+        let mut kept: Candidates = match allowed[best] {
             f32::INFINITY => numbered.filter(|(_, v)| *v == f64::INFINITY).map(|(id, _)| (id, 0.0)).collect(),
             _ => numbered.collect(),
         };
@@ -112,19 +189,13 @@ impl Sampler {
         } else if nucleus {
             cut(&mut kept, self.sampling.top_p, self.sampling.temperature);
         }
-        let weights = probabilities(&kept, self.sampling.temperature);
-        // 53 bits give every multiple of 2^-53 in 0..1 exactly.
-        let mut left = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut last = best as u32;
-        for ((id, _), weight) in kept.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0) {
-            if left < *weight {
-                return Ok(*id);
-            }
-            left -= weight;
-            last = *id;
+        if self.sampling.min_p > 0.0 {
+            let weights = probabilities(&kept, self.sampling.temperature);
+            let least = self.sampling.min_p * weights.iter().fold(0.0, |a: f64, b| a.max(*b));
+            let mut weights = weights.iter();
+            kept.retain(|_| weights.next().is_some_and(|weight| *weight >= least));
         }
-        // Rounding may leave a rest above the last weight.
-        Ok(last)
+        Ok((best as u32, kept))
     }
 }
 
@@ -241,6 +312,22 @@ mod tests {
         check(Sampling { temperature: f64::NAN, ..Sampling::default() }, "temperature NaN is not allowed");
         check(Sampling { top_p: 0.0, ..Sampling::default() }, "top-p 0 is not allowed");
         check(Sampling { top_p: 1.5, ..Sampling::default() }, "top-p 1.5 is not allowed");
+        check(Sampling { min_p: -0.1, ..Sampling::default() }, "min-p -0.1 is not allowed");
+        check(Sampling { min_p: f64::NAN, ..Sampling::default() }, "min-p NaN is not allowed");
+        check(Sampling { repetition_penalty: 0.0, ..Sampling::default() }, "repetition-penalty 0 is not allowed");
+    }
+
+    #[test]
+    fn what_was_chosen_is_penalised_and_what_is_unlikely_left_out() {
+        let base = Sampling { temperature: 1.0, ..Sampling::default() };
+        check(Sampling { min_p: 0.4, ..base }, [2.0 / 3.0, 1.0 / 3.0, 0.0, 0.0]);
+        check(Sampling { min_p: 0.2, temperature: 0.5, ..base }, [0.8, 0.2, 0.0, 0.0]);
+        // Greedy: 2 / 1.5 falls below 1.5, then -1 * 1.5 is what is left of the lower ones.
+        let greedy = Sampling { repetition_penalty: 1.5, ..Sampling::default() };
+        let mut sampler = Sampler::new(greedy, 3, 0, 0);
+        let said: Vec<u32> = (0..4).map(|_| sampler.sample(&[2.0, 1.5, -1.0]).unwrap()).collect();
+        assert_eq!(said, [0, 1, 0, 0]);
+        assert_eq!(sampler.sample(&[-0.5, -0.6, -0.7]).unwrap(), 2);
     }
 
     /// Every way of sampling.

@@ -7,6 +7,7 @@
 mod solve;
 mod sums;
 
+use crate::start::OfData;
 use crate::tensors;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor, Var};
@@ -92,7 +93,7 @@ pub fn fit(
     let set = data::open(settings, &config.folder).context("section \"data\"")?;
     let config = without_start(config);
     let mut model = Model::load(&config, registry)?;
-    model.offline(options.offline || weights::hub::is_offline());
+    model.offline(options.offline || limber_hub::is_offline());
     let fitted = fit_into(&model, &config, set.as_ref(), (options.method, options.limit), watch)?;
     let variables = model.stitch().variables();
     weights::save(out, &tensors(&variables)?, &model.prefix_encoder().stitch_metadata().to_map()?)?;
@@ -134,7 +135,8 @@ pub fn fit_into(
     loader.run(|| {
         let mut done = 0;
         while done < items {
-            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>()?;
+            let samples = (done..items.min(done + batch)).map(|_| loader.next()).collect::<Result<Vec<_>>>();
+            let samples = samples.context(OfData)?;
             let first = done;
             done += samples.len();
             // What stands in for an item that cannot be read has its own position.
@@ -152,8 +154,8 @@ pub fn fit_into(
             let inputs: Vec<Tensor> = samples.iter().map(|(_, sample)| sample.input.clone()).collect();
             let pooled = model.features(&inputs)?.to_dtype(DType::F64)?.mean(1)?.to_vec2::<f64>()?; // [B, E]
             for (x, (at, sample)) in pooled.iter().zip(&samples) {
-                let y =
-                    model.language().embed(&sample.ids)?.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
+                let words = model.language().embed(&sample.tokens.learned_ids())?; // [1, T, D]
+                let y = words.to_dtype(DType::F64)?.mean(1)?.squeeze(0)?.to_vec1::<f64>()?; // [D]
                 let is_held = hash::number(&[b"held out", &(*at as u64).to_le_bytes()]).is_multiple_of(HELD_OUT);
                 if is_held { held.add(x, &y)? } else { sums.add(x, &y)? }
             }

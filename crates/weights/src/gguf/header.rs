@@ -100,7 +100,7 @@ impl<'a> Header<'a> {
             None => ALIGNMENT,
             Some(value) => match value.whole().map(|n| n as usize) {
                 Some(n) if n.is_power_of_two() && (8..=1 << 20).contains(&n) => n,
-                _ => return Err(format!("{ALIGNMENT_KEY} is {value:?}, expected a power of two, at least 8")),
+                _ => return Err(format!("{ALIGNMENT_KEY} is {value}, expected a power of two, at least 8")),
             },
         };
         let mut found = Vec::with_capacity(tensors);
@@ -175,10 +175,20 @@ mod tests {
 
     /// A file of one entry `k` and one tensor `t`.
     fn file(kind: u32, value: &[u8], dims: &[u64], tensor: u32, offset: u64, data: usize) -> Vec<u8> {
+        with_entry(("k", kind, value), dims, tensor, offset, data)
+    }
+
+    fn with_entry(
+        (key, kind, value): (&str, u32, &[u8]),
+        dims: &[u64],
+        tensor: u32,
+        offset: u64,
+        data: usize,
+    ) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(3u32.to_le_bytes());
         out.extend([1u64.to_le_bytes(), 1u64.to_le_bytes()].concat());
-        text(&mut out, "k");
+        text(&mut out, key);
         out.extend(kind.to_le_bytes());
         out.extend(value);
         text(&mut out, "t");
@@ -215,7 +225,13 @@ mod tests {
             nested.extend([9u32.to_le_bytes().as_slice(), &1u64.to_le_bytes()].concat());
         }
         let long = [8u32.to_le_bytes().as_slice(), &(u64::MAX / 2).to_le_bytes()].concat();
+        let aligned = |kind: u32, value: &[u8]| with_entry((ALIGNMENT_KEY, kind, value), &[2, 3], 0, 0, 24);
+        let mut name = Vec::new();
+        text(&mut name, "x");
         for (bytes, part) in [
+            (aligned(4, &0u32.to_le_bytes()), "general.alignment is 0, expected a power of two, at least 8"),
+            (aligned(5, &(-8i32).to_le_bytes()), "general.alignment is -8, expected"),
+            (aligned(8, &name), "general.alignment is \"x\", expected"),
             (version, "of version 1, 2 and 3 are read"),
             (swapped, "big-endian"),
             (many, "tensors do not fit in the"),

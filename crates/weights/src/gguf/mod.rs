@@ -3,13 +3,17 @@
 //! A file holds one decoder with its sizes and its tokenizer. Tensors are listed under the names that transformers gives
 //! them, `config.json` and the tokenizer's files are made of the metadata, so that a component reads a GGUF file as it
 //! reads a folder of `save_pretrained`. Tensors stay where they lie in the mapped file; those whose rows llama.cpp puts
-//! in another order (queries and keys of `llama`, the fused matrix of `gptneox`) are copied, a row at a time, blocks
-//! and all.
+//! in another order (queries and keys of `llama`, the fused matrix of `gptneox` and `falcon`) are copied, a row at a time,
+//! blocks and all.
 //! A model may be split into several files, of which the first holds the metadata.
 
+mod architectures;
 mod config;
 mod cursor;
+mod entries;
+mod families;
 mod header;
+mod keys;
 mod names;
 mod rope;
 mod split;
@@ -20,23 +24,29 @@ mod write;
 pub(super) use header::MAGIC;
 pub(super) use names::{Architecture, Form};
 pub(super) use split::siblings;
+pub(crate) use tokenizer::{Kind, check_charsmap, ranked_merges};
 pub use write::{DecoderDocuments, write};
 
 use super::checkpoint::Contents;
 use super::stored::{Element, Shuffled, Storage, StoredTensor};
+use architectures::ARCHITECTURES;
 use header::{Header, Info};
 use limber_core::weights::SharedBytes;
-use names::ARCHITECTURES;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What stands behind the name of a matrix that is stored `[n_out, n_in]` where its component reads `[n_in, n_out]`.
 pub(super) const TRANSPOSED: &str = limber_core::weights::TRANSPOSED;
 
-/// Biases that a layer of `llama` may lack while its others are there.
-const BIASES: [(&str, &[&str]); 2] = [
+/// Biases that a layer may lack while its others are there.
+const BIASES: [(&str, &[&str]); 4] = [
     ("attention_bias", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]),
     ("mlp_bias", &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+    ("use_qkv_bias", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    (
+        "use_bias",
+        &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.c_fc", "mlp.c_proj"],
+    ),
 ];
 
 /// The tensors of a model, in one file or in all files of a split one, and the texts that its metadata stands for.
@@ -62,25 +72,58 @@ pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
         }
     }
     let shapes = tensors.iter().map(|(name, (_, info))| (*name, info.shape.as_slice())).collect();
+    keys::check(name, header, &shapes)?;
     let mut config = config::describe(architecture, header, &shapes)?;
-    if let Some((bytes, info)) = tensors.get(rope::FREQUENCIES) {
-        let values = stored(bytes, info, None)?.numbers()?.ok_or("rope_freqs.weight holds no numbers")?;
+    let numbers = |name: &str| match tensors.get(name) {
+        None => Ok(None),
+        Some((bytes, info)) => match stored(bytes, info, None)?.numbers()? {
+            None => Err(format!("tensor {name:?} holds no numbers")),
+            numbers => Ok(numbers),
+        },
+    };
+    if let Some(values) = numbers(rope::FREQUENCIES)? {
         rope::complete(&mut config, &values)?;
     }
-    let heads = |key: &str| config.get(key).and_then(|v| v.as_u64()).unwrap_or(0) as usize;
-    let (queries, keys) = (heads("num_attention_heads"), heads("num_key_value_heads"));
+    if let (Some(short), Some(long)) = (numbers(rope::SHORT)?, numbers(rope::LONG)?) {
+        let sharper = header.metadata.get(format!("{name}.rope.scaling.attn_factor").as_str());
+        rope::list(&mut config, sharper.and_then(|v| v.number()), &short, &long)?;
+    }
+    let heads = heads(&config);
+    let two = tensors.contains_key("blk.0.attn_norm_2.weight");
     let mut contents = Contents::default();
     // Frequencies are made of the settings again.
-    for (theirs, (bytes, info)) in tensors.iter().filter(|(name, _)| **name != rope::FREQUENCIES) {
+    let factors = [rope::FREQUENCIES, rope::SHORT, rope::LONG];
+    for (theirs, (bytes, info)) in tensors.iter().filter(|(name, _)| !factors.contains(name)) {
         let (own, form) = architecture
             .checkpoint_name(theirs)
             .ok_or_else(|| format!("tensor {theirs:?} is none that {name} has, so something would be left out"))?;
-        let heads = if form == Form::Keys { keys } else { queries };
+        // Falcon's norm of attention and MLP is the MLP's alone where attention has another.
+        let own = if two { own.replace(".input_layernorm.", ".ln_mlp.") } else { own };
         // A tensor without numbers may claim any number of rows.
         let rows = info.shape.first().copied().filter(|_| !info.window.is_empty());
         let stored = stored(bytes, info, rows.and_then(|rows| names::order(form, rows, heads)))?;
-        let own = if form == Form::Transposed && own.ends_with("weight") { format!("{own}{TRANSPOSED}") } else { own };
-        contents.tensors.insert(own, stored);
+        match form {
+            Form::Transposed if own.ends_with("weight") => {
+                contents.tensors.insert(format!("{own}{TRANSPOSED}"), stored);
+            }
+            Form::Gain => {
+                let gains = stored.numbers()?.ok_or_else(|| format!("tensor {theirs:?} holds no numbers"))?;
+                let weights: Vec<f32> = gains.iter().map(|gain| gain - 1.0).collect();
+                contents.tensors.insert(own, StoredTensor { shape: stored.shape, ..StoredTensor::vector(&weights) });
+            }
+            Form::PerHead => {
+                let gains = stored.numbers()?.ok_or_else(|| format!("tensor {theirs:?} holds no numbers"))?;
+                let [_, dim] = *stored.shape.as_slice() else {
+                    return Err(format!("tensor {theirs:?} has the shape {:?}, expected one row a head", stored.shape));
+                };
+                let (before, end) = own.rsplit_once('.').unwrap_or((&own, "weight"));
+                for (head, gains) in gains.chunks(dim.max(1)).enumerate() {
+                    let name = format!("{before}.norms.{head}.{end}");
+                    contents.tensors.insert(name, StoredTensor::vector(gains));
+                }
+            }
+            _ => drop(contents.tensors.insert(own, stored)),
+        }
     }
     complete_biases(&mut contents, &config, architecture.layer);
     let tokenizer = tokenizer::documents(first.clone());
@@ -90,6 +133,13 @@ pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
         other => tokenizer(other),
     }));
     Ok(contents)
+}
+
+/// Heads of queries and of keys, as many of these as of those where a file has no number of its own.
+fn heads(config: &serde_json::Map<String, serde_json::Value>) -> [usize; 2] {
+    let heads = |key: &str| config.get(key).and_then(serde_json::Value::as_u64).map(|n| n as usize);
+    let queries = heads("num_attention_heads").unwrap_or(0);
+    [queries, heads("num_key_value_heads").or(heads("num_kv_heads")).unwrap_or(queries)]
 }
 
 /// Zeros for the biases that a file leaves out beside others of their kind: llama.cpp adds whichever is there.

@@ -1,6 +1,8 @@
-//! What llama.cpp calls the tensors of each architecture, and how it lays them out.
+//! From a file's names of tensors to the checkpoint's and back, and how llama.cpp lays tensors out.
 //!
 //! Source followed: llama.cpp's `gguf-py/gguf/tensor_mapping.py` and `convert_hf_to_gguf.py`.
+
+use super::architectures::ARCHITECTURES;
 
 /// How rows of a file's matrix lie beside those of the checkpoint that it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +15,12 @@ pub enum Form {
     Queries,
     /// Likewise of keys.
     Keys,
-    /// Queries, keys and values head by head, stored as all queries, all keys, all values.
-    Thirds,
+    /// For each key head its queries, its key and its value, stored as all queries, all keys, all values.
+    Grouped,
+    /// A norm that multiplies by 1 + its weights, stored with the 1 added.
+    Gain,
+    /// A norm for each head, `norms.0`, `norms.1` and so on, stored as one matrix.
+    PerHead,
 }
 
 /// A tensor's name in a file without `.weight` or `.bias`, in the checkpoint, and its form.
@@ -37,107 +43,6 @@ pub struct Architecture {
     pub prefix: &'static str,
 }
 
-use Form::{Keys, Plain, Queries, Thirds, Transposed};
-
-/// Attention and gated MLP of Llama and its kin; queries and keys differ.
-macro_rules! llama_layer {
-    ($queries:expr, $keys:expr) => {
-        &[
-            ("attn_norm", "input_layernorm", Plain),
-            ("attn_q", "self_attn.q_proj", $queries),
-            ("attn_k", "self_attn.k_proj", $keys),
-            ("attn_v", "self_attn.v_proj", Plain),
-            ("attn_output", "self_attn.o_proj", Plain),
-            ("ffn_norm", "post_attention_layernorm", Plain),
-            ("ffn_gate", "mlp.gate_proj", Plain),
-            ("ffn_up", "mlp.up_proj", Plain),
-            ("ffn_down", "mlp.down_proj", Plain),
-        ]
-    };
-}
-
-const LLAMA_OUTER: &[Name] =
-    &[("token_embd", "model.embed_tokens", Plain), ("output_norm", "model.norm", Plain), ("output", "lm_head", Plain)];
-
-/// All of them.
-pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture {
-        name: "gptj",
-        model_types: &["gptj"],
-        outer: &[
-            ("token_embd", "transformer.wte", Plain),
-            ("output_norm", "transformer.ln_f", Plain),
-            ("output", "lm_head", Plain),
-        ],
-        layer: "transformer.h.",
-        inner: &[
-            ("attn_norm", "ln_1", Plain),
-            ("attn_q", "attn.q_proj", Plain),
-            ("attn_k", "attn.k_proj", Plain),
-            ("attn_v", "attn.v_proj", Plain),
-            ("attn_output", "attn.out_proj", Plain),
-            ("ffn_up", "mlp.fc_in", Plain),
-            ("ffn_down", "mlp.fc_out", Plain),
-        ],
-        prefix: "transformer.",
-    },
-    Architecture {
-        name: "gpt2",
-        model_types: &["gpt2"],
-        outer: &[
-            ("token_embd", "transformer.wte", Plain),
-            ("position_embd", "transformer.wpe", Plain),
-            ("output_norm", "transformer.ln_f", Plain),
-            ("output", "lm_head", Plain),
-        ],
-        layer: "transformer.h.",
-        inner: &[
-            ("attn_norm", "ln_1", Plain),
-            ("attn_qkv", "attn.c_attn", Transposed),
-            ("attn_output", "attn.c_proj", Transposed),
-            ("ffn_norm", "ln_2", Plain),
-            ("ffn_up", "mlp.c_fc", Transposed),
-            ("ffn_down", "mlp.c_proj", Transposed),
-        ],
-        prefix: "transformer.",
-    },
-    Architecture {
-        name: "gptneox",
-        model_types: &["gpt_neox"],
-        outer: &[
-            ("token_embd", "gpt_neox.embed_in", Plain),
-            ("output_norm", "gpt_neox.final_layer_norm", Plain),
-            ("output", "embed_out", Plain),
-        ],
-        layer: "gpt_neox.layers.",
-        inner: &[
-            ("attn_norm", "input_layernorm", Plain),
-            ("attn_qkv", "attention.query_key_value", Thirds),
-            ("attn_output", "attention.dense", Plain),
-            ("ffn_norm", "post_attention_layernorm", Plain),
-            ("ffn_up", "mlp.dense_h_to_4h", Plain),
-            ("ffn_down", "mlp.dense_4h_to_h", Plain),
-        ],
-        prefix: "gpt_neox.",
-    },
-    Architecture {
-        name: "llama",
-        model_types: &["llama", "mistral"],
-        outer: LLAMA_OUTER,
-        layer: "model.layers.",
-        inner: llama_layer!(Queries, Keys),
-        prefix: "model.",
-    },
-    Architecture {
-        name: "qwen2",
-        model_types: &["qwen2"],
-        outer: LLAMA_OUTER,
-        layer: "model.layers.",
-        inner: llama_layer!(Plain, Plain),
-        prefix: "model.",
-    },
-];
-
 impl Architecture {
     /// The one of a file.
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -149,7 +54,7 @@ impl Architecture {
         ARCHITECTURES.iter().find(|a| a.model_types.contains(&model_type))
     }
 
-    /// The checkpoint's name of a file's tensor, and its form.
+    /// The checkpoint's name of a file's tensor, and its form; of norms of heads, what stands before `.norms`.
     pub fn checkpoint_name(&self, name: &str) -> Option<(String, Form)> {
         let (stem, end) = name.rsplit_once('.')?;
         let (before, stem, list) = match stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
@@ -169,9 +74,11 @@ impl Architecture {
         self.stem(stem).or_else(|| self.stem(&format!("{}{stem}", self.prefix))).map(|(s, f)| (format!("{s}.{end}"), f))
     }
 
+    /// The file's name and form of what stands before `.weight` or `.bias` in the checkpoint.
     fn stem(&self, stem: &str) -> Option<(String, Form)> {
         if let Some((layer, own)) = stem.strip_prefix(self.layer).and_then(|rest| rest.split_once('.')) {
             layer.parse::<u32>().ok()?;
+            let own = own.split_once(".norms.").map_or(own, |(norms, _)| norms);
             let (theirs, _, form) = self.inner.iter().find(|(_, name, _)| *name == own)?;
             return Some((format!("blk.{layer}.{theirs}"), *form));
         }
@@ -180,25 +87,35 @@ impl Architecture {
     }
 }
 
-/// Row `r` of the checkpoint's matrix of `rows` rows in `heads` heads is row `order[r]` of the file's; None where they are
-/// the same, or do not fit the heads.
-pub fn order(form: Form, rows: usize, heads: usize) -> Option<Vec<u32>> {
-    let of = |f: &dyn Fn(usize, usize) -> usize, head: usize| {
-        let fits = heads.checked_mul(head).is_some_and(|least| least > 0 && rows.is_multiple_of(least));
-        (fits && u32::try_from(rows).is_ok())
-            .then(|| (0..rows).map(|r| (f(r / (rows / heads), r % (rows / heads))) as u32).collect())
+/// Row `r` of the checkpoint's matrix of `rows` rows in heads of queries and of keys is row `order[r]` of the file's; None
+/// where they are the same, or do not fit the heads.
+pub fn order(form: Form, rows: usize, [queries, keys]: [usize; 2]) -> Option<Vec<u32>> {
+    let (parts, heads) = match form {
+        Form::Plain | Form::Transposed | Form::Gain | Form::PerHead => return None,
+        Form::Queries => (queries.checked_mul(2)?, queries),
+        Form::Keys => (keys.checked_mul(2)?, keys),
+        Form::Grouped => (keys.checked_mul(2)?.checked_add(queries)?, keys),
     };
-    match form {
-        Form::Plain | Form::Transposed => None,
-        Form::Queries | Form::Keys => {
-            let (dim, half) = (rows / heads.max(1), rows / heads.max(1) / 2);
-            of(&|head, i| head * dim + 2 * (i % half) + i / half, 2)
-        }
-        Form::Thirds => {
-            let (dim, third) = (rows / heads.max(1) / 3, rows / 3);
-            of(&|head, i| i / dim * third + head * dim + i % dim, 3)
-        }
+    let fits = heads > 0 && rows.is_multiple_of(parts) && u32::try_from(rows).is_ok();
+    if !fits || (form == Form::Grouped && !queries.is_multiple_of(keys.max(1))) {
+        return None;
     }
+    let (head, dim) = (rows / heads, rows / parts);
+    let of = |r: usize| {
+        let (at, i) = (r / head, r % head);
+        match form {
+            Form::Grouped => {
+                let own = head - 2 * dim;
+                match i.checked_sub(own) {
+                    None => at * own + i,
+                    Some(i) => (queries + i / dim * keys + at) * dim + i % dim,
+                }
+            }
+            // `dim` is half a head here.
+            _ => at * head + 2 * (i % dim) + i / dim,
+        }
+    };
+    Some((0..rows).map(|r| of(r) as u32).collect())
 }
 
 #[cfg(test)]
@@ -224,9 +141,20 @@ mod tests {
     #[test]
     fn rows_of_heads_are_told_apart() {
         // Two heads of four rows: halves 0 1 | 2 3 become pairs 0 2 1 3.
-        assert_eq!(order(Form::Queries, 8, 2).unwrap(), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(order(Form::Queries, 8, [2, 1]).unwrap(), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(order(Form::Keys, 4, [2, 1]).unwrap(), [0, 2, 1, 3]);
         // Two heads of q, k, v of two rows each.
-        assert_eq!(order(Form::Thirds, 12, 2).unwrap(), [0, 1, 4, 5, 8, 9, 2, 3, 6, 7, 10, 11]);
-        assert_eq!((order(Form::Plain, 8, 2), order(Form::Queries, 6, 2), order(Form::Keys, 4, 0)), (None, None, None));
+        assert_eq!(order(Form::Grouped, 12, [2, 2]).unwrap(), [0, 1, 4, 5, 8, 9, 2, 3, 6, 7, 10, 11]);
+        // Four heads of queries and two of keys and values, of one row each.
+        assert_eq!(order(Form::Grouped, 8, [4, 2]).unwrap(), [0, 1, 4, 6, 2, 3, 5, 7]);
+        for (form, rows, heads) in [
+            (Form::Plain, 8, [2, 2]),
+            (Form::Queries, 6, [2, 2]),
+            (Form::Keys, 4, [2, 0]),
+            (Form::Grouped, 8, [3, 2]),
+            (Form::Grouped, 12, [usize::MAX, 2]),
+        ] {
+            assert_eq!(order(form, rows, heads), None, "{form:?}");
+        }
     }
 }

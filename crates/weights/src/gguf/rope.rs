@@ -2,23 +2,27 @@
 //!
 //! Source followed: llama.cpp's `llama-model.cpp` (what is read, and what it is where it is missing), `ggml_rope_yarn`.
 
-use super::header::Header;
+use super::config::File;
 use super::value::Value;
 use serde_json::{Map, Value as Json, json};
 
 /// Factors of the rotary frequencies, as llama.cpp keeps Llama 3.1's scaling.
 pub const FREQUENCIES: &str = "rope_freqs.weight";
+/// Factors of the frequencies of long and of short texts, as llama.cpp keeps LongRoPE's.
+pub const LONG: &str = "rope_factors_long.weight";
+pub const SHORT: &str = "rope_factors_short.weight";
 /// Positions that Llama 3.1 and later were trained with, and the bounds of its ramp.
 const LLAMA3: (f64, f64, usize) = (1.0, 4.0, 8192);
 /// How far the factors of a file may be from those of a ramp: they are f32.
 const CLOSE: f64 = 1e-5;
 
-/// The scaling that the entries of a file of the architecture `name` ask for.
+/// The scaling that the entries of a file ask for.
 ///
 /// # Errors
 /// A type that is not known or lacks a number.
-pub fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
-    let entry = |key: &str| header.metadata.get(format!("{name}.rope.{key}").as_str());
+pub fn scaling(file: &File) -> Result<Option<Json>, String> {
+    let name = file.name;
+    let entry = |key: &str| file.entry(&format!("rope.{key}"));
     let number = |key: &str| entry(key).and_then(Value::number);
     // The second name is that of files of 2023; 0 stands for none.
     let factor = number("scaling.factor").or_else(|| number("scale_linear")).filter(|factor| *factor != 0.0);
@@ -27,6 +31,8 @@ pub fn scaling(name: &str, header: &Header) -> Result<Option<Json>, String> {
     let unsupported = |what: String| Err(format!("{name}.rope.scaling.{what}, supported are none, linear and yarn"));
     match (kind, factor) {
         ("none", _) | ("linear", None | Some(1.0)) => Ok(None),
+        // The tensors say it.
+        ("longrope", _) if file.has(LONG) && file.has(SHORT) => Ok(None),
         ("linear", Some(factor)) => Ok(Some(json!({"rope_type": "linear", "factor": factor}))),
         ("yarn", Some(factor)) => {
             let mut out = json!({"rope_type": "yarn", "factor": factor});
@@ -80,6 +86,25 @@ pub fn complete(config: &mut Map<String, Json>, values: &[f32]) -> Result<(), St
     Ok(())
 }
 
+/// Completes the settings of a `phi3` with lists of factors: LongRoPE. `sharper` is what its file multiplies cosines and
+/// sines with.
+///
+/// # Errors
+/// Lists in another architecture, or beside another scaling.
+pub fn list(config: &mut Map<String, Json>, sharper: Option<f64>, short: &[f32], long: &[f32]) -> Result<(), String> {
+    if let Some(other) = config.get("rope_scaling") {
+        return Err(format!("{SHORT} stands beside the scaling {other}, supported is one of them"));
+    }
+    let is_read = config.get("original_max_position_embeddings").is_some_and(Json::is_u64);
+    if config.get("model_type") != Some(&json!("phi3")) || !is_read {
+        return Err(format!("{SHORT} is supported in files of phi3 with an original_context_length"));
+    }
+    let scaling = json!({"rope_type": "longrope", "short_factor": short, "long_factor": long,
+        "attention_factor": sharper.unwrap_or(1.0)});
+    config.insert("rope_scaling".into(), scaling);
+    Ok(())
+}
+
 /// The bounds of a ramp that gives `values`: two of its points tell them, or the frequencies on both sides of a step.
 fn bounds(values: &[f32], theta: f64, factor: f64) -> Option<(f64, f64)> {
     let turns = |i: usize| turns(theta, 2 * values.len(), LLAMA3.2, i);
@@ -128,14 +153,21 @@ fn frequencies(theta: f64, dim: usize, [factor, low, high]: [f64; 3], original: 
     (0..dim / 2).map(|i| of(turns(theta, dim, original, i)) as f32).collect()
 }
 
-/// Entries of a header, and factors of frequencies.
-pub type Entries = (Vec<(String, Value<'static>)>, Option<Vec<f32>>);
+/// Tensors of factors of frequencies, by their names.
+pub type Factors = Vec<(&'static str, Vec<f32>)>;
 
-/// Entries of a scaling, under the architecture's name, and the factors where a tensor says it.
+/// Entries of a scaling, under the architecture's name, and the factors where tensors say it; `positions` are those of the
+/// model.
 ///
 /// # Errors
 /// A scaling that a file cannot say.
-pub fn entries(name: &str, scaling: &Json, dim: Option<usize>, theta: Option<&Json>) -> Result<Entries, String> {
+pub fn entries(
+    name: &str,
+    scaling: &Json,
+    dim: Option<usize>,
+    theta: Option<&Json>,
+    positions: u64,
+) -> Result<(Vec<(String, Value<'static>)>, Factors), String> {
     let number = |key: &str| scaling.get(key).and_then(Json::as_f64);
     let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Json::as_str);
     let trained = scaling.get("original_max_position_embeddings").and_then(Json::as_u64);
@@ -143,7 +175,7 @@ pub fn entries(name: &str, scaling: &Json, dim: Option<usize>, theta: Option<&Js
     let plain = |key: &str, usual: f64| number(key).is_none_or(|x| x == usual);
     match (kind, number("factor"), number("low_freq_factor"), number("high_freq_factor"), dim) {
         (Some("linear"), Some(factor), ..) => {
-            Ok((vec![(key("type"), Value::Text("linear".into())), (key("factor"), Value::Float(factor))], None))
+            Ok((vec![(key("type"), Value::Text("linear".into())), (key("factor"), Value::Float(factor))], Vec::new()))
         }
         (Some("yarn"), Some(factor), ..)
             if plain("beta_fast", 32.0)
@@ -153,13 +185,26 @@ pub fn entries(name: &str, scaling: &Json, dim: Option<usize>, theta: Option<&Js
         {
             let mut out = vec![(key("type"), Value::Text("yarn".into())), (key("factor"), Value::Float(factor))];
             out.extend(trained.map(|n| (key("original_context_length"), Value::Whole(n))));
-            Ok((out, None))
+            Ok((out, Vec::new()))
         }
         // Only these bounds are found again to the last bit.
         (Some("llama3"), Some(factor), Some(low), Some(high), Some(dim))
             if (low, high) == (LLAMA3.0, LLAMA3.1) && trained == Some(LLAMA3.2 as u64) && name == "llama" =>
         {
-            Ok((Vec::new(), Some(frequencies(number_of(theta), dim, [factor, low, high], LLAMA3.2))))
+            let factors = frequencies(number_of(theta), dim, [factor, low, high], LLAMA3.2);
+            Ok((Vec::new(), vec![(FREQUENCIES, factors)]))
+        }
+        (Some("longrope"), ..) if name == "phi3" => {
+            let list = |key: &str| -> Option<Vec<f32>> {
+                scaling.get(key)?.as_array()?.iter().map(|x| x.as_f64().map(|x| x as f32)).collect()
+            };
+            let (Some(short), Some(long), Some(trained)) = (list("short_factor"), list("long_factor"), trained) else {
+                return Err(format!("rope_scaling is {scaling}, which lacks a list of factors"));
+            };
+            let longer = positions as f64 / trained as f64;
+            let usual = if longer > 1.0 { (1.0 + longer.ln() / (trained as f64).ln()).sqrt() } else { 1.0 };
+            let sharper = number("attention_factor").unwrap_or(usual);
+            Ok((vec![(key("attn_factor"), Value::Float(sharper))], vec![(LONG, long), (SHORT, short)]))
         }
         _ => Err(format!("rope_scaling is {scaling}, which a GGUF file of {name} cannot say")),
     }

@@ -189,6 +189,11 @@ impl<'a> List<'a> {
         Self { kind: F32, count, bytes: bytes.into() }
     }
 
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
     /// The values, made one by one.
     pub fn iter(&self) -> impl Iterator<Item = Value<'_>> {
         let mut cursor = Cursor::new(&self.bytes);
@@ -200,6 +205,19 @@ impl<'a> List<'a> {
     pub fn texts(&self) -> Option<impl Iterator<Item = &str>> {
         let mut cursor = Cursor::new(&self.bytes);
         (self.kind == TEXT || self.count == 0).then(|| (0..self.count).map_while(move |_| cursor.text("").ok()))
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Whole(n) => write!(f, "{n}"),
+            Value::Signed(n) => write!(f, "{n}"),
+            Value::Float(x) => write!(f, "{x}"),
+            Value::Flag(on) => write!(f, "{on}"),
+            Value::Text(text) => write!(f, "{text:?}"),
+            Value::List(list) => write!(f, "{list:?}"),
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 //! Norms, biases and learned positions are f32, as llama.cpp keeps them; matrices keep their type or take the one asked
 //! for, as far as their rows are whole blocks.
 
-use super::config::{self, Entry};
+use super::architectures::ARCHITECTURES;
+use super::entries::{Entry, entries};
 use super::header::{ALIGNMENT, KINDS, MAGIC};
-use super::names::{ARCHITECTURES, Architecture, Form, order};
-use super::rope::FREQUENCIES;
+use super::names::{Architecture, Form, order};
 use super::value::{Value, write_text};
-use super::{TRANSPOSED, tokenizer};
+use super::{TRANSPOSED, heads, tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
 use crate::stored::{Shuffled, Storage, StoredTensor};
@@ -87,8 +87,7 @@ pub fn write(
     let architecture = architecture(checkpoint)?;
     let settings = &documents.settings;
     let mut summary = ConvertSummary::default();
-    let (entries, factors) =
-        config::entries(architecture, settings).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?;
+    let (entries, factors) = entries(architecture, settings).map_err(|e| anyhow!("{}: {e}", checkpoint.label()))?;
     let tied = settings.get("tie_word_embeddings").and_then(Json::as_bool).unwrap_or(false);
     let mut planned = Vec::new();
     for (own, tensor) in checkpoint.stored() {
@@ -106,16 +105,28 @@ pub fn write(
             continue;
         }
         let label = || format!("{}: tensor {own:?}", checkpoint.label());
+        // Stacked with those of the other heads.
+        if form == Form::PerHead {
+            if own.ends_with(".norms.0.weight") {
+                let stacked = stacked(checkpoint, own).with_context(label)?;
+                planned.push(plan(name, own, stacked, Some(WeightType::F32)).with_context(label)?);
+            }
+            continue;
+        }
         let form = if plain.is_some() { Form::Plain } else { form };
         let tensor = arranged(tensor, form, settings).with_context(label)?;
         planned.push(plan(name, own, tensor, options.dtype).with_context(label)?);
     }
-    let frequencies = factors.map(|values| StoredTensor::vector(&values));
-    if let Some(tensor) = frequencies {
-        planned.push(plan(FREQUENCIES.into(), FREQUENCIES, tensor, None)?);
+    for (name, values) in &factors {
+        planned.push(plan(name.to_string(), name, StoredTensor::vector(values), None)?);
     }
     if tied && !planned.iter().any(|p| p.name == "token_embd.weight") {
         bail!("{}: the word embeddings are under the head's name alone; save the checkpoint again", checkpoint.label())
+    }
+    // llama.cpp takes the word table for the head of the other architectures alone.
+    let table = planned.iter().find(|p| tied && architecture.name == "gptneox" && p.name == "token_embd.weight");
+    if let Some((own, tensor)) = table.map(|p| (p.own, p.tensor.clone())) {
+        planned.push(plan("output.weight".into(), own, tensor, options.dtype)?);
     }
     let mut entries: Vec<Entry> = general(architecture, &planned).into_iter().chain(entries).collect();
     entries.extend(tokens(checkpoint, documents)?);
@@ -141,7 +152,7 @@ pub fn write(
 /// The architecture of the decoder whose weights these are.
 fn architecture(checkpoint: &Checkpoint) -> Result<&'static Architecture> {
     let text = checkpoint.document("config.json")?.context("no config.json beside the weights")?;
-    let config: Json = serde_json::from_str(&text)?;
+    let config = limber_core::json::parse(&text)?;
     let model = config["model_type"].as_str();
     model.and_then(Architecture::of).with_context(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).collect();
@@ -156,20 +167,30 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static Architecture> {
 
 /// A tensor as the file has it: transposed, or with its rows in the file's order.
 fn arranged(tensor: &StoredTensor, form: Form, settings: &Map<String, Json>) -> Result<StoredTensor> {
-    let heads = |key: &str| settings.get(key).and_then(Json::as_u64).unwrap_or(0) as usize;
     let mut out = tensor.clone();
     match form {
-        Form::Plain => {}
+        Form::Plain | Form::PerHead => {}
+        Form::Gain => {
+            let weights = tensor.numbers().map_err(|e| anyhow!(e))?.context("it holds no numbers")?;
+            let gains: Vec<f32> = weights.iter().map(|weight| weight + 1.0).collect();
+            out = StoredTensor { shape: tensor.shape.clone(), ..StoredTensor::vector(&gains) };
+        }
         Form::Transposed => {
             if tensor.shape.len() == 2 {
                 out = tensor.transposed().map_err(|e| anyhow!(e))?;
             }
         }
-        Form::Queries | Form::Keys | Form::Thirds => {
-            let key = if form == Form::Keys { "num_key_value_heads" } else { "num_attention_heads" };
+        Form::Queries | Form::Keys | Form::Grouped => {
+            let [queries, keys] = heads(settings);
+            // Falcon's older form has one key head, or as many as queries.
+            let keys = match settings.get("new_decoder_architecture").and_then(Json::as_bool) {
+                Some(false) if settings.get("multi_query") == Some(&Json::Bool(true)) => 1,
+                Some(false) => queries,
+                _ => keys,
+            };
             let rows = tensor.shape.first().copied().unwrap_or(0);
-            let order =
-                order(form, rows, heads(key)).with_context(|| format!("{rows} rows are not those of its heads"))?;
+            let order = order(form, rows, [queries, keys])
+                .with_context(|| format!("{rows} rows are not those of its heads"))?;
             let mut inverse = vec![0u32; rows];
             for (own, theirs) in order.iter().enumerate() {
                 inverse[*theirs as usize] = own as u32;
@@ -181,6 +202,17 @@ fn arranged(tensor: &StoredTensor, form: Form, settings: &Map<String, Json>) -> 
         }
     }
     Ok(out)
+}
+
+/// The norms of all heads, of which `first` is the first's name, as one matrix.
+fn stacked(checkpoint: &Checkpoint, first: &str) -> Result<StoredTensor> {
+    let (before, end) = first.split_once(".norms.0.").context("it is no norm of a head")?;
+    let (mut gains, mut heads) = (Vec::new(), 0);
+    while let Some(norm) = checkpoint.stored().get(&format!("{before}.norms.{heads}.{end}")) {
+        gains.extend(norm.numbers().map_err(|e| anyhow!(e))?.context("it holds no numbers")?);
+        heads += 1;
+    }
+    Ok(StoredTensor { shape: vec![heads, gains.len() / heads.max(1)], ..StoredTensor::vector(&gains) })
 }
 
 fn plan(name: String, own: &str, tensor: StoredTensor, dtype: Option<WeightType>) -> Result<Planned<'_>> {

@@ -9,7 +9,7 @@
 /// # Errors
 /// What is wrong.
 pub fn check(bytes: &[u8]) -> Result<(), String> {
-    let wrong = |what: &str| format!("tokenizer.ggml.precompiled_charsmap is damaged: {what}");
+    let wrong = |what: &str| format!("the precompiled_charsmap is damaged: {what}");
     let (length, rest) = bytes.split_at_checked(4).ok_or_else(|| wrong("it has no length"))?;
     let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
     let (trie, texts) = rest.split_at_checked(length).ok_or_else(|| wrong("it is cut short"))?;

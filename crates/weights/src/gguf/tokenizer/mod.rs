@@ -11,6 +11,9 @@ mod splitters;
 mod vocabulary;
 mod write;
 
+pub(crate) use charsmap::check as check_charsmap;
+pub(crate) use read::ranked_merges;
+pub(crate) use vocabulary::Kind;
 pub(super) use vocabulary::Vocabulary;
 pub(super) use write::entries;
 
@@ -23,6 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const WHOLE: &str = "tokenizer.huggingface.json";
 /// The merges of a BPE.
 const MERGES: &str = "tokenizer.ggml.merges";
+/// The file of the chat template.
+const CHAT: &str = "chat_template.jinja";
 /// Files that say nothing where the file says all: another model's may lie in the same folder.
 const SILENT: [&str; 5] =
     ["special_tokens_map.json", "added_tokens.json", "generation_config.json", "vocab.json", "merges.txt"];
@@ -34,7 +39,7 @@ pub(super) type Documents = Box<dyn Fn(&str) -> Result<Option<String>, String> +
 pub(super) fn documents(bytes: SharedBytes) -> Documents {
     let warned = AtomicBool::new(false);
     Box::new(move |name: &str| {
-        if !["tokenizer.json", "tokenizer_config.json"].contains(&name) && !SILENT.contains(&name) {
+        if !["tokenizer.json", "tokenizer_config.json", CHAT].contains(&name) && !SILENT.contains(&name) {
             return Ok(None);
         }
         let header = Header::read((*bytes).as_ref())?;
@@ -58,6 +63,8 @@ pub(super) fn documents(bytes: SharedBytes) -> Documents {
                 None => read::tokenizer(&vocabulary, &warn).map(Some),
             },
             "tokenizer_config.json" => Ok(Some(settings(&vocabulary))),
+            // An empty one is none: that of the folder may be another model's.
+            CHAT => Ok(Some(vocabulary.text("tokenizer.chat_template").unwrap_or_default().to_string())),
             _ => Ok(SILENT[..3].contains(&name).then(|| "{}".to_string())),
         }
     })

@@ -108,23 +108,29 @@ fn split_merge(merge: &str) -> Option<(&str, &str)> {
     Some((&merge[..at], &merge[at + 1..]))
 }
 
-/// SentencePiece's BPE: the pair whose token has the highest score is merged first.
-fn merged(vocabulary: &Vocabulary) -> Parts {
-    let ids = ids(vocabulary);
-    let score = |id: u32| vocabulary.scores.get(id as usize).copied().unwrap_or(0.0);
-    let normal = |id: &&u32| matches!(vocabulary.kinds[**id as usize], Kind::Normal | Kind::Unused);
-    let mut merges: Vec<(f64, u32, &str, &str)> = Vec::new();
-    for (text, id) in ids.iter().filter(|(_, id)| normal(id)) {
+/// The merges of SentencePiece's BPE: of any two pieces that make a third, all of them normal, the pair whose piece has the
+/// highest score comes first.
+pub fn ranked_merges(texts: &[String], kinds: &[Kind], scores: &[f64]) -> Vec<Json> {
+    let normal = |(_, (_, kind)): &(usize, (&String, &Kind))| **kind == Kind::Normal;
+    let normal = texts.iter().zip(kinds).enumerate().filter(normal);
+    let ids: HashMap<&str, usize> = normal.map(|(id, (text, _))| (text.as_str(), id)).collect();
+    let mut merges: Vec<(f64, usize, &str, &str)> = Vec::new();
+    for (text, id) in &ids {
         for (at, _) in text.char_indices().skip(1) {
             let (left, right) = text.split_at(at);
-            if [left, right].iter().all(|part| ids.get(*part).is_some_and(|id| normal(&id))) {
-                merges.push((score(*id), *id, left, right));
+            if [left, right].iter().all(|part| ids.contains_key(*part)) {
+                merges.push((scores.get(*id).copied().unwrap_or(0.0), *id, left, right));
             }
         }
     }
     // At one score, longer pieces on the left come first, as in transformers' conversion.
     merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.len().cmp(&b.2.len())));
-    let merges: Vec<Json> = merges.iter().map(|(_, _, left, right)| json!([left, right])).collect();
+    merges.iter().map(|(_, _, left, right)| json!([left, right])).collect()
+}
+
+/// SentencePiece's BPE.
+fn merged(vocabulary: &Vocabulary) -> Parts {
+    let (ids, merges) = (ids(vocabulary), ranked_merges(&vocabulary.texts, &vocabulary.kinds, &vocabulary.scores));
     let has_bytes = vocabulary.kinds.contains(&Kind::Byte);
     let unknown = vocabulary.unknown().map(|id| vocabulary.texts[id as usize].as_str());
     let model = json!({

@@ -3,7 +3,7 @@
 use crate::gguf::header::Header;
 use crate::gguf::value::{List, Value};
 
-/// Kinds of tokens in `tokenizer.ggml.token_type`.
+/// Kinds of tokens in `tokenizer.ggml.token_type` and of SentencePiece's pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Found by merging.
@@ -33,7 +33,8 @@ impl Kind {
         }
     }
 
-    fn numbered(number: i64) -> Self {
+    /// The kind of a number in a file.
+    pub fn numbered(number: i64) -> Self {
         use Kind::{Byte, Control, Unknown, Unused, User};
         [Unknown, Control, User, Unused, Byte].into_iter().find(|kind| kind.number() == number).unwrap_or(Kind::Normal)
     }

@@ -7,7 +7,7 @@ use super::WHOLE;
 use super::read::splitting;
 use super::splitters::SPLITTERS;
 use super::vocabulary::Kind;
-use crate::gguf::config::Entry;
+use crate::gguf::entries::Entry;
 use crate::gguf::value::{List, Value};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};

@@ -1,0 +1,88 @@
+//! `gemma`: Gemma 1 (2B, 7B) as a frozen decoder.
+//!
+//! As Llama, with RMS norms of gain 1 + weight, words times the square root of the width, heads of a width of their own and
+//! a GELU in the gate. A prefix that is no word's is not scaled, as in transformers 5.
+//! Source followed: transformers' `modeling_gemma.py` and `configuration_gemma.py`.
+
+use anyhow::Result;
+use limber_core::decoder_model::ModelPlan;
+use limber_core::model_config::TokenIds;
+use limber_core::ops::{Activation, NormKind};
+use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+
+register!(decoder, FamilyDecoder<Gemma>);
+
+llama_like_settings! {
+    activation: hidden_act,
+    defaults: {
+        // gemma-7b's.
+        vocab_size: 256_000,
+        hidden_size: 3072,
+        intermediate_size: 24_576,
+        num_hidden_layers: 28,
+        num_attention_heads: 16,
+        num_key_value_heads: 16,
+        head_dim: 256,
+        max_position_embeddings: 8192,
+        hidden_act: Activation::GeluNew,
+        tie_word_embeddings: true,
+        eos_token_id: TokenIds(vec![1]),
+    },
+    own: {
+        /// A model by name, gemma-2b or gemma-7b, for weights without `config.json`.
+        model: String = None,
+    },
+}
+
+/// The family.
+pub struct Gemma;
+
+impl DecoderFamily for Gemma {
+    type Config = Config;
+    const KIND: &'static str = "gemma";
+    const ABOUT: &'static str = "Gemma 1 from a Hugging Face folder, or by the name of a model (gemma-7b by default)";
+    const MODEL_TYPES: &'static [&'static str] = &["gemma"];
+
+    fn tiny() -> Config {
+        Config { head_dim: Some(6), eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(97, 48, [32, 48, 2, 4, 2]) }
+    }
+
+    fn models() -> Vec<&'static str> {
+        vec!["gemma-2b", "gemma-7b"]
+    }
+
+    fn preset(name: &str) -> Option<Config> {
+        let sizes = match name {
+            "gemma-2b" => [2048, 16_384, 18, 8, 1],
+            "gemma-7b" => [3072, 24_576, 28, 16, 16],
+            _ => return None,
+        };
+        Some(Config { head_dim: Some(256), ..Config::sized(256_000, 8192, sizes) })
+    }
+
+    fn described(config: &ModelConfig) -> Result<Config> {
+        config.refuse("the decoder gemma", &["use_bidirectional_attention"])?;
+        let mut found = Config::read(config, "the decoder gemma", &Config::defaults(), &[])?;
+        // The first folders say "gelu" and mean the approximation.
+        if found.hidden_act == Some(Activation::Gelu) {
+            found.hidden_act = Some(Activation::GeluNew);
+        }
+        // Which of the two keys transformers reads depends on its version.
+        if let (Some(name), Some(activation)) = (config.text("hidden_activation")?, found.hidden_act)
+            && Activation::named(&name) != Some(activation)
+        {
+            let expected = format!("but hidden_act is {}, supported is the same in both", activation.name());
+            return Err(config.refusal("hidden_activation", expected));
+        }
+        Ok(found)
+    }
+
+    fn plan(config: &Config) -> Result<ModelPlan> {
+        let sizes = config.sizes::<Self>()?;
+        let block = sizes.block(NormKind::RmsLessOne);
+        let windows = vec![None; sizes.spec.layers];
+        let mut plan = sizes.model(block, windows);
+        plan.words.scale = (plan.spec.width as f64).sqrt();
+        Ok(plan)
+    }
+}

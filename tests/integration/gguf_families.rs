@@ -1,0 +1,98 @@
+//! GGUF files of the decoder families against the `gguf` package and transformers: `tests/golden/gguf_families`, what is
+//! written of them, and what a file or a config asks for that the other side does not know.
+
+use super::decoders::CLOSE;
+use super::gguf::logits;
+use super::golden::{folder, largest, lists, tensors};
+use super::program::{fails, stdout};
+use std::path::{Path, PathBuf};
+
+fn file(name: &str) -> PathBuf {
+    folder("gguf_families").join(format!("{name}.gguf"))
+}
+
+/// Cases, with their kinds.
+fn cases() -> Vec<(String, String)> {
+    let models = lists("gguf_families")["models"].as_object().unwrap().clone();
+    assert_eq!(models.len(), 16);
+    models.into_iter().map(|(name, model)| (name, model["kind"].as_str().unwrap().to_string())).collect()
+}
+
+#[test]
+fn files_of_the_gguf_package_give_transformers_logits() {
+    let expected = tensors("gguf_families");
+    for (name, kind) in cases() {
+        let far = largest(
+            &logits(&kind, &file(&name), &expected[&format!("{name}.ids")]),
+            &expected[&format!("{name}.logits")],
+        );
+        assert!(far < CLOSE, "{name}: {far}");
+    }
+}
+
+#[test]
+fn what_is_written_gives_the_same_logits() {
+    let (expected, place) = (tensors("gguf_families"), tempfile::tempdir().unwrap());
+    for (name, kind) in cases() {
+        let (input, out) = (file(&name), place.path().join(format!("{name}.gguf")));
+        stdout(&["convert", input.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let ids = &expected[&format!("{name}.ids")];
+        assert_eq!(largest(&logits(&kind, &out, ids), &logits(&kind, &input, ids)), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn what_llama_cpp_would_compute_otherwise_is_not_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("m.gguf");
+    for (from, expected) in [
+        ("gemma/untied", "attention_bias is true; a GGUF file of gemma can say false"),
+        ("gemma3/tied", "query_pre_attn_scalar is 20; a GGUF file of gemma3 can say 12"),
+        ("olmo2/tied", "a GGUF file of olmo2 can say false"),
+        ("smollm3/tied", "no_rope_layers is [1,0,1], which a GGUF file of smollm3 cannot say"),
+        ("granite/untied", "attention_bias is true"),
+        ("starcoder2/tied", "sliding_window is 6, which a GGUF file of starcoder2 cannot say"),
+        ("falcon/alibi", "alibi is true; a GGUF file of falcon can say false"),
+        ("gpt_neo/tied", "no architecture in GGUF"),
+    ] {
+        let input = folder(&format!("decoder_families/{from}"));
+        fails(&["convert", input.to_str().unwrap(), "--out", out.to_str().unwrap()], &[expected]);
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn what_a_file_asks_for_and_no_decoder_does_is_refused_by_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("m.gguf");
+    for (name, from, to, expected) in [
+        (
+            "mpt-f16",
+            "mpt.attention.max_alibi_bias",
+            "mpt.attention.max_alibi_none",
+            "metadata entry mpt.attention.max_alibi_bias is missing, supported is 8",
+        ),
+        (
+            "granite-q8_0",
+            "granite.logit_scale",
+            "granite.logit_scald",
+            "metadata entry granite.logit_scale is missing or no number",
+        ),
+        (
+            "phi3-f16",
+            "blk.0.ffn_up.weight",
+            "blk.0.ffn_gate.bias",
+            "tensor \"blk.0.ffn_gate.bias\" is none that phi3 has",
+        ),
+        ("qwen3-f16", "blk.0.attn_q_norm.weight", "blk.0.attn_q_nurm.weight", "is none that qwen3 has"),
+        ("phi3-longrope", "rope_factors_long.weight", "rope_factors_lung.weight", "is none that phi3 has"),
+    ] {
+        let mut bytes = std::fs::read(file(name)).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let opened = limber::weights::open(&path.to_str().unwrap().parse().unwrap(), &[], Path::new("."));
+        let message = opened.err().unwrap().to_string();
+        assert!(message.contains(expected), "{name}: {message}");
+    }
+}
