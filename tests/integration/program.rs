@@ -215,7 +215,7 @@ fn every_wrong_input_has_its_message() {
     fails(&["generate", "--prompt", "<image> <image>"], &["2 <image> marks for 0 images"]);
     fails(&["score", "--image", &a, "--text", ""], &["no token to score"]);
     fails(&["score", "--prompt", "", "--text", "a"], &["nothing before the text"]);
-    fails(&["caption", "Cargo.toml"], &["Cargo.toml", "not a known image", "PNG, JPEG, WebP, GIF, BMP and TIFF"]);
+    fails(&["caption", "Cargo.toml"], &["Cargo.toml", "not a known image", "PNG, JPEG, WebP, GIF, BMP, TIFF"]);
     fails(&["caption", "no-such.png"], &["no-such.png"]);
     fails(&["describe", "gptx"], &["unknown kind \"gptx\"", "gptj"]);
     fails(&["shapes", "--count", "0", "--out", "x"], &["count is 0"]);

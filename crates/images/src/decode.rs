@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageFormat, RgbImage};
+use image::{DynamicImage, RgbImage};
 
-use super::{Format, ImageError, fetch, gif, jpeg, plain, tiff};
+use super::{Format, ImageError, bmp, fetch, gif, icon, jpeg, netpbm, png, qoi, targa, tiff, webp};
 
 /// What an image may cost before it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +80,22 @@ pub(super) struct Decoded {
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, ImageError> {
     let limits = &options.limits;
     limits.check_bytes(bytes.len() as u64)?;
-    let format = format_of(bytes)?;
+    if bytes.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    let format = Format::of(bytes)?;
     let read = || match format {
+        Format::Png => png::decode(bytes, limits),
         Format::Jpeg => jpeg::decode(bytes, limits),
+        Format::WebP => webp::decode(bytes, limits),
         Format::Gif => gif::decode(bytes, limits),
+        Format::Bmp => bmp::decode(bytes, limits),
+        Format::Dib => bmp::bitmap(bytes, 0, 0, limits, format, 1),
         Format::Tiff => tiff::decode(bytes, limits),
-        Format::Png | Format::WebP | Format::Bmp => plain::decode(format, bytes, limits),
+        Format::Ico => icon::decode(bytes, limits),
+        Format::Ppm => netpbm::decode(bytes, limits),
+        Format::Qoi => qoi::decode(bytes, limits),
+        Format::Tga => targa::decode(bytes, limits),
     };
     // Damage may still trip a decoder that is not ours; one bad image must not end a night of training.
     let decoded = catch_unwind(read)
@@ -131,28 +141,14 @@ pub fn load(source: &str, options: &DecodeOptions) -> Result<RgbImage, ImageErro
     decode(&bytes, options).map_err(|error| ImageError::At { location: source.to_owned(), error: Box::new(error) })
 }
 
-fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
-    if bytes.is_empty() {
-        return Err(ImageError::Empty);
-    }
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Png) => Ok(Format::Png),
-        Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
-        Ok(ImageFormat::WebP) => Ok(Format::WebP),
-        Ok(ImageFormat::Gif) => Ok(Format::Gif),
-        Ok(ImageFormat::Bmp) => Ok(Format::Bmp),
-        Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
-        _ => Err(ImageError::Unknown { start: bytes.iter().take(8).copied().collect() }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::format::READ;
     use super::*;
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        RgbImage::new(width, height).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        RgbImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner()
     }
 
@@ -176,8 +172,9 @@ mod tests {
     fn messages_say_what_and_what_is_allowed() {
         let usual = Limits::default();
         assert_eq!(message(b"", usual), "the image is empty: 0 bytes");
-        let unknown = message(b"%PDF-1.7 ...", usual);
-        assert!(unknown.contains("25, 50, 44, 46") && unknown.contains("GIF, BMP and TIFF"), "{unknown}");
+        let unknown = message(b"what is this", usual);
+        assert!(unknown.contains("77, 68, 61, 74") && unknown.contains("QOI and TGA"), "{unknown}");
+        assert_eq!(message(b"%PDF-1.7 ...", usual), format!("PDF is not read; {READ}"));
         let pixels = message(&png(20, 30), Limits { max_pixels: 599, ..usual });
         assert_eq!(pixels, "PNG image of 20 x 30 pixels is over the limit of 599 pixels");
         let bytes = message(&png(20, 30), Limits { max_bytes: 10, ..usual });

@@ -1,41 +1,11 @@
 //! What can be wrong with an image, in words that say what, which value, and what is allowed.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::Window;
-
-/// The image formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Portable Network Graphics.
-    Png,
-    /// JPEG, baseline and progressive.
-    Jpeg,
-    /// WebP, lossy and lossless.
-    WebP,
-    /// The first frame of a GIF.
-    Gif,
-    /// Windows bitmap.
-    Bmp,
-    /// The first page of a TIFF.
-    Tiff,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Png => "PNG",
-            Self::Jpeg => "JPEG",
-            Self::WebP => "WebP",
-            Self::Gif => "GIF",
-            Self::Bmp => "BMP",
-            Self::Tiff => "TIFF",
-        })
-    }
-}
+use super::format::READ;
+use super::{Format, Window};
 
 /// Why an image could not be read or resized.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +14,16 @@ pub enum ImageError {
     #[error("the image is empty: 0 bytes")]
     Empty,
     /// The first bytes belong to no format that is read.
-    #[error(
-        "not a known image: it begins with the bytes {start:02x?}; known formats are PNG, JPEG, WebP, GIF, BMP and TIFF"
-    )]
+    #[error("not a known image: it begins with the bytes {start:02x?}; {READ}")]
     Unknown {
         /// The first bytes, at most eight.
         start: Vec<u8>,
+    },
+    /// The first bytes belong to a format that is known, but not read.
+    #[error("{name} is not read; {READ}")]
+    NotRead {
+        /// The format's name.
+        name: &'static str,
     },
     /// The header asks for more pixels than are allowed.
     #[error("{format} image of {width} x {height} pixels is over the limit of {limit} pixels")]
@@ -165,7 +139,7 @@ impl ImageError {
         let causes = std::iter::successors(Some(error), |cause: &&(dyn Error + 'static)| (*cause).source());
         // Some decoders give the system's error as a source, others only its words.
         let ended = causes.into_iter().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(eof))
-            || ["unexpected end", "unexpected eof", "fill whole buffer"]
+            || ["unexpected end", "unexpected eof", "fill whole buffer", "insufficientinput"]
                 .iter()
                 .any(|w| reason.to_lowercase().contains(w));
         match ended {

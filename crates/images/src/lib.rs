@@ -8,21 +8,34 @@
 //! ```
 
 mod augment;
+mod bmp;
+mod convert;
 mod decode;
 mod error;
 mod fetch;
 mod filter;
+mod format;
 mod gif;
+mod icon;
 mod jpeg;
-mod plain;
+mod jpeg_end;
+mod netpbm;
+mod png;
 mod preprocess;
+mod qoi;
 mod resample;
+mod targa;
 mod tiff;
+mod webp;
+
+#[cfg(test)]
+mod odd_images;
 
 pub use augment::{Draw, augment};
 pub use decode::{DecodeOptions, Limits, decode, load, open};
-pub use error::{Format, ImageError};
+pub use error::ImageError;
 pub use fetch::fetch;
+pub use format::Format;
 pub use image::RgbImage;
 pub use preprocess::{fit, normalise, preprocess};
 pub use resample::{PassOrder, Window, resize, resize_window};
