@@ -92,7 +92,7 @@ impl LlamaLike {
         let share = self.partial_rotary_factor.unwrap_or(1.0);
         // Rounded down as in transformers.
         let rotated = (dim as f64 * share) as usize;
-        if !(share > 0.0 && share <= 1.0) || rotated == 0 || rotated % 2 != 0 {
+        if !(share > 0.0 && share <= 1.0) || rotated == 0 || !rotated.is_multiple_of(2) {
             bail!(
                 "{component}: partial_rotary_factor {share} of a head's {dim} elements is not allowed, expected an even number of them, from 2 to {dim}"
             )

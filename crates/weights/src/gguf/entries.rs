@@ -266,7 +266,7 @@ fn sandwich(s: &mut Settings, layers: u64, share: u64, dim: u64) -> Result<(), S
         let scale = s.number("query_pre_attn_scalar")?;
         return Err(format!("query_pre_attn_scalar is {scale}; a GGUF file of {} can say {scalar}", s.name));
     }
-    let slides = |layer: usize| (layer as u64 + 1) % every != 0;
+    let slides = |layer: usize| !(layer as u64 + 1).is_multiple_of(every);
     let listed = s.find("layer_types").and_then(Json::as_array);
     let usual = match listed {
         Some(list) => list.iter().enumerate().all(|(layer, one)| (*one == json!("sliding_attention")) == slides(layer)),
