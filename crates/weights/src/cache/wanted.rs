@@ -18,7 +18,7 @@ const ENCODER: [&str; 4] =
     ["config.json", "preprocessor_config.json", "processor_config.json", "open_clip_config.json"];
 
 /// Documents that a decoder reads beside its weights.
-const DECODER: [&str; 9] = [
+const DECODER: [&str; 10] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
