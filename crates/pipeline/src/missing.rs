@@ -67,7 +67,7 @@ pub fn data_sets(config: &Config) -> Vec<String> {
             missing.push(absent(&location("path"), &data.path, &config.folder));
         }
         if let Some(images) = data.images.as_ref().filter(|images| !config.resolve(images).exists()) {
-            missing.push(absent(&place("images"), images, &config.folder));
+            missing.push(absent(&location("images"), images, &config.folder));
         }
         if let Some(features) = data.features.as_ref().filter(|features| !config.resolve(features).exists()) {
             missing.push(format!(
