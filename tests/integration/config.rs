@@ -66,7 +66,8 @@ fn what_is_not_said_has_its_default() {
     let expected = json!({
         "encoder": {"kind": "a"}, "stitch": {"kind": "b"}, "decoder": {"kind": "c"},
         "prompt": "A picture of",
-        "generate": {"max_tokens": 64, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0, "batch": 1, "cache": "f32"},
+        "generate": {"max_tokens": 64, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+            "stop": [], "chat": false, "seed": 0, "batch": 1, "cache": "f32"},
         "plugins": [],
         "images": {"max_pixels": 178_956_970, "exif_orientation": false},
         "device": "cpu",
@@ -168,7 +169,7 @@ fn every_wrong_config_has_its_message() {
         &[],
         &[
             "c.yaml:4:12: section \"generate\", key \"top_p\": value 1.5 is not allowed, expected a number, above 0 and at most 1",
-            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); expected keys: max_tokens, temperature, top_p, top_k, seed, batch, cache",
+            "c.yaml:5:3: section \"generate\", key \"temprature\": unknown key (did you mean \"temperature\"?); expected keys: max_tokens, temperature, top_p, top_k, min_p, repetition_penalty, stop, chat, seed, batch, cache",
         ],
     );
     let one = |section: &str, key: &str, value: &str, message: &str| {

@@ -184,7 +184,7 @@ fn every_wrong_input_has_its_message() {
     fails(&["caption", "--config", "no-such.yaml", &a], &["no-such.yaml"]);
     fails(
         &["caption", "--set", "decoder.kind=gptx", &a],
-        &["unknown decoder kind \"gptx\"", "did you mean \"gpt", "gptj, llama"],
+        &["unknown decoder kind \"gptx\"", "did you mean \"gpt", "gptj, granite, llama"],
     );
     fails(&["caption", "--set", "generate.heat=1", &a], &["generate", "heat", "unknown key", "temperature"]);
     fails(

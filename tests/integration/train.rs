@@ -469,9 +469,9 @@ fn an_item_that_cannot_be_read_is_the_datas_fault() {
         let told = train(&config(&temp.path().join(name), &changes), &[]);
         let message = String::from_utf8_lossy(&told.stderr);
         assert_eq!(message.matches(lines.to_str().unwrap()).count(), 1, "{message}");
-        assert!(message.contains(": not {\"image\": path, \"caption\": text}"), "{message}");
+        assert!(message.contains("item 1: found the keys \"picture\", \"caption\", expected an image"), "{message}");
         assert!(!message.contains(key.rsplit('/').next().unwrap()), "{message}");
-        assert!(key == "/train/seed" || message.contains("error: section \"data\": 64 items in a row"), "{message}");
+        assert!(message.contains("error: section \"data\": "), "{message}");
     }
 }
 

@@ -209,7 +209,7 @@ mod tests {
                 "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.content.split(' ')[0].lower() }}{% endfor %}",
                 "hi",
             ),
-            ("{%- for m in messages[::-1] %}{{- m.role.startswith('a') }} {% endfor %}{{ unknown }}", "true false "),
+            ("{%- for m in messages[::-1] %}{{- m.role.startswith('a') }} {% endfor %}{{ unknown }}", "True False "),
             ("a\n  {%- generation %}b{% endgeneration -%}\n c", "abc"),
             ("{% if tools is none and add_generation_prompt %}{{ strftime_now('%Y') | length }}{% endif %}", "4"),
         ] {
