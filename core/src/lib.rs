@@ -41,7 +41,7 @@ pub use backend::Backend;
 pub use cache::{CacheOptions, CacheType, DecoderCache, KvCache, SequenceLengths};
 pub use decoder::{Checkpointing, Decoder, LogitPositions, Run};
 pub use decoder_block::DecoderBlock;
-pub use decoder_family::{DecoderFamily, FamilyDecoder};
+pub use decoder_family::{DecoderFamily, FamilyDecoder, FamilyNames};
 pub use decoder_model::DecoderModel;
 pub use encoder::Encoder;
 pub use frozen::{FrozenEmbedding, FrozenLinear, Mlp};

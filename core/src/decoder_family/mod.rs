@@ -37,16 +37,38 @@ pub trait FamilySettings: Serialize + DeserializeOwned + JsonSchema + Clone + Se
     }
 }
 
-/// A family of decoders of the usual build; `register!(decoder, FamilyDecoder<MyFamily>)` makes it a component.
-pub trait DecoderFamily: Send + Sync + 'static {
-    /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
-    type Config: FamilySettings;
+/// What a family is called, as [`decoder_family!`](crate::decoder_family!) declares it.
+pub trait FamilyNames {
     /// The kind that configs name, in kebab case.
     const KIND: &'static str;
     /// One line for `limber components`.
     const ABOUT: &'static str;
     /// The `model_type`s of `config.json` that are this family's.
     const MODEL_TYPES: &'static [&'static str];
+}
+
+/// Declares a family of decoders of the usual build, and registers it: `decoder_family! { Gpt2, "gpt2", ["gpt2"], "GPT-2" }`
+/// for its type, the kind, the `model_type`s and the line of `limber components`.
+#[macro_export]
+macro_rules! decoder_family {
+    ($name:ident, $kind:literal, $types:expr, $about:literal) => {
+        $crate::register!(decoder, $crate::FamilyDecoder<$name>);
+
+        /// The family.
+        pub struct $name;
+
+        impl $crate::FamilyNames for $name {
+            const KIND: &'static str = $kind;
+            const ABOUT: &'static str = $about;
+            const MODEL_TYPES: &'static [&'static str] = &$types;
+        }
+    };
+}
+
+/// A family of decoders of the usual build: its settings and its plan.
+pub trait DecoderFamily: FamilyNames + Send + Sync + 'static {
+    /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
+    type Config: FamilySettings;
     /// Keys in which a folder may say something else than the model that is named beside it.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id"];
 

@@ -14,19 +14,13 @@ use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{CausalAttention, Heads, LinearBias, NormKind, alibi_slopes};
 use limber_core::rope::{Rope, rotary};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, keyed, register};
+use limber_core::{DecoderFamily, DecoderSpec, FamilyNames, Init, ModelConfig, decoder_family, keyed};
 pub use settings::Config;
 
-register!(decoder, FamilyDecoder<Falcon>);
-
-/// The family.
-pub struct Falcon;
+decoder_family! { Falcon, "falcon", ["falcon"], "Falcon from a Hugging Face folder, or by the name of a model (falcon-7b by default)" }
 
 impl DecoderFamily for Falcon {
     type Config = Config;
-    const KIND: &'static str = "falcon";
-    const ABOUT: &'static str = "Falcon from a Hugging Face folder, or by the name of a model (falcon-7b by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["falcon"];
 
     fn tiny() -> Config {
         Config {

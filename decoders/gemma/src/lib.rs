@@ -8,25 +8,17 @@ use anyhow::Result;
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<Gemma>);
+decoder_family! { Gemma, "gemma", ["gemma"], "Gemma 1 from a Hugging Face folder, or by the name of a model (gemma-7b by default)" }
 
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
         // gemma-7b's.
-        vocab_size: 256_000,
-        hidden_size: 3072,
-        intermediate_size: 24_576,
-        num_hidden_layers: 28,
-        num_attention_heads: 16,
-        num_key_value_heads: 16,
-        head_dim: 256,
-        max_position_embeddings: 8192,
-        hidden_act: Activation::GeluNew,
-        tie_word_embeddings: true,
-        eos_token_id: TokenIds(vec![1]),
+        vocab_size: 256_000, hidden_size: 3072, intermediate_size: 24_576, num_hidden_layers: 28,
+        num_attention_heads: 16, num_key_value_heads: 16, head_dim: 256, max_position_embeddings: 8192,
+        hidden_act: Activation::GeluNew, tie_word_embeddings: true, eos_token_id: TokenIds(vec![1]),
     },
     own: {
         /// A model by name, gemma-2b or gemma-7b, for weights without `config.json`.
@@ -34,14 +26,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Gemma;
-
 impl DecoderFamily for Gemma {
     type Config = Config;
-    const KIND: &'static str = "gemma";
-    const ABOUT: &'static str = "Gemma 1 from a Hugging Face folder, or by the name of a model (gemma-7b by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["gemma"];
 
     fn tiny() -> Config {
         Config { head_dim: Some(6), eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(97, 48, [32, 48, 2, 4, 2]) }

@@ -10,25 +10,17 @@ use limber_core::decoder_family::{LayerType, windows};
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<Gemma2>);
+decoder_family! { Gemma2, "gemma2", ["gemma2"], "Gemma 2 from a Hugging Face folder, or by the name of a model (gemma-2-2b by default)" }
 
 llama_like_settings! {
     activation: hidden_activation,
     defaults: {
         // gemma-2-2b's.
-        vocab_size: 256_000,
-        hidden_size: 2304,
-        intermediate_size: 9216,
-        num_hidden_layers: 26,
-        num_attention_heads: 8,
-        num_key_value_heads: 4,
-        head_dim: 256,
-        max_position_embeddings: 8192,
-        hidden_activation: Activation::GeluNew,
-        tie_word_embeddings: true,
-        eos_token_id: TokenIds(vec![1]),
+        vocab_size: 256_000, hidden_size: 2304, intermediate_size: 9216, num_hidden_layers: 26,
+        num_attention_heads: 8, num_key_value_heads: 4, head_dim: 256, max_position_embeddings: 8192,
+        hidden_activation: Activation::GeluNew, tie_word_embeddings: true, eos_token_id: TokenIds(vec![1]),
     },
     own: {
         /// A model by name, gemma-2-2b, gemma-2-9b or gemma-2-27b, for weights without `config.json`.
@@ -47,14 +39,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Gemma2;
-
 impl DecoderFamily for Gemma2 {
     type Config = Config;
-    const KIND: &'static str = "gemma2";
-    const ABOUT: &'static str = "Gemma 2 from a Hugging Face folder, or by the name of a model (gemma-2-2b by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["gemma2"];
 
     fn tiny() -> Config {
         Config {

@@ -12,9 +12,9 @@ use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::rope::Rope;
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<Gemma3>);
+decoder_family! { Gemma3, "gemma3", ["gemma3_text"], "Gemma 3 (text) from a Hugging Face folder, or by the name of a model (gemma-3-1b by default)" }
 
 const COMPONENT: &str = "the decoder gemma3";
 
@@ -22,17 +22,9 @@ llama_like_settings! {
     activation: hidden_activation,
     defaults: {
         // gemma-3-1b's.
-        vocab_size: 262_144,
-        hidden_size: 1152,
-        intermediate_size: 6912,
-        num_hidden_layers: 26,
-        num_attention_heads: 4,
-        num_key_value_heads: 1,
-        head_dim: 256,
-        max_position_embeddings: 32_768,
-        rope_theta: 1_000_000.0,
-        hidden_activation: Activation::GeluNew,
-        tie_word_embeddings: true,
+        vocab_size: 262_144, hidden_size: 1152, intermediate_size: 6912, num_hidden_layers: 26,
+        num_attention_heads: 4, num_key_value_heads: 1, head_dim: 256, max_position_embeddings: 32_768,
+        rope_theta: 1_000_000.0, hidden_activation: Activation::GeluNew, tie_word_embeddings: true,
         eos_token_id: TokenIds(vec![1]),
     },
     own: {
@@ -55,15 +47,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Gemma3;
-
 impl DecoderFamily for Gemma3 {
     type Config = Config;
-    const KIND: &'static str = "gemma3";
-    const ABOUT: &'static str =
-        "Gemma 3 (text) from a Hugging Face folder, or by the name of a model (gemma-3-1b by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["gemma3_text"];
 
     fn tiny() -> Config {
         Config {

@@ -10,12 +10,12 @@ use limber_core::decoder_block::{
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
+use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-register!(decoder, FamilyDecoder<GptNeo>);
+decoder_family! { GptNeo, "gpt-neo", ["gpt_neo"], "GPT-Neo from a Hugging Face folder, or by the name of a model (gpt-neo-1.3b by default)" }
 
 /// Name, D, L, H of the published models; all have 50,257 words and 2048 positions.
 const MODELS: [(&str, usize, usize, usize); 3] =
@@ -30,9 +30,6 @@ pub enum AttentionType {
     /// The last `window_size` of them.
     Local,
 }
-
-/// The family.
-pub struct GptNeo;
 
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
@@ -99,10 +96,7 @@ impl Config {
 
 impl DecoderFamily for GptNeo {
     type Config = Config;
-    const KIND: &'static str = "gpt-neo";
-    const ABOUT: &'static str =
-        "GPT-Neo from a Hugging Face folder, or by the name of a model (gpt-neo-1.3b by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["gpt_neo"];
+
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {

@@ -11,22 +11,16 @@ use limber_core::decoder_block::{
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::ops::{CausalAttention, Heads, NormKind};
 use limber_core::rope::rotary;
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, keyed, register};
+use limber_core::{DecoderFamily, DecoderSpec, Init, ModelConfig, decoder_family, keyed};
 
 mod settings;
 
 pub use settings::Config;
 
-register!(decoder, FamilyDecoder<GptNeox>);
-
-/// The family.
-pub struct GptNeox;
+decoder_family! { GptNeox, "gpt-neox", ["gpt_neox"], "GPT-NeoX and Pythia, from a Hugging Face folder or by the name of a model" }
 
 impl DecoderFamily for GptNeox {
     type Config = Config;
-    const KIND: &'static str = "gpt-neox";
-    const ABOUT: &'static str = "GPT-NeoX and Pythia, from a Hugging Face folder or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["gpt_neox"];
 
     fn tiny() -> Config {
         Config { rotary_pct: Some(0.5), ..Config::sized(97, 32, 2, 4, 48, 96) }

@@ -11,10 +11,10 @@ use limber_core::decoder_block::{
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
+use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-register!(decoder, FamilyDecoder<Gpt2>);
+decoder_family! { Gpt2, "gpt2", ["gpt2"], "GPT-2 from a Hugging Face folder (gpt2 by default)" }
 
 /// Name, D, L, H of the published models; all have 50,257 words and 1024 positions.
 const MODELS: [(&str, usize, usize, usize); 5] = [
@@ -32,9 +32,6 @@ const OTHER_NAMES: [(&str, &str); 4] = [
     ("num_attention_heads", "n_head"),
     ("num_hidden_layers", "n_layer"),
 ];
-
-/// The family.
-pub struct Gpt2;
 
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
@@ -76,9 +73,7 @@ family_settings! {
 
 impl DecoderFamily for Gpt2 {
     type Config = Config;
-    const KIND: &'static str = "gpt2";
-    const ABOUT: &'static str = "GPT-2 from a Hugging Face folder (gpt2 by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["gpt2"];
+
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {

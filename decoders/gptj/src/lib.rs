@@ -11,13 +11,10 @@ use limber_core::decoder_block::{
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, RotaryStyle};
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
+use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-register!(decoder, FamilyDecoder<GptJ>);
-
-/// The family.
-pub struct GptJ;
+decoder_family! { GptJ, "gptj", ["gptj"], "GPT-J from a Hugging Face folder (gpt-j-6b by default)" }
 
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
@@ -53,9 +50,6 @@ family_settings! {
 
 impl DecoderFamily for GptJ {
     type Config = Config;
-    const KIND: &'static str = "gptj";
-    const ABOUT: &'static str = "GPT-J from a Hugging Face folder (gpt-j-6b by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["gptj"];
 
     fn tiny() -> Config {
         Config {

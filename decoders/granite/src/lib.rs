@@ -9,9 +9,9 @@ use limber_core::decoder_block::MlpLayers;
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<Granite>);
+decoder_family! { Granite, "granite", ["granite"], "Granite 3 (dense) from a Hugging Face folder" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -32,14 +32,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Granite;
-
 impl DecoderFamily for Granite {
     type Config = Config;
-    const KIND: &'static str = "granite";
-    const ABOUT: &'static str = "Granite 3 (dense) from a Hugging Face folder";
-    const MODEL_TYPES: &'static [&'static str] = &["granite"];
 
     fn tiny() -> Config {
         Config {

@@ -9,7 +9,7 @@ use limber_core::decoder_block::MlpLayers;
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::NormKind;
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, register};
+use limber_core::{DecoderFamily, ModelConfig, decoder_family};
 
 mod described;
 mod presets;
@@ -17,16 +17,11 @@ mod settings;
 
 pub use settings::{Config, Family};
 
-register!(decoder, FamilyDecoder<Llama>);
-
-/// The family.
-pub struct Llama;
+decoder_family! { Llama, "llama", Family::NAMES, "Llama, Mistral and Qwen2, from a Hugging Face folder or by the name of a model" }
 
 impl DecoderFamily for Llama {
     type Config = Config;
-    const KIND: &'static str = "llama";
-    const ABOUT: &'static str = "Llama, Mistral and Qwen2, from a Hugging Face folder or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &Family::NAMES;
+
     // Fine-tuned models may end texts otherwise, and take longer ones.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 

@@ -12,17 +12,14 @@ use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, LinearBias, NormKind, mpt_slopes};
 use limber_core::settings::over;
-use limber_core::{DecoderFamily, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
+use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-register!(decoder, FamilyDecoder<Mpt>);
+decoder_family! { Mpt, "mpt", ["mpt"], "MPT from a Hugging Face folder, or by the name of a model" }
 
 /// Name, positions, D, L, H of the published models whose biases are those of transformers.
 const MODELS: [(&str, usize, usize, usize, usize); 2] =
     [("mpt-7b", 2048, 4096, 32, 32), ("mpt-30b", 8192, 7168, 48, 64)];
-
-/// The family.
-pub struct Mpt;
 
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
@@ -68,9 +65,6 @@ impl Config {
 
 impl DecoderFamily for Mpt {
     type Config = Config;
-    const KIND: &'static str = "mpt";
-    const ABOUT: &'static str = "MPT from a Hugging Face folder, or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["mpt"];
 
     fn tiny() -> Config {
         Config { eos_token_id: Some(TokenIds(vec![96])), clip_qkv: Some(2.0), ..Config::sized([97, 48, 32, 2, 4]) }

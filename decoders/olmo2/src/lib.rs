@@ -8,9 +8,9 @@ use limber_core::decoder_block::{BranchNorms, NormScope, QueryKeyNorm};
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<Olmo2>);
+decoder_family! { Olmo2, "olmo2", ["olmo2"], "OLMo 2 from a Hugging Face folder, or by the name of a model" }
 
 /// Name, D, width of the MLP, L, query heads, key and value heads of the published models.
 const MODELS: [(&str, [usize; 5]); 4] = [
@@ -23,8 +23,7 @@ const MODELS: [(&str, [usize; 5]); 4] = [
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
-        hidden_act: Activation::Silu,
-        rms_norm_eps: 1e-5,
+        hidden_act: Activation::Silu, rms_norm_eps: 1e-5,
     },
     own: {
         /// A model by name, olmo-2-1b to olmo-2-32b, for weights without `config.json`.
@@ -32,14 +31,9 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Olmo2;
-
 impl DecoderFamily for Olmo2 {
     type Config = Config;
-    const KIND: &'static str = "olmo2";
-    const ABOUT: &'static str = "OLMo 2 from a Hugging Face folder, or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["olmo2"];
+
     // Fine-tuned models may end texts otherwise, and take longer ones.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 

@@ -13,10 +13,10 @@ use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
-use limber_core::{DecoderFamily, DecoderSpec, FamilyDecoder, Init, ModelConfig, family_settings, keyed, register};
+use limber_core::{DecoderFamily, DecoderSpec, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-register!(decoder, FamilyDecoder<Opt>);
+decoder_family! { Opt, "opt", ["opt"], "OPT from a Hugging Face folder, or by the name of a model (opt-125m to opt-66b)" }
 
 /// Name, width of the blocks, L, H of the published models; the MLP is four times as wide.
 const MODELS: [(&str, usize, usize, usize); 8] = [
@@ -29,9 +29,6 @@ const MODELS: [(&str, usize, usize, usize); 8] = [
     ("opt-30b", 7168, 48, 56),
     ("opt-66b", 9216, 64, 72),
 ];
-
-/// The family.
-pub struct Opt;
 
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights, or is that of `model`.
@@ -79,9 +76,7 @@ family_settings! {
 
 impl DecoderFamily for Opt {
     type Config = Config;
-    const KIND: &'static str = "opt";
-    const ABOUT: &'static str = "OPT from a Hugging Face folder, or by the name of a model (opt-125m to opt-66b)";
-    const MODEL_TYPES: &'static [&'static str] = &["opt"];
+
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {

@@ -11,16 +11,15 @@ use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::rope::{Rope, RopeScaling};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 use serde_json::json;
 
-register!(decoder, FamilyDecoder<Phi3>);
+decoder_family! { Phi3, "phi3", ["phi3"], "Phi-3 and Phi-4 from a Hugging Face folder, or by the name of a model" }
 
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
-        hidden_act: Activation::Silu,
-        rms_norm_eps: 1e-5,
+        hidden_act: Activation::Silu, rms_norm_eps: 1e-5,
     },
     own: {
         /// A model by name, phi-3-mini-4k, phi-3-medium-4k or phi-4, for weights without `config.json`.
@@ -33,14 +32,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Phi3;
-
 impl DecoderFamily for Phi3 {
     type Config = Config;
-    const KIND: &'static str = "phi3";
-    const ABOUT: &'static str = "Phi-3 and Phi-4 from a Hugging Face folder, or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["phi3"];
 
     fn tiny() -> Config {
         Config {

@@ -9,9 +9,9 @@ use limber_core::decoder_family::{LayerType, windows};
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<Qwen3>);
+decoder_family! { Qwen3, "qwen3", ["qwen3"], "Qwen3 (dense) from a Hugging Face folder, or by the name of a model" }
 
 /// Name, D, width of the MLP, L, query heads of the published models, and whether their head is the word table.
 const MODELS: [(&str, usize, usize, usize, usize, bool); 6] = [
@@ -26,8 +26,7 @@ const MODELS: [(&str, usize, usize, usize, usize, bool); 6] = [
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
-        head_dim: 128,
-        hidden_act: Activation::Silu,
+        head_dim: 128, hidden_act: Activation::Silu,
     },
     own: {
         /// A model by name, qwen3-0.6b to qwen3-32b, for weights without `config.json`.
@@ -44,14 +43,9 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct Qwen3;
-
 impl DecoderFamily for Qwen3 {
     type Config = Config;
-    const KIND: &'static str = "qwen3";
-    const ABOUT: &'static str = "Qwen3 (dense) from a Hugging Face folder, or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["qwen3"];
+
     // Fine-tuned models may end texts otherwise, and take longer ones.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 

@@ -9,25 +9,17 @@ use limber_core::decoder_family::{LayerType, windows};
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<SmolLm3>);
+decoder_family! { SmolLm3, "smollm3", ["smollm3"], "SmolLM3 from a Hugging Face folder (SmolLM3-3B's sizes by default)" }
 
 llama_like_settings! {
     activation: hidden_act,
     defaults: {
         // SmolLM3-3B's.
-        vocab_size: 128_256,
-        hidden_size: 2048,
-        intermediate_size: 11_008,
-        num_hidden_layers: 36,
-        num_attention_heads: 16,
-        num_key_value_heads: 4,
-        max_position_embeddings: 65_536,
-        rope_theta: 5_000_000.0,
-        hidden_act: Activation::Silu,
-        tie_word_embeddings: true,
-        eos_token_id: TokenIds(vec![128_001]),
+        vocab_size: 128_256, hidden_size: 2048, intermediate_size: 11_008, num_hidden_layers: 36,
+        num_attention_heads: 16, num_key_value_heads: 4, max_position_embeddings: 65_536, rope_theta: 5_000_000.0,
+        hidden_act: Activation::Silu, tie_word_embeddings: true, eos_token_id: TokenIds(vec![128_001]),
     },
     own: {
         /// Whether the MLP's matrices have biases.
@@ -47,14 +39,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct SmolLm3;
-
 impl DecoderFamily for SmolLm3 {
     type Config = Config;
-    const KIND: &'static str = "smollm3";
-    const ABOUT: &'static str = "SmolLM3 from a Hugging Face folder (SmolLM3-3B's sizes by default)";
-    const MODEL_TYPES: &'static [&'static str] = &["smollm3"];
 
     fn tiny() -> Config {
         Config {

@@ -11,9 +11,9 @@ use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::rope::Rope;
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<StableLm>);
+decoder_family! { StableLm, "stablelm", ["stablelm"], "StableLM from a Hugging Face folder, or by the name of a model" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -21,8 +21,7 @@ llama_like_settings! {
     /// Whether the matrices of queries, keys and values have biases.
     bias: use_qkv_bias,
     defaults: {
-        hidden_act: Activation::Silu,
-        layer_norm_eps: 1e-5,
+        hidden_act: Activation::Silu, layer_norm_eps: 1e-5,
     },
     own: {
         /// A model by name, stablelm-3b-4e1t, stablelm-2-1.6b or stablelm-2-12b, for weights without `config.json`.
@@ -36,14 +35,8 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct StableLm;
-
 impl DecoderFamily for StableLm {
     type Config = Config;
-    const KIND: &'static str = "stablelm";
-    const ABOUT: &'static str = "StableLM from a Hugging Face folder, or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["stablelm"];
 
     fn tiny() -> Config {
         Config {

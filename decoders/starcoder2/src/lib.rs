@@ -10,9 +10,9 @@ use limber_core::decoder_family::windows;
 use limber_core::decoder_model::ModelPlan;
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
-use limber_core::{DecoderFamily, FamilyDecoder, ModelConfig, llama_like_settings, register};
+use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-register!(decoder, FamilyDecoder<StarCoder2>);
+decoder_family! { StarCoder2, "starcoder2", ["starcoder2"], "StarCoder2 from a Hugging Face folder, or by the name of a model" }
 
 /// Name, D, L, query heads, key and value heads, base of the rotary frequencies of the published models, and whether their
 /// head is the word table; the MLP is four times as wide.
@@ -28,12 +28,8 @@ llama_like_settings! {
     /// Whether the matrices of attention and MLP have biases.
     bias: use_bias,
     defaults: {
-        hidden_act: Activation::GeluNew,
-        norm_epsilon: 1e-5,
-        use_bias: true,
-        tie_word_embeddings: true,
-        eos_token_id: TokenIds(vec![50_256]),
-        initializer_range: 0.018_042,
+        hidden_act: Activation::GeluNew, norm_epsilon: 1e-5, use_bias: true, tie_word_embeddings: true,
+        eos_token_id: TokenIds(vec![50_256]), initializer_range: 0.018_042,
     },
     own: {
         /// A model by name, starcoder2-3b, starcoder2-7b or starcoder2-15b, for weights without `config.json`.
@@ -44,14 +40,9 @@ llama_like_settings! {
     },
 }
 
-/// The family.
-pub struct StarCoder2;
-
 impl DecoderFamily for StarCoder2 {
     type Config = Config;
-    const KIND: &'static str = "starcoder2";
-    const ABOUT: &'static str = "StarCoder2 from a Hugging Face folder, or by the name of a model";
-    const MODEL_TYPES: &'static [&'static str] = &["starcoder2"];
+
     // Fine-tuned models may end texts otherwise.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "initializer_range"];
 
