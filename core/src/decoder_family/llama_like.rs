@@ -170,19 +170,8 @@ impl LlamaSizes {
     /// The model of these blocks, one a layer, and a last norm: of layers that differ in more than their windows.
     pub fn stacked(self, norm: NormPlan, blocks: Vec<BlockPlan>) -> ModelPlan {
         let head = HeadPlan::new(self.matrix("lm_head"), self.tied);
-        ModelPlan {
-            spec: self.spec,
-            prefixes: &["model", ""],
-            probe: "embed_tokens.weight",
-            words: TablePlan::new("embed_tokens", self.init),
-            input_scale: 1.0,
-            projections: None,
-            positions: None,
-            layers: "layers",
-            final_norm: Some(("norm", norm)),
-            blocks,
-            head,
-        }
+        let words = TablePlan::new("embed_tokens", self.init);
+        ModelPlan::new(self.spec, &["model", ""], words, ("layers", blocks), Some(("norm", norm)), head)
     }
 }
 

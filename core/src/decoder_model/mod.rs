@@ -58,7 +58,7 @@ impl DecoderModel {
         let spec = &plan.spec;
         let (d, vocab) = (spec.width, spec.vocab);
         let width = plan.blocks.first().map_or(d, |block| block.width);
-        let w = weights.under_any(plan.prefixes, plan.probe);
+        let w = weights.under_any(plan.prefixes, &format!("{}.weight", plan.probe));
         let named = |name: &str| weights.has(&format!("{name}.weight"));
         let matrix = match plan.head.other_name {
             Some(name) if named(plan.head.matrix.name) == Some(false) && named(name) == Some(true) => {

@@ -62,7 +62,7 @@ pub struct ModelPlan {
     pub spec: DecoderSpec,
     /// Prefixes under which its tensors may stand, all but the head's; "" is the tensors as they are.
     pub prefixes: &'static [&'static str],
-    /// A tensor that tells which prefix it is.
+    /// The table whose `weight` tells which prefix it is.
     pub probe: &'static str,
     /// Word embeddings.
     pub words: TablePlan,
@@ -83,6 +83,31 @@ pub struct ModelPlan {
 }
 
 impl ModelPlan {
+    /// A model without learned positions, projections or a scaled input, whose word table tells the prefix.
+    pub fn new(
+        spec: DecoderSpec,
+        prefixes: &'static [&'static str],
+        words: TablePlan,
+        (layers, blocks): (&'static str, Vec<BlockPlan>),
+        final_norm: Option<(&'static str, NormPlan)>,
+        head: HeadPlan,
+    ) -> Self {
+        let (probe, projections, positions) = (words.name, None, None);
+        Self {
+            spec,
+            prefixes,
+            probe,
+            words,
+            input_scale: 1.0,
+            projections,
+            positions,
+            layers,
+            blocks,
+            final_norm,
+            head,
+        }
+    }
+
     /// Whether the sizes are those of the blocks.
     ///
     /// # Errors

@@ -122,18 +122,9 @@ impl DecoderFamily for Falcon {
             residual_scale: None,
         };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            prefixes: &["transformer", ""],
-            probe: "word_embeddings.weight",
-            words: TablePlan::new("word_embeddings", init),
-            input_scale: 1.0,
-            projections: None,
-            positions: None,
-            layers: "h",
-            blocks: vec![block; spec.layers],
-            final_norm: Some(("ln_f", norm)),
-            head: HeadPlan::new(MatrixPlan::new("lm_head", init), tied),
-            spec,
-        })
+        let (words, head) =
+            (TablePlan::new("word_embeddings", init), HeadPlan::new(MatrixPlan::new("lm_head", init), tied));
+        let blocks = ("h", vec![block; spec.layers]);
+        Ok(ModelPlan::new(spec, &["transformer", ""], words, blocks, Some(("ln_f", norm)), head))
     }
 }

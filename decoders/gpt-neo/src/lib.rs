@@ -188,18 +188,10 @@ impl DecoderFamily for GptNeo {
         };
         let windows = config.windows(spec.layers, Self::size("window_size", config.window_size)?)?;
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            prefixes: &["transformer", ""],
-            probe: "wpe.weight",
-            words: TablePlan::new("wte", init),
-            input_scale: 1.0,
-            projections: None,
-            positions: Some(PositionPlan { table: TablePlan::new("wpe", init), offset: 0 }),
-            layers: "h",
-            blocks: windows.into_iter().map(|window| block.within(window)).collect(),
-            final_norm: Some(("ln_f", norm)),
-            head: HeadPlan::new(matrix("lm_head"), tied),
-            spec,
-        })
+        let blocks = ("h", windows.into_iter().map(|window| block.within(window)).collect());
+        let (words, table) = (TablePlan::new("wte", init), TablePlan::new("wpe", init));
+        let head = HeadPlan::new(matrix("lm_head"), tied);
+        let plan = ModelPlan::new(spec, &["transformer", ""], words, blocks, Some(("ln_f", norm)), head);
+        Ok(ModelPlan { probe: table.name, positions: Some(PositionPlan { table, offset: 0 }), ..plan })
     }
 }

@@ -91,19 +91,9 @@ impl DecoderFamily for GptNeox {
             residual_scale: None,
         };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            prefixes: &["gpt_neox", ""],
-            probe: "embed_in.weight",
-            words: TablePlan::new("embed_in", init),
-            input_scale: 1.0,
-            projections: None,
-            positions: None,
-            layers: "layers",
-            blocks: vec![block; spec.layers],
-            final_norm: Some(("final_layer_norm", norm)),
-            // Transformers 5 calls the head by another name while it runs, and saves it under the old one.
-            head: HeadPlan { other_name: Some("lm_head"), ..HeadPlan::new(matrix("embed_out"), tied) },
-            spec,
-        })
+        // Transformers 5 calls the head by another name while it runs, and saves it under the old one.
+        let head = HeadPlan { other_name: Some("lm_head"), ..HeadPlan::new(matrix("embed_out"), tied) };
+        let (words, blocks) = (TablePlan::new("embed_in", init), ("layers", vec![block; spec.layers]));
+        Ok(ModelPlan::new(spec, &["gpt_neox", ""], words, blocks, Some(("final_layer_norm", norm)), head))
     }
 }

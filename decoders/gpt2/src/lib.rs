@@ -151,19 +151,11 @@ impl DecoderFamily for Gpt2 {
             }
         };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            // The positions tell the prefix: a checkpoint may hold the word table under the head's name alone.
-            prefixes: &["transformer", ""],
-            probe: "wpe.weight",
-            words: TablePlan::new("wte", init),
-            input_scale: 1.0,
-            projections: None,
-            positions: Some(PositionPlan { table: TablePlan::new("wpe", init), offset: 0 }),
-            layers: "h",
-            blocks: (0..spec.layers).map(block).collect(),
-            final_norm: Some(("ln_f", norm)),
-            head: HeadPlan::new(MatrixPlan::new("lm_head", init), tied),
-            spec,
-        })
+        let (words, table) = (TablePlan::new("wte", init), TablePlan::new("wpe", init));
+        let head = HeadPlan::new(MatrixPlan::new("lm_head", init), tied);
+        let blocks = ("h", (0..spec.layers).map(block).collect());
+        let plan = ModelPlan::new(spec, &["transformer", ""], words, blocks, Some(("ln_f", norm)), head);
+        // The positions tell the prefix: a checkpoint may hold the word table under the head's name alone.
+        Ok(ModelPlan { probe: table.name, positions: Some(PositionPlan { table, offset: 0 }), ..plan })
     }
 }

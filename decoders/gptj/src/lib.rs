@@ -114,18 +114,8 @@ impl DecoderFamily for GptJ {
             residual_scale: None,
         };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            prefixes: &["transformer", ""],
-            probe: "wte.weight",
-            words: TablePlan::new("wte", init),
-            input_scale: 1.0,
-            projections: None,
-            positions: None,
-            layers: "h",
-            blocks: vec![block; spec.layers],
-            final_norm: Some(("ln_f", norm)),
-            head: HeadPlan::new(matrix("lm_head").biased(true), tied),
-            spec,
-        })
+        let (words, head) = (TablePlan::new("wte", init), HeadPlan::new(matrix("lm_head").biased(true), tied));
+        let blocks = ("h", vec![block; spec.layers]);
+        Ok(ModelPlan::new(spec, &["transformer", ""], words, blocks, Some(("ln_f", norm)), head))
     }
 }

@@ -145,18 +145,8 @@ impl DecoderFamily for Mpt {
             residual_scale: None,
         };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
-        Ok(ModelPlan {
-            prefixes: &["transformer", ""],
-            probe: "wte.weight",
-            words: TablePlan::new("wte", init),
-            input_scale: 1.0,
-            projections: None,
-            positions: None,
-            layers: "blocks",
-            blocks: vec![block; spec.layers],
-            final_norm: Some(("norm_f", norm)),
-            head: HeadPlan::new(matrix("lm_head"), tied),
-            spec,
-        })
+        let (words, head) = (TablePlan::new("wte", init), HeadPlan::new(matrix("lm_head"), tied));
+        let blocks = ("blocks", vec![block; spec.layers]);
+        Ok(ModelPlan::new(spec, &["transformer", ""], words, blocks, Some(("norm_f", norm)), head))
     }
 }

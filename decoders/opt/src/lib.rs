@@ -172,7 +172,7 @@ impl DecoderFamily for Opt {
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         Ok(ModelPlan {
             prefixes: &["model.decoder", "decoder"],
-            probe: "embed_positions.weight",
+            probe: "embed_positions",
             // Random weights leave the word of `<pad>` at 0.
             words: TablePlan::new("embed_tokens", Init::NormalButRow { std, row: 1 }),
             input_scale: 1.0,

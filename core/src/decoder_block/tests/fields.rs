@@ -319,5 +319,5 @@ fn names_are_looked_for_where_the_plan_says() {
     };
     missing(|plan| plan.head.other_name = None, "\"head.weight\"");
     missing(|plan| plan.prefixes = &["decoder"], "\"words.weight\"");
-    missing(|plan| plan.probe = "letters.weight", "\"words.weight\"");
+    missing(|plan| plan.probe = "letters", "\"words.weight\"");
 }

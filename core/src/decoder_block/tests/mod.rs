@@ -192,7 +192,7 @@ fn model(block: &BlockPlan) -> ModelPlan {
     ModelPlan {
         spec,
         prefixes: &[""],
-        probe: "words.weight",
+        probe: "words",
         words: TablePlan { scale: 0.5, ..TablePlan::new("words", INIT) },
         input_scale: 1.5,
         projections: Some((matrix("inward"), matrix("outward"))),
