@@ -1,7 +1,7 @@
 //! Settings of a family with names of its own, as one table: keys, what they mean, their types and defaults.
 
 /// Declares a family's `Config`: each setting is an option, and `filled` sets what is not set to the default that
-/// stands beside its type. `sizes` are whole numbers from 1 on.
+/// stands beside its type. `sizes` are whole numbers from 1 on; `Config::sized(&[..])` sets the first of them.
 ///
 /// ```
 /// limber_core::family_settings! {
@@ -41,6 +41,15 @@ macro_rules! family_settings {
             $($(#[$model_doc])* pub model: Option<String>,)?
             $($(#[$size_doc])* #[schemars(range(min = 1))] pub $size: Option<usize>,)*
             $($(#[$attribute])* pub $key: Option<$type>,)*
+        }
+
+        impl $name {
+            /// The sizes in the order of the table, as many as are given.
+            #[allow(dead_code)]
+            pub(crate) fn sized(values: &[usize]) -> Self {
+                let mut values = values.iter().copied();
+                Self { $($size: values.next(),)* ..Self::default() }
+            }
         }
 
         impl $crate::decoder_family::FamilySettings for $name {

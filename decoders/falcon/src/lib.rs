@@ -27,7 +27,7 @@ impl DecoderFamily for Falcon {
             new_decoder_architecture: Some(true),
             num_kv_heads: Some(2),
             eos_token_id: Some(TokenIds(vec![96])),
-            ..Config::sized([97, 48, 32, 2, 4])
+            ..Config::sized(&[97, 48, 32, 2, 4])
         }
     }
 

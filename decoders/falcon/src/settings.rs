@@ -61,20 +61,13 @@ family_settings! {
 /// The names of the published models.
 pub(super) const MODELS: [&str; 4] = ["falcon-rw-1b", "falcon-7b", "falcon-40b", "falcon-180b"];
 
-impl Config {
-    /// A model of V, positions, D, L, H.
-    pub(super) fn sized(sizes: [usize; 5]) -> Self {
-        let [vocab_size, max_position_embeddings, hidden_size, num_hidden_layers, num_attention_heads] =
-            sizes.map(Some);
-        let all = Self { vocab_size, max_position_embeddings, hidden_size, ..Self::default() };
-        Self { num_hidden_layers, num_attention_heads, ..all }
-    }
-}
-
 /// The settings of a published model.
 pub(super) fn preset(name: &str) -> Option<Config> {
-    let grouped =
-        |sizes| Config { new_decoder_architecture: Some(true), num_kv_heads: Some(8), ..Config::sized(sizes) };
+    let grouped = |sizes: [usize; 5]| Config {
+        new_decoder_architecture: Some(true),
+        num_kv_heads: Some(8),
+        ..Config::sized(&sizes)
+    };
     Some(match name {
         "falcon-rw-1b" => Config {
             alibi: Some(true),
@@ -82,9 +75,9 @@ pub(super) fn preset(name: &str) -> Option<Config> {
             parallel_attn: Some(false),
             bias: Some(true),
             eos_token_id: Some(TokenIds(vec![2])),
-            ..Config::sized([50_304, 2048, 2048, 24, 32])
+            ..Config::sized(&[50_304, 2048, 2048, 24, 32])
         },
-        "falcon-7b" => Config::sized([65_024, 2048, 4544, 32, 71]),
+        "falcon-7b" => Config::sized(&[65_024, 2048, 4544, 32, 71]),
         "falcon-40b" => grouped([65_024, 2048, 8192, 60, 128]),
         "falcon-180b" => grouped([65_024, 2048, 14_848, 80, 232]),
         _ => return None,

@@ -100,17 +100,9 @@ impl DecoderFamily for GptNeo {
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {
-        Config {
-            vocab_size: Some(97),
-            max_position_embeddings: Some(48),
-            hidden_size: Some(32),
-            num_layers: Some(2),
-            num_heads: Some(4),
-            // Fewer keys than the suite's sequences have.
-            window_size: Some(4),
-            eos_token_id: Some(TokenIds(vec![96])),
-            ..Config::default()
-        }
+        // Fewer keys in a window than the suite's sequences have.
+        let sizes = Config::sized(&[97, 48, 32, 2, 4]);
+        Config { window_size: Some(4), eos_token_id: Some(TokenIds(vec![96])), ..sizes }
     }
 
     fn models() -> Vec<&'static str> {

@@ -23,7 +23,7 @@ impl DecoderFamily for GptNeox {
     type Config = Config;
 
     fn tiny() -> Config {
-        Config { rotary_pct: Some(0.5), ..Config::sized(97, 32, 2, 4, 48, 96) }
+        Config { rotary_pct: Some(0.5), ..Config::published(97, 32, 2, 4, 48, 96) }
     }
 
     fn models() -> Vec<&'static str> {

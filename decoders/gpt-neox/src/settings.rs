@@ -68,17 +68,16 @@ pub(super) const MODELS: [(&str, usize, usize, usize, usize, usize); 11] = [
 
 impl Config {
     /// A model of these sizes: V, D, L, H, positions, and the id that ends a text.
-    pub(super) fn sized(vocab: usize, width: usize, layers: usize, heads: usize, positions: usize, eos: u32) -> Self {
-        Self {
-            vocab_size: Some(vocab),
-            hidden_size: Some(width),
-            intermediate_size: Some(4 * width),
-            num_hidden_layers: Some(layers),
-            num_attention_heads: Some(heads),
-            max_position_embeddings: Some(positions),
-            eos_token_id: Some(TokenIds(vec![eos])),
-            ..Self::default()
-        }
+    pub(super) fn published(
+        vocab: usize,
+        width: usize,
+        layers: usize,
+        heads: usize,
+        positions: usize,
+        eos: u32,
+    ) -> Self {
+        let sizes = [vocab, width, 4 * width, layers, heads, positions];
+        Self { eos_token_id: Some(TokenIds(vec![eos])), ..Self::sized(&sizes) }
     }
 }
 
@@ -87,14 +86,14 @@ pub(super) fn preset(name: &str) -> Option<Config> {
     let (_, vocab, width, layers, heads, positions) = *MODELS.iter().find(|m| m.0 == name)?;
     // The large one was trained with the approximation.
     let hidden_act = if name == "gpt-neox-20b" { Activation::GeluNew } else { Activation::Gelu };
-    Some(Config { hidden_act: Some(hidden_act), ..Config::sized(vocab, width, layers, heads, positions, 0) })
+    Some(Config { hidden_act: Some(hidden_act), ..Config::published(vocab, width, layers, heads, positions, 0) })
 }
 
 /// What `config.json` says, over the sizes of `GPTNeoXConfig`.
 pub(super) fn described(config: &ModelConfig) -> Result<Config> {
     let component = "the decoder gpt-neox";
     let found: Config = config.settings(&[], &["rope_scaling"])?;
-    let sizes = Config::sized(50_432, 6144, 44, 64, 2048, 2);
+    let sizes = Config::published(50_432, 6144, 44, 64, 2048, 2);
     let rope =
         Rope::read(component, config, found.max_position_embeddings.or(sizes.max_position_embeddings).unwrap_or(0))?;
     // Both keys say the same where a file has both; which of two values transformers would take depends on its version.

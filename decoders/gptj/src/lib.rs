@@ -52,16 +52,7 @@ impl DecoderFamily for GptJ {
     type Config = Config;
 
     fn tiny() -> Config {
-        Config {
-            vocab_size: Some(97),
-            n_positions: Some(48),
-            n_embd: Some(32),
-            n_layer: Some(2),
-            n_head: Some(4),
-            rotary_dim: Some(4),
-            eos_token_id: Some(TokenIds(vec![96])),
-            ..Config::default()
-        }
+        Config { eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(&[97, 48, 32, 2, 4, 4]) }
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {

@@ -55,19 +55,11 @@ family_settings! {
     }
 }
 
-impl Config {
-    /// A model of V, positions, D, L, H.
-    fn sized(sizes: [usize; 5]) -> Self {
-        let [vocab_size, max_seq_len, d_model, n_layers, n_heads] = sizes.map(Some);
-        Self { vocab_size, max_seq_len, d_model, n_layers, n_heads, ..Self::default() }
-    }
-}
-
 impl DecoderFamily for Mpt {
     type Config = Config;
 
     fn tiny() -> Config {
-        Config { eos_token_id: Some(TokenIds(vec![96])), clip_qkv: Some(2.0), ..Config::sized([97, 48, 32, 2, 4]) }
+        Config { eos_token_id: Some(TokenIds(vec![96])), clip_qkv: Some(2.0), ..Config::sized(&[97, 48, 32, 2, 4]) }
     }
 
     fn models() -> Vec<&'static str> {
@@ -77,7 +69,7 @@ impl DecoderFamily for Mpt {
     fn preset(name: &str) -> Option<Config> {
         let (_, positions, width, layers, heads) = *MODELS.iter().find(|m| m.0 == name)?;
         let eos_token_id = Some(TokenIds(vec![0]));
-        Some(Config { eos_token_id, ..Config::sized([50_432, positions, width, layers, heads]) })
+        Some(Config { eos_token_id, ..Config::sized(&[50_432, positions, width, layers, heads]) })
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {
@@ -99,7 +91,7 @@ impl DecoderFamily for Mpt {
             softmax_scale: attention.number("softmax_scale")?,
             ..found
         };
-        over(&found, &Config::sized([50_368, 2048, 2048, 24, 16]))
+        over(&found, &Config::sized(&[50_368, 2048, 2048, 24, 16]))
     }
 
     fn plan(config: &Config) -> Result<ModelPlan> {
