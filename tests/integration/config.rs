@@ -218,7 +218,7 @@ fn every_wrong_config_has_its_message() {
         "data: {path: x}\n",
         &[],
         &[
-            "c.yaml:4:1: section \"data\", key \"format\": missing key, expected magma, coco, jsonl, csv or webdataset: how it is laid out",
+            "c.yaml:4:1: section \"data\", key \"format\": missing key, expected magma, coco, jsonl, csv, webdataset, llava, imagefolder or parquet: how it is laid out",
         ],
     );
     check(
