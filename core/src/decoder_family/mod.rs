@@ -37,8 +37,10 @@ pub trait FamilySettings: Serialize + DeserializeOwned + JsonSchema + Clone + Se
     }
 }
 
-/// What a family is called, as [`decoder_family!`](crate::decoder_family!) declares it.
+/// What a family is called and set by, as [`decoder_family!`](crate::decoder_family!) declares it.
 pub trait FamilyNames {
+    /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
+    type Config: FamilySettings;
     /// The kind that configs name, in kebab case.
     const KIND: &'static str;
     /// One line for `limber components`.
@@ -47,17 +49,18 @@ pub trait FamilyNames {
     const MODEL_TYPES: &'static [&'static str];
 }
 
-/// Declares a family of decoders of the usual build, and registers it: `decoder_family! { Gpt2, "gpt2", ["gpt2"], "GPT-2" }`
-/// for its type, the kind, the `model_type`s and the line of `limber components`.
+/// Declares a family of decoders of the usual build, and registers it: `decoder_family! { Gpt2, Config, "gpt2", ["gpt2"], "GPT-2" }`
+/// for its type, its settings, the kind, the `model_type`s and the line of `limber components`.
 #[macro_export]
 macro_rules! decoder_family {
-    ($name:ident, $kind:literal, $types:expr, $about:literal) => {
+    ($name:ident, $config:ty, $kind:literal, $types:expr, $about:literal) => {
         $crate::register!(decoder, $crate::FamilyDecoder<$name>);
 
         /// The family.
         pub struct $name;
 
         impl $crate::FamilyNames for $name {
+            type Config = $config;
             const KIND: &'static str = $kind;
             const ABOUT: &'static str = $about;
             const MODEL_TYPES: &'static [&'static str] = &$types;
@@ -67,8 +70,6 @@ macro_rules! decoder_family {
 
 /// A family of decoders of the usual build: its settings and its plan.
 pub trait DecoderFamily: FamilyNames + Send + Sync + 'static {
-    /// The settings, strict (`deny_unknown_fields`), each an `Option`; a key `model` names a preset.
-    type Config: FamilySettings;
     /// Keys in which a folder may say something else than the model that is named beside it.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id"];
 

@@ -17,11 +17,9 @@ use limber_core::rope::{Rope, rotary};
 use limber_core::{DecoderFamily, DecoderSpec, FamilyNames, Init, ModelConfig, decoder_family, keyed};
 pub use settings::Config;
 
-decoder_family! { Falcon, "falcon", ["falcon"], "Falcon from a Hugging Face folder, or by the name of a model (falcon-7b by default)" }
+decoder_family! { Falcon, Config, "falcon", ["falcon"], "Falcon from a Hugging Face folder, or by the name of a model (falcon-7b by default)" }
 
 impl DecoderFamily for Falcon {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             new_decoder_architecture: Some(true),

@@ -10,7 +10,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { Gemma, "gemma", ["gemma"], "Gemma 1 from a Hugging Face folder, or by the name of a model (gemma-7b by default)" }
+decoder_family! { Gemma, Config, "gemma", ["gemma"], "Gemma 1 from a Hugging Face folder, or by the name of a model (gemma-7b by default)" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -27,8 +27,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Gemma {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config { head_dim: Some(6), eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(97, 48, [32, 48, 2, 4, 2]) }
     }

@@ -12,7 +12,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { Gemma2, "gemma2", ["gemma2"], "Gemma 2 from a Hugging Face folder, or by the name of a model (gemma-2-2b by default)" }
+decoder_family! { Gemma2, Config, "gemma2", ["gemma2"], "Gemma 2 from a Hugging Face folder, or by the name of a model (gemma-2-2b by default)" }
 
 llama_like_settings! {
     activation: hidden_activation,
@@ -40,8 +40,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Gemma2 {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             head_dim: Some(6),

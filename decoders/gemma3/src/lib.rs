@@ -14,7 +14,7 @@ use limber_core::ops::{Activation, NormKind};
 use limber_core::rope::Rope;
 use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { Gemma3, "gemma3", ["gemma3_text"], "Gemma 3 (text) from a Hugging Face folder, or by the name of a model (gemma-3-1b by default)" }
+decoder_family! { Gemma3, Config, "gemma3", ["gemma3_text"], "Gemma 3 (text) from a Hugging Face folder, or by the name of a model (gemma-3-1b by default)" }
 
 const COMPONENT: &str = "the decoder gemma3";
 
@@ -48,8 +48,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Gemma3 {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             head_dim: Some(6),

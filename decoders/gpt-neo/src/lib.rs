@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-decoder_family! { GptNeo, "gpt-neo", ["gpt_neo"], "GPT-Neo from a Hugging Face folder, or by the name of a model (gpt-neo-1.3b by default)" }
+decoder_family! { GptNeo, Config, "gpt-neo", ["gpt_neo"], "GPT-Neo from a Hugging Face folder, or by the name of a model (gpt-neo-1.3b by default)" }
 
 /// Name, D, L, H of the published models; all have 50,257 words and 2048 positions.
 const MODELS: [(&str, usize, usize, usize); 3] =
@@ -95,8 +95,6 @@ impl Config {
 }
 
 impl DecoderFamily for GptNeo {
-    type Config = Config;
-
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {

@@ -17,11 +17,9 @@ mod settings;
 
 pub use settings::Config;
 
-decoder_family! { GptNeox, "gpt-neox", ["gpt_neox"], "GPT-NeoX and Pythia, from a Hugging Face folder or by the name of a model" }
+decoder_family! { GptNeox, Config, "gpt-neox", ["gpt_neox"], "GPT-NeoX and Pythia, from a Hugging Face folder or by the name of a model" }
 
 impl DecoderFamily for GptNeox {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config { rotary_pct: Some(0.5), ..Config::published(97, 32, 2, 4, 48, 96) }
     }

@@ -14,7 +14,7 @@ use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
 use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-decoder_family! { Gpt2, "gpt2", ["gpt2"], "GPT-2 from a Hugging Face folder (gpt2 by default)" }
+decoder_family! { Gpt2, Config, "gpt2", ["gpt2"], "GPT-2 from a Hugging Face folder (gpt2 by default)" }
 
 /// Name, D, L, H of the published models; all have 50,257 words and 1024 positions.
 const MODELS: [(&str, usize, usize, usize); 5] = [
@@ -72,8 +72,6 @@ family_settings! {
 }
 
 impl DecoderFamily for Gpt2 {
-    type Config = Config;
-
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {

@@ -14,7 +14,7 @@ use limber_core::ops::{Activation, CausalAttention, Heads, NormKind, Rotary, Rot
 use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-decoder_family! { GptJ, "gptj", ["gptj"], "GPT-J from a Hugging Face folder (gpt-j-6b by default)" }
+decoder_family! { GptJ, Config, "gptj", ["gptj"], "GPT-J from a Hugging Face folder (gpt-j-6b by default)" }
 
 family_settings! {
     /// The settings. What is not set is read off `config.json` beside the weights; without one, gpt-j-6b's sizes hold.
@@ -49,8 +49,6 @@ family_settings! {
 }
 
 impl DecoderFamily for GptJ {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config { eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(&[97, 48, 32, 2, 4, 4]) }
     }

@@ -11,7 +11,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { Granite, "granite", ["granite"], "Granite 3 (dense) from a Hugging Face folder" }
+decoder_family! { Granite, Config, "granite", ["granite"], "Granite 3 (dense) from a Hugging Face folder" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -33,8 +33,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Granite {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             eos_token_id: Some(TokenIds(vec![96])),

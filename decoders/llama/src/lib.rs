@@ -17,11 +17,9 @@ mod settings;
 
 pub use settings::{Config, Family};
 
-decoder_family! { Llama, "llama", Family::NAMES, "Llama, Mistral and Qwen2, from a Hugging Face folder or by the name of a model" }
+decoder_family! { Llama, Config, "llama", Family::NAMES, "Llama, Mistral and Qwen2, from a Hugging Face folder or by the name of a model" }
 
 impl DecoderFamily for Llama {
-    type Config = Config;
-
     // Fine-tuned models may end texts otherwise, and take longer ones.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 

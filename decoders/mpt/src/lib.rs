@@ -15,7 +15,7 @@ use limber_core::settings::over;
 use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-decoder_family! { Mpt, "mpt", ["mpt"], "MPT from a Hugging Face folder, or by the name of a model" }
+decoder_family! { Mpt, Config, "mpt", ["mpt"], "MPT from a Hugging Face folder, or by the name of a model" }
 
 /// Name, positions, D, L, H of the published models whose biases are those of transformers.
 const MODELS: [(&str, usize, usize, usize, usize); 2] =
@@ -56,8 +56,6 @@ family_settings! {
 }
 
 impl DecoderFamily for Mpt {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config { eos_token_id: Some(TokenIds(vec![96])), clip_qkv: Some(2.0), ..Config::sized(&[97, 48, 32, 2, 4]) }
     }

@@ -10,7 +10,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { Olmo2, "olmo2", ["olmo2"], "OLMo 2 from a Hugging Face folder, or by the name of a model" }
+decoder_family! { Olmo2, Config, "olmo2", ["olmo2"], "OLMo 2 from a Hugging Face folder, or by the name of a model" }
 
 /// Name, D, width of the MLP, L, query heads, key and value heads of the published models.
 const MODELS: [(&str, [usize; 5]); 4] = [
@@ -32,8 +32,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Olmo2 {
-    type Config = Config;
-
     // Fine-tuned models may end texts otherwise, and take longer ones.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 

@@ -16,7 +16,7 @@ use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
 use limber_core::{DecoderFamily, DecoderSpec, Init, ModelConfig, decoder_family, family_settings, keyed};
 use serde_json::json;
 
-decoder_family! { Opt, "opt", ["opt"], "OPT from a Hugging Face folder, or by the name of a model (opt-125m to opt-66b)" }
+decoder_family! { Opt, Config, "opt", ["opt"], "OPT from a Hugging Face folder, or by the name of a model (opt-125m to opt-66b)" }
 
 /// Name, width of the blocks, L, H of the published models; the MLP is four times as wide.
 const MODELS: [(&str, usize, usize, usize); 8] = [
@@ -75,8 +75,6 @@ family_settings! {
 }
 
 impl DecoderFamily for Opt {
-    type Config = Config;
-
     const MAY_DIFFER: &'static [&'static str] = &[];
 
     fn tiny() -> Config {

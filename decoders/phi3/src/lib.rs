@@ -14,7 +14,7 @@ use limber_core::rope::{Rope, RopeScaling};
 use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 use serde_json::json;
 
-decoder_family! { Phi3, "phi3", ["phi3"], "Phi-3 and Phi-4 from a Hugging Face folder, or by the name of a model" }
+decoder_family! { Phi3, Config, "phi3", ["phi3"], "Phi-3 and Phi-4 from a Hugging Face folder, or by the name of a model" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -33,8 +33,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Phi3 {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             eos_token_id: Some(TokenIds(vec![96])),

@@ -11,7 +11,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { Qwen3, "qwen3", ["qwen3"], "Qwen3 (dense) from a Hugging Face folder, or by the name of a model" }
+decoder_family! { Qwen3, Config, "qwen3", ["qwen3"], "Qwen3 (dense) from a Hugging Face folder, or by the name of a model" }
 
 /// Name, D, width of the MLP, L, query heads of the published models, and whether their head is the word table.
 const MODELS: [(&str, usize, usize, usize, usize, bool); 6] = [
@@ -44,8 +44,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for Qwen3 {
-    type Config = Config;
-
     // Fine-tuned models may end texts otherwise, and take longer ones.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 

@@ -11,7 +11,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { SmolLm3, "smollm3", ["smollm3"], "SmolLM3 from a Hugging Face folder (SmolLM3-3B's sizes by default)" }
+decoder_family! { SmolLm3, Config, "smollm3", ["smollm3"], "SmolLM3 from a Hugging Face folder (SmolLM3-3B's sizes by default)" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -40,8 +40,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for SmolLm3 {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             eos_token_id: Some(TokenIds(vec![96])),

@@ -13,7 +13,7 @@ use limber_core::ops::{Activation, NormKind};
 use limber_core::rope::Rope;
 use limber_core::{DecoderFamily, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { StableLm, "stablelm", ["stablelm"], "StableLM from a Hugging Face folder, or by the name of a model" }
+decoder_family! { StableLm, Config, "stablelm", ["stablelm"], "StableLM from a Hugging Face folder, or by the name of a model" }
 
 llama_like_settings! {
     activation: hidden_act,
@@ -36,8 +36,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for StableLm {
-    type Config = Config;
-
     fn tiny() -> Config {
         Config {
             eos_token_id: Some(TokenIds(vec![96])),

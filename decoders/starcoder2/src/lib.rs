@@ -12,7 +12,7 @@ use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, NormKind};
 use limber_core::{DecoderFamily, FamilyNames, ModelConfig, decoder_family, llama_like_settings};
 
-decoder_family! { StarCoder2, "starcoder2", ["starcoder2"], "StarCoder2 from a Hugging Face folder, or by the name of a model" }
+decoder_family! { StarCoder2, Config, "starcoder2", ["starcoder2"], "StarCoder2 from a Hugging Face folder, or by the name of a model" }
 
 /// Name, D, L, query heads, key and value heads, base of the rotary frequencies of the published models, and whether their
 /// head is the word table; the MLP is four times as wide.
@@ -41,8 +41,6 @@ llama_like_settings! {
 }
 
 impl DecoderFamily for StarCoder2 {
-    type Config = Config;
-
     // Fine-tuned models may end texts otherwise.
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "initializer_range"];
 
