@@ -210,7 +210,44 @@ pub struct BlockPlan {
     pub residual_scale: Option<f64>,
 }
 
+impl AttentionPlan {
+    /// Attention without clipped projections or norms of queries and keys.
+    pub fn new(
+        attention: CausalAttention,
+        projections: ProjectionPlan,
+        out: MatrixPlan,
+        rotary: Option<Rotary>,
+    ) -> Self {
+        Self { attention, projections, out, clip: None, query_key_norm: None, rotary }
+    }
+}
+
+impl ProjectionPlan {
+    /// Queries, keys and values by matrices of their own.
+    pub fn split([q, k, v]: [MatrixPlan; 3]) -> Self {
+        Self::Split { q, k, v }
+    }
+}
+
+impl MlpPlan {
+    /// An MLP of two matrices.
+    pub fn plain(inner: usize, activation: Activation, up: MatrixPlan, down: MatrixPlan) -> Self {
+        Self { inner, activation, layers: MlpLayers::Plain { up }, down }
+    }
+}
+
 impl BlockPlan {
+    /// A serial block of an attention and an MLP with the norms around each.
+    pub fn new(
+        width: usize,
+        norm: NormPlan,
+        (attention_norms, attention): (BranchNorms, AttentionPlan),
+        (mlp_norms, mlp): (BranchNorms, MlpPlan),
+    ) -> Self {
+        let (parallel, residual_scale) = (false, None);
+        Self { width, norm, attention_norms, attention, mlp_norms, mlp, parallel, residual_scale }
+    }
+
     /// The same block whose positions see the last `window` keys; None: all up to their own.
     pub fn within(&self, window: Option<usize>) -> Self {
         let mut block = self.clone();

@@ -8,7 +8,7 @@ mod settings;
 
 use anyhow::{Result, bail};
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
@@ -97,28 +97,14 @@ impl DecoderFamily for Falcon {
         let biased = Self::need("bias", config.bias)?;
         let matrix = |name| MatrixPlan::new(name, init).biased(biased);
         let heads = Heads::new(queries, keys, dim);
-        let block = BlockPlan {
-            width,
-            norm,
-            attention_norms,
-            attention: AttentionPlan {
-                attention: CausalAttention { linear_bias, ..CausalAttention::new(heads) },
-                projections: ProjectionPlan::Fused { qkv: matrix("self_attention.query_key_value"), layout },
-                out: matrix("self_attention.dense"),
-                clip: None,
-                query_key_norm: None,
-                rotary,
-            },
-            mlp_norms,
-            mlp: MlpPlan {
-                inner: Self::size("ffn_hidden_size", config.ffn_hidden_size)?,
-                activation: Self::need("activation", config.activation)?,
-                layers: MlpLayers::Plain { up: matrix("mlp.dense_h_to_4h") },
-                down: matrix("mlp.dense_4h_to_h"),
-            },
-            parallel,
-            residual_scale: None,
-        };
+        let projections = ProjectionPlan::Fused { qkv: matrix("self_attention.query_key_value"), layout };
+        let attention = CausalAttention { linear_bias, ..CausalAttention::new(heads) };
+        let attention = AttentionPlan::new(attention, projections, matrix("self_attention.dense"), rotary);
+        let inner = Self::size("ffn_hidden_size", config.ffn_hidden_size)?;
+        let activation = Self::need("activation", config.activation)?;
+        let mlp = MlpPlan::plain(inner, activation, matrix("mlp.dense_h_to_4h"), matrix("mlp.dense_4h_to_h"));
+        let block = BlockPlan::new(width, norm, (attention_norms, attention), (mlp_norms, mlp));
+        let block = BlockPlan { parallel, ..block };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         let (words, head) =
             (TablePlan::new("word_embeddings", init), HeadPlan::new(MatrixPlan::new("lm_head", init), tied));

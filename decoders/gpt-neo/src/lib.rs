@@ -5,7 +5,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
@@ -150,32 +150,15 @@ impl DecoderFamily for GptNeo {
         let eps = Self::need("layer_norm_epsilon", config.layer_norm_epsilon)?;
         let norm = NormPlan { kind: NormKind::Layer, eps };
         let matrix = |name| MatrixPlan::new(name, init);
-        let block = BlockPlan {
-            width,
-            norm,
-            attention_norms: BranchNorms::before("ln_1"),
-            attention: AttentionPlan {
-                attention: CausalAttention::new(Heads { scale: 1.0, ..Heads::new(heads, heads, spec.head_dim) }),
-                projections: ProjectionPlan::Split {
-                    q: matrix("attn.attention.q_proj"),
-                    k: matrix("attn.attention.k_proj"),
-                    v: matrix("attn.attention.v_proj"),
-                },
-                out: matrix("attn.attention.out_proj").biased(true),
-                clip: None,
-                query_key_norm: None,
-                rotary: None,
-            },
-            mlp_norms: BranchNorms::before("ln_2"),
-            mlp: MlpPlan {
-                inner: Self::size("intermediate_size", config.intermediate_size)?,
-                activation: Self::need("activation_function", config.activation_function)?,
-                layers: MlpLayers::Plain { up: matrix("mlp.c_fc").biased(true) },
-                down: matrix("mlp.c_proj").biased(true),
-            },
-            parallel: false,
-            residual_scale: None,
-        };
+        let names = ["attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"];
+        let out = matrix("attn.attention.out_proj").biased(true);
+        let attention = CausalAttention::new(Heads { scale: 1.0, ..Heads::new(heads, heads, spec.head_dim) });
+        let attention = AttentionPlan::new(attention, ProjectionPlan::split(names.map(matrix)), out, None);
+        let inner = Self::size("intermediate_size", config.intermediate_size)?;
+        let activation = Self::need("activation_function", config.activation_function)?;
+        let (up, down) = (matrix("mlp.c_fc").biased(true), matrix("mlp.c_proj").biased(true));
+        let mlp = (BranchNorms::before("ln_2"), MlpPlan::plain(inner, activation, up, down));
+        let block = BlockPlan::new(width, norm, (BranchNorms::before("ln_1"), attention), mlp);
         let windows = config.windows(spec.layers, Self::size("window_size", config.window_size)?)?;
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         let blocks = ("h", windows.into_iter().map(|window| block.within(window)).collect());

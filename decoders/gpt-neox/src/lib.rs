@@ -6,7 +6,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::ops::{CausalAttention, Heads, NormKind};
@@ -63,31 +63,20 @@ impl DecoderFamily for GptNeox {
         let norm = NormPlan { kind: NormKind::Layer, eps: Self::need("layer_norm_eps", config.layer_norm_eps)? };
         let matrix = |name| MatrixPlan::new(name, init);
         let biased = Self::need("attention_bias", config.attention_bias)?;
-        let block = BlockPlan {
-            width,
-            norm,
-            attention_norms: BranchNorms::before("input_layernorm"),
-            attention: AttentionPlan {
-                attention: CausalAttention::new(Heads::new(heads, heads, dim)),
-                projections: ProjectionPlan::Fused {
-                    qkv: matrix("attention.query_key_value").biased(biased),
-                    layout: FusedLayout::Grouped,
-                },
-                out: matrix("attention.dense").biased(biased),
-                clip: None,
-                query_key_norm: None,
-                rotary: Some(rotary(rotated, base, scaling, positions)),
-            },
-            mlp_norms: BranchNorms::before("post_attention_layernorm"),
-            mlp: MlpPlan {
-                inner: Self::size("intermediate_size", config.intermediate_size)?,
-                activation: Self::need("hidden_act", config.hidden_act)?,
-                layers: MlpLayers::Plain { up: matrix("mlp.dense_h_to_4h").biased(true) },
-                down: matrix("mlp.dense_4h_to_h").biased(true),
-            },
-            parallel: Self::need("use_parallel_residual", config.use_parallel_residual)?,
-            residual_scale: None,
-        };
+        let qkv = matrix("attention.query_key_value").biased(biased);
+        let projections = ProjectionPlan::Fused { qkv, layout: FusedLayout::Grouped };
+        let out = matrix("attention.dense").biased(biased);
+        let attention = CausalAttention::new(Heads::new(heads, heads, dim));
+        let rotary = Some(rotary(rotated, base, scaling, positions));
+        let attention =
+            (BranchNorms::before("input_layernorm"), AttentionPlan::new(attention, projections, out, rotary));
+        let inner = Self::size("intermediate_size", config.intermediate_size)?;
+        let activation = Self::need("hidden_act", config.hidden_act)?;
+        let (up, down) = (matrix("mlp.dense_h_to_4h").biased(true), matrix("mlp.dense_4h_to_h").biased(true));
+        let mlp = MlpPlan::plain(inner, activation, up, down);
+        let parallel = Self::need("use_parallel_residual", config.use_parallel_residual)?;
+        let block = BlockPlan::new(width, norm, attention, (BranchNorms::before("post_attention_layernorm"), mlp));
+        let block = BlockPlan { parallel, ..block };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         // Transformers 5 calls the head by another name while it runs, and saves it under the old one.
         let head = HeadPlan { other_name: Some("lm_head"), ..HeadPlan::new(matrix("embed_out"), tied) };

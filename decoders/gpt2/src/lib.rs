@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
@@ -114,31 +114,13 @@ impl DecoderFamily for Gpt2 {
             let plain = Heads::new(heads, heads, spec.head_dim);
             let scale = if scaled { plain.scale } else { 1.0 };
             let scale = if by_layer { scale / (layer + 1) as f64 } else { scale };
-            BlockPlan {
-                width,
-                norm,
-                attention_norms: BranchNorms::before("ln_1"),
-                attention: AttentionPlan {
-                    attention: CausalAttention::new(Heads { scale, ..plain }),
-                    projections: ProjectionPlan::Fused {
-                        qkv: matrix("attn.c_attn", init),
-                        layout: FusedLayout::Concatenated,
-                    },
-                    out: matrix("attn.c_proj", residual),
-                    clip: None,
-                    query_key_norm: None,
-                    rotary: None,
-                },
-                mlp_norms: BranchNorms::before("ln_2"),
-                mlp: MlpPlan {
-                    inner,
-                    activation,
-                    layers: MlpLayers::Plain { up: matrix("mlp.c_fc", init) },
-                    down: matrix("mlp.c_proj", residual),
-                },
-                parallel: false,
-                residual_scale: None,
-            }
+            let qkv = matrix("attn.c_attn", init);
+            let projections = ProjectionPlan::Fused { qkv, layout: FusedLayout::Concatenated };
+            let attention = CausalAttention::new(Heads { scale, ..plain });
+            let attention = AttentionPlan::new(attention, projections, matrix("attn.c_proj", residual), None);
+            let mlp = MlpPlan::plain(inner, activation, matrix("mlp.c_fc", init), matrix("mlp.c_proj", residual));
+            let mlp = (BranchNorms::before("ln_2"), mlp);
+            BlockPlan::new(width, norm, (BranchNorms::before("ln_1"), attention), mlp)
         };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         let (words, table) = (TablePlan::new("wte", init), TablePlan::new("wpe", init));

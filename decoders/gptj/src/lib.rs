@@ -6,7 +6,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
@@ -76,32 +76,15 @@ impl DecoderFamily for GptJ {
         let norm =
             NormPlan { kind: NormKind::Layer, eps: Self::need("layer_norm_epsilon", config.layer_norm_epsilon)? };
         let matrix = |name| MatrixPlan::new(name, init);
-        let block = BlockPlan {
-            width,
-            norm,
-            attention_norms: BranchNorms::before("ln_1"),
-            attention: AttentionPlan {
-                attention: CausalAttention::new(Heads::new(heads, heads, dim)),
-                projections: ProjectionPlan::Split {
-                    q: matrix("attn.q_proj"),
-                    k: matrix("attn.k_proj"),
-                    v: matrix("attn.v_proj"),
-                },
-                out: matrix("attn.out_proj"),
-                clip: None,
-                query_key_norm: None,
-                rotary: Some(Rotary::new(rotary, spec.context, 10_000.0, RotaryStyle::Interleaved)),
-            },
-            mlp_norms: BranchNorms::default(),
-            mlp: MlpPlan {
-                inner: Self::size("n_inner", config.n_inner)?,
-                activation: Activation::GeluNew,
-                layers: MlpLayers::Plain { up: matrix("mlp.fc_in").biased(true) },
-                down: matrix("mlp.fc_out").biased(true),
-            },
-            parallel: true,
-            residual_scale: None,
-        };
+        let projections = ProjectionPlan::split(["attn.q_proj", "attn.k_proj", "attn.v_proj"].map(matrix));
+        let rotary = Rotary::new(rotary, spec.context, 10_000.0, RotaryStyle::Interleaved);
+        let attention = CausalAttention::new(Heads::new(heads, heads, dim));
+        let attention = AttentionPlan::new(attention, projections, matrix("attn.out_proj"), Some(rotary));
+        let (up, down) = (matrix("mlp.fc_in").biased(true), matrix("mlp.fc_out").biased(true));
+        let mlp = MlpPlan::plain(Self::size("n_inner", config.n_inner)?, Activation::GeluNew, up, down);
+        let attention = (BranchNorms::before("ln_1"), attention);
+        let block = BlockPlan::new(width, norm, attention, (BranchNorms::default(), mlp));
+        let block = BlockPlan { parallel: true, ..block };
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         let (words, head) = (TablePlan::new("wte", init), HeadPlan::new(matrix("lm_head").biased(true), tied));
         let blocks = ("h", vec![block; spec.layers]);

@@ -6,7 +6,7 @@
 
 use anyhow::{Result, bail};
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, FusedLayout, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_model::{HeadPlan, ModelPlan, TablePlan};
 use limber_core::model_config::TokenIds;
@@ -112,28 +112,12 @@ impl DecoderFamily for Mpt {
         let eps = Self::need("layer_norm_epsilon", config.layer_norm_epsilon)?;
         let norm = NormPlan { kind: NormKind::LayerUnbiased, eps };
         let matrix = |name| MatrixPlan::new(name, init);
-        let block = BlockPlan {
-            width,
-            norm,
-            attention_norms: BranchNorms::before("norm_1"),
-            attention: AttentionPlan {
-                attention: CausalAttention { linear_bias, ..CausalAttention::new(heads) },
-                projections: ProjectionPlan::Fused { qkv: matrix("attn.Wqkv"), layout: FusedLayout::Concatenated },
-                out: matrix("attn.out_proj"),
-                clip,
-                query_key_norm: None,
-                rotary: None,
-            },
-            mlp_norms: BranchNorms::before("norm_2"),
-            mlp: MlpPlan {
-                inner,
-                activation: Activation::Gelu,
-                layers: MlpLayers::Plain { up: matrix("ffn.up_proj") },
-                down: matrix("ffn.down_proj"),
-            },
-            parallel: false,
-            residual_scale: None,
-        };
+        let projections = ProjectionPlan::Fused { qkv: matrix("attn.Wqkv"), layout: FusedLayout::Concatenated };
+        let attention = CausalAttention { linear_bias, ..CausalAttention::new(heads) };
+        let plain = AttentionPlan::new(attention, projections, matrix("attn.out_proj"), None);
+        let attention = (BranchNorms::before("norm_1"), AttentionPlan { clip, ..plain });
+        let mlp = MlpPlan::plain(inner, Activation::Gelu, matrix("ffn.up_proj"), matrix("ffn.down_proj"));
+        let block = BlockPlan::new(width, norm, attention, (BranchNorms::before("norm_2"), mlp));
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
         let (words, head) = (TablePlan::new("wte", init), HeadPlan::new(matrix("lm_head"), tied));
         let blocks = ("blocks", vec![block; spec.layers]);

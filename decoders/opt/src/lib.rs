@@ -7,7 +7,7 @@
 
 use anyhow::Result;
 use limber_core::decoder_block::{
-    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpLayers, MlpPlan, NormPlan, ProjectionPlan,
+    AttentionPlan, BlockPlan, BranchNorms, MatrixPlan, MlpPlan, NormPlan, ProjectionPlan,
 };
 use limber_core::decoder_family::FamilySettings;
 use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
@@ -139,32 +139,14 @@ impl DecoderFamily for Opt {
         let norms = if norm_first { BranchNorms::before } else { BranchNorms::sum };
         let biased = Self::need("enable_bias", config.enable_bias)?;
         let matrix = |name| MatrixPlan::new(name, init).biased(biased);
-        let block = BlockPlan {
-            width,
-            norm,
-            attention_norms: norms("self_attn_layer_norm"),
-            attention: AttentionPlan {
-                attention: CausalAttention::new(Heads::new(heads, heads, spec.head_dim)),
-                projections: ProjectionPlan::Split {
-                    q: matrix("self_attn.q_proj"),
-                    k: matrix("self_attn.k_proj"),
-                    v: matrix("self_attn.v_proj"),
-                },
-                out: matrix("self_attn.out_proj"),
-                clip: None,
-                query_key_norm: None,
-                rotary: None,
-            },
-            mlp_norms: norms("final_layer_norm"),
-            mlp: MlpPlan {
-                inner: Self::size("ffn_dim", config.ffn_dim)?,
-                activation: Self::need("activation_function", config.activation_function)?,
-                layers: MlpLayers::Plain { up: matrix("fc1") },
-                down: matrix("fc2"),
-            },
-            parallel: false,
-            residual_scale: None,
-        };
+        let names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        let attention = CausalAttention::new(Heads::new(heads, heads, spec.head_dim));
+        let projections = ProjectionPlan::split(names.map(matrix));
+        let attention = AttentionPlan::new(attention, projections, matrix("self_attn.out_proj"), None);
+        let inner = Self::size("ffn_dim", config.ffn_dim)?;
+        let activation = Self::need("activation_function", config.activation_function)?;
+        let mlp = (norms("final_layer_norm"), MlpPlan::plain(inner, activation, matrix("fc1"), matrix("fc2")));
+        let block = BlockPlan::new(width, norm, (norms("self_attn_layer_norm"), attention), mlp);
         let plain = |name| MatrixPlan::new(name, init);
         let removed = Self::need("_remove_final_layer_norm", config.remove_final_layer_norm)?;
         let tied = Self::need("tie_word_embeddings", config.tie_word_embeddings)?;
