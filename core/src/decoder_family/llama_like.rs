@@ -202,7 +202,7 @@ macro_rules! llama_like_settings {
         epsilon: $epsilon:ident,
         $(#[$bias_about:meta])*
         bias: $bias:ident,
-        defaults: { $($key:ident: $value:expr,)* },
+        defaults: { $($key:ident: $value:expr),* $(,)? },
         own: { $($(#[$attribute:meta])* $own:ident: $type:ty = $default:expr,)* },
     ) => {
         /// The settings. What is not set is read off `config.json` beside the weights, or has a default.
@@ -265,6 +265,13 @@ macro_rules! llama_like_settings {
                     ..Self::default()
                 };
                 Self { $($key: Some($value),)* $($own: $default,)* ..shared }
+            }
+
+            /// The sizes of a model that is small enough for the conformance suite.
+            #[allow(dead_code)]
+            pub(crate) fn smallest() -> Self {
+                let eos_token_id = Some($crate::model_config::TokenIds(vec![96]));
+                Self { eos_token_id, ..Self::sized(97, 48, [32, 48, 2, 4, 2]) }
             }
 
             /// A model of V and positions, and of D, width of the MLP, L, query heads, key and value heads.

@@ -28,7 +28,7 @@ llama_like_settings! {
 
 impl DecoderFamily for Gemma {
     fn tiny() -> Config {
-        Config { head_dim: Some(6), eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(97, 48, [32, 48, 2, 4, 2]) }
+        Config { head_dim: Some(6), ..Config::smallest() }
     }
 
     fn models() -> Vec<&'static str> {

@@ -15,9 +15,7 @@ decoder_family! { Granite, Config, "granite", ["granite"], "Granite 3 (dense) fr
 
 llama_like_settings! {
     activation: hidden_act,
-    defaults: {
-        hidden_act: Activation::Silu,
-    },
+    defaults: { hidden_act: Activation::Silu },
     own: {
         /// Whether the MLP's matrices have biases.
         mlp_bias: bool = Some(false),
@@ -35,12 +33,11 @@ llama_like_settings! {
 impl DecoderFamily for Granite {
     fn tiny() -> Config {
         Config {
-            eos_token_id: Some(TokenIds(vec![96])),
             embedding_multiplier: Some(3.0),
             attention_multiplier: Some(0.25),
             residual_multiplier: Some(0.6),
             logits_scaling: Some(2.0),
-            ..Config::sized(97, 48, [32, 48, 2, 4, 2])
+            ..Config::smallest()
         }
     }
 

@@ -26,9 +26,7 @@ impl Family {
 
 llama_like_settings! {
     activation: hidden_act,
-    defaults: {
-        hidden_act: Activation::Silu,
-    },
+    defaults: { hidden_act: Activation::Silu },
     own: {
         /// A model by name, such as llama-3.2-1b, mistral-7b-v0.1 or qwen2.5-0.5b, for weights without `config.json`.
         model: String = None,

@@ -22,9 +22,7 @@ const MODELS: [(&str, [usize; 5]); 4] = [
 
 llama_like_settings! {
     activation: hidden_act,
-    defaults: {
-        hidden_act: Activation::Silu, rms_norm_eps: 1e-5,
-    },
+    defaults: { hidden_act: Activation::Silu, rms_norm_eps: 1e-5 },
     own: {
         /// A model by name, olmo-2-1b to olmo-2-32b, for weights without `config.json`.
         model: String = None,
@@ -36,7 +34,7 @@ impl DecoderFamily for Olmo2 {
     const MAY_DIFFER: &'static [&'static str] = &["eos_token_id", "max_position_embeddings"];
 
     fn tiny() -> Config {
-        Config { eos_token_id: Some(TokenIds(vec![96])), ..Config::sized(97, 48, [32, 48, 2, 4, 2]) }
+        Config { ..Config::smallest() }
     }
 
     fn models() -> Vec<&'static str> {

@@ -18,9 +18,7 @@ decoder_family! { Phi3, Config, "phi3", ["phi3"], "Phi-3 and Phi-4 from a Huggin
 
 llama_like_settings! {
     activation: hidden_act,
-    defaults: {
-        hidden_act: Activation::Silu, rms_norm_eps: 1e-5,
-    },
+    defaults: { hidden_act: Activation::Silu, rms_norm_eps: 1e-5 },
     own: {
         /// A model by name, phi-3-mini-4k, phi-3-medium-4k or phi-4, for weights without `config.json`.
         model: String = None,
@@ -35,11 +33,10 @@ llama_like_settings! {
 impl DecoderFamily for Phi3 {
     fn tiny() -> Config {
         Config {
-            eos_token_id: Some(TokenIds(vec![96])),
             partial_rotary_factor: Some(0.5),
             // Fewer keys than the suite's sequences have.
             sliding_window: Some(4),
-            ..Config::sized(97, 48, [32, 48, 2, 4, 2])
+            ..Config::smallest()
         }
     }
 

@@ -25,9 +25,7 @@ const MODELS: [(&str, usize, usize, usize, usize, bool); 6] = [
 
 llama_like_settings! {
     activation: hidden_act,
-    defaults: {
-        head_dim: 128, hidden_act: Activation::Silu,
-    },
+    defaults: { head_dim: 128, hidden_act: Activation::Silu },
     own: {
         /// A model by name, qwen3-0.6b to qwen3-32b, for weights without `config.json`.
         model: String = None,
@@ -50,12 +48,11 @@ impl DecoderFamily for Qwen3 {
     fn tiny() -> Config {
         Config {
             head_dim: Some(6),
-            eos_token_id: Some(TokenIds(vec![96])),
             // The second layer sees four keys, fewer than the suite's sequences have.
             use_sliding_window: Some(true),
             sliding_window: Some(4),
             max_window_layers: Some(1),
-            ..Config::sized(97, 48, [32, 48, 2, 4, 2])
+            ..Config::smallest()
         }
     }
 

@@ -20,9 +20,7 @@ llama_like_settings! {
     epsilon: layer_norm_eps,
     /// Whether the matrices of queries, keys and values have biases.
     bias: use_qkv_bias,
-    defaults: {
-        hidden_act: Activation::Silu, layer_norm_eps: 1e-5,
-    },
+    defaults: { hidden_act: Activation::Silu, layer_norm_eps: 1e-5 },
     own: {
         /// A model by name, stablelm-3b-4e1t, stablelm-2-1.6b or stablelm-2-12b, for weights without `config.json`.
         model: String = None,
@@ -38,12 +36,11 @@ llama_like_settings! {
 impl DecoderFamily for StableLm {
     fn tiny() -> Config {
         Config {
-            eos_token_id: Some(TokenIds(vec![96])),
             partial_rotary_factor: Some(0.5),
             use_qkv_bias: Some(true),
             use_parallel_residual: Some(true),
             qk_layernorm: Some(true),
-            ..Config::sized(97, 48, [32, 48, 2, 4, 2])
+            ..Config::smallest()
         }
     }
 
