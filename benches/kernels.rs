@@ -2,33 +2,22 @@
 //!
 //! `limber bench` says how far the whole is from the machine's limits; this says what a change of one kernel does.
 
+#[path = "../core/kernels/examples/speed/mod.rs"]
+mod speed;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use limber_kernels as lk;
-use lk::{Activation, Conv, ConvShape, Weight, bf16, f16};
+use lk::{Activation, Conv, ConvShape};
+use speed::{Matrix, noise};
 use std::hint::black_box;
 use std::time::Duration;
-
-fn noise(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
-}
 
 /// One matrix of GPT-J's MLP in every type: a row (decoding), eight rows (a batch), 147 rows (a prompt), the gradient.
 fn linear(c: &mut Criterion) {
     let (n_out, n_in) = (4096, 4096);
-    let values = noise(n_out * n_in);
-    let half: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
-    let brain: Vec<bf16> = values.iter().map(|v| bf16::from_f32(*v)).collect();
-    let q8 = lk::quantize_q8_0(&values).expect("whole blocks");
-    let q4 = lk::quantize_q4_k(&values).expect("whole blocks");
-    let weights = [
-        ("f32", Weight::F32(&values)),
-        ("f16", Weight::F16(&half)),
-        ("bf16", Weight::Bf16(&brain)),
-        ("q8_0", Weight::Q8_0(&q8)),
-        ("q4_k", Weight::Q4K(&q4)),
-    ];
+    let matrix = Matrix::new(n_out * n_in);
     let mut group = c.benchmark_group("linear");
-    for (name, weight) in weights {
+    for (name, weight) in matrix.weights() {
         for rows in [1, 8, 147] {
             let (x, mut y) = (noise(rows * n_in), vec![0f32; rows * n_out]);
             group.throughput(match rows {
@@ -44,7 +33,7 @@ fn linear(c: &mut Criterion) {
     let gy = noise(rows * n_out);
     group.throughput(Throughput::Elements(2 * (rows * n_in * n_out) as u64));
     group.bench_function(BenchmarkId::new("bf16 gradient", rows), |b| {
-        let weight = Weight::Bf16(&brain);
+        let weight = matrix.bf16();
         b.iter(|| lk::linear_input_grad(black_box(&gy), weight, &mut gx, rows, n_in, n_out).expect("the shapes fit"));
     });
     group.finish();

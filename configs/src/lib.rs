@@ -4,25 +4,29 @@
 pub const DEMO: &str = include_str!("../demo.yaml");
 
 macro_rules! configs {
-    ($($name:literal),+ $(,)?) => {
+    ($demo:literal, published: [$($published:literal),+ $(,)?], combined: [$($combined:literal),+ $(,)?]) => {
+        /// The configs of the paper, whose checkpoints are found by their names.
+        pub const PUBLISHED: &[&str] = &[$($published),+];
+
         /// The configs that go by a name alone: name and text. None of them extends another, and their relative paths
         /// mean something in any folder.
-        pub const NAMED: &[(&str, &str)] = &[$(($name, include_str!(concat!("../", $name, ".yaml")))),+];
+        pub const NAMED: &[(&str, &str)] = configs!($demo, $($published,)+ $($combined),+);
     };
+    ($($name:literal),+) => { &[$(($name, include_str!(concat!("../", $name, ".yaml")))),+] };
 }
 
-configs!(
+configs! {
     "demo",
-    "clip_linear",
-    "beit_linear",
-    "beit_ft_linear",
-    "beit_random_linear",
-    "nfrn50_4096_linear",
-    "nfrn50_4096_random_linear",
-    "combine/clip_vit_opt",
-    "combine/dinov2_pythia",
-    "combine/siglip_qwen",
-);
+    published: [
+        "clip_linear",
+        "beit_linear",
+        "beit_ft_linear",
+        "beit_random_linear",
+        "nfrn50_4096_linear",
+        "nfrn50_4096_random_linear",
+    ],
+    combined: ["combine/clip_vit_opt", "combine/dinov2_pythia", "combine/siglip_qwen"]
+}
 
 /// The text of the config `name`; a folder in front and the ending `.yaml` may be left out.
 pub fn named(name: &str) -> Option<&'static str> {

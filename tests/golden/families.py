@@ -7,7 +7,7 @@ import lm
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
-from writer import write_json
+from writer import write_json, write_tensors
 
 # What one variant has to change of the logits, so that it is seen to count.
 SEEN = 0.05
@@ -119,6 +119,14 @@ def initial(several):
     tokens = dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id"])
     models = ((settings, AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings, **tokens))) for settings in several)
     return [{"settings": settings, "weights": lm.initial(model)} for settings, model in models]
+
+
+def finish(folder, base, changes, nulls, alike, tensors, lists, growing=("dynamic",)):
+    """Writes what is expected, and logits of the model `base` under other configs."""
+    lists |= {"variants": changes, "alike": alike, "nulls": nulls}
+    write_tensors(folder / "variants.safetensors", variants(folder / base, changes, nulls, alike, growing))
+    write_tensors(folder / "expected.safetensors", tensors)
+    write_json(folder / "expected.json", lists)
 
 
 def spelled(folder, changes, absent=()):

@@ -40,6 +40,24 @@ def embed(model, ids):
     return model.get_input_embeddings()(ids)
 
 
+def models(folder, settings, seeds, positions, write, load, tensors, lists):
+    """Writes each model and what is expected of it into `tensors` and `lists`; yields its name, the model and its own tensors."""
+    for seed, (name, sizes) in enumerate(settings.items(), 1):
+        model = write(folder / name, sizes, seed)
+        found, lists[name] = expect(model, torch.Generator().manual_seed(seeds[name]), positions)
+        assert torch.equal(load(folder / name)(input_ids=found["ids"]).logits, found["logits"]), name
+        tensors.update({f"{name}.{key}": value for key, value in found.items()})
+        yield name, model, found
+
+
+def finish(writer):
+    """Writes the parts of a GGUF file in their order."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 @torch.no_grad()
 def greedy(model, embeds, count):
     """Greedy tokens by cached steps, with the logits each was picked from: [count], [count, V]."""

@@ -1,7 +1,7 @@
 //! Reading weights: every golden checkpoint, every hostile one, broken copies of both, and what messages say.
 
 use limber::weights::{
-    Container, ConvertOptions, WeightSpec, convert, embedded, folder_of, open, open_checkpoint, save,
+    Container, Conversion, ConvertOptions, WeightSpec, convert, embedded, folder_of, open, open_checkpoint, save,
 };
 use limber_core::WeightType;
 use limber_core::weights::{FrozenData, Request, WeightError, WeightSource, ZEROS};
@@ -264,11 +264,11 @@ fn converted(
     let to = folder.path().join("out.safetensors");
     let checkpoint = open_checkpoint(&golden(path).to_str().unwrap().parse().unwrap(), FILES, Path::new("")).unwrap();
     let mut last = (0, 0);
-    let summary = convert(&checkpoint, &to, options, &mut |p| {
+    let progress = &mut |p: limber::weights::ConvertProgress| {
         assert!(p.done >= last.0 && p.done <= p.total);
         last = (p.done, p.total);
-    });
-    let summary = summary.unwrap();
+    };
+    let summary = convert(Conversion { checkpoint: &checkpoint, options: options.clone(), progress }, &to).unwrap();
     assert_eq!(last, (summary.bytes, summary.bytes));
     (summary, source(&to).unwrap(), fs::read(&to).unwrap())
 }
@@ -280,7 +280,7 @@ fn pytorchs_container_byte_for_byte_as_pytorch_has_read_it() {
     let write = |path: &str, options: &ConvertOptions| {
         let from = golden(path).to_str().unwrap().parse().unwrap();
         let checkpoint = open_checkpoint(&from, FILES, Path::new("")).unwrap();
-        convert(&checkpoint, &to, options, &mut |_| ())
+        convert(Conversion { checkpoint: &checkpoint, options: options.clone(), progress: &mut |_| () }, &to)
     };
     let options = ConvertOptions { to: Container::Torch, ..ConvertOptions::default() };
     let summary = write("torch/input.safetensors", &options).unwrap();
@@ -416,7 +416,8 @@ fn what_is_not_finite_cannot_be_quantised() {
     save(&from, &tensors, &BTreeMap::new()).unwrap();
     let checkpoint = open_checkpoint(&from.to_str().unwrap().parse().unwrap(), FILES, Path::new("")).unwrap();
     let options = ConvertOptions { dtype: Some(WeightType::Q8_0), ..Default::default() };
-    let error = convert(&checkpoint, &folder.path().join("b.safetensors"), &options, &mut |_| ()).unwrap_err();
+    let conversion = Conversion { checkpoint: &checkpoint, options, progress: &mut |_| () };
+    let error = convert(conversion, &folder.path().join("b.safetensors")).unwrap_err();
     assert!(format!("{error:#}").contains("tensor \"w\": the value NaN cannot be quantised"), "{error:#}");
 }
 

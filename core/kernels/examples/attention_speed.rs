@@ -2,26 +2,13 @@
 //!
 //! `cargo run --release -p limber-kernels --example attention_speed [repeats]`
 
+mod speed;
+
 use limber_kernels::{Attention, CausalGrads, Heads, ScoreBias, Values, Visible, bf16};
-use std::time::Instant;
-
-fn best(repeats: usize, mut f: impl FnMut()) -> f64 {
-    f();
-    let mut best = f64::INFINITY;
-    for _ in 0..repeats {
-        let start = Instant::now();
-        f();
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best * 1e6
-}
-
-fn noise(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
-}
+use speed::{best, noise};
 
 fn main() {
-    let repeats: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(50);
+    let repeats = speed::repeats(50);
     let (h, hkv, dh) = (16, 4, 64);
     let slopes: Vec<f32> = (1..=h).map(|i| (-8.0 * i as f32 / h as f32).exp2()).collect();
     let kinds =
@@ -52,31 +39,32 @@ fn main() {
                 bias,
             };
             let mut out = vec![0f32; t * h * dh];
-            let time = best(repeats, || attention.run(&mut out, None).expect("the shapes fit"));
+            let time = 1e6 * best(repeats, || attention.run(&mut out, None).expect("the shapes fit"));
             line += &format!("  {t} x {p}: {time:.0} us");
         }
         let t = 256;
         let (q, k, v) = (noise(t * h * dh), noise(t * hkv * dh), noise(t * hkv * dh));
         let gout = noise(t * h * dh);
-        let time = best(repeats.div_ceil(4), || {
-            let (mut q, mut k, mut v) = (q.clone(), k.clone(), v.clone());
-            let grads = CausalGrads {
-                q: &mut q,
-                k: &mut k,
-                v: &mut v,
-                batch: 1,
-                positions: t,
-                heads: h,
-                kv_heads: hkv,
-                head_dim: dh,
-                scale: 0.125,
-                window: None,
-                mask: None,
-                soft_cap,
-                bias,
-            };
-            grads.run(&gout).expect("the shapes fit");
-        });
+        let time = 1e6
+            * best(repeats.div_ceil(4), || {
+                let (mut q, mut k, mut v) = (q.clone(), k.clone(), v.clone());
+                let grads = CausalGrads {
+                    q: &mut q,
+                    k: &mut k,
+                    v: &mut v,
+                    batch: 1,
+                    positions: t,
+                    heads: h,
+                    kv_heads: hkv,
+                    head_dim: dh,
+                    scale: 0.125,
+                    window: None,
+                    mask: None,
+                    soft_cap,
+                    bias,
+                };
+                grads.run(&gout).expect("the shapes fit");
+            });
         println!("{line}  gradient of {t}: {time:.0} us");
     }
 }

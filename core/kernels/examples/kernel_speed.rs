@@ -3,41 +3,21 @@
 //! `cargo run --release -p limber-kernels --example kernel_speed [repeats]`
 #![allow(unsafe_code)]
 
-use limber_kernels as lk;
-use lk::{Weight, bf16, f16};
-use std::time::Instant;
+mod speed;
 
-fn best(repeats: usize, mut f: impl FnMut()) -> f64 {
-    f();
-    let mut best = f64::INFINITY;
-    for _ in 0..repeats {
-        let start = Instant::now();
-        f();
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best
-}
+use limber_kernels as lk;
+use lk::Weight;
+use speed::{Matrix, best};
 
 fn main() {
-    let repeats: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(15);
+    let repeats = speed::repeats(15);
     println!("threads {}, {:?}", rayon::current_num_threads(), lk::Level::current());
     for (n_out, n_in) in [(4096, 4096), (16384, 4096), (4096, 16384)] {
-        let values: Vec<f32> = (0..n_out * n_in).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect();
-        let half: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
-        let brain: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
-        let q8 = lk::quantize_q8_0(&values).expect("whole blocks");
-        let q4 = lk::quantize_q4_k(&values).expect("whole blocks");
-        let weights = [
-            ("f32", Weight::F32(&values)),
-            ("f16", Weight::F16(&half)),
-            ("bf16", Weight::Bf16(&brain)),
-            ("q8_0", Weight::Q8_0(&q8)),
-            ("q4_k", Weight::Q4K(&q4)),
-        ];
+        let matrix = Matrix::new(n_out * n_in);
         let read = lk::bandwidth_probe(512 << 20);
         let multiply = lk::gemm_probe();
         println!("[{n_out} x {n_in}]  read {read:.1} GB/s, gemm {multiply:.0} GFLOP/s");
-        for (name, w) in weights {
+        for (name, w) in matrix.weights() {
             // Copies, so that a pass over all of them exceeds the cache as a model's layers do.
             let copies = (400 << 20) / w.bytes().max(1) + 1;
             let held: Vec<Vec<u8>> = (1..copies).map(|_| bytes(&w).to_vec()).collect();

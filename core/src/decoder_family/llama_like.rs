@@ -176,15 +176,19 @@ impl LlamaSizes {
 }
 
 /// Declares a family's `Config`: the settings of [`LlamaLike`](crate::decoder_family::LlamaLike), the activation under its
-/// own key, and the family's own settings. `defaults` stand here and nowhere else; a default of an own setting is an option.
+/// own key, and the family's own settings. `defaults` stand here and nowhere else, with `sized` as `Config::sized` takes them
+/// where a model's sizes are among them; a default of an own setting is an option.
 /// The epsilon of the norms and the switch of biases are `rms_norm_eps` and `attention_bias` unless their keys are given.
 ///
 /// `Config::read` reads `config.json`, `filled` fills in the defaults, `Config::sizes` checks the shared settings. A family
 /// that has frequencies of its own calls `Config::read_but_rope` and `Config::shared` instead.
 #[macro_export]
 macro_rules! llama_like_settings {
+    (@sized) => { Self::default() };
+    (@sized $sized:tt) => { Self::sized $sized };
     (
         activation: $activation:ident,
+        $(sized: $sized:tt,)?
         defaults: $defaults:tt,
         own: $own:tt,
     ) => {
@@ -193,6 +197,7 @@ macro_rules! llama_like_settings {
             epsilon: rms_norm_eps,
             /// Whether the attention's matrices have biases.
             bias: attention_bias,
+            $(sized: $sized,)?
             defaults: $defaults,
             own: $own,
         }
@@ -202,6 +207,7 @@ macro_rules! llama_like_settings {
         epsilon: $epsilon:ident,
         $(#[$bias_about:meta])*
         bias: $bias:ident,
+        $(sized: $sized:tt,)?
         defaults: { $($key:ident: $value:expr),* $(,)? },
         own: { $($(#[$attribute:meta])* $own:ident: $type:ty = $default:expr,)* },
     ) => {
@@ -262,7 +268,7 @@ macro_rules! llama_like_settings {
                     tie_word_embeddings: Some(false),
                     eos_token_id: Some($crate::model_config::TokenIds(vec![])),
                     initializer_range: Some(0.02),
-                    ..Self::default()
+                    ..$crate::llama_like_settings!(@sized $($sized)?)
                 };
                 Self { $($key: Some($value),)* $($own: $default,)* ..shared }
             }

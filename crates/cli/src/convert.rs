@@ -10,9 +10,7 @@ use clap::{Args, ValueEnum};
 use limber_core::WeightType;
 use limber_pipeline::convert::{has_documents, is_quantised, to_folder, to_gguf};
 use limber_pipeline::needs;
-use limber_weights::{
-    Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, WeightSpec, convert, open_checkpoint,
-};
+use limber_weights::{Container, Conversion, ConvertOptions, ConvertSummary, WeightSpec, convert, open_checkpoint};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +48,7 @@ enum Format {
 }
 
 /// What writes a format.
-type Write = fn(&Checkpoint, &Path, &ConvertOptions, &mut dyn FnMut(ConvertProgress)) -> anyhow::Result<ConvertSummary>;
+type Write = fn(Conversion<'_>, &Path) -> anyhow::Result<ConvertSummary>;
 
 fn dtype_parser() -> PossibleValuesParser {
     PossibleValuesParser::new(WeightType::ALL.map(WeightType::name))
@@ -102,10 +100,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     let is_bare = matches!(format, Some(Format::Safetensors | Format::Torch)) && has_documents(&checkpoint)?;
-    let summary = write(&checkpoint, &arguments.out, &options, &mut |step| {
-        progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done);
-    })
-    .with_context(|| format!("cannot convert {}", arguments.input))?;
+    let conversion = Conversion {
+        checkpoint: &checkpoint,
+        options,
+        progress: &mut |step| progress.get_or_insert_with(|| Progress::new(step.total, "bytes")).at(step.done),
+    };
+    let summary = write(conversion, &arguments.out).with_context(|| format!("cannot convert {}", arguments.input))?;
     if let Some(progress) = progress {
         progress.finish();
     }

@@ -7,7 +7,7 @@ use limber_core::registry::Role;
 use limber_core::{ModelConfig, WeightSource, WeightType};
 use limber_text::Tokenizer;
 use limber_weights::{
-    Checkpoint, Container, ConvertOptions, ConvertProgress, ConvertSummary, DecoderDocuments, StoredTensor, convert,
+    Checkpoint, Container, Conversion, ConvertOptions, ConvertSummary, DecoderDocuments, StoredTensor, convert,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -45,18 +45,13 @@ const DOCUMENTS: [&str; 6] = [
     "chat_template.json",
 ];
 
-/// Writes the decoder in `checkpoint` to the GGUF file `to`, which appears when it is complete.
+/// Writes a decoder to the GGUF file `to`, which appears when it is complete.
 ///
 /// # Errors
 /// A checkpoint that is no decoder's; otherwise as [`limber_weights::convert_to_gguf`].
-pub fn to_gguf(
-    checkpoint: &Checkpoint,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
-    let documents = documents(checkpoint)?;
-    limber_weights::convert_to_gguf(checkpoint, &documents, to, options, progress)
+pub fn to_gguf(conversion: Conversion<'_>, to: &Path) -> Result<ConvertSummary> {
+    let documents = documents(conversion.checkpoint)?;
+    limber_weights::convert_to_gguf(conversion, &documents, to)
 }
 
 /// Resolved settings of the decoder, and its tokenizer.
@@ -87,18 +82,14 @@ pub fn is_quantised(checkpoint: &Checkpoint, options: &ConvertOptions) -> bool {
     options.dtype.map_or_else(|| checkpoint.stored().values().any(own), WeightType::is_quantised)
 }
 
-/// Writes `checkpoint` to the folder `to`, which opens as the checkpoint does: `model.safetensors` and the documents beside
+/// Writes a checkpoint to the folder `to`, which opens as the checkpoint does: `model.safetensors` and the documents beside
 /// the weights. A decoder's is as transformers' `save_pretrained` writes it, unless it holds quantised tensors, which
 /// transformers does not read.
 ///
 /// # Errors
 /// A checkpoint that lies in `to`; otherwise as [`limber_weights::convert`].
-pub fn to_folder(
-    checkpoint: &Checkpoint,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
+pub fn to_folder(conversion: Conversion<'_>, to: &Path) -> Result<ConvertSummary> {
+    let Conversion { checkpoint, options, progress } = conversion;
     let source: &dyn WeightSource = checkpoint;
     let is_decoder = built_in::registry()?.detect(Role::Decoder, source).is_ok();
     let tokenizer = if is_decoder { documents(source)?.tokenizer } else { None };
@@ -107,12 +98,12 @@ pub fn to_folder(
     if own.is_some_and(|own| to.canonicalize().is_ok_and(|to| to == own)) {
         bail!("{} is the folder of the checkpoint itself, expected another one", to.display())
     }
-    let container = match is_decoder && !is_quantised(checkpoint, options) {
+    let container = match is_decoder && !is_quantised(checkpoint, &options) {
         true => Container::Transformers,
         false => Container::Safetensors,
     };
-    let options = ConvertOptions { to: container, ..options.clone() };
-    let summary = convert(checkpoint, &to.join("model.safetensors"), &options, progress)?;
+    let options = ConvertOptions { to: container, ..options };
+    let summary = convert(Conversion { checkpoint, options, progress }, &to.join("model.safetensors"))?;
     let mut texts = Vec::new();
     for name in DOCUMENTS {
         // A GGUF file says all in its config.json.

@@ -52,6 +52,16 @@ pub struct ConvertProgress<'a> {
     pub total: u64,
 }
 
+/// A checkpoint on its way to another form.
+pub struct Conversion<'a> {
+    /// What is read.
+    pub checkpoint: &'a Checkpoint,
+    /// How it is converted.
+    pub options: ConvertOptions,
+    /// Told after each tensor.
+    pub progress: &'a mut dyn FnMut(ConvertProgress),
+}
+
 /// What a conversion wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConvertSummary {
@@ -65,16 +75,12 @@ pub struct ConvertSummary {
     pub skipped: Vec<String>,
 }
 
-/// Writes all tensors of `checkpoint` to the file `to`, which appears when it is complete.
+/// Writes all tensors of a checkpoint to the file `to`, which appears when it is complete.
 ///
 /// # Errors
 /// A tensor that cannot be read or does not fit the type asked for, a disk that cannot be written.
-pub fn convert(
-    checkpoint: &Checkpoint,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
+pub fn convert(conversion: Conversion<'_>, to: &Path) -> Result<ConvertSummary> {
+    let Conversion { checkpoint, options, progress } = conversion;
     let (all, transposed) = match options.to {
         Container::Transformers => {
             let (all, transposed) = plain(checkpoint, options.dtype)?;

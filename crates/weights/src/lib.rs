@@ -27,7 +27,7 @@ mod torch;
 mod write;
 
 pub use checkpoint::{Checkpoint, Contents};
-pub use convert::{Container, ConvertOptions, ConvertProgress, ConvertSummary, convert};
+pub use convert::{Container, Conversion, ConvertOptions, ConvertProgress, ConvertSummary, convert};
 pub use gguf::{DecoderDocuments, write as convert_to_gguf};
 pub use mapped::map;
 pub use safetensors::read as read_safetensors;

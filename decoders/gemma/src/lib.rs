@@ -14,11 +14,10 @@ decoder_family! { Gemma, Config, "gemma", ["gemma"], "Gemma 1 from a Hugging Fac
 
 llama_like_settings! {
     activation: hidden_act,
+    // gemma-7b's.
+    sized: (256_000, 8192, [3072, 24_576, 28, 16, 16]),
     defaults: {
-        // gemma-7b's.
-        vocab_size: 256_000, hidden_size: 3072, intermediate_size: 24_576, num_hidden_layers: 28,
-        num_attention_heads: 16, num_key_value_heads: 16, head_dim: 256, max_position_embeddings: 8192,
-        hidden_act: Activation::GeluNew, tie_word_embeddings: true, eos_token_id: TokenIds(vec![1]),
+        head_dim: 256, hidden_act: Activation::GeluNew, tie_word_embeddings: true, eos_token_id: TokenIds(vec![1]),
     },
     own: {
         /// A model by name, gemma-2b or gemma-7b, for weights without `config.json`.

@@ -16,11 +16,11 @@ decoder_family! { Gemma2, Config, "gemma2", ["gemma2"], "Gemma 2 from a Hugging 
 
 llama_like_settings! {
     activation: hidden_activation,
+    // gemma-2-2b's.
+    sized: (256_000, 8192, [2304, 9216, 26, 8, 4]),
     defaults: {
-        // gemma-2-2b's.
-        vocab_size: 256_000, hidden_size: 2304, intermediate_size: 9216, num_hidden_layers: 26,
-        num_attention_heads: 8, num_key_value_heads: 4, head_dim: 256, max_position_embeddings: 8192,
-        hidden_activation: Activation::GeluNew, tie_word_embeddings: true, eos_token_id: TokenIds(vec![1]),
+        head_dim: 256, hidden_activation: Activation::GeluNew, tie_word_embeddings: true,
+        eos_token_id: TokenIds(vec![1]),
     },
     own: {
         /// A model by name, gemma-2-2b, gemma-2-9b or gemma-2-27b, for weights without `config.json`.

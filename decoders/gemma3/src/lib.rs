@@ -20,11 +20,10 @@ const COMPONENT: &str = "the decoder gemma3";
 
 llama_like_settings! {
     activation: hidden_activation,
+    // gemma-3-1b's.
+    sized: (262_144, 32_768, [1152, 6912, 26, 4, 1]),
     defaults: {
-        // gemma-3-1b's.
-        vocab_size: 262_144, hidden_size: 1152, intermediate_size: 6912, num_hidden_layers: 26,
-        num_attention_heads: 4, num_key_value_heads: 1, head_dim: 256, max_position_embeddings: 32_768,
-        rope_theta: 1_000_000.0, hidden_activation: Activation::GeluNew, tie_word_embeddings: true,
+        head_dim: 256, rope_theta: 1_000_000.0, hidden_activation: Activation::GeluNew, tie_word_embeddings: true,
         eos_token_id: TokenIds(vec![1]),
     },
     own: {

@@ -15,11 +15,11 @@ decoder_family! { SmolLm3, Config, "smollm3", ["smollm3"], "SmolLM3 from a Huggi
 
 llama_like_settings! {
     activation: hidden_act,
+    // SmolLM3-3B's.
+    sized: (128_256, 65_536, [2048, 11_008, 36, 16, 4]),
     defaults: {
-        // SmolLM3-3B's.
-        vocab_size: 128_256, hidden_size: 2048, intermediate_size: 11_008, num_hidden_layers: 36,
-        num_attention_heads: 16, num_key_value_heads: 4, max_position_embeddings: 65_536, rope_theta: 5_000_000.0,
-        hidden_act: Activation::Silu, tie_word_embeddings: true, eos_token_id: TokenIds(vec![128_001]),
+        rope_theta: 5_000_000.0, hidden_act: Activation::Silu, tie_word_embeddings: true,
+        eos_token_id: TokenIds(vec![128_001]),
     },
     own: {
         /// Whether the MLP's matrices have biases.

@@ -10,10 +10,8 @@ Run: `python tests/golden/chat/export.py`
 import sys
 from pathlib import Path
 
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from templates import rendered  # noqa: E402
 from writer import start, write_json  # noqa: E402
 
 TEMPLATES = {
@@ -151,22 +149,7 @@ CONVERSATIONS = [TURNS[:1], TURNS[:2], TURNS[:3], TURNS, [SYSTEM, *TURNS[:1]], [
 
 def main():
     folder = start(__file__, "transformers", "jinja2")
-    cases = []
-    for name, template in TEMPLATES.items():
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1}, unk_token="<s>")),
-            bos_token="<s>",
-            eos_token="</s>",
-            chat_template=template,
-        )
-        for messages in CONVERSATIONS:
-            for generation_prompt in (False, True):
-                case = {"template": name, "messages": messages, "generation_prompt": generation_prompt}
-                try:
-                    case["text"] = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt)
-                except Exception as error:  # noqa: BLE001
-                    case["error"] = str(error)
-                cases.append(case)
+    cases = rendered(TEMPLATES, CONVERSATIONS)
     write_json(folder / "expected.json", {"templates": TEMPLATES, "cases": cases})
     print(len(cases), "cases,", sum("error" in case for case in cases), "refused")
 

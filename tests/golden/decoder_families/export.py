@@ -31,7 +31,7 @@ from transformers.models.falcon import modeling_falcon
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import families  # noqa: E402
 import lm  # noqa: E402
-from writer import start, write_json, write_tensors  # noqa: E402
+from writer import start  # noqa: E402
 
 V4 = {"rope_parameters": None, "dtype": None, "torch_dtype": "float32"}
 # Beyond 12 positions every scaling has begun.
@@ -363,12 +363,9 @@ def export(root, name, family):
     prefix = f"{model.base_model_prefix}."
     found = families.bare(folder / "bare", small, 5, family.tune, prefix=prefix)
     tensors |= {f"bare.{key}": value for key, value in found.items()}
-    lists |= {"kind": family.sizes["model_type"], "base": forms[0], "whole": forms[:family.whole], "variants": family.variants, "alike": family.alike,
-              "growing": family.growing, "nulls": family.nulls, "initial": families.initial(new(name, family))}
-    write_tensors(folder / "variants.safetensors",
-                  families.variants(folder / forms[0], family.variants, family.nulls, family.alike, family.growing))
-    write_tensors(folder / "expected.safetensors", tensors)
-    write_json(folder / "expected.json", lists)
+    lists |= {"kind": family.sizes["model_type"], "base": forms[0], "whole": forms[:family.whole], "growing": family.growing,
+              "initial": families.initial(new(name, family))}
+    families.finish(folder, forms[0], family.variants, family.nulls, family.alike, tensors, lists, family.growing)
     modeling_falcon.build_alibi_tensor = whole
 
 

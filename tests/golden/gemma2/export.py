@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import families  # noqa: E402
-from writer import start, write_json, write_tensors  # noqa: E402
+from writer import start, write_json  # noqa: E402
 
 # Neither the width over the heads nor a head's own width is the scale of queries. Windows are shorter than texts.
 SIZES = dict(model_type="gemma2", vocab_size=80, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4,
@@ -87,10 +87,7 @@ def main():
     # Large enough that a deviation is measured to some hundredths.
     lists["initial"] = initial(dict(model_type="gemma2", vocab_size=300, max_position_embeddings=64, hidden_size=64, intermediate_size=96,
                                     num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=24))
-    lists |= {"variants": VARIANTS, "alike": ALIKE, "nulls": NULLS}
-    write_tensors(folder / "variants.safetensors", families.variants(folder / "capped", VARIANTS, NULLS, ALIKE))
-    write_tensors(folder / "expected.safetensors", tensors)
-    write_json(folder / "expected.json", lists)
+    families.finish(folder, "capped", VARIANTS, NULLS, ALIKE, tensors, lists)
 
 
 if __name__ == "__main__":

@@ -195,10 +195,7 @@ def write(path, arch, dtype, settings, generator):
         raw = gguf.quantize(data, dtype)
         weight.copy_(torch.from_numpy(gguf.dequantize(raw, dtype).copy()))
         writer.add_tensor(theirs, numpy.ascontiguousarray(rows_of(arch, name, raw, config)), raw_dtype=dtype)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    lm.finish(writer)
     return model.eval()
 
 

@@ -111,12 +111,7 @@ def variants(folder, ids):
 def main():
     folder = start(__file__, "torch", "transformers", "safetensors", "numpy")
     tensors, lists = {}, {}
-    for seed, (name, settings) in enumerate(MODELS.items()):
-        model = write(folder / name, settings, seed + 1)
-        found, rows = lm.expect(model, torch.Generator().manual_seed(SEEDS[name]), SIZES["max_position_embeddings"])
-        tensors |= {f"{name}.{key}": value for key, value in found.items()}
-        lists[name] = rows
-        assert torch.equal(load(folder / name)(input_ids=found["ids"]).logits, found["logits"]), name
+    for name, model, found in lm.models(folder, MODELS, SEEDS, SIZES["max_position_embeddings"], write, load, tensors, lists):
         if name == "pythia":
             rounded = forms(folder, model)
             with torch.no_grad():

@@ -110,13 +110,7 @@ def initial():
 def main():
     folder = start(__file__, "torch", "transformers", "safetensors", "numpy")
     tensors, lists = {}, {}
-    for seed, (name, settings) in enumerate(MODELS.items()):
-        model = write(folder / name, settings, seed + 1)
-        found, rows = lm.expect(model, torch.Generator().manual_seed(SEEDS[name]), SIZES["max_position_embeddings"])
-        tensors |= {f"{name}.{key}": value for key, value in found.items()}
-        lists[name] = rows
-        again = families.load(folder / name)
-        assert torch.equal(again(input_ids=found["ids"]).logits, found["logits"]), name
+    list(lm.models(folder, MODELS, SEEDS, SIZES["max_position_embeddings"], write, families.load, tensors, lists))
     tensors |= bare(folder / "bare")
     lists["initial"] = initial()
     lists["variants"] = variants(folder)

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import families  # noqa: E402
-from writer import start, write_json, write_tensors  # noqa: E402
+from writer import start, write_json  # noqa: E402
 
 # Heads are together wider than the model, as in Qwen3-0.6B; two query heads share one key head.
 SIZES = dict(model_type="qwen3", vocab_size=80, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
@@ -84,10 +84,7 @@ def main():
     sizes = dict(model_type="qwen3", vocab_size=300, max_position_embeddings=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
                  num_attention_heads=4, num_key_value_heads=2, head_dim=24)
     lists["initial"] = families.initial([sizes | {"tie_word_embeddings": True}, sizes | {"attention_bias": True, "initializer_range": 0.05}])
-    lists |= {"variants": VARIANTS, "alike": ALIKE, "nulls": NULLS}
-    write_tensors(folder / "variants.safetensors", families.variants(folder / "untied", VARIANTS, NULLS, ALIKE))
-    write_tensors(folder / "expected.safetensors", tensors)
-    write_json(folder / "expected.json", lists)
+    families.finish(folder, "untied", VARIANTS, NULLS, ALIKE, tensors, lists)
 
 
 if __name__ == "__main__":

@@ -29,16 +29,6 @@ const TELLTALE: [&str; 9] = [
 /// Sections of ours that no flat file has.
 const OURS: [&str; 6] = ["encoder", "stitch", "decoder", "train", "data", "extends"];
 
-/// The configs that were published, whose checkpoints are found by their names.
-pub const PUBLISHED: [&str; 6] = [
-    "clip_linear",
-    "beit_linear",
-    "beit_ft_linear",
-    "beit_random_linear",
-    "nfrn50_4096_linear",
-    "nfrn50_4096_random_linear",
-];
-
 /// Those of them whose projection was released and fits an encoder that anyone has.
 const RELEASED: [&str; 4] = ["clip_linear", "beit_linear", "beit_ft_linear", "nfrn50_4096_linear"];
 
@@ -178,7 +168,7 @@ impl Flat {
         let at = |weights: String| Map::from_iter([("weights".to_string(), weights.into())]);
         let own = format!("checkpoints/{name}");
         let (save, load) = (self.keys.save.take(), self.keys.load.take());
-        if PUBLISHED.contains(&name) {
+        if limber_configs::PUBLISHED.contains(&name) {
             // The original finds these by the name of the config and reads neither key.
             if let Some(save) = save.filter(|save| *save != own) {
                 self.note("save", save, format!("a published config has its own folder; train.output is {own}"));

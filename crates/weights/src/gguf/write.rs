@@ -10,7 +10,7 @@ use super::names::{Architecture, Form, order};
 use super::value::{Value, write_text};
 use super::{TRANSPOSED, heads, tokenizer};
 use crate::checkpoint::Checkpoint;
-use crate::convert::{ConvertOptions, ConvertProgress, ConvertSummary, write_one};
+use crate::convert::{Conversion, ConvertProgress, ConvertSummary, write_one};
 use crate::stored::{Shuffled, Storage, StoredTensor};
 use crate::write::fill;
 use anyhow::{Context, Result, anyhow, bail};
@@ -72,18 +72,13 @@ pub struct DecoderDocuments {
     pub tokenizer: Option<String>,
 }
 
-/// Writes `checkpoint` to the GGUF file `to`, which appears when it is complete.
+/// Writes a decoder's checkpoint to the GGUF file `to`, which appears when it is complete.
 ///
 /// # Errors
 /// A decoder that has no architecture in GGUF; a setting or a tensor that the format cannot say; a disk that cannot be
 /// written.
-pub fn write(
-    checkpoint: &Checkpoint,
-    documents: &DecoderDocuments,
-    to: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress),
-) -> Result<ConvertSummary> {
+pub fn write(conversion: Conversion<'_>, documents: &DecoderDocuments, to: &Path) -> Result<ConvertSummary> {
+    let Conversion { checkpoint, options, progress } = conversion;
     let architecture = architecture(checkpoint)?;
     let settings = &documents.settings;
     let mut summary = ConvertSummary::default();
