@@ -1,4 +1,4 @@
-"""Pictures of emoji with their names as captions, from two npm packages: `python emoji.py FOLDER` (needs npm, and Pillow).
+"""Pictures of emoji with their names as captions, from two npm packages: `python docs/emoji.py FOLDER` (needs npm, and Pillow).
 
 FOLDER/images/        two pictures of each of 1,412 emoji, in Google's style and in Twitter's, 224 px on white
 FOLDER/train.jsonl    lines of {"image": path, "caption": name}
