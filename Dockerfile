@@ -7,6 +7,8 @@ FROM rust:1-bookworm AS build
 ARG TARGETARCH
 WORKDIR /limber
 COPY . .
+# What `limber --version` says; `.git` is not copied.
+ARG LIMBER_COMMIT=unknown
 # As in a release: built, packed, tried on the demo's image. The glibc is that of the second stage.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/limber/target,id=limber-target-$TARGETARCH \
