@@ -4,13 +4,13 @@
 pub const DEMO: &str = include_str!("../demo.yaml");
 
 macro_rules! configs {
-    ($demo:literal, published: [$($published:literal),+ $(,)?], combined: [$($combined:literal),+ $(,)?]) => {
+    ($demo:literal, published: [$($published:literal),+ $(,)?], ours: [$($ours:literal),+ $(,)?]) => {
         /// The configs of the paper, whose checkpoints are found by their names.
         pub const PUBLISHED: &[&str] = &[$($published),+];
 
         /// The configs that go by a name alone: name and text. None of them extends another, and their relative paths
         /// mean something in any folder.
-        pub const NAMED: &[(&str, &str)] = configs!($demo, $($published,)+ $($combined),+);
+        pub const NAMED: &[(&str, &str)] = configs!($demo, $($published,)+ $($ours),+);
     };
     ($($name:literal),+) => { &[$(($name, include_str!(concat!("../", $name, ".yaml")))),+] };
 }
@@ -25,7 +25,7 @@ configs! {
         "nfrn50_4096_linear",
         "nfrn50_4096_random_linear",
     ],
-    combined: ["combine/clip_vit_opt", "combine/dinov2_pythia", "combine/siglip_qwen"]
+    ours: ["emoji", "combine/clip_vit_opt", "combine/dinov2_pythia", "combine/siglip_qwen"]
 }
 
 /// The text of the config `name`; a folder in front and the ending `.yaml` may be left out.

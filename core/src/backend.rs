@@ -4,6 +4,7 @@
 //! ([`Weights::with_backend`](crate::Weights::with_backend)), so that what an accelerator runs is tested where there is none.
 
 use candle_core::Device;
+use limber_kernels::Level;
 
 /// What computes a frozen layer and its gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The instruction set that the kernels take on this CPU.
+    pub fn instruction_set() -> &'static str {
+        match Level::detect() {
+            Level::Portable => "portable",
+            Level::Avx2 => "AVX2",
+            Level::Avx512 => "AVX-512",
+        }
+    }
+
     /// The backend of a device unless something else is asked for: the kernels on the CPU.
     pub fn of(device: &Device) -> Self {
         if device.is_cpu() { Self::Kernels } else { Self::Candle }

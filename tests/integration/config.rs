@@ -1,6 +1,6 @@
 //! Config files from the outside: both formats, `extends`, `--set`, the original's files, every message.
 
-use limber::config::{self, Compat, ConfigError, DataFormat, Loaded, Schedule, original};
+use limber::config::{self, Compat, ConfigError, DataFormat, Loaded, Schedule};
 use limber::core::Registry;
 use limber::core::registry::{Entry, Maker, Origin};
 use limber::weights::WeightSpec;
@@ -430,7 +430,7 @@ fn check_lists_problems_of_files_and_components_at_once() {
 
 #[test]
 fn the_published_files_and_ours_are_one_tree() {
-    for name in limber_configs::PUBLISHED {
+    for &name in limber_configs::PUBLISHED {
         let ours = config::load(&repository(&format!("{name}.yaml")), &[]).unwrap();
         let theirs = config::load(&repository(&format!("original/{name}.yml")), &[]).unwrap();
         assert_eq!(tree(&theirs), tree(&ours), "{name}");

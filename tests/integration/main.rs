@@ -37,6 +37,7 @@ mod gptj;
 mod hub;
 mod images;
 mod llama;
+mod manners;
 mod matrix;
 mod metrics;
 mod nf_resnet;

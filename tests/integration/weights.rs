@@ -1,7 +1,8 @@
 //! Reading weights: every golden checkpoint, every hostile one, broken copies of both, and what messages say.
 
 use limber::weights::{
-    Container, Conversion, ConvertOptions, WeightSpec, convert, embedded, folder_of, open, open_checkpoint, save,
+    Checkpoint, Container, Conversion, ConvertOptions, ConvertSummary, WeightSpec, convert, embedded, folder_of, open,
+    open_checkpoint, save,
 };
 use limber_core::WeightType;
 use limber_core::weights::{FrozenData, Request, WeightError, WeightSource, ZEROS};
@@ -256,10 +257,12 @@ fn folders_and_embedded_files() {
     assert!(embedded("demo", &[("a", b"x")], &["b"]).is_err());
 }
 
-fn converted(
-    path: &str,
-    options: &ConvertOptions,
-) -> (limber::weights::ConvertSummary, Arc<dyn WeightSource>, Vec<u8>) {
+/// As `convert`, unwatched.
+fn rewrite(checkpoint: &Checkpoint, to: &Path, options: &ConvertOptions) -> anyhow::Result<ConvertSummary> {
+    convert(Conversion { checkpoint, options: options.clone(), progress: &mut |_| () }, to)
+}
+
+fn converted(path: &str, options: &ConvertOptions) -> (ConvertSummary, Arc<dyn WeightSource>, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("out.safetensors");
     let checkpoint = open_checkpoint(&golden(path).to_str().unwrap().parse().unwrap(), FILES, Path::new("")).unwrap();
@@ -280,7 +283,7 @@ fn pytorchs_container_byte_for_byte_as_pytorch_has_read_it() {
     let write = |path: &str, options: &ConvertOptions| {
         let from = golden(path).to_str().unwrap().parse().unwrap();
         let checkpoint = open_checkpoint(&from, FILES, Path::new("")).unwrap();
-        convert(Conversion { checkpoint: &checkpoint, options: options.clone(), progress: &mut |_| () }, &to)
+        rewrite(&checkpoint, &to, options)
     };
     let options = ConvertOptions { to: Container::Torch, ..ConvertOptions::default() };
     let summary = write("torch/input.safetensors", &options).unwrap();
@@ -364,13 +367,13 @@ fn conversion_to_f16_refuses_what_overflows_and_leaves_the_old_file() {
     fs::write(&to, "old").unwrap();
     let checkpoint = open_checkpoint(&from.to_str().unwrap().parse().unwrap(), FILES, Path::new("")).unwrap();
     let options = ConvertOptions { dtype: Some(WeightType::F16), ..Default::default() };
-    let error = format!("{:#}", convert(&checkpoint, &to, &options, &mut |_| ()).unwrap_err());
+    let error = format!("{:#}", rewrite(&checkpoint, &to, &options).unwrap_err());
     assert!(error.contains("tensor \"w\": the value 100000 does not fit f16"), "{error}");
     assert_eq!(fs::read(&to).unwrap(), b"old");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     // Over itself: the map keeps the old file alive while the new one is written.
     let options = ConvertOptions { dtype: Some(WeightType::Bf16), ..Default::default() };
-    convert(&checkpoint, &from, &options, &mut |_| ()).unwrap();
+    rewrite(&checkpoint, &from, &options).unwrap();
     assert_eq!(source(&from).unwrap().tensors().unwrap()["w"], [3]);
 }
 
@@ -416,8 +419,7 @@ fn what_is_not_finite_cannot_be_quantised() {
     save(&from, &tensors, &BTreeMap::new()).unwrap();
     let checkpoint = open_checkpoint(&from.to_str().unwrap().parse().unwrap(), FILES, Path::new("")).unwrap();
     let options = ConvertOptions { dtype: Some(WeightType::Q8_0), ..Default::default() };
-    let conversion = Conversion { checkpoint: &checkpoint, options, progress: &mut |_| () };
-    let error = convert(conversion, &folder.path().join("b.safetensors")).unwrap_err();
+    let error = rewrite(&checkpoint, &folder.path().join("b.safetensors"), &options).unwrap_err();
     assert!(format!("{error:#}").contains("tensor \"w\": the value NaN cannot be quantised"), "{error:#}");
 }
 

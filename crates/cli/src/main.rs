@@ -12,6 +12,7 @@ mod eval;
 mod fit;
 mod generate;
 mod images;
+mod manual;
 mod metrics;
 mod options;
 mod output;
@@ -23,6 +24,7 @@ mod score;
 mod shapes;
 mod threads;
 mod train;
+mod version;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,8 +33,10 @@ use std::process::ExitCode;
 
 /// Stitch any frozen image encoder to any frozen language model through one small trained layer (projector)
 #[derive(Debug, Parser)]
-#[command(name = "limber", version, propagate_version = true)]
+#[command(name = "limber", version, long_version = version::long(), propagate_version = true, styles = output::STYLES)]
 struct Cli {
+    #[command(flatten)]
+    verbosity: output::Verbosity,
     #[command(subcommand)]
     command: Command,
 }
@@ -75,6 +79,10 @@ enum Command {
     Shapes(shapes::Arguments),
     /// Reproduce the paper's experiment in miniature and write a report
     Reproduce(reproduce::Arguments),
+    /// Print the completions of a shell
+    Completions(manual::CompletionArguments),
+    /// Write the manual pages, one for each subcommand
+    Man(manual::PageArguments),
 }
 
 fn main() -> ExitCode {
@@ -83,8 +91,9 @@ fn main() -> ExitCode {
         large_buffers_go_back_to_the_system();
     }
     let cli = Cli::parse();
+    let level = cli.verbosity.start();
     let filter = tracing_subscriber::EnvFilter::try_from_env("LIMBER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     // What goes over the network holds the user's token and signed addresses, so it is never logged.
     let quiet = ["ureq=warn", "ureq_proto=warn"].into_iter().filter_map(|directive| directive.parse().ok());
     let filter = quiet.fold(filter, tracing_subscriber::EnvFilter::add_directive);
@@ -93,6 +102,7 @@ fn main() -> ExitCode {
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(is_coloured).without_time().init();
+    tracing::info!("limber {}", version::long().replace('\n', ", "));
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of stdout went away (`limber components | head -1`): nothing is left to say.
@@ -127,6 +137,8 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Shapes(arguments) => shapes::run(&arguments),
         Command::Reproduce(arguments) => reproduce::run(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::pages(&arguments),
     }
 }
 

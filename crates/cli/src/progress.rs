@@ -1,6 +1,6 @@
 //! How far long work is: a bar on a terminal, elsewhere a line from time to time.
 
-use super::output::note;
+use super::output::{self, note};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use limber_hub::Event;
 use std::io::IsTerminal;
@@ -29,7 +29,7 @@ impl Bar {
     /// A bar over `length` steps, if they are known, from `start` on; a line is due after a few seconds, then less and less
     /// often, at last every so often.
     fn new(length: Option<u64>, start: u64, template: &str, every: Duration) -> Self {
-        let bar = match std::io::stderr().is_terminal() {
+        let bar = match std::io::stderr().is_terminal() && !output::is_quiet() {
             true => ProgressBar::no_length(),
             false => ProgressBar::hidden(),
         };
@@ -127,7 +127,7 @@ impl Progress {
         self.done = position;
         if self.bar.at(position) {
             let (before, since) = self.bar.start;
-            eprintln!("{}", steps(position, self.total, before, since.elapsed(), self.what));
+            output::progress(steps(position, self.total, before, since.elapsed(), self.what));
         }
     }
 
@@ -144,7 +144,7 @@ impl Progress {
     /// All is done.
     pub fn finish(self) {
         let seconds = self.bar.finish().as_secs_f64();
-        eprintln!("{} {} in {seconds:.1} s", self.done - self.bar.start.0, self.what);
+        output::progress(format_args!("{} {} in {seconds:.1} s", self.done - self.bar.start.0, self.what));
     }
 }
 
@@ -186,7 +186,7 @@ impl Downloads {
             Event::At(done) => self.at(done),
             Event::End { size, .. } => {
                 let seconds = self.bar.take().map_or(0.0, |bar| bar.finish().as_secs_f64());
-                eprintln!("{}: {} in {seconds:.1} s", self.file, HumanBytes(size));
+                output::progress(format_args!("{}: {} in {seconds:.1} s", self.file, HumanBytes(size)));
             }
             Event::Note(text) => match &self.bar {
                 Some(bar) => bar.say(|| note(text)),
@@ -204,7 +204,7 @@ impl Downloads {
         if bar.is_hidden() {
             let size = size.map_or_else(|| "of unknown length".to_string(), |size| HumanBytes(size).to_string());
             let from = if at > 0 { format!(", going on after {}", HumanBytes(at)) } else { String::new() };
-            eprintln!("{}: {size}{from}", self.file);
+            output::progress(format_args!("{}: {size}{from}", self.file));
         }
     }
 
@@ -216,7 +216,7 @@ impl Downloads {
         }
         if bar.at(done) {
             let (start, since) = bar.start;
-            eprintln!("{}: {}", self.file, bytes(done, self.size, start, since.elapsed()));
+            output::progress(format_args!("{}: {}", self.file, bytes(done, self.size, start, since.elapsed())));
         }
     }
 }

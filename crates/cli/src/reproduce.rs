@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     })
     .context("cannot listen to Ctrl-C")?;
     let options = Options { out: arguments.out.clone(), configs: arguments.configs.clone(), plan, stop: &stop };
-    let outcome = reproduce(&options, &built_in::registry()?, &mut |stage| eprintln!("{stage}"))?;
+    let outcome = reproduce(&options, &built_in::registry()?, &mut |stage| output::progress(stage))?;
     let report = outcome.report.display().to_string();
     if arguments.json {
         return output::json(&json!({"report": report, "scores": outcome.table.rows, "findings": outcome.findings}));

@@ -78,7 +78,7 @@ fn run_in(ranks: &dyn Ranks, arguments: &Arguments) -> Result<()> {
         }
         Event::Started(started) if speaks => {
             fitting.take().into_iter().for_each(Items::finish);
-            progress.bar.say(|| eprintln!("{started}"));
+            progress.bar.say(|| output::progress(started));
             started.notes.iter().for_each(|text| progress.bar.say(|| output::note(text)));
             progress.started(started.done as u64);
         }
@@ -132,7 +132,7 @@ impl Progress {
         let done = record.step as u64 + 1;
         let is_due = self.bar.at(done);
         if self.bar.is_hidden() && (is_due || done == self.before + 1 || done == self.total) {
-            eprintln!("step {done}/{}: {text}, lr {:.3e}", self.total, record.lr);
+            output::progress(format_args!("step {done}/{}: {text}, lr {:.3e}", self.total, record.lr));
         }
         if let Some(waiting) = &self.waiting {
             waiting.done(done);
@@ -150,7 +150,7 @@ impl Progress {
         let Validated { step, loss, items, captions, .. } = validated;
         let said = captions.first().map(|c| format!("; {}: {:?}, its caption is {:?}", c.item, c.text, c.caption));
         let line = format!("validation after step {step}: loss {loss:.4} of {items} items{}", said.unwrap_or_default());
-        self.bar.say(|| eprintln!("{line}"));
+        self.bar.say(|| output::progress(line));
     }
 }
 
@@ -170,7 +170,7 @@ impl Waiting {
     /// The step after `done` of `total` begins.
     fn new(mut done: u64, total: u64) -> Self {
         let (sender, receiver) = channel();
-        eprintln!("step {}/{total}: under way", done + 1);
+        output::progress(format_args!("step {}/{total}: under way", done + 1));
         let speak = move || {
             let (mut since, mut pause) = (Instant::now(), FIRST);
             loop {
@@ -178,7 +178,11 @@ impl Waiting {
                     Ok(now) => (done, since, pause) = (now, Instant::now(), FIRST),
                     Err(RecvTimeoutError::Timeout) if done >= total => {}
                     Err(RecvTimeoutError::Timeout) => {
-                        eprintln!("step {}/{total}: under way for {} s", done + 1, since.elapsed().as_secs());
+                        output::progress(format_args!(
+                            "step {}/{total}: under way for {} s",
+                            done + 1,
+                            since.elapsed().as_secs()
+                        ));
                         pause = (pause * 2).min(LONGEST);
                     }
                     Err(RecvTimeoutError::Disconnected) => return,

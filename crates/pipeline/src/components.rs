@@ -6,18 +6,30 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use limber_config::{Config, DeviceSpec, Section};
 use limber_core::bounded::{self, TEXT_LIMIT};
-use limber_core::registry::{Entry, PreparedDecoder, PreparedEncoder, PreparedStitch, Role, StitchContext};
+use limber_core::registry::{Entry, Prepared, PreparedDecoder, PreparedEncoder, PreparedStitch, Role, StitchContext};
 use limber_core::settings::SettingsError;
 use limber_core::{DecoderSpec, Registry, WeightSource, Weights};
 use limber_text::Tokenizer;
 use limber_weights::{self as weights, WeightSpec};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A prepared component and the weights that it will read.
 pub(crate) struct Ready<P> {
     pub(crate) prepared: P,
     pub(crate) weights: Weights,
+}
+
+impl<S, T: ?Sized> Ready<Prepared<S, T>> {
+    /// Reads the weights, and gives back where they came from.
+    pub(crate) fn build(self, role: Role) -> Result<(Box<T>, Weights)> {
+        let (kind, since) = (self.prepared.kind.clone(), Instant::now());
+        let built = self.prepared.build(&self.weights).with_context(|| format!("section \"{role}\""))?;
+        let (label, megabytes) = (self.weights.source().label(), self.weights.bytes() as f64 / 1e6);
+        tracing::info!("{role} {kind} from {label}: {megabytes:.1} MB, {:.2} s", since.elapsed().as_secs_f64());
+        Ok((built, self.weights))
+    }
 }
 
 /// The device that a config names.

@@ -5,7 +5,7 @@ use crate::generation::log_softmax;
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use limber_config::Config;
-use limber_core::registry::PreparedDecoder;
+use limber_core::registry::{PreparedDecoder, Role};
 use limber_core::{Decoder, DecoderSpec, LogitPositions, Run};
 use limber_text::Tokenizer;
 
@@ -23,8 +23,8 @@ impl LanguageModel {
         let spec = ready.prepared.spec.clone();
         let tokenizer = tokenizer(config, ready.weights.source().as_ref(), &spec).context("section \"decoder\"")?;
         let device = ready.weights.device().clone();
-        let decoder = ready.prepared.build(&ready.weights).context("section \"decoder\"")?;
-        Ok(Self { decoder, spec, tokenizer, device, bytes: ready.weights.bytes() })
+        let (decoder, weights) = ready.build(Role::Decoder)?;
+        Ok(Self { decoder, spec, tokenizer, device, bytes: weights.bytes() })
     }
 
     /// Bytes of the decoder's weights.

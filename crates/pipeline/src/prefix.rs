@@ -54,7 +54,7 @@ impl Prepared {
             prefix: prefix_text(ready.prepared.spec),
             fingerprint,
         };
-        let stitch = ready.prepared.build(&ready.weights).context("section \"stitch\"")?;
+        let (stitch, _) = ready.build(Role::Stitch)?;
         Ok((PrefixEncoder { vision, stitch, metadata }, self.decoder))
     }
 }

@@ -3,7 +3,7 @@
 use crate::components::{self, Ready, in_section, prepare_encoder};
 use crate::preprocessor::Preprocessor;
 use crate::stitch_file::{fingerprint, preparation_fingerprint};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use limber_config::Config;
 use limber_core::registry::{PreparedEncoder, Role};
@@ -31,10 +31,10 @@ impl VisionEncoder {
     }
 
     pub(crate) fn build(config: &Config, ready: Ready<PreparedEncoder>, device: Device) -> Result<Self> {
-        let Ready { prepared, weights } = ready;
-        let preprocessor = Preprocessor::new(config, &prepared, device);
+        let prepared = &ready.prepared;
+        let preprocessor = Preprocessor::new(config, prepared, device);
         let (kind, settings, specs) = (prepared.kind.clone(), prepared.settings.clone(), prepared.spec);
-        let encoder = prepared.build(&weights).context("section \"encoder\"")?;
+        let (encoder, weights) = ready.build(Role::Encoder)?;
         let fingerprint = fingerprint(&kind, &settings, &specs, &weights)?;
         Ok(Self { preprocessor, encoder, kind, fingerprint, bytes: weights.bytes() })
     }
