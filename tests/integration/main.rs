@@ -50,6 +50,8 @@ mod projections;
 mod qwen3;
 mod ranks;
 mod real;
+#[cfg(unix)]
+mod releases;
 mod reproduce;
 mod rounded;
 mod runs;

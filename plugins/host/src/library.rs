@@ -112,7 +112,22 @@ pub fn open_built(name: &str) -> Result<Library> {
     open(&test.with_file_name(file), None)
 }
 
+/// A program linked statically against musl: its `dlopen` is there and always fails.
+const IS_STATIC: bool = cfg!(all(target_env = "musl", target_feature = "crt-static"));
+
+/// A program that `is_static` is told so, instead of what its `dlopen` says.
+fn needs_loader(is_static: bool) -> Result<()> {
+    if is_static {
+        bail!(
+            "this limber is the static program for musl, which cannot load libraries; plugins need the program for glibc \
+             (the release's archive *-unknown-linux-gnu)"
+        )
+    }
+    Ok(())
+}
+
 fn load(path: &Path) -> Result<Plugin> {
+    needs_loader(IS_STATIC)?;
     let library = map(path).map_err(|e| anyhow::anyhow!("it cannot be loaded: {}", cause(&e)))?;
     // SAFETY: the name is that of a function of this type, by the ABI.
     let entry = unsafe { library.get::<LimberEntry>(ENTRY_NAME.to_bytes_with_nul()) }.map(|symbol| *symbol);
@@ -156,4 +171,21 @@ fn map(path: &Path) -> Result<libloading::Library, libloading::Error> {
 fn cause(error: &libloading::Error) -> String {
     use std::error::Error;
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_program_says_why_it_loads_no_plugin() {
+        let message = needs_loader(true).unwrap_err().to_string();
+        assert!(message.contains("static program for musl, which cannot load libraries"), "{message}");
+        assert!(message.contains("*-unknown-linux-gnu"), "{message}");
+        assert!(needs_loader(false).is_ok());
+        // The tests' own program is no plugin, and what is said of it depends on how it was linked.
+        let refusal = open(&std::env::current_exe().unwrap(), None).map(|_| ()).unwrap_err();
+        let says_why = format!("{refusal:#}").contains("static program for musl");
+        assert_eq!(says_why, IS_STATIC, "{refusal:#}");
+    }
 }
