@@ -39,6 +39,27 @@ fn repository(path: &str) -> PathBuf {
 }
 
 #[test]
+fn a_tilde_in_front_of_a_path_is_the_home_folder() {
+    let home = std::env::home_dir().unwrap();
+    let at = |path: &str| json!(home.join(path));
+    let files = folder(&[
+        ("base.yaml", "plugins: [~/a.so]\ntrain: {output: ~/~x}\n"),
+        (
+            "c.yaml",
+            "extends: base.yaml\nencoder: {kind: a, weights: ~/m}\nstitch: {kind: b, weights: '~b'}\n\
+             decoder: {kind: c, weights: x/~/m}\ndata: {path: ~/d, images: '~'}\n",
+        ),
+    ]);
+    let set = sets(&["train.validate={every: 3, data: {path: ~/v}}"]);
+    let found = tree(&config::load(&files.path().join("c.yaml"), &set).unwrap());
+    let section = |role: &str| found[role]["weights"].clone();
+    assert_eq!([section("encoder"), section("stitch"), section("decoder")], [at("m"), json!("~b"), json!("x/~/m")]);
+    assert_eq!((&found["plugins"][0], &found["train"]["output"]), (&at("a.so"), &at("~x")));
+    assert_eq!((&found["data"]["path"], &found["data"]["images"]), (&at("d"), &at("")));
+    assert_eq!(found["train"]["validate"]["data"]["path"], at("v"));
+}
+
+#[test]
 fn yaml_and_toml_are_one_config() {
     let yaml = "encoder: {kind: clip-resnet, model: RN50}\nstitch: {kind: mlp, dropout: 0.1}\n\
                 decoder: {kind: gptj, weights: 'random:3', dtype: q8_0}\nprompt: 'Q:'\n\

@@ -1,10 +1,12 @@
 //! GGUF files of the decoder families against the `gguf` package and transformers: `tests/golden/gguf_families`, what is
 //! written of them, and what a file or a config asks for that the other side does not know.
 
-use super::decoders::CLOSE;
+use super::decoders::{CLOSE, change};
 use super::gguf::logits;
 use super::golden::{folder, largest, lists, tensors};
 use super::program::{fails, stdout};
+use candle_core::Device;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 fn file(name: &str) -> PathBuf {
@@ -95,4 +97,55 @@ fn what_a_file_asks_for_and_no_decoder_does_is_refused_by_name() {
         let message = opened.err().unwrap().to_string();
         assert!(message.contains(expected), "{name}: {message}");
     }
+}
+
+/// A folder whose head is the word embeddings, without a tensor of its own.
+fn tie(folder: &Path) {
+    change(&folder.join("config.json"), &json!({"tie_word_embeddings": true}));
+    let file = folder.join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    tensors.remove("lm_head.weight");
+    std::fs::remove_file(&file).unwrap();
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+}
+
+#[test]
+fn a_tied_head_is_written_where_llama_cpp_reads_no_other() {
+    let (ids, place) = (tensors("gguf_families"), tempfile::tempdir().unwrap());
+    // Names of tensors.
+    let names = |path: &Path| {
+        let source = limber::weights::open(&path.to_str().unwrap().parse().unwrap(), &[], Path::new(".")).unwrap();
+        source.tensors().unwrap().into_keys().collect::<Vec<_>>()
+    };
+    let convert = |from: &Path, to: &Path, dtype: &str| {
+        stdout(&["convert", from.to_str().unwrap(), "--out", to.to_str().unwrap(), "--dtype", dtype])
+    };
+    for (name, kind, written) in [
+        ("olmo2-f16", "olmo2", true),
+        ("stablelm-f16", "stablelm", true),
+        ("qwen3-f16", "qwen3", false),
+        ("starcoder2-f16", "starcoder2", false),
+    ] {
+        let tied = place.path().join(name);
+        convert(&file(name), &tied.join(""), "f32");
+        tie(&tied);
+        for dtype in ["f32", "q8_0"] {
+            let out = place.path().join(format!("{name}-{dtype}.gguf"));
+            convert(&tied, &out, dtype);
+            let bytes = std::fs::read(&out).unwrap();
+            // Behind its length: other names end like it.
+            let head = [&13u64.to_le_bytes()[..], b"output.weight"].concat();
+            assert_eq!(bytes.windows(head.len()).any(|part| part == head), written, "{name} in {dtype}");
+            // Read again, it is tied.
+            assert_eq!(names(&out), names(&tied), "{name} in {dtype}");
+        }
+        let back = place.path().join(format!("{name}-back"));
+        convert(&place.path().join(format!("{name}-f32.gguf")), &back.join(""), "f32");
+        let ids = &ids[&format!("{name}.ids")];
+        assert_eq!(largest(&logits(kind, &back, ids), &logits(kind, &tied, ids)), 0.0, "{name}");
+    }
+    // Another head stays another head.
+    let untied = place.path().join("untied");
+    convert(&file("olmo2-f16"), &untied.join(""), "f32");
+    assert!(names(&untied).contains(&"lm_head.weight".to_string()));
 }

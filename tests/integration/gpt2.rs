@@ -93,7 +93,6 @@ fn what_config_json_asks_for_and_gpt2_cannot_do_is_refused_by_name() {
     case.refuses("activation_function", json!("mish"), &["activation_function is \"mish\"", "gelu_new", "relu"]);
     case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config"]);
     case.refuses("pruned_heads", json!({"0": [1]}), &["pruned_heads"]);
-    case.refuses("is_causal", json!(false), &["is_causal is false", "supported is true"]);
     case.refuses("n_layer", json!("three"), &["n_layer is \"three\"", "whole number"]);
     case.refuses("eos_token_id", json!("end"), &["eos_token_id is \"end\"", "a token id or a list of them"]);
 }

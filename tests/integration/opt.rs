@@ -21,9 +21,6 @@ fn what_config_json_asks_for_and_opt_cannot_do_is_refused_by_name() {
     case.refuses("model_type", json!("gpt2"), &["model_type is \"gpt2\"", "the decoder opt takes \"opt\""]);
     case.refuses("activation_function", json!("tanh"), &["activation_function is \"tanh\"", "gelu", "relu"]);
     case.refuses("quantization_config", json!({"bits": 4}), &["quantization_config"]);
-    case.refuses("scale_embeddings", json!(true), &["scale_embeddings is true", "does not support"]);
-    case.refuses("learned_embeddings", json!(false), &["learned_embeddings is false", "supported is true"]);
-    case.refuses("is_causal", json!(false), &["is_causal is false", "supported is true"]);
     case.refuses("ffn_dim", json!(-1), &["ffn_dim is -1", "whole number"]);
     case.refuses("_remove_final_layer_norm", json!("no"), &["_remove_final_layer_norm is \"no\"", "true or false"]);
 }

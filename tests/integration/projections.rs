@@ -5,7 +5,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
 use limber::core::{FeatureKind, FeatureSpec, Mode, Stitch, StitchContext, WeightSource, Weights};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 const E: usize = 12;
@@ -92,6 +92,19 @@ fn perceptrons_are_those_of_torch() {
         expected.sort();
         assert_eq!(keys, expected, "{name}");
         check(stitch.as_ref(), &tensors["patch.input"], &tensors[&format!("{name}.output")], name);
+    }
+}
+
+#[test]
+fn projectors_of_published_models_are_perceptrons() {
+    let (tensors, lists, registry) = (tensors("proj"), lists("proj"), limber::built_in::registry().unwrap());
+    for file in ["mm_projector.bin", "multi_modal_projector.safetensors"] {
+        let stitch =
+            build("mlp", source(&registry, "stitch", "mlp", &format!("proj/{file}")), false, json!({})).unwrap();
+        // Saved again under its own names.
+        let keys: BTreeSet<String> = stitch.variables().into_keys().collect();
+        assert_eq!(keys, names(&lists["mlp2_gelu"]["keys"]).into_iter().collect());
+        check(stitch.as_ref(), &tensors["patch.input"], &tensors["mlp2_gelu.output"], file);
     }
 }
 

@@ -265,6 +265,8 @@ fn described<F: DecoderFamily>(config: &ModelConfig, source: &dyn WeightSource) 
     let component = format!("the decoder {}", F::KIND);
     config.expect_type(&component, F::MODEL_TYPES)?;
     config.refuse(&component, &["quantization_config", "adapters"])?;
+    // transformers lets the positions of any family see those behind them.
+    config.expect("is_causal", &[Value::Bool(true)])?;
     let mut found = settings::to_value(&F::described(config)?)?;
     if let Some(map) = found.as_object_mut() {
         // A key of that name in a file is no model of ours.

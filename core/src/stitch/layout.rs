@@ -18,6 +18,9 @@ pub(super) const PREFIXES: [(&str, &str); 7] = [
     ("module.image_prefix.proj", "module.image_prefix.ln"),
 ];
 
+/// What published models call their projector, wherever it stands in them.
+pub(super) const PROJECTORS: [&str; 2] = ["mm_projector", "multi_modal_projector"];
+
 /// What the tensors of the linear layers are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerNames {
@@ -25,6 +28,8 @@ pub enum LayerNames {
     Single,
     /// As PyTorch's `nn.Sequential(Linear, activation, Linear, ...)`: `0.weight`, `0.bias`, `2.weight`, ...
     Sequential,
+    /// As transformers' projectors: `linear_1.weight`, `linear_1.bias`, `linear_2.weight`, ...
+    Numbered,
 }
 
 impl LayerNames {
@@ -33,6 +38,15 @@ impl LayerNames {
         match self {
             LayerNames::Single => tensor.to_string(),
             LayerNames::Sequential => format!("{}.{tensor}", 2 * index),
+            LayerNames::Numbered => format!("linear_{}.{tensor}", index + 1),
+        }
+    }
+
+    /// The names that a checkpoint of such layers may have.
+    fn spellings(self) -> &'static [LayerNames] {
+        match self {
+            LayerNames::Single => &[LayerNames::Single],
+            _ => &[LayerNames::Sequential, LayerNames::Numbered],
         }
     }
 
@@ -81,26 +95,49 @@ impl ProjectorSettings {
 
     /// The number of linear layers that a checkpoint has; None where it has none, or lists no tensors.
     pub fn layers_in(&self, source: &dyn WeightSource) -> Option<usize> {
-        layers(self.names, &source.tensors()?).map(|(_, _, shapes)| shapes.len())
+        Found::new(self.names, &source.tensors()?).map(|found| found.shapes.len())
     }
 }
 
-/// Prefix of the layers, prefix of the norm, and the shapes of the layers' weights under the first prefix that has them.
-fn layers(
+/// Where the linear layers stand in a checkpoint.
+struct Found {
     names: LayerNames,
-    tensors: &BTreeMap<String, Vec<usize>>,
-) -> Option<(&'static str, &'static str, Vec<Vec<usize>>)> {
-    PREFIXES.into_iter().find_map(|(prefix, norm)| {
-        let weight = |index| tensors.get(&join(prefix, &names.of(index, "weight"))).cloned();
-        let shapes: Vec<Vec<usize>> = names.indices().map_while(weight).collect();
-        (!shapes.is_empty()).then_some((prefix, norm, shapes))
-    })
+    prefix: String,
+    /// The prefix of the norm behind them.
+    norm: String,
+    /// Shapes of their weights.
+    shapes: Vec<Vec<usize>>,
+}
+
+impl Found {
+    /// The layers under the first prefix that has them: one of a trainer, that of a published model's projector, or the one
+    /// under which all tensors stand.
+    fn new(names: LayerNames, tensors: &BTreeMap<String, Vec<usize>>) -> Option<Self> {
+        let known = PREFIXES.into_iter().map(|(prefix, norm)| (prefix.to_string(), norm.to_string()));
+        let all = known.chain(tensors.keys().filter_map(|name| own_prefix(name, names, tensors)));
+        all.flat_map(|(prefix, norm)| names.spellings().iter().map(move |names| (prefix.clone(), norm.clone(), *names)))
+            .find_map(|(prefix, norm, names)| {
+                let weight = |index| tensors.get(&join(&prefix, &names.of(index, "weight"))).cloned();
+                let shapes: Vec<Vec<usize>> = names.indices().map_while(weight).collect();
+                (!shapes.is_empty()).then_some(Self { names, prefix, norm, shapes })
+            })
+    }
+}
+
+/// What stands before the first layer's weight, where that is a projector's name or stands before all other names too.
+fn own_prefix(name: &str, names: LayerNames, tensors: &BTreeMap<String, Vec<usize>>) -> Option<(String, String)> {
+    let first = names.spellings().iter().map(|names| names.of(0, "weight"));
+    let prefix = first.filter_map(|first| name.strip_suffix(&first)?.strip_suffix('.')).next()?;
+    let last = prefix.rsplit('.').next().unwrap_or(prefix);
+    let inside = |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+    (PROJECTORS.contains(&last) || tensors.keys().all(inside)).then(|| (prefix.to_string(), join(prefix, "ln")))
 }
 
 /// What the layers are, before any is read.
 pub(super) struct Layout {
-    pub(super) prefix: &'static str,
-    pub(super) norm: &'static str,
+    pub(super) names: LayerNames,
+    pub(super) prefix: String,
+    pub(super) norm: String,
     /// Width after each linear layer; the last is D, or K·D of one pooled vector.
     pub(super) widths: Vec<usize>,
     /// K where one pooled vector becomes K tokens.
@@ -120,21 +157,22 @@ impl Layout {
                 context.encoder
             )
         }
-        let (prefix, norm, widths, pooled) = match context.source.tensors() {
+        let (names, prefix, norm, widths, pooled) = match context.source.tensors() {
             Some(tensors) => {
                 let checkpoint = Checkpoint::find(settings.names, tensors, context)?;
                 let (widths, pooled) = checkpoint.widths(settings, one_vector)?;
                 checkpoint.check_norm(settings.layer_norm)?;
-                (checkpoint.prefix, checkpoint.norm, widths, pooled)
+                let Found { names, prefix, norm, .. } = checkpoint.found;
+                (names, prefix, norm, widths, pooled)
             }
             None => {
                 let pooled = one_vector.then(|| settings.tokens.unwrap_or(1));
                 let mut widths = vec![settings.hidden.unwrap_or(d); settings.layers.unwrap_or(1).saturating_sub(1)];
                 widths.push(pooled.unwrap_or(1) * d);
-                ("", "ln", widths, pooled)
+                (settings.names, String::new(), "ln".to_string(), widths, pooled)
             }
         };
-        Ok(Self { prefix, norm, widths, pooled, tokens: pooled.unwrap_or(n) })
+        Ok(Self { names, prefix, norm, widths, pooled, tokens: pooled.unwrap_or(n) })
     }
 }
 
@@ -143,26 +181,22 @@ struct Checkpoint<'a> {
     context: &'a StitchContext<'a>,
     label: String,
     tensors: BTreeMap<String, Vec<usize>>,
-    names: LayerNames,
-    prefix: &'static str,
-    norm: &'static str,
-    /// Shapes of the layers' weights.
-    shapes: Vec<Vec<usize>>,
+    found: Found,
 }
 
 impl<'a> Checkpoint<'a> {
     fn find(names: LayerNames, tensors: BTreeMap<String, Vec<usize>>, context: &'a StitchContext) -> Result<Self> {
         let label = context.source.label();
-        let (prefix, norm, shapes) = layers(names, &tensors).ok_or_else(|| {
+        let found = Found::new(names, &tensors).ok_or_else(|| {
             let there: Vec<&str> = tensors.keys().take(6).map(String::as_str).collect();
             anyhow!("stitch checkpoint {label} has no tensor {:?}; it has: {}", names.of(0, "weight"), there.join(", "))
         })?;
-        Ok(Self { context, label, tensors, names, prefix, norm, shapes })
+        Ok(Self { context, label, tensors, found })
     }
 
     /// The width after each layer, and K of one pooled vector, held against both sides and the settings.
     fn widths(&self, settings: &ProjectorSettings, one_vector: bool) -> Result<(Vec<usize>, Option<usize>)> {
-        let Self { context, label, names, shapes, .. } = self;
+        let Self { context, label, found: Found { names, prefix, shapes, .. }, .. } = self;
         let (n, e, d) = (context.features.tokens, context.features.width, context.width);
         let sides = format!("encoder {} gives {n} x {e} and decoder {} takes {d}", context.encoder, context.decoder);
         let mut widths: Vec<usize> = Vec::with_capacity(shapes.len());
@@ -175,7 +209,7 @@ impl<'a> Checkpoint<'a> {
                 bail!("stitch checkpoint {label}: {weight} {shape:?} does not follow a layer of width {before}")
             }
             let bias = names.of(index, "bias");
-            match self.tensors.get(&join(self.prefix, &bias)) {
+            match self.tensors.get(&join(prefix, &bias)) {
                 None => bail!("stitch checkpoint {label} has no tensor {bias:?} beside {weight} {shape:?}"),
                 Some(found) if found[..] != [rows] => {
                     bail!("stitch checkpoint {label}: {bias} has shape {found:?}, {weight} {shape:?} needs [{rows}]")
@@ -186,7 +220,7 @@ impl<'a> Checkpoint<'a> {
         let (first, last) = (shapes[0][1], widths[widths.len() - 1]);
         let shown = match names {
             LayerNames::Single => format!("weight {:?}", shapes[0]),
-            LayerNames::Sequential => format!("weights {shapes:?}"),
+            _ => format!("weights {shapes:?}"),
         };
         let maps = format!("stitch checkpoint {label} maps width {first} to {last} ({shown})");
         let fits = if one_vector { d > 0 && last > 0 && last % d == 0 } else { last == d };
@@ -211,7 +245,7 @@ impl<'a> Checkpoint<'a> {
     /// The layer norm is there where the settings say so, and has the decoder's width.
     fn check_norm(&self, wanted: bool) -> Result<()> {
         let Self { context, label, .. } = self;
-        for name in ["weight", "bias"].map(|name| join(self.norm, name)) {
+        for name in ["weight", "bias"].map(|name| join(&self.found.norm, name)) {
             match (wanted, self.tensors.get(&name)) {
                 (true, None) => bail!("layer_norm is on, but stitch checkpoint {label} has no tensor {name:?}"),
                 (false, Some(_)) => bail!(

@@ -47,14 +47,14 @@ impl Projector {
         let mut layers = Vec::with_capacity(layout.widths.len());
         let mut n_in = e;
         for (index, n_out) in layout.widths.iter().copied().enumerate() {
-            let tensor = |tensor| join(layout.prefix, &settings.names.of(index, tensor));
+            let tensor = |tensor| join(&layout.prefix, &layout.names.of(index, tensor));
             let weight = variable(weights, &tensor("weight"), &[n_out, n_in], Init::fan_in(n_in))?;
             layers.push((weight, variable(weights, &tensor("bias"), &[n_out], Init::fan_in(n_in))?));
             n_in = n_out;
         }
         let norm = match settings.layer_norm {
             true => {
-                let tensor = |tensor| join(layout.norm, tensor);
+                let tensor = |tensor| join(&layout.norm, tensor);
                 let gain = variable(weights, &tensor("weight"), &[d], ONES)?;
                 Some((gain, variable(weights, &tensor("bias"), &[d], ZEROS)?))
             }

@@ -154,6 +154,42 @@ fn every_prefix_of_a_trainer_is_found() {
     check(norm(SEQUENTIAL), &[("0.weight", &[7, E]), ("0.bias", &[7]), ("2.weight", &[D, 7]), ("2.bias", &[D])]);
 }
 
+#[test]
+fn the_projector_of_a_published_model_is_found() {
+    let named = |layers: &[&str], others: &[&str]| {
+        let widths = [E, 7, D];
+        let layer = |i: usize| {
+            [
+                (format!("{}.weight", layers[i]), vec![widths[i + 1], widths[i]]),
+                (format!("{}.bias", layers[i]), vec![widths[i + 1]]),
+            ]
+        };
+        let others = others.iter().map(|name| (name.to_string(), vec![D, D]));
+        let all: Vec<(String, Vec<usize>)> = (0..2).flat_map(layer).chain(others).collect();
+        let listed: Vec<(&str, &[usize])> = all.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
+        Projector::specs(&SEQUENTIAL, &context(&Memory::new(&listed), PATCHES)).map(|spec| spec.tokens)
+    };
+    let inside = ["a.layers.0.weight", "vision.0.weight", "vision.0.bias", "z"];
+    for (layers, others) in [
+        (["model.mm_projector.0", "model.mm_projector.2"], &[][..]),
+        (["base_model.model.model.mm_projector.0", "base_model.model.model.mm_projector.2"], &inside),
+        (["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"], &inside),
+        // Whatever it is called, where nothing else is there.
+        (["a.b.bridge.0", "a.b.bridge.2"], &["a.b.bridge.1.steps"]),
+        (["bridge.linear_1", "bridge.linear_2"], &[]),
+    ] {
+        assert_eq!(named(&layers, others).unwrap(), N, "{layers:?}");
+    }
+    let message = named(&["bridge.0", "bridge.2"], &["other"]).unwrap_err().to_string();
+    assert!(message.contains("no tensor \"0.weight\"; it has: bridge.0.bias"), "{message}");
+    // One layer, for `linear`.
+    let one = Memory::new(&[("model.mm_projector.weight", &[D, E]), ("model.mm_projector.bias", &[D])]);
+    assert_eq!(
+        build(&SINGLE, Arc::new(one), PATCHES).unwrap().variables().into_keys().collect::<Vec<_>>(),
+        ["bias", "weight"]
+    );
+}
+
 #[track_caller]
 fn refused(settings: ProjectorSettings, features: FeatureSpec, tensors: &[(&str, &[usize])], expected: &str) {
     let source = Memory::new(tensors);
@@ -183,7 +219,12 @@ fn refusals_of_one_layer_name_both_sides() {
     );
     refused(SINGLE, PATCHES, &[("weight", &[D, E])], "has no tensor \"bias\" beside weight [4, 6]");
     refused(SINGLE, PATCHES, &weight(&[D, E], &[3]), "bias has shape [3], weight [4, 6] needs [4]");
-    refused(SINGLE, PATCHES, &[("0.weight", &[D, E])], "no tensor \"weight\"; it has: 0.weight");
+    refused(
+        SINGLE,
+        PATCHES,
+        &[("0.weight", &[D, E]), ("2.weight", &[D, D])],
+        "no tensor \"weight\"; it has: 0.weight, 2.weight",
+    );
     refused(SINGLE, PATCHES, &[("weight", &[D])], "weight has shape [4], expected [rows, columns]; encoder");
     let norm = ProjectorSettings { layer_norm: true, ..SINGLE };
     refused(norm, PATCHES, &weight(&[D, E], &[D]), "no tensor \"ln.weight\"");

@@ -2,11 +2,11 @@
 //!
 //! `extends` names one file or a list of files, relative to the file's own folder; later ones lie over earlier ones,
 //! and the file itself over all. Relative paths in a config count from that config's folder, those of `--set` from the
-//! working folder. A config that ships with the program goes by its name: its relative paths count from the working
+//! working folder; `~/` in front of a path is the home folder. A config that ships with the program goes by its name: its relative paths count from the working
 //! folder, and a file of that name takes precedence.
 
 use super::file;
-use super::merge::{Setting, merge, overlay, rebase};
+use super::merge::{Setting, expand_home, in_home, merge, overlay, rebase};
 use super::original;
 use super::problem::{ConfigError, Note, Problem};
 use super::tree::{self, Format};
@@ -91,6 +91,7 @@ impl Draft {
 
     fn set_over(mut self, mut tree: Map<String, Value>) -> Result<Self, ConfigError> {
         let mut over = overlay(&tree, &self.sets)?;
+        expand_home(&mut over);
         if let Ok(working) = std::env::current_dir() {
             rebase(&mut over, &working);
         }
@@ -188,21 +189,24 @@ impl Draft {
         self.sources.push(Source { file: file.clone(), path: path.to_path_buf(), text, format });
         if original::is_flat(&own) {
             let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("original");
-            let (tree, notes, problems) = original::convert(own, name);
+            let (mut tree, notes, problems) = original::convert(own, name);
             if !problems.is_empty() {
                 let last = self.sources.len() - 1;
                 let problems = problems.into_iter().map(|p| locate(p, &self.sources[last..])).collect();
                 return Err(ConfigError { problems });
             }
             self.notes.extend(notes.into_iter().map(|note| Note { file: file.clone(), ..note }));
+            expand_home(&mut tree);
             return Ok(tree);
         }
         let extended = self.extended(own.shift_remove("extends"))?;
+        expand_home(&mut own);
         // Later files win, so they are read first: then the first source that has a key is the one that counts.
         let mut bases = Vec::new();
         for name in extended.iter().rev() {
-            let mut base = self.read_file(&folder.join(name), chain)?;
-            rebase(&mut base, Path::new(name).parent().unwrap_or(Path::new("")));
+            let name = in_home(Path::new(name));
+            let mut base = self.read_file(&folder.join(&name), chain)?;
+            rebase(&mut base, name.parent().unwrap_or(Path::new("")));
             bases.push(base);
         }
         let mut tree = Map::new();

@@ -9,8 +9,9 @@ use super::tree;
 use limber_core::registry::Role;
 use limber_core::settings::{options, resolved, shown};
 use limber_weights::WeightSpec;
+use limber_weights::cache::environment;
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Lays the config `over` onto the config `base`.
 pub(super) fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
@@ -135,20 +136,34 @@ fn walkable(tree: &Map<String, Value>, setting: &Setting) -> Result<(), Problem>
     Ok(())
 }
 
-/// Puts `folder` before every relative path in `tree`: what the schema calls a path, and weights that lie at one.
+/// Puts `folder` before every relative path in `tree`.
 pub(super) fn rebase(tree: &mut Map<String, Value>, folder: &Path) {
-    if folder.as_os_str().is_empty() {
-        return;
+    if !folder.as_os_str().is_empty() {
+        change_paths(tree, &|path| folder.join(path));
     }
+}
+
+/// Puts the home folder in the place of `~` in front of every path in `tree`.
+pub(super) fn expand_home(tree: &mut Map<String, Value>) {
+    change_paths(tree, &in_home);
+}
+
+/// A path, with the home folder in the place of `~` in front.
+pub(super) fn in_home(path: &Path) -> PathBuf {
+    environment::with_home(&environment::variable, path)
+}
+
+/// Changes every path in `tree`: what the schema calls a path, and weights that lie at one.
+fn change_paths(tree: &mut Map<String, Value>, change: &dyn Fn(&Path) -> PathBuf) {
     let schema = schema::config();
     for (key, value) in tree {
         if let Some(of_key) = schema["properties"].get(key) {
-            rebase_value(value, of_key, schema, folder);
+            change_value(value, of_key, schema, change);
         }
     }
 }
 
-fn rebase_value(value: &mut Value, schema: &Value, root: &Value, folder: &Path) {
+fn change_value(value: &mut Value, schema: &Value, root: &Value, change: &dyn Fn(&Path) -> PathBuf) {
     let Some(schema) = resolved(schema, root) else { return };
     let is_path = match (&*value, schema.get("format").and_then(Value::as_str)) {
         (Value::String(text), Some("path")) => !text.is_empty(),
@@ -156,17 +171,17 @@ fn rebase_value(value: &mut Value, schema: &Value, root: &Value, folder: &Path) 
         _ => false,
     };
     match value {
-        Value::String(text) if is_path => *text = folder.join(text.as_str()).to_string_lossy().into_owned(),
+        Value::String(text) if is_path => *text = change(Path::new(text)).to_string_lossy().into_owned(),
         Value::Object(map) => {
             for (key, value) in map {
                 if let Some(of_key) = schema.get("properties").and_then(|all| all.get(key)) {
-                    rebase_value(value, of_key, root, folder);
+                    change_value(value, of_key, root, change);
                 }
             }
         }
         Value::Array(list) => {
             for value in list {
-                schema.get("items").into_iter().for_each(|items| rebase_value(value, items, root, folder));
+                schema.get("items").into_iter().for_each(|items| change_value(value, items, root, change));
             }
         }
         _ => {}
@@ -175,7 +190,7 @@ fn rebase_value(value: &mut Value, schema: &Value, root: &Value, folder: &Path) 
     for option in options(schema) {
         let types = option.get("type").and_then(Value::as_str);
         if types.is_none_or(|name| (name == "string") == value.is_string()) {
-            rebase_value(value, option, root, folder);
+            change_value(value, option, root, change);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! YAML and TOML text to one tree and back: the only module that touches `serde_yaml` and `toml`.
 //!
 //! The tree is a [`serde_json::Value`] that keeps the order of keys. A key that stands twice in one map is an error,
-//! as is a key that is not text. A number that is not finite becomes text (`NaN`, `inf`), which no number field takes.
+//! as is a key that is not text. The merge key `<<` gives a map the keys of another, or of several, that it lacks. A number that is not finite becomes text (`NaN`, `inf`), which no number field takes.
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -82,6 +82,9 @@ pub fn to_yaml(value: &Value) -> String {
 }
 
 const FOUND: &str = "the wanted key stands here";
+
+/// YAML's merge key.
+const MERGE: &str = "<<";
 
 /// Most maps and lists inside each other; settings nest a few levels at most.
 const DEEPEST: usize = 100;
@@ -222,7 +225,27 @@ impl<'de> Visitor<'de> for Node<'_> {
             let value = access.next_value_seed(self.inside(wanted)?)?;
             map.insert(key, value);
         }
+        match map.shift_remove(MERGE) {
+            Some(merged) => merge(&mut map, merged).map_err(A::Error::custom)?,
+            None => {}
+        }
         Ok(Value::Object(map))
+    }
+}
+
+/// Adds the keys of `merged`, a map or a list of maps, that `map` and the maps before in the list lack.
+fn merge(map: &mut Map<String, Value>, merged: Value) -> Result<(), String> {
+    match merged {
+        Value::Object(other) => {
+            for (key, value) in other {
+                map.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        Value::Array(list) if list.iter().all(Value::is_object) => {
+            list.into_iter().try_for_each(|other| merge(map, other))
+        }
+        other => Err(format!("the merge key {MERGE:?} has the value {other}, expected a map or a list of maps")),
     }
 }
 
@@ -272,6 +295,25 @@ mod tests {
         assert_eq!(tree.to_string(), parse(toml, Format::Toml).unwrap().to_string(), "the order of keys as well");
         assert_eq!(parse(&to_yaml(&tree), Format::Yaml).unwrap().to_string(), tree.to_string());
         assert_eq!(parse("# nothing\n", Format::Yaml).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn the_merge_key_gives_what_a_map_lacks() {
+        let yaml = "a: &a {x: 1, y: {z: 2}}\nb: &b {<<: *a, x: 3, v: 4}\nc:\n  y: 5\n  <<: [*b, *a]\n  w: 6\n";
+        let expected = json!({
+            "a": {"x": 1, "y": {"z": 2}},
+            "b": {"x": 3, "v": 4, "y": {"z": 2}},
+            "c": {"y": 5, "w": 6, "x": 3, "v": 4},
+        });
+        assert_eq!(parse(yaml, Format::Yaml).unwrap().to_string(), expected.to_string());
+        assert_eq!(locate(yaml, Format::Yaml, &["c", "w"]), Some((6, 3)));
+        for (value, shown) in [("3", "3"), ("[{x: 1}, y]", "[{\"x\":1},\"y\"]"), ("", "null")] {
+            let error = parse(&format!("a: 1\nb:\n  <<: {value}\n"), Format::Yaml).unwrap_err();
+            let expected = format!("the merge key \"<<\" has the value {shown}, expected a map or a list of maps");
+            assert_eq!((error.message, error.at), (format!("b: {expected}"), Some((3, 3))));
+        }
+        let twice = parse("a: {<<: {x: 1}, <<: {y: 1}}", Format::Yaml).unwrap_err();
+        assert!(twice.message.contains("key \"<<\" stands twice"), "{twice:?}");
     }
 
     #[test]

@@ -328,7 +328,9 @@ impl Client {
                 status.as_u16()
             ),
             (403, _) => format!("{endpoint} forbids access to {repository} (403); {token}"),
-            (404, "RevisionNotFound") => format!("{repository} has no revision {revision:?} at {endpoint}"),
+            (404, "RevisionNotFound") => format!(
+                "{repository} has no revision {revision:?} at {endpoint}; a slash in the name of a branch is written %2F"
+            ),
             (404, _) => match file {
                 Some(file) => format!("{repository} at revision {revision:?} has no file {file:?} at {endpoint}"),
                 None => format!("{endpoint} knows no {repository} at revision {revision:?} (404); {token}"),

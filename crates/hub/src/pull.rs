@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use limber_core::bounded::{self, TEXT_LIMIT};
 use limber_core::weights::nearest;
 use limber_weights::cache::{INDEX, Lack, Named, Wanted, inside, parent};
-use limber_weights::{is_inside, shard_names};
+use limber_weights::{WeightSpec, is_inside, shard_names};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -149,11 +149,16 @@ fn choose(named: &Named, wanted: &Wanted, names: &BTreeSet<&str>) -> Result<Plan
                 1..=20 => format!("it holds {}", held.join(", ")),
                 n => format!("it holds {} and {} more", held[..20].join(", "), n - 20),
             };
+            let (repository, revision, file) =
+                (repository.to_string(), Some(revision.to_string()), Some("FILE".into()));
+            let example = WeightSpec::Hub { repository, revision, file };
             bail!(
-                "{}: none of the weight files {} is in {repository} at revision {revision:?}; {holds}; \
-                 a file can be named: hf:{repository}@{revision}/FILE",
+                "{}: none of the weight files {} is in {} at revision {:?}; {holds}; \
+                 a file can be named: {example}",
                 named.spec,
-                candidates.collect::<Vec<_>>().join(", ")
+                candidates.collect::<Vec<_>>().join(", "),
+                named.repository,
+                named.revision,
             )
         }
     }

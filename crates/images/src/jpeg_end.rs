@@ -175,14 +175,14 @@ impl<'a> Scan<'a> {
         for block in 0..self.blocks.len() {
             let (first, others) = self.blocks[block];
             let size = self.code(true, first, fast)?;
-            self.take(u32::from(size), fast)?;
+            self.number(u32::from(size), fast)?;
             let mut k = 1;
             while k < 64 {
                 let value = self.code(false, others, fast)?;
                 let (run, size) = (value >> 4, value & 15);
                 if size > 0 {
                     k += usize::from(run);
-                    self.take(u32::from(size), fast)?;
+                    self.number(u32::from(size), fast)?;
                 } else if run != 15 {
                     break;
                 } else {
@@ -194,33 +194,29 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The next code's value.
+    /// The next code's value; 0 for a code that no table has.
     fn code(&mut self, first: bool, table: usize, fast: bool) -> Result<u8, Ended> {
         if fast {
             self.fill_fast();
         } else if self.reader.left < 8 {
             self.fill(0)?;
         }
-        let mut length = 1;
-        // Codes up to 8 bits are looked up at once where 8 bits are there; longer ones come bit by bit.
-        loop {
-            if !fast && self.reader.left < length {
-                self.fill(length)?;
-            }
-            let code = self.peek(length) as u32;
-            let tables = if first { &self.first } else { &self.others };
-            let Some(codes) = &tables[table] else { return Err(Ended) };
-            if code < codes.end[length as usize] {
-                let value = codes.values.get((i64::from(code) + codes.shift[length as usize]) as usize);
-                self.reader.left = self.reader.left.saturating_sub(length);
-                return Ok(value.copied().unwrap_or(0));
-            }
-            if length == 16 {
-                self.reader.left = self.reader.left.saturating_sub(length);
-                return Ok(0);
-            }
+        let tables = if first { &self.first } else { &self.others };
+        let end = tables[table].as_ref().ok_or(Ended)?.end;
+        // Codes up to 8 bits are looked up at once where 8 bits are there; of longer ones, bits are passed one by one.
+        let mut length = match fast || self.reader.left >= 8 {
+            true => (1..=8).find(|length| (self.peek(*length) as u32) < end[*length as usize]).unwrap_or(9),
+            false => 1,
+        };
+        let mut code = self.take(length, fast)?;
+        while length <= 16 && code >= end[length as usize] {
+            code = code << 1 | self.take(1, fast)?;
             length += 1;
         }
+        let tables = if first { &self.first } else { &self.others };
+        let codes = tables[table].as_ref().filter(|_| length <= 16);
+        let value = codes.and_then(|codes| codes.values.get((i64::from(code) + codes.shift[length as usize]) as usize));
+        Ok(value.copied().unwrap_or(0))
     }
 
     fn peek(&self, count: u32) -> u64 {
@@ -232,17 +228,25 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn take(&mut self, count: u32, fast: bool) -> Result<(), Ended> {
+    /// Passes bits of a code.
+    fn take(&mut self, count: u32, fast: bool) -> Result<u32, Ended> {
+        if !fast && self.reader.left < count {
+            self.fill(count)?;
+        }
+        let bits = self.peek(count) as u32;
+        self.reader.left = self.reader.left.saturating_sub(count);
+        Ok(bits)
+    }
+
+    /// Passes the bits of a number.
+    fn number(&mut self, count: u32, fast: bool) -> Result<(), Ended> {
         if count == 0 {
             return Ok(());
         }
         if fast {
             self.fill_fast();
-        } else if self.reader.left < count {
-            self.fill(count)?;
         }
-        self.reader.left = self.reader.left.saturating_sub(count);
-        Ok(())
+        self.take(count, fast).map(drop)
     }
 
     /// Six bytes at once, where 16 bits or less are left.

@@ -8,21 +8,20 @@ use sha2::{Digest, Sha256};
 use super::{DecodeOptions, Limits, decode};
 
 /// Files that Pillow reads and this crate refuses, with a word of the message.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 8] = [
+    // A codec that no other format here needs.
     ("cmyk_lzma.tif", "LZMA"),
-    ("cursor.cur", "CUR"),
     ("grey_lzma.tif", "LZMA"),
-    ("lab.tif", "Lab"),
-    ("lab_lzw.tif", "Lab"),
-    ("old_jpeg.tif", "old JPEG"),
     ("rgb_lzma.tif", "LZMA"),
     ("rgba_lzma.tif", "LZMA"),
+    // libtiff repairs streams of JPEG's first draft in ways of its own.
+    ("old_jpeg.tif", "old JPEG"),
+    // Not pictures to caption: a cursor, and indices without a palette, of which Pillow makes black.
+    ("cursor.cur", "CUR"),
     ("py_palette.ppm", "PyP"),
+    // Damage that the `gif` crate refuses.
     ("code_size_0.gif", "code size"),
 ];
-
-/// Files that Pillow calls truncated and this crate reads: their last byte or two are missing, which hold no pixel.
-const READ: [&str; 2] = ["422_end_4.jpg", "optimised_no_end.jpg"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/odd_images")
@@ -33,30 +32,28 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
 }
 
-/// What is read of a file: its size and the SHA-256 of its RGB bytes.
-fn read(bytes: &[u8]) -> Result<(u64, u64, String), String> {
+/// What an image is: its size and the first digits of the SHA-256 of its RGB bytes.
+type Known = (u32, u32, String);
+
+fn read(bytes: &[u8]) -> Result<Known, String> {
     let image = decode(bytes, &DecodeOptions::default()).map_err(|error| error.to_string())?;
-    let hash = Sha256::digest(image.as_raw()).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((image.width().into(), image.height().into(), hash))
+    let hash = Sha256::digest(image.as_raw()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok((image.width(), image.height(), hash))
 }
 
 #[test]
 fn odd_images_are_read_as_pillow_reads_them_or_refused_by_both() {
     let text = std::fs::read_to_string(folder().join("expected.json")).unwrap();
-    let expected: BTreeMap<String, Option<serde_json::Value>> = serde_json::from_str(&text).unwrap();
+    let expected: BTreeMap<String, Option<Known>> = serde_json::from_str(&text).unwrap();
     let files = files();
     assert!(expected.keys().eq(files.keys()) && files.len() >= 150, "{} files", files.len());
     let mut wrong = Vec::new();
     for (name, bytes) in &files {
-        let known = expected[name].as_ref().map(|image| {
-            let side = |i: usize| image["size"][i].as_u64().unwrap();
-            (side(0), side(1), image["sha256"].as_str().unwrap().to_owned())
-        });
+        let known = expected[name].as_ref();
         let refused = REFUSED.iter().find(|(refused, _)| refused == name);
         match (read(bytes), known, refused) {
-            (Ok(found), Some(known), None) if found == known => {}
+            (Ok(found), Some(known), None) if found == *known => {}
             (Err(_), None, None) => {}
-            (Ok(_), None, None) if READ.contains(&name.as_str()) => {}
             (Err(error), Some(_), Some((_, word))) if error.contains(word) => {}
             (found, known, _) => wrong.push(format!("{name}: {found:?}, {known:?} expected")),
         }

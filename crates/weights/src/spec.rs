@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// reads such a line: checking a config, loading and pulling all go through it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WeightSpec {
-    /// A file or folder, relative to the config's folder. `~` stands for itself.
+    /// A file or folder, relative to the config's folder; reading a config replaces `~`.
     Local(String),
     /// A repository of the Hugging Face hub.
     Hub {
@@ -130,6 +130,9 @@ fn web(text: &str, scheme: &str, rest: &str) -> Result<WeightSpec> {
     Ok(WeightSpec::Web(file))
 }
 
+/// A slash in the name of a branch, behind which a file would begin.
+const SLASH: &str = "%2F";
+
 fn hub(text: &str, rest: &str) -> Result<WeightSpec> {
     let form = "the form is hf:owner/name, hf:owner/name@revision, hf:owner/name/file or hf:owner/name@revision/file";
     let (owner, rest) = rest.split_once('/').ok_or_else(|| Error::msg(format!("weights {text:?}: {form}")))?;
@@ -143,12 +146,13 @@ fn hub(text: &str, rest: &str) -> Result<WeightSpec> {
     let (revision, file) = match rest.strip_prefix('@') {
         None => (None, rest.strip_prefix('/')),
         Some(rest) => {
-            // Pull requests are the one kind of revision with slashes in it.
+            // Pull requests are the one kind of revision whose slashes are written as they are.
             let segments = if rest.starts_with("refs/") { 3 } else { 1 };
             let end = rest.match_indices('/').nth(segments - 1).map_or(rest.len(), |(at, _)| at);
             let (revision, rest) = rest.split_at(end);
-            ensure!(is_inside(revision), "weights {text:?}: {revision:?} is no revision; {form}");
-            (Some(revision.to_string()), rest.strip_prefix('/'))
+            let revision = revision.replace(SLASH, "/");
+            ensure!(is_inside(&revision), "weights {text:?}: {revision:?} is no revision; {form}");
+            (Some(revision), rest.strip_prefix('/'))
         }
     };
     if let Some(file) = file {
@@ -173,7 +177,8 @@ impl fmt::Display for WeightSpec {
             WeightSpec::Web(file) => f.write_str(&file.address),
             WeightSpec::Hub { repository, revision, file } => {
                 write!(f, "hf:{repository}")?;
-                revision.iter().try_for_each(|r| write!(f, "@{r}"))?;
+                let written = |r: &String| if r.starts_with("refs/") { r.clone() } else { r.replace('/', SLASH) };
+                revision.iter().map(written).try_for_each(|r| write!(f, "@{r}"))?;
                 file.iter().try_for_each(|p| write!(f, "/{p}"))
             }
         }
@@ -215,6 +220,7 @@ mod tests {
             ("hf:EleutherAI/gpt-j-6b@float16", hub("EleutherAI/gpt-j-6b", Some("float16"), None)),
             ("hf:a/b/open_clip_model.safetensors", hub("a/b", None, Some("open_clip_model.safetensors"))),
             ("hf:a/b@v1.0/sub/x.bin", hub("a/b", Some("v1.0"), Some("sub/x.bin"))),
+            ("hf:a/b@feature%2Fx/sub/x.bin", hub("a/b", Some("feature/x"), Some("sub/x.bin"))),
             ("hf:a/b@refs/pr/7", hub("a/b", Some("refs/pr/7"), None)),
             ("hf:a/b@refs/pr/7/x.bin", hub("a/b", Some("refs/pr/7"), Some("x.bin"))),
             ("https://x.org/a/proj.ckpt?raw=1", web("https://x.org/a/proj.ckpt?raw=1")),
@@ -266,6 +272,7 @@ mod tests {
             ("hf:a/..", "\"..\" is no name"),
             ("hf:a/b@", "\"\" is no revision"),
             ("hf:a/b@..", "\"..\" is no revision"),
+            ("hf:a/b@..%2Fx", "\"../x\" is no revision"),
             ("hf:a/b/", "\"\" is no file"),
             ("hf:a/b/../../etc/passwd", "is no file inside a repository"),
             ("hf:a/b//etc/passwd", "is no file inside a repository"),

@@ -12,7 +12,6 @@ use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
 use limber_core::{DecoderFamily, Init, ModelConfig, decoder_family, family_settings, keyed};
-use serde_json::json;
 
 decoder_family! { Gpt2, Config, "gpt2", ["gpt2"], "GPT-2 from a Hugging Face folder (gpt2 by default)" }
 
@@ -90,7 +89,6 @@ impl DecoderFamily for Gpt2 {
     fn described(config: &ModelConfig) -> Result<Config> {
         config.refuse("the decoder gpt2", &["add_cross_attention", "pruned_heads"])?;
         // `reorder_and_upcast_attn` is about half precision: scores are f32 here in any case.
-        config.expect("is_causal", &[json!(true)])?;
         config.settings(&OTHER_NAMES, &[])
     }
 

@@ -14,7 +14,6 @@ use limber_core::decoder_model::{HeadPlan, ModelPlan, PositionPlan, TablePlan};
 use limber_core::model_config::TokenIds;
 use limber_core::ops::{Activation, CausalAttention, Heads, NormKind};
 use limber_core::{DecoderFamily, DecoderSpec, Init, ModelConfig, decoder_family, family_settings, keyed};
-use serde_json::json;
 
 decoder_family! { Opt, Config, "opt", ["opt"], "OPT from a Hugging Face folder, or by the name of a model (opt-125m to opt-66b)" }
 
@@ -112,9 +111,6 @@ impl DecoderFamily for Opt {
     }
 
     fn described(config: &ModelConfig) -> Result<Config> {
-        config.refuse("the decoder opt", &["scale_embeddings"])?;
-        config.expect("learned_embeddings", &[json!(true)])?;
-        config.expect("is_causal", &[json!(true)])?;
         config.settings(&[], &[])
     }
 

@@ -1,6 +1,7 @@
 """Writes projections as PyTorch saves them, and what torch.nn computes with them.
 
 `proj_*.ckpt` is the patch kind, Linear(E, D) on every visual token; `pooled.ckpt` is Linear(E, K*D) read as K x D.
+`mm_projector.bin` and `multi_modal_projector.safetensors` are `mlp2_gelu` under the names of published models.
 The published projection is the bare dict {weight, bias}; the nested and prefixed ones are what trainers write around it.
 
 Run: `python tests/golden/proj/export.py`
@@ -37,7 +38,7 @@ def mlp(widths, activation):
 
 if __name__ == "__main__":
     folder = start(__file__, "torch", "safetensors", "numpy", seed=5)
-    for old in [*folder.glob("*.ckpt"), *folder.glob("*.safetensors")]:
+    for old in [*folder.glob("*.ckpt"), *folder.glob("*.bin"), *folder.glob("*.safetensors")]:
         old.unlink()
     tensors, lists = {}, {"b": B, "n": N, "e": E, "k": K, "d": D}
     patches, pooled = torch.randn(B, N, E), torch.randn(B, 1, E)
@@ -89,6 +90,12 @@ if __name__ == "__main__":
             torch.save(stitch.state_dict(), folder / f"{name}.ckpt")
             tensors[f"{name}.output"] = stitch(patches)
             lists[name] = {"widths": widths, "keys": list(stitch.state_dict())}
+            if name == "mlp2_gelu":
+                # As LLaVA saves its projector, and as transformers names it.
+                state = stitch.state_dict()
+                torch.save({f"model.mm_projector.{k}": v for k, v in state.items()}, folder / "mm_projector.bin")
+                numbered = {f"multi_modal_projector.linear_{int(k[0]) // 2 + 1}{k[1:]}": v for k, v in state.items()}
+                save_file({**numbered, "vision_tower.layers.0.weight": torch.zeros(3, 2)}, folder / "multi_modal_projector.safetensors", {"format": "pt"})
 
     # Gradients of sum(output * direction), for a training step of the stitch.
     leaf = patches.clone().requires_grad_()

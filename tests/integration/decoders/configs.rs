@@ -43,6 +43,8 @@ fn keys_that_nobody_reads_change_nothing() {
         "_name_or_path": "x", "transformers_version": "4.1.0", "torch_dtype": "float16", "dtype": "bfloat16", "use_cache": false,
         "output_attentions": true, "return_dict": true, "attention_dropout": 0.1, "pad_token_id": 3, "bos_token_id": null,
         "is_decoder": true, "task_specific_params": {"text-generation": {"do_sample": true}}, "pretraining_tp": 2,
+        // Galactica's, which no modeling_*.py reads.
+        "scale_embeddings": true, "learned_embeddings": false, "is_causal": true,
         "auto_map": {"AutoConfig": "x.Y"}, "time_step_limit": "Infinity", "id2label": {"0": "a"}, "chunk_size_feed_forward": 0,
     });
     each(|case| {
@@ -56,6 +58,12 @@ fn keys_that_nobody_reads_change_nothing() {
     let windows = json!({"sliding_window": 16, "layer_types": ["sliding_attention"]});
     let plain = prepared("gpt-neox", &folder(&PYTHIA.path())).settings;
     assert_eq!(prepared("gpt-neox", PYTHIA.changed(&windows).path()).settings, plain);
+}
+
+#[test]
+fn positions_that_see_those_behind_them_are_refused() {
+    // `create_causal_mask` of every family's `modeling_*.py` asks for it.
+    each(|case| case.refuses("is_causal", json!(false), &["is_causal is false", "supported is true"]));
 }
 
 #[test]

@@ -397,7 +397,7 @@ fn refusals_are_final_and_say_what_to_do() {
         assert!(!case.settings.cache.exists(), "{status}");
     }
     let case = Case::new();
-    case.fails("hf:a/b@v9", &["a/b has no revision \"v9\" at"]);
+    case.fails("hf:a/b@v9", &["a/b has no revision \"v9\" at", "a slash in the name of a branch is written %2F"]);
     case.fails("hf:no/one", &["there is no repository no/one"]);
     case.fails("hf:a/b/other.bin", &["has no file or folder \"other.bin\"; nearest of its 2: ", "\"config.json\""]);
     // The terms of a gated repository show at its files alone.

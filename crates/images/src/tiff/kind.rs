@@ -3,6 +3,7 @@
 use super::super::ImageError;
 use super::super::convert::{cmyk_to_rgb, divide, ycbcr_to_rgb};
 use super::directory::{Directory, tag};
+use super::lab::LabGrid;
 use super::{broken, codec, unsupported};
 
 /// What the samples of a pixel mean.
@@ -24,6 +25,8 @@ pub(super) enum Meaning {
     Premultiplied,
     Cmyk,
     YCbCr,
+    /// L without a sign, a and b with one.
+    Lab,
 }
 
 /// The samples of a pixel.
@@ -40,6 +43,8 @@ pub(super) struct Kind {
     pub reversed: bool,
     /// Colours of a palette.
     palette: Vec<[u8; 3]>,
+    /// What Lab becomes.
+    lab: Option<LabGrid>,
 }
 
 impl Kind {
@@ -91,9 +96,6 @@ impl Kind {
             2 => compression == 1,
             _ => return Err(unknown()),
         };
-        if photometric == 8 {
-            return Err(unsupported("Lab colours; read are grey, palette, RGB, CMYK and YCbCr"));
-        }
         let meaning = meaning(photometric, format, depth, samples, extra, little).ok_or_else(unknown)?;
         let fits = match (fill, meaning, depth) {
             (1, _, _) => true,
@@ -109,13 +111,25 @@ impl Kind {
             return Err(unknown());
         }
         let palette = if meaning == Meaning::Palette { palette(tags)? } else { Vec::new() };
+        let lab = (meaning == Meaning::Lab).then(LabGrid::new);
         let bands = match meaning {
             Meaning::Rgb if samples > 3 && extra.first() != Some(&0) => 4,
             Meaning::Rgb | Meaning::YCbCr => 3,
             Meaning::Premultiplied | Meaning::Cmyk => 4,
             _ => samples.min(2),
         };
-        Ok(Self { meaning, depth: depth as usize, samples, bands, reversed, palette })
+        Ok(Self { meaning, depth: depth as usize, samples, bands, reversed, palette, lab })
+    }
+
+    /// RGB of a pixel that Pillow leaves as it was made, of zeros.
+    pub fn blank(&self) -> [u8; 3] {
+        match self.meaning {
+            Meaning::Palette => self.palette.first().copied().unwrap_or([0; 3]),
+            Meaning::Cmyk => cmyk_to_rgb([0; 4]),
+            Meaning::YCbCr => ycbcr_to_rgb([0; 3]),
+            Meaning::Lab => self.lab.as_ref().map_or([0; 3], |grid| grid.rgb([0, 0x80, 0x80])),
+            _ => [0; 3],
+        }
     }
 
     /// Bytes of a row of samples.
@@ -164,6 +178,7 @@ impl Kind {
                 (Meaning::Premultiplied, _) => divide(three_of(x), high(x, 3)),
                 (Meaning::Cmyk, _) => cmyk_to_rgb(four_of(x)),
                 (Meaning::YCbCr, _) => ycbcr_to_rgb(three_of(x)),
+                (Meaning::Lab, _) => self.lab.as_ref().map_or([0; 3], |grid| grid.rgb(three_of(x))),
             };
         }
     }
@@ -202,6 +217,7 @@ fn meaning(photometric: u64, format: u64, depth: u64, samples: usize, extra: &[u
         (5, 1, 8 | 16, 4, []) => Meaning::Cmyk,
         (5, 1, 8, 5 | 6, extra) if extra.len() + 4 == samples && unused(extra) => Meaning::Cmyk,
         (6, 1, 8, 3, []) => Meaning::YCbCr,
+        (8, 1, 8, 3, []) => Meaning::Lab,
         _ => return None,
     })
 }

@@ -7,6 +7,7 @@ mod codec;
 mod coded;
 mod directory;
 mod kind;
+mod lab;
 mod raw;
 mod ycbcr;
 

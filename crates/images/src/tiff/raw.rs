@@ -14,7 +14,7 @@ struct Tile {
     offset: usize,
 }
 
-/// RGB of an uncompressed page; what no strip covers is black.
+/// RGB of an uncompressed page; what no strip covers has samples of 0.
 pub(super) fn read(page: &Page) -> Result<Vec<u8>, ImageError> {
     let tags = &page.directory;
     let (width, height) = (page.width, page.height);
@@ -46,7 +46,7 @@ pub(super) fn read(page: &Page) -> Result<Vec<u8>, ImageError> {
     if page.planar && page.kind.samples > 1 {
         return planes(page, &tiles, tile_width, tile_height);
     }
-    let mut data = vec![0; width * height * 3];
+    let mut data = page.kind.blank().repeat(width * height);
     for tile in &tiles {
         let (w, h) = (tile_width.min(width - tile.x), tile_height.min(height - tile.y));
         let row = page.kind.row_bytes(w, page.kind.samples);

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Gives an environment variable that is set and not empty.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -26,13 +26,36 @@ fn home(variable: Variables) -> Option<PathBuf> {
     variable("HOME").or_else(|| variable("USERPROFILE")).map(PathBuf::from)
 }
 
-/// A path of the environment, where `~` is the home folder.
+/// A path of the environment, where `~` is the home folder and `$NAME` or `${NAME}` another variable; one that is not set
+/// stands for itself.
 pub fn path(variable: Variables, name: &str) -> Option<PathBuf> {
-    let value = PathBuf::from(variable(name)?);
-    match (value.strip_prefix("~"), home(variable)) {
-        (Ok(rest), Some(home)) => Some(home.join(rest)),
-        _ => Some(value),
+    let value = variable(name)?;
+    let expanded = value.to_str().map(|text| PathBuf::from(with_variables(variable, text)));
+    Some(with_home(variable, &expanded.unwrap_or_else(|| value.into())))
+}
+
+/// A path, with the home folder for `~` in front.
+pub fn with_home(variable: Variables, path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), home(variable)) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_path_buf(),
     }
+}
+
+fn with_variables(variable: Variables, text: &str) -> String {
+    let mut pieces = text.split('$');
+    let mut out = pieces.next().unwrap_or_default().to_string();
+    for piece in pieces {
+        let (name, rest) = match piece.strip_prefix('{').and_then(|inside| inside.split_once('}')) {
+            Some(parts) => parts,
+            None => piece.split_at(piece.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(piece.len())),
+        };
+        match variable(name).and_then(|value| value.into_string().ok()) {
+            Some(value) => out.extend([&value, rest]),
+            None => out.extend(["$", piece]),
+        }
+    }
+    out
 }
 
 /// `HF_HOME`, where the cache and the token lie unless they are said to lie elsewhere.
@@ -62,6 +85,11 @@ mod tests {
         for (set, expected) in [
             (vec![("HF_HUB_CACHE", "/c"), ("HF_HOME", "/h")], "/c"),
             (vec![("HF_HUB_CACHE", "~/c"), ("HOME", "/u")], "/u/c"),
+            (vec![("HF_HOME", "$HOME/h"), ("HOME", "/u")], "/u/h/hub"),
+            (
+                vec![("HF_HUB_CACHE", "${DISK}/$USER_1-x/$NONE/${NONE}"), ("DISK", "/d"), ("USER_1", "u")],
+                "/d/u-x/$NONE/${NONE}",
+            ),
             (vec![("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/h")], "/old"),
             (vec![("HF_HOME", "/h"), ("HOME", "/u")], "/h/hub"),
             (vec![("XDG_CACHE_HOME", "/x"), ("HOME", "/u")], "/x/huggingface/hub"),

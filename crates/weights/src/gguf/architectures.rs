@@ -1,7 +1,7 @@
 //! The architectures that both sides know: what llama.cpp and the checkpoints call their tensors.
 
 use super::names::Form::{Gain, Grouped, Keys, PerHead, Plain, Queries, Transposed};
-use super::names::{Architecture, Name};
+use super::names::{Architecture, Head, Name};
 
 /// Attention and gated MLP of Llama and its kin; queries and keys differ.
 macro_rules! llama_layer {
@@ -46,7 +46,15 @@ const SANDWICH: &[Name] = &[
 
 /// An architecture whose checkpoints spell their names as Llama's do.
 const fn llama(name: &'static str, model_types: &'static [&'static str], inner: &'static [Name]) -> Architecture {
-    Architecture { name, model_types, outer: LLAMA_OUTER, layer: "model.layers.", inner, prefix: "model." }
+    Architecture {
+        name,
+        model_types,
+        outer: LLAMA_OUTER,
+        layer: "model.layers.",
+        inner,
+        prefix: "model.",
+        head: Head::Optional,
+    }
 }
 
 /// All of them.
@@ -70,6 +78,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ("ffn_down", "mlp.fc_out", Plain),
         ],
         prefix: "transformer.",
+        head: Head::Optional,
     },
     Architecture {
         name: "gpt2",
@@ -90,6 +99,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ("ffn_down", "mlp.c_proj", Transposed),
         ],
         prefix: "transformer.",
+        head: Head::Optional,
     },
     Architecture {
         name: "gptneox",
@@ -109,6 +119,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ("ffn_down", "mlp.dense_4h_to_h", Plain),
         ],
         prefix: "gpt_neox.",
+        head: Head::Required,
     },
     llama("llama", &["llama", "mistral"], llama_layer!(Queries, Keys)),
     llama("qwen2", &["qwen2"], llama_layer!(Plain, Plain)),
@@ -131,6 +142,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     ),
     Architecture {
         outer: GEMMA_OUTER,
+        head: Head::Never,
         ..llama(
             "gemma",
             &["gemma"],
@@ -147,7 +159,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ],
         )
     },
-    Architecture { outer: GEMMA_OUTER, ..llama("gemma2", &["gemma2"], SANDWICH) },
+    Architecture { outer: GEMMA_OUTER, head: Head::Never, ..llama("gemma2", &["gemma2"], SANDWICH) },
     Architecture { outer: GEMMA_OUTER, ..llama("gemma3", &["gemma3_text"], SANDWICH) },
     llama(
         "phi3",
@@ -161,41 +173,47 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ("ffn_down", "mlp.down_proj", Plain),
         ],
     ),
-    llama(
-        "olmo2",
-        &["olmo2"],
-        &[
-            ("attn_q", "self_attn.q_proj", Plain),
-            ("attn_q_norm", "self_attn.q_norm", Plain),
-            ("attn_k", "self_attn.k_proj", Plain),
-            ("attn_k_norm", "self_attn.k_norm", Plain),
-            ("attn_v", "self_attn.v_proj", Plain),
-            ("attn_output", "self_attn.o_proj", Plain),
-            ("post_attention_norm", "post_attention_layernorm", Plain),
-            ("ffn_gate", "mlp.gate_proj", Plain),
-            ("ffn_up", "mlp.up_proj", Plain),
-            ("ffn_down", "mlp.down_proj", Plain),
-            ("post_ffw_norm", "post_feedforward_layernorm", Plain),
-        ],
-    ),
+    Architecture {
+        head: Head::Required,
+        ..llama(
+            "olmo2",
+            &["olmo2"],
+            &[
+                ("attn_q", "self_attn.q_proj", Plain),
+                ("attn_q_norm", "self_attn.q_norm", Plain),
+                ("attn_k", "self_attn.k_proj", Plain),
+                ("attn_k_norm", "self_attn.k_norm", Plain),
+                ("attn_v", "self_attn.v_proj", Plain),
+                ("attn_output", "self_attn.o_proj", Plain),
+                ("post_attention_norm", "post_attention_layernorm", Plain),
+                ("ffn_gate", "mlp.gate_proj", Plain),
+                ("ffn_up", "mlp.up_proj", Plain),
+                ("ffn_down", "mlp.down_proj", Plain),
+                ("post_ffw_norm", "post_feedforward_layernorm", Plain),
+            ],
+        )
+    },
     llama("smollm3", &["smollm3"], llama_layer!(Queries, Keys)),
-    llama(
-        "stablelm",
-        &["stablelm"],
-        &[
-            ("attn_norm", "input_layernorm", Plain),
-            ("attn_q", "self_attn.q_proj", Plain),
-            ("attn_q_norm", "self_attn.q_layernorm", PerHead),
-            ("attn_k", "self_attn.k_proj", Plain),
-            ("attn_k_norm", "self_attn.k_layernorm", PerHead),
-            ("attn_v", "self_attn.v_proj", Plain),
-            ("attn_output", "self_attn.o_proj", Plain),
-            ("ffn_norm", "post_attention_layernorm", Plain),
-            ("ffn_gate", "mlp.gate_proj", Plain),
-            ("ffn_up", "mlp.up_proj", Plain),
-            ("ffn_down", "mlp.down_proj", Plain),
-        ],
-    ),
+    Architecture {
+        head: Head::Required,
+        ..llama(
+            "stablelm",
+            &["stablelm"],
+            &[
+                ("attn_norm", "input_layernorm", Plain),
+                ("attn_q", "self_attn.q_proj", Plain),
+                ("attn_q_norm", "self_attn.q_layernorm", PerHead),
+                ("attn_k", "self_attn.k_proj", Plain),
+                ("attn_k_norm", "self_attn.k_layernorm", PerHead),
+                ("attn_v", "self_attn.v_proj", Plain),
+                ("attn_output", "self_attn.o_proj", Plain),
+                ("ffn_norm", "post_attention_layernorm", Plain),
+                ("ffn_gate", "mlp.gate_proj", Plain),
+                ("ffn_up", "mlp.up_proj", Plain),
+                ("ffn_down", "mlp.down_proj", Plain),
+            ],
+        )
+    },
     llama("granite", &["granite"], llama_layer!(Queries, Keys)),
     llama(
         "starcoder2",
@@ -231,6 +249,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ("ffn_down", "mlp.dense_4h_to_h", Plain),
         ],
         prefix: "transformer.",
+        head: Head::Optional,
     },
     Architecture {
         name: "mpt",
@@ -250,5 +269,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
             ("ffn_down", "ffn.down_proj", Plain),
         ],
         prefix: "transformer.",
+        head: Head::Optional,
     },
 ];

@@ -2,7 +2,7 @@
 
 use super::families;
 use super::header::Header;
-use super::names::Architecture;
+use super::names::{Architecture, HEAD, WORDS};
 use super::rope;
 use super::tokenizer::Vocabulary;
 use super::value::Value;
@@ -72,8 +72,8 @@ pub(super) fn describe(
     shapes: &BTreeMap<&str, &[usize]>,
 ) -> Result<Map<String, Json>, String> {
     let file = File { name: architecture.name, header, shapes };
-    let vocab = shapes.get("token_embd.weight").and_then(|shape| shape.first().copied());
-    let vocab = vocab.ok_or("a GGUF file without token_embd.weight")?;
+    let vocab = shapes.get(WORDS).and_then(|shape| shape.first().copied());
+    let vocab = vocab.ok_or_else(|| format!("a GGUF file without {WORDS}"))?;
     let (width, heads) = (file.size("embedding_length")?, file.size("attention.head_count")?);
     if heads == 0 || !width.is_multiple_of(heads) {
         return Err(format!("{} heads for a width of {width}", heads));
@@ -83,7 +83,7 @@ pub(super) fn describe(
     let mut set = |key: &str, value: Json| drop(out.insert(key.into(), value));
     set("model_type", json!(architecture.model_types[0]));
     set("vocab_size", json!(vocab));
-    set("tie_word_embeddings", json!(!file.has("output.weight")));
+    set("tie_word_embeddings", json!(!file.has(HEAD)));
     let ends = match Vocabulary::read(header) {
         Some(vocabulary) => vocabulary.ends(),
         None => ends(header),

@@ -3,7 +3,7 @@
 //! What a file cannot say, or llama.cpp would compute otherwise, is refused by the name of its setting.
 
 use super::config::ACTIVATION;
-use super::names::Architecture;
+use super::names::{Architecture, Head};
 use super::rope;
 use super::value::Value;
 use serde_json::{Map, Value as Json, json};
@@ -113,6 +113,9 @@ pub(super) fn entries(
         "mpt" => mpt(&mut s)?,
         _ => llama_like(&mut s)?,
     }
+    if architecture.head == Head::Never {
+        s.expect("tie_word_embeddings", &[json!(true)])?;
+    }
     let mut factors = Vec::new();
     if let Some(scaling) = s.find("rope_scaling") {
         let dim = s.find("head_dim").and_then(Json::as_u64).map(|n| n as usize);
@@ -209,12 +212,6 @@ fn llama_like(s: &mut Settings) -> Result<(), String> {
     }
     if ["smollm3"].contains(&name) {
         s.expect("mlp_bias", &[json!(false)])?;
-    }
-    if ["gemma", "gemma2"].contains(&name) {
-        s.expect("tie_word_embeddings", &[json!(true)])?;
-    }
-    if ["olmo2", "stablelm"].contains(&name) {
-        s.expect("tie_word_embeddings", &[json!(false)])?;
     }
     match name {
         "gemma2" | "gemma3" => sandwich(s, layers, share, dim),

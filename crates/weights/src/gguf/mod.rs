@@ -22,6 +22,7 @@ mod value;
 mod write;
 
 pub(super) use header::MAGIC;
+use names::Head;
 pub(super) use names::{Architecture, Form};
 pub(super) use split::siblings;
 pub use write::{DecoderDocuments, write};
@@ -69,6 +70,14 @@ pub(super) fn read(files: &[SharedBytes]) -> Result<Contents, String> {
                 return Err(format!("tensor {name:?} stands in two of the files"));
             }
         }
+    }
+    // A head that llama.cpp asks for although it is the word embeddings once more.
+    let [words, head] = [names::WORDS, names::HEAD].map(|name| tensors.get(name));
+    if let (Head::Required, Some((a, words)), Some((b, head))) = (architecture.head, words, head)
+        && (words.kind, &words.shape) == (head.kind, &head.shape)
+        && (***a).as_ref().get(words.window.clone()) == (***b).as_ref().get(head.window.clone())
+    {
+        tensors.remove(names::HEAD);
     }
     let shapes = tensors.iter().map(|(name, (_, info))| (*name, info.shape.as_slice())).collect();
     keys::check(name, header, &shapes)?;

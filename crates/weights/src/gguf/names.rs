@@ -4,6 +4,11 @@
 
 use super::architectures::ARCHITECTURES;
 
+/// The word embeddings in a file.
+pub const WORDS: &str = "token_embd.weight";
+/// The head in a file.
+pub const HEAD: &str = "output.weight";
+
 /// How rows of a file's matrix lie beside those of the checkpoint that it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -21,6 +26,17 @@ pub enum Form {
     Gain,
     /// A norm for each head, `norms.0`, `norms.1` and so on, stored as one matrix.
     PerHead,
+}
+
+/// Whether llama.cpp reads a head of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// Where a file has one, else the word embeddings.
+    Optional,
+    /// Always: a tied one stands in a file twice.
+    Required,
+    /// The word embeddings, and a file with another tensor is refused.
+    Never,
 }
 
 /// A tensor's name in a file without `.weight` or `.bias`, in the checkpoint, and its form.
@@ -41,6 +57,8 @@ pub struct Architecture {
     pub inner: &'static [Name],
     /// Prefixes that a checkpoint's names may lack.
     pub prefix: &'static str,
+    /// What llama.cpp reads the head from, by `load_arch_tensors` in its `src/models/`.
+    pub head: Head,
 }
 
 impl Architecture {

@@ -6,7 +6,7 @@
 use super::architectures::ARCHITECTURES;
 use super::entries::{Entry, entries};
 use super::header::{ALIGNMENT, KINDS, MAGIC};
-use super::names::{Architecture, Form, order};
+use super::names::{Architecture, Form, HEAD, Head, WORDS, order};
 use super::value::{Value, write_text};
 use super::{TRANSPOSED, heads, tokenizer};
 use crate::checkpoint::Checkpoint;
@@ -54,6 +54,7 @@ const FILE_TYPES: [(&str, u64); 25] = [
 ];
 
 /// One tensor to be written.
+#[derive(Clone)]
 struct Planned<'a> {
     name: String,
     /// What a message calls it.
@@ -95,8 +96,8 @@ pub fn write(conversion: Conversion<'_>, documents: &DecoderDocuments, to: &Path
             bail!("{}: tensor {own:?} has no name in a GGUF file of {}", checkpoint.label(), architecture.name)
         };
         // A tied head is the word table once more.
-        if tied && name == "output.weight" {
-            summary.tied.push((own.clone(), "token_embd.weight".into()));
+        if tied && name == HEAD {
+            summary.tied.push((own.clone(), WORDS.into()));
             continue;
         }
         let label = || format!("{}: tensor {own:?}", checkpoint.label());
@@ -115,13 +116,12 @@ pub fn write(conversion: Conversion<'_>, documents: &DecoderDocuments, to: &Path
     for (name, values) in &factors {
         planned.push(plan(name.to_string(), name, StoredTensor::vector(values), None)?);
     }
-    if tied && !planned.iter().any(|p| p.name == "token_embd.weight") {
+    if tied && !planned.iter().any(|p| p.name == WORDS) {
         bail!("{}: the word embeddings are under the head's name alone; save the checkpoint again", checkpoint.label())
     }
-    // llama.cpp takes the word table for the head of the other architectures alone.
-    let table = planned.iter().find(|p| tied && architecture.name == "gptneox" && p.name == "token_embd.weight");
-    if let Some((own, tensor)) = table.map(|p| (p.own, p.tensor.clone())) {
-        planned.push(plan("output.weight".into(), own, tensor, options.dtype)?);
+    if tied && architecture.head == Head::Required {
+        let words = planned.iter().find(|p| p.name == WORDS).cloned();
+        planned.extend(words.map(|words| Planned { name: HEAD.into(), ..words }));
     }
     let mut entries: Vec<Entry> = general(architecture, &planned).into_iter().chain(entries).collect();
     entries.extend(tokens(checkpoint, documents)?);
