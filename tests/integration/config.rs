@@ -47,10 +47,10 @@ fn a_tilde_in_front_of_a_path_is_the_home_folder() {
         (
             "c.yaml",
             "extends: base.yaml\nencoder: {kind: a, weights: ~/m}\nstitch: {kind: b, weights: '~b'}\n\
-             decoder: {kind: c, weights: x/~/m}\ndata: {path: ~/d, images: '~'}\n",
+             decoder: {kind: c, weights: x/~/m}\ndata: {format: jsonl, path: ~/d, images: '~'}\n",
         ),
     ]);
-    let set = sets(&["train.validate={every: 3, data: {path: ~/v}}"]);
+    let set = sets(&["train.validate={every: 3, data: {format: jsonl, path: ~/v}}"]);
     let found = tree(&config::load(&files.path().join("c.yaml"), &set).unwrap());
     let section = |role: &str| found[role]["weights"].clone();
     assert_eq!([section("encoder"), section("stitch"), section("decoder")], [at("m"), json!("~b"), json!("x/~/m")]);

@@ -6,6 +6,7 @@ use super::gguf::logits;
 use super::golden::{folder, largest, lists, tensors};
 use super::program::{fails, stdout};
 use candle_core::Device;
+use limber_core::registry::DEFAULT_FILES;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -114,7 +115,8 @@ fn a_tied_head_is_written_where_llama_cpp_reads_no_other() {
     let (ids, place) = (tensors("gguf_families"), tempfile::tempdir().unwrap());
     // Names of tensors.
     let names = |path: &Path| {
-        let source = limber::weights::open(&path.to_str().unwrap().parse().unwrap(), &[], Path::new(".")).unwrap();
+        let source =
+            limber::weights::open(&path.to_str().unwrap().parse().unwrap(), DEFAULT_FILES, Path::new(".")).unwrap();
         source.tensors().unwrap().into_keys().collect::<Vec<_>>()
     };
     let convert = |from: &Path, to: &Path, dtype: &str| {

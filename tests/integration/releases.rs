@@ -83,7 +83,7 @@ fn the_text_of_a_release_is_the_section_of_its_version_and_lists_the_archives() 
         "# Changelog\n## Unreleased\n- later\n## 1.2.3 - 2026-01-02\n\n### Added\n- now\n## 1.2.2\n- before\n";
     let notes = printed(project(changelog).path(), &["notes"]);
     assert!(notes.starts_with("### Added\n- now\n\n### Which archive\n"), "{notes}");
-    assert!(!notes.contains("later") && !notes.contains("before") && !notes.contains('@'), "{notes}");
+    assert!(!notes.contains("- later") && !notes.contains("- before") && !notes.contains('@'), "{notes}");
     contains(&notes, &["glibc 2.28", "**which cannot load plugins**", "`ghcr.io/some/limber:1.2.3`"]);
     contains(&notes, &["https://github.com/Some/Limber/blob/v1.2.3/docs/install.md"]);
     let unreleased = printed(project("## Unreleased\n- later\n").path(), &["notes"]);
