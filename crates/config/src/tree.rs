@@ -1,7 +1,8 @@
 //! YAML and TOML text to one tree and back: the only module that touches `serde_yaml` and `toml`.
 //!
 //! The tree is a [`serde_json::Value`] that keeps the order of keys. A key that stands twice in one map is an error,
-//! as is a key that is not text. The merge key `<<` gives a map the keys of another, or of several, that it lacks. A number that is not finite becomes text (`NaN`, `inf`), which no number field takes.
+//! as is a key that is not text. The merge key `<<` gives a map the keys of another, or of several, that it lacks.
+//! A number that is not finite becomes text (`NaN`, `inf`), which no number field takes.
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -225,9 +226,8 @@ impl<'de> Visitor<'de> for Node<'_> {
             let value = access.next_value_seed(self.inside(wanted)?)?;
             map.insert(key, value);
         }
-        match map.shift_remove(MERGE) {
-            Some(merged) => merge(&mut map, merged).map_err(A::Error::custom)?,
-            None => {}
+        if let Some(merged) = map.shift_remove(MERGE) {
+            merge(&mut map, merged).map_err(A::Error::custom)?;
         }
         Ok(Value::Object(map))
     }
